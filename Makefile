@@ -1,0 +1,59 @@
+# make demo    watch ten clients fuse what they know (about two minutes of installing the first time)
+# make test    the tests without marks; ARGS="-k knfu" passes arguments on to pytest
+# make test-long   the marked ones: slow, data, deploy, browser (what cannot run here is skipped and says why)
+# make check   lint, format and types
+# make clean   removes .venv, build products and caches; never runs/
+#
+# Each creates .venv, and installs into it when pyproject.toml or constraints.txt is newer.
+# Another interpreter: make PYTHON=python3.12 demo
+
+PYTHON ?= python3
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-compile -c constraints.txt
+QUICK := not slow and not data and not deploy and not browser
+LONG := slow or data or deploy or browser
+
+# Neither Ray nor Flower reports use from here.
+export RAY_USAGE_STATS_ENABLED := 0
+export FLWR_TELEMETRY_ENABLED := 0
+
+.PHONY: help demo test test-long check clean
+
+help:
+	@sed -n '/^# make/s/^# //p' Makefile
+
+demo: $(VENV)/.runtime
+	$(BIN)/fedkt simulate quickstart --out runs/demo-$$(date +%Y%m%d-%H%M%S)
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest -m "$(QUICK)" $(ARGS)
+
+test-long: $(VENV)/.dev
+	$(BIN)/python -m pytest -m "$(LONG)" $(ARGS)
+
+check: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# .runtime: what `make demo` needs; .dev: that and the extra `dev`.
+$(VENV)/.runtime: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing fedkt into $(VENV) (a minute or two)"
+	@$(PIP_INSTALL) -e .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing fedkt and its development tools into $(VENV) (a minute or two)"
+	@$(PIP_INSTALL) -e ".[dev]"
+	@touch $(VENV)/.runtime $@
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "fedkt needs Python 3.11 or newer; $(PYTHON) is %d.%d. Name another one: make PYTHON=python3.11" % sys.version_info[:2])'
+	@$(PYTHON) -m venv $(VENV)

@@ -1,0 +1,1 @@
+"""The client behaviours that come with fedkt: one file each, found by name through entry points."""

@@ -1,0 +1,78 @@
+"""A client that shares predictions on the transfer set and distils from a teacher about it.
+
+The client half of every method that exchanges logits or probabilities (FedMD, DS-FL, KnFu, ...).
+"""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fedkt import registry
+from fedkt.client import Arrays, Client, Fit, Forward, Holding, classification, transfer_rows
+from fedkt.knowledge import Dims, Expected, Knowledge, Logits
+
+SMALLEST = 1e-8
+"""Probabilities are clipped here before a logarithm is taken."""
+
+
+class LogitsClient(Client):
+    """Trains on private labels, sends logits or probabilities, fits itself to the teacher's.
+
+    Settings: ``form``: ``logits`` or ``probabilities`` (softmax at ``temperature``); ``loss``: a
+    registered distillation loss; ``temperature``; ``label_share``: also send the label histogram.
+    """
+
+    sends = Logits
+    accepts = Logits
+
+    def __init__(self, holding: Holding) -> None:
+        super().__init__(holding)
+        settings = holding.settings
+        self.temperature: float = settings["temperature"]
+        self.probabilities = settings["form"] == "probabilities"
+        self.loss = partial(distillation, loss=registry.find("losses", settings["loss"]), temperature=self.temperature)
+
+    @staticmethod
+    def contribution(dims: Dims, settings: Mapping[str, Any]) -> Expected:
+        """Return one array [rows, classes], and [classes] where the label histogram is asked for."""
+        probabilities = settings["form"] == "probabilities"
+        return Logits.expected(dims, probabilities=probabilities, label_share=settings.get("label_share", False))
+
+    @staticmethod
+    def teacher(dims: Dims, settings: Mapping[str, Any], *, with_rows: bool) -> Expected:
+        """Return one array [rows, classes], and the ids of the rows where they are not all."""
+        return Logits.expected(dims, probabilities=settings["form"] == "probabilities", with_rows=with_rows)
+
+    def train(self, teacher: Arrays | None) -> Fit:
+        """Train on private rows with cross entropy."""
+        holding = self.holding
+        return Fit("train", {"x": holding.x, "y": holding.y}, classification, holding.local, private=True)
+
+    def inputs(self, rows: Tensor | None) -> Tensor:
+        """Predict the transfer rows that were asked for."""
+        return transfer_rows(self.holding, rows)
+
+    def extract(self, features: Tensor, logits: Tensor, params: Arrays) -> Knowledge:
+        """Send the predictions."""
+        values = (logits / self.temperature).softmax(-1) if self.probabilities else logits
+        share = self.holding.label_share.numpy() if self.holding.settings.get("label_share") else None
+        return Logits(values.cpu().numpy(), label_share=share)
+
+    def digest(self, teacher: Arrays) -> Fit:
+        """Distil on the rows that the teacher speaks about."""
+        values = teacher["values"]
+        if self.probabilities:
+            # softmax(target / temperature) is then the teacher's distribution again.
+            values = self.temperature * values.clamp_min(SMALLEST).log()
+        x = transfer_rows(self.holding, teacher.get("rows"))
+        return Fit("digest", {"x": x, "target": values}, self.loss, self.holding.distill)
+
+
+def distillation(net: Forward, batch: Arrays, constants: Arrays, *, loss: Any, temperature: float) -> Tensor:
+    """Distillation loss [B] of the model's logits against ``batch['target']`` (teacher logits [B, classes])."""
+    _, logits = net(batch["x"])
+    value: Tensor = loss(logits, batch["target"], temperature)
+    return torch.atleast_1d(value)

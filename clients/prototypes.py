@@ -1,0 +1,74 @@
+"""A client that shares mean features per class and pulls its features towards the fused ones (FedProto).
+
+Tan et al. 2022, "FedProto: Federated Prototype Learning across Heterogeneous Clients", AAAI 2022,
+arXiv 2105.00243, equations 4 and 8.
+"""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fedkt.client import Arrays, Client, Fit, Forward, class_means
+from fedkt.distill.prototype import prototype_mse
+from fedkt.knowledge import Dims, Expected, Knowledge, Prototypes
+
+
+class PrototypesClient(Client):
+    """Cross entropy plus ``weight`` times the squared distance to the prototype of the row's class.
+
+    Settings: ``weight`` (the paper's lambda). Beside the model's own prediction the nearest prototype's
+    is evaluated, which is what the paper predicts with.
+    """
+
+    sends = Prototypes
+    accepts = Prototypes
+
+    @staticmethod
+    def contribution(dims: Dims, settings: Mapping[str, Any]) -> Expected:
+        """Return prototypes [classes, width] and counts [classes]."""
+        return Prototypes.expected(dims)
+
+    @staticmethod
+    def teacher(dims: Dims, settings: Mapping[str, Any], *, with_rows: bool) -> Expected:
+        """Return prototypes [classes, width] and counts [classes]."""
+        return Prototypes.expected(dims)
+
+    def train(self, teacher: Arrays | None) -> Fit:
+        """Train on private rows, pulled towards the fused prototypes once there are some."""
+        holding, dims = self.holding, self.holding.dims
+        nothing = {
+            "values": torch.zeros(dims.classes, dims.width, device=holding.x.device),
+            "counts": torch.zeros(dims.classes, dtype=torch.int32, device=holding.x.device),
+        }
+        loss = partial(pulled, weight=holding.settings["weight"])
+        rows = {"x": holding.x, "y": holding.y}
+        return Fit("train", rows, loss, holding.local, dict(teacher or nothing), private=True)
+
+    def inputs(self, rows: Tensor | None) -> Tensor:
+        """Take the features of the private rows."""
+        return self.holding.x
+
+    def extract(self, features: Tensor, logits: Tensor, params: Arrays) -> Knowledge:
+        """Send the mean feature of each class that is held."""
+        values, counts = class_means(features, self.holding.y, self.holding.dims.classes)
+        return Prototypes(values.cpu().numpy(), counts.int().cpu().numpy())
+
+    def predictors(self, features: Tensor, logits: Tensor, teacher: Arrays) -> dict[str, Tensor]:
+        """Score classes by the nearest fused prototype."""
+        return {"prototype": nearest(features, teacher["values"], teacher["counts"] > 0)}
+
+
+def pulled(net: Forward, batch: Arrays, constants: Arrays, *, weight: float) -> Tensor:
+    """Return CE(f(x), y) + weight * mean((z - prototype[y])^2) per row [B]; the second where it is known."""
+    z, logits = net(batch["x"])
+    own = torch.nn.functional.cross_entropy(logits, batch["y"], reduction="none")
+    return own + weight * prototype_mse(z, constants["values"], constants["counts"] > 0, batch["y"], reduction="none")
+
+
+def nearest(features: Tensor, prototypes: Tensor, known: Tensor) -> Tensor:
+    """Return scores [n, classes]: minus the distance to each prototype, the lowest where it is unknown."""
+    lowest = torch.finfo(features.dtype).min
+    return (-torch.cdist(features, prototypes)).masked_fill(~known, lowest)

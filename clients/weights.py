@@ -1,0 +1,67 @@
+"""A client that shares its weights: the other half of the methods kept for contrast.
+
+FedAvg: McMahan et al. 2017, arXiv 1602.05629. FedProx: Li et al. 2020, arXiv 1812.06127, equation 2.
+"""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fedkt.client import Arrays, Client, Fit, Forward
+from fedkt.knowledge import Dims, Expected, Knowledge, Nothing, Weights
+
+
+class WeightsClient(Client):
+    """Replaces its model by the server's, trains on private labels, and sends the result.
+
+    Settings: ``proximal``: FedProx' mu, 0 for FedAvg; ``trains``: whether the client trains and sends at
+    all (not where the server pools all data).
+    """
+
+    sends = Knowledge
+    accepts = Weights
+
+    @staticmethod
+    def contribution(dims: Dims, settings: Mapping[str, Any]) -> Expected:
+        """Return every parameter of the model and the number of training rows."""
+        return Weights.expected(dims.parameters) if settings["trains"] else Nothing.expected()
+
+    @staticmethod
+    def teacher(dims: Dims, settings: Mapping[str, Any], *, with_rows: bool) -> Expected:
+        """Return every parameter of the model and the number of training rows behind them."""
+        return Weights.expected(dims.parameters)
+
+    def adopt(self, teacher: Arrays) -> Arrays:
+        """Take over the server's weights."""
+        return {n.removeprefix(Weights.PREFIX): t for n, t in teacher.items() if n.startswith(Weights.PREFIX)}
+
+    def train(self, teacher: Arrays | None) -> Fit | None:
+        """Train on private rows, held near the server's weights where ``proximal`` is set."""
+        holding = self.holding
+        if not holding.settings["trains"]:
+            return None
+        mu = holding.settings["proximal"]
+        anchor = self.adopt(teacher) if mu and teacher else {}
+        rows = {"x": holding.x, "y": holding.y}
+        return Fit("train", rows, partial(proximal, mu=mu), holding.local, anchor, private=True)
+
+    def extract(self, features: Tensor, logits: Tensor, params: Arrays) -> Knowledge:
+        """Send the weights."""
+        if not self.holding.settings["trains"]:
+            return Nothing()
+        tensors = {name: p.detach().cpu().numpy() for name, p in params.items()}
+        return Weights(tensors, np.asarray(len(self.holding.y), np.int32))
+
+
+def proximal(net: Forward, batch: Arrays, constants: Arrays, *, mu: float) -> Tensor:
+    """Return CE(f(x), y) + mu/2 * |w - w_server|^2 per row [B]."""
+    _, logits = net(batch["x"])
+    own = torch.nn.functional.cross_entropy(logits, batch["y"], reduction="none")
+    if not constants:
+        return own
+    distance = sum(((p - constants[name]) ** 2).sum() for name, p in net.params.items())
+    return own + 0.5 * mu * distance

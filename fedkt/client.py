@@ -1,0 +1,182 @@
+"""The client half of a method: what a party does with its own model.
+
+A behaviour never runs a training loop. It *describes* its phases as :class:`Fit` objects (tensors, a
+pure per-row loss, epochs, an optimiser) and says which inputs it needs predictions of; the engine runs
+them, for one client or for a whole cohort of stacked models. So a behaviour is a few pure functions,
+and every engine and every privacy mode can be put around them.
+
+The steps of a round: ``digest`` the teacher, ``train`` on private data, ``extract`` a contribution,
+``release`` it.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+import torch
+from torch import Tensor
+
+from fedkt.knowledge import Dims, Expected, Knowledge
+
+if TYPE_CHECKING:
+    from fedkt.scenario import Distill, Local
+
+Arrays = Mapping[str, Tensor]
+
+
+class Forward(Protocol):
+    """A model as losses see it: ``net(x) -> (features [B, width], logits [B, classes])``."""
+
+    @property
+    def params(self) -> Arrays:
+        """The trainable parameters by name."""
+        ...
+
+    def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]: ...
+
+
+RowLoss = Callable[[Forward, Arrays, Arrays], Tensor]
+"""``loss(net, batch, constants) -> [B]``: one value per row; the engine takes the mean over rows."""
+
+
+@dataclass(frozen=True)
+class Steps:
+    """How a phase is optimised: epochs, rows per batch, optimiser name and its settings."""
+
+    epochs: int
+    batch_size: int
+    optimizer: str
+    lr: float
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+
+    @classmethod
+    def local(cls, part: "Local") -> "Steps":
+        """Read the steps of training on private data from a scenario."""
+        return cls(part.epochs, part.batch_size, part.optimizer, part.lr, part.momentum, part.weight_decay)
+
+    @classmethod
+    def distill(cls, part: "Distill", local: "Local") -> "Steps":
+        """Read the steps of distillation; the optimiser and its rate are those of ``local`` unless set."""
+        optimizer, lr = part.optimizer or local.optimizer, part.lr or local.lr
+        return cls(part.epochs, part.batch_size, optimizer, lr, part.momentum, part.weight_decay)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One training phase.
+
+    ``name`` names the phase's optimiser state and random stream; ``rows`` holds tensors with one entry
+    per row (first dimension), batched together; ``constants`` are the same for every row of this
+    client; ``private`` says whether the rows are the party's own data, which is what differential
+    privacy protects.
+    """
+
+    name: str
+    rows: Arrays
+    loss: RowLoss
+    steps: Steps
+    constants: Arrays = field(default_factory=dict)
+    private: bool = False
+
+    @property
+    def size(self) -> int:
+        """Number of rows."""
+        return len(next(iter(self.rows.values())))
+
+
+@dataclass(frozen=True)
+class Holding:
+    """Everything that one party holds and a behaviour may read.
+
+    ``x`` [n, ...], ``y`` int64 [n]: private rows; ``transfer`` [rows, ...]: the transfer set, None
+    without one; ``public``: labelled public rows (x, y) or None; ``label_share`` [classes]: share of
+    each class among the private rows; ``settings``: the behaviour's settings from its strategy.
+    """
+
+    client: str
+    seed: int
+    dims: Dims
+    x: Tensor
+    y: Tensor
+    transfer: Tensor | None
+    public: tuple[Tensor, Tensor] | None
+    label_share: Tensor
+    local: Steps
+    distill: Steps
+    settings: Mapping[str, Any]
+
+
+class Client(ABC):
+    """Base of every client behaviour (entry points ``fedkt.clients``).
+
+    ``sends`` and ``accepts`` are the only knowledge that may leave and enter; both ends compute the
+    exact arrays from them, so the outgoing guard and the server's check are the same table.
+    """
+
+    sends: ClassVar[type[Knowledge]]
+    accepts: ClassVar[type[Knowledge]]
+
+    def __init__(self, holding: Holding) -> None:
+        self.holding = holding
+
+    @staticmethod
+    @abstractmethod
+    def contribution(dims: Dims, settings: Mapping[str, Any]) -> Expected:
+        """Return the arrays of a contribution about ``dims.rows`` transfer rows."""
+
+    @staticmethod
+    @abstractmethod
+    def teacher(dims: Dims, settings: Mapping[str, Any], *, with_rows: bool) -> Expected:
+        """Return the arrays of a teacher about ``dims.rows`` transfer rows, with their ids or without."""
+
+    def prepare(self) -> Fit | None:
+        """Return what to train once, before the first round."""
+        return None
+
+    def digest(self, teacher: Arrays) -> Fit | None:
+        """Return what to train when a teacher arrives (None: it is only kept for ``train``)."""
+        return None
+
+    def adopt(self, teacher: Arrays) -> Arrays | None:
+        """Return parameters that replace the model's before digestion (only where weights are shared)."""
+        return None
+
+    @abstractmethod
+    def train(self, teacher: Arrays | None) -> Fit | None:
+        """Return what to train on private data; ``teacher`` is the newest one that was digested."""
+
+    def inputs(self, rows: Tensor | None) -> Tensor | None:
+        """Return the inputs [n, ...] that ``extract`` needs predictions of (None: none)."""
+        return None
+
+    @abstractmethod
+    def extract(self, features: Tensor, logits: Tensor, params: Arrays) -> Knowledge:
+        """Summarise the predictions on ``inputs`` as this client's contribution."""
+
+    def predictors(self, features: Tensor, logits: Tensor, teacher: Arrays) -> dict[str, Tensor]:
+        """Return further scores [n, classes] to evaluate beside the model's own, by name."""
+        return {}
+
+
+def transfer_rows(holding: Holding, rows: Tensor | None) -> Tensor:
+    """Return the transfer rows asked for (None: all of them, in order)."""
+    if holding.transfer is None:
+        raise ValueError("this behaviour needs a transfer set")
+    return holding.transfer if rows is None else holding.transfer[rows.long()]
+
+
+def classification(net: Forward, batch: Arrays, constants: Arrays) -> Tensor:
+    """Cross entropy [B] of the model on ``batch['x']`` against the labels ``batch['y']``."""
+    _, logits = net(batch["x"])
+    return torch.nn.functional.cross_entropy(logits, batch["y"], reduction="none")
+
+
+def class_means(rows: Tensor, y: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+    """Return the mean row of each class [classes, d] (zeros where there is none) and counts [classes]."""
+    counts = torch.bincount(y, minlength=classes)
+    # Summed in double precision: means of probabilities then add up to one to the last bit that is sent.
+    sums = torch.zeros(classes, rows.shape[1], dtype=torch.float64, device=rows.device)
+    sums.index_add_(0, y, rows.double())
+    return (sums / counts.clamp_min(1)[:, None]).float(), counts

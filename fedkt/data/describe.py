@@ -1,0 +1,151 @@
+"""A partition in words and as a picture."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fedkt.data.federation import Federation
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_INK = "#1d3b53"
+_FAINT = "#e6eaee"
+_MAX_DOTS = (40, 30)
+"""Most clients and classes that are drawn as dots; more are drawn as a heat map."""
+_MAX_NAMES = 20
+"""Most classes that the table counts one by one."""
+
+
+def table(federation: Federation) -> list[dict[str, str]]:
+    """Return one row per client: column headings to texts, the same headings in every row.
+
+    Columns: client, domain (where there are any), rows, validation, own test rows (where there are any),
+    number of classes held, and the rows of each class where there are at most 20.
+    """
+    counts = federation.counts()
+    rows = []
+    for shard, count in zip(federation.shards, counts, strict=True):
+        row = {"client": shard.id}
+        if shard.domain is not None:
+            row["domain"] = shard.domain
+        row["rows"] = str(len(shard.rows))
+        row["validation"] = str(len(shard.validation))
+        if shard.test is not None:
+            row["test"] = str(len(shard.test))
+        row["classes"] = str(int((count > 0).sum()))
+        if federation.classes <= _MAX_NAMES:
+            row |= {f"class {label}": str(int(n)) for label, n in enumerate(count)}
+        rows.append(row)
+    return rows
+
+
+def draw(federation: Federation, path: Path) -> None:
+    """Write a picture of the training rows per class and client, with each client's total above, as PNG."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    counts = federation.counts()
+    clients, classes = counts.shape
+    dots = clients <= _MAX_DOTS[0] and classes <= _MAX_DOTS[1]
+    width = 2.6 + float(np.clip(0.34 * clients, 2.8, 11))
+    height = 1.9 + float(np.clip(0.3 * classes, 1.2, 7))
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    grid = figure.add_gridspec(2, 1, height_ratios=[0.9, height - 1.6], hspace=0.02)
+    below = figure.add_subplot(grid[1])
+    above = figure.add_subplot(grid[0], sharex=below)
+    _draw_totals(above, counts)
+    if dots:
+        _draw_dots(figure, below, counts)
+    else:
+        _draw_heat(figure, below, counts)
+    below.set_xlim(-0.6, clients - 0.4)
+    below.set_ylabel("class", labelpad=8)
+    figure.align_ylabels([above, below])
+    _name_ticks(below, federation)
+    figure.savefig(path, dpi=150, format="png")
+
+
+def _draw_totals(axes: Any, counts: Any) -> None:
+    totals = counts.sum(axis=1)
+    width = _bar_width(len(totals))
+    axes.bar(np.arange(len(totals)), totals, width=width, color=_INK, linewidth=0)
+    axes.set_ylabel("rows", labelpad=8)
+    axes.set_yticks([0, int(totals.max())])
+    axes.tick_params(axis="x", length=0, labelbottom=False)
+    axes.tick_params(axis="y", length=0)
+    axes.spines[:].set_visible(False)
+
+
+def _bar_width(clients: int) -> float:
+    """Return the width of a bar in a column of width 1: slim for few clients, joined for many."""
+    return 0.3 if clients <= 6 else 0.6 if clients <= _MAX_DOTS[0] else 1.0
+
+
+def _draw_dots(figure: "Figure", axes: Any, counts: Any) -> None:
+    """Draw a dot per class and client whose area is its number of rows."""
+    clients, classes = counts.shape
+    axes.set_ylim(classes - 0.4, -0.6)
+    axes.set_axisbelow(True)
+    axes.grid(color=_FAINT, linewidth=0.8)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    largest = int(counts.max())
+    # Points that a cell measures: the largest dot just fills it.
+    room = figure.get_size_inches() * 72
+    side = min((room[0] - 150) / clients, (room[1] - 130) / classes, 26)
+    area = 0.78 * side**2
+    client, label = np.nonzero(counts)
+    axes.scatter(client, label, s=area * counts[client, label] / largest, color=_INK, linewidth=0)
+    for value in _round_steps(largest):
+        axes.scatter([], [], s=area * value / largest, color=_INK, linewidth=0, label=f"{value:,}")
+    axes.legend(
+        title="rows",
+        loc="center left",
+        bbox_to_anchor=(1.01, 0.5),
+        frameon=False,
+        labelspacing=1.1,
+        handletextpad=0.9,
+    )
+
+
+def _draw_heat(figure: "Figure", axes: Any, counts: Any) -> None:
+    """Draw a field per class and client whose darkness is its number of rows."""
+    from matplotlib.colors import LinearSegmentedColormap, PowerNorm
+
+    shades = LinearSegmentedColormap.from_list("rows", ["#ffffff", "#7fb2d1", _INK, "#0b1a26"])
+    # Square roots, so that a few rows can be told from none beside a client that has thousands.
+    norm = PowerNorm(0.5, vmin=0, vmax=counts.max())
+    image = axes.imshow(counts.T, aspect="auto", cmap=shades, norm=norm, interpolation="nearest")
+    axes.tick_params(length=0)
+    axes.spines[:].set_color(_FAINT)
+    bar = figure.colorbar(image, ax=axes, pad=0.01, fraction=0.04)
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(length=0)
+    bar.set_label("rows of a class")
+
+
+def _name_ticks(axes: Any, federation: Federation) -> None:
+    """Name every client and class where there is room, else some."""
+    clients, classes = len(federation.shards), federation.classes
+    step = 1 if clients <= _MAX_DOTS[0] else 10 ** int(np.log10(clients / 4))
+    shown = np.arange(0, clients, step)
+    names = [federation.shards[k].domain for k in shown]
+    named = step == 1 and all(name is not None for name in names)
+    texts = [str(name) if named else federation.shards[k].id for k, name in zip(shown, names, strict=True)]
+    axes.set_xticks(shown, texts)
+    if named and max(len(text) for text in texts) > 3:
+        axes.tick_params(axis="x", rotation=40)
+        for text in axes.get_xticklabels():
+            text.set(ha="right", rotation_mode="anchor")
+    axes.set_xlabel("domain" if named else "client")
+    axes.set_yticks(np.arange(0, classes, 1 if classes <= _MAX_DOTS[1] else 10))
+
+
+def _round_steps(largest: int) -> list[int]:
+    """Return up to three numbers of 1, 2, 5, 10, 20, ... : at most the largest, its half and its tenth."""
+    steps = [n * 10**power for power in range(10) for n in (1, 2, 5)]
+    wanted = (max(1.0, part * largest) for part in (1.0, 0.5, 0.1))
+    return sorted({max(step for step in steps if step <= value) for value in wanted})

@@ -1,0 +1,92 @@
+"""Losses that pull features towards class prototypes: supervised, so for labelled rows.
+
+Shapes are the same everywhere: ``features`` [B, d], ``prototypes`` [K, d] with one row per class, ``known``
+bool [K], true for the classes that have a prototype, and ``y`` int64 [B]. Rows of a class without one add
+0 and still count in the mean over rows; what the row of such a prototype holds is never read into a loss,
+as long as it is a finite number. ``reduction`` is "mean" for the scalar, "none" for one value per row [B].
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+Reduction = Literal["mean", "none"]
+
+LEAST_NORM = 1e-8
+
+
+def prototype_mse(
+    features: Tensor, prototypes: Tensor, known: Tensor, y: Tensor, *, reduction: Reduction = "mean"
+) -> Tensor:
+    """Mean over rows and dimensions of (feature - prototype of its class)²; its weight, λ, is outside.
+
+    Tan et al. 2022, "FedProto", arXiv:2105.00243. Its formula has the local class means in place of the
+    features; its code has single rows, as here, and also leaves classes without a prototype at 0.
+    """
+    terms = (features - prototypes[y]).square().mean(-1)
+    return _reduce(terms * known[y], reduction)
+
+
+def nd(
+    features: Tensor,
+    prototypes: Tensor,
+    y: Tensor,
+    *,
+    teacher_norm: Tensor | None = None,
+    known: Tensor | None = None,
+    reduction: Reduction = "mean",
+) -> Tensor:
+    """Norm and direction: 1 - s·e / max(|s|, n), with s the feature and e the unit prototype of its class.
+
+    In [0, 2]; 0 if s has e's direction and is at least n long. ``teacher_norm`` [B] is n, the length of the
+    teacher's feature of each row; None, as where only prototypes are shared, takes the length of the
+    class's prototype (never longer than the mean length of the features it is the mean of). A prototype of
+    length 0 has no direction: its rows add 0, as those of unknown classes do.
+
+    Wang et al. 2023, "Improving Knowledge Distillation via Regularizing Feature Norm and Direction" (KD++),
+    arXiv:2305.17007; the weight in the total loss, 1 to 4 there, is outside.
+    """
+    target = prototypes[y]
+    length = target.norm(dim=-1)
+    # Its square root is clamped, not the norm: the gradient of the norm at 0 is not a number.
+    student = features.square().sum(-1).clamp(min=LEAST_NORM**2).sqrt()
+    least = length if teacher_norm is None else teacher_norm
+    along = (features * target).sum(-1) / length.clamp(min=LEAST_NORM)
+    counts = length > LEAST_NORM
+    if known is not None:
+        counts = counts & known[y]
+    return _reduce((1 - along / torch.maximum(student, least)) * counts, reduction)
+
+
+def supervised_contrastive(
+    features: Tensor,
+    prototypes: Tensor,
+    y: Tensor,
+    temperature: float = 0.07,
+    *,
+    known: Tensor | None = None,
+    reduction: Reduction = "mean",
+) -> Tensor:
+    """-log softmax over classes of cos(feature, prototype)/temperature, at the row's own class; at least 0.
+
+    ``temperature`` > 0. ``known`` None: all classes have a prototype.
+
+    Tan et al. 2022, "Federated Learning from Pre-Trained Models: A Contrastive Learning Approach" (FedPCL),
+    arXiv:2209.10083: supervised contrastive loss (Khosla et al., arXiv:2004.11362) with prototypes for
+    the other samples. The own class is in the denominator, as there.
+    """
+    cosine = F.normalize(features, dim=-1) @ F.normalize(prototypes, dim=-1).T
+    scores = cosine / temperature
+    if known is not None:
+        scores = scores.masked_fill(~known, torch.finfo(scores.dtype).min / 4)
+    own = torch.arange(len(prototypes), device=y.device) == y.unsqueeze(-1)
+    terms = -F.log_softmax(scores, -1).masked_fill(~own, 0).sum(-1)
+    if known is not None:
+        terms = terms.masked_fill(~known[y], 0)
+    return _reduce(terms, reduction)
+
+
+def _reduce(terms: Tensor, reduction: Reduction) -> Tensor:
+    return terms.mean() if reduction == "mean" else terms

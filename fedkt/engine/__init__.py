@@ -1,0 +1,1 @@
+"""The round loop and the Flower grids that it runs over."""

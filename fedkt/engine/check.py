@@ -1,0 +1,101 @@
+"""Everything about a scenario that can be known to be wrong before anything runs, all at once."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from fedkt import data, models, registry
+from fedkt.engine.world import World
+from fedkt.errors import InputError
+from fedkt.scenario import Scenario
+from fedkt.strategy import Strategy, settings_for
+
+T = TypeVar("T")
+
+
+def checked_world(scenario: Scenario, data_dir: Path | None = None) -> World:
+    """Return the world of a scenario. Raises InputError with every problem that was found."""
+    problems: list[str] = []
+    strategy: type[Strategy] | None = _try(problems, lambda: registry.find("strategies", scenario.strategy.name))
+    if strategy is not None:
+        _try(problems, lambda: _check_strategy(strategy, scenario))
+    federation = _try(problems, lambda: data.build(scenario, data_dir))
+    if federation is not None:
+        clients = len(federation.shards)
+        if scenario.participation.quorum > clients:
+            problems.append(
+                f"participation.quorum is {scenario.participation.quorum}, but there are {clients} clients; "
+                "it must be at most their number."
+            )
+        nets = {}
+        for dealt in models.deal(scenario.clients.models, clients, scenario.seed):
+            if repr(dealt) not in nets:
+                build = lambda d=dealt: models.build(d, federation.input, federation.classes, 0)  # noqa: E731
+                nets[repr(dealt)] = _try(problems, build)
+        widths = sorted({net.width for net in nets.values() if net is not None})
+        if strategy is not None and strategy.one_model and len(nets) > 1:
+            problems.append(
+                f"strategy '{scenario.strategy.name}' needs one architecture, but clients.models deals {len(nets)}; "
+                "name a single model."
+            )
+        if strategy is not None and strategy.one_width and len(widths) > 1:
+            problems.append(
+                f"strategy '{scenario.strategy.name}' needs one feature width, but clients.models have {widths}; "
+                "set the same width for each."
+            )
+    if problems or federation is None:
+        raise InputError(*dict.fromkeys(problems))
+    return World(scenario, federation)
+
+
+def _check_strategy(strategy: type[Strategy], scenario: Scenario) -> None:
+    problems: list[str] = []
+    name = scenario.strategy.name
+    shares = strategy.shares
+    if shares in ("weights", "features") and shares not in scenario.allow:
+        problems.append(
+            f"strategy '{name}' shares {shares}, which the scenario does not allow; write 'allow: [{shares}]' to run it."
+        )
+    if strategy.needs_transfer and scenario.data.transfer is None:
+        problems.append(
+            f"strategy '{name}' needs a transfer set, but data.transfer is not set; "
+            "write for instance 'transfer: {from: train, size: 1000}' under data."
+        )
+    if strategy.needs_public and scenario.data.public is None:
+        problems.append(
+            f"strategy '{name}' needs labelled public rows, but data.public is not set; "
+            "write for instance 'public: {from: train, size: 1000}' under data."
+        )
+    _try(problems, lambda: registry.find("clients", strategy.client))
+    try:
+        config = strategy.Config(**scenario.strategy.settings)
+    except ValidationError as error:
+        problems += _sentences(strategy, error)
+    else:
+        _try(problems, lambda: registry.find("losses", settings_for(strategy, config, scenario)["loss"]))
+    if problems:
+        raise InputError(*problems)
+
+
+def _sentences(strategy: type[Strategy], error: ValidationError) -> list[str]:
+    known = list(strategy.Config.model_fields)
+    found = []
+    for problem in error.errors():
+        key = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            found.append(f"unknown key 'strategy.{key}'; {registry.did_you_mean(key, known)}")
+        else:
+            found.append(f"strategy.{key} is {problem['input']!r}; {problem['msg'].lower()}.")
+    return found
+
+
+def _try(problems: list[str], step: Callable[[], T]) -> T | None:
+    try:
+        return step()
+    except InputError as error:
+        problems += error.problems
+        return None
+
+

@@ -1,0 +1,51 @@
+"""The round loop inside Flower's own simulation runtime (Ray underneath)."""
+
+import logging
+import os
+import threading
+import warnings
+
+from fedkt.engine.loop import Loop
+from fedkt.scenario import Engine
+
+
+def run(loop: Loop, app: "object", clients: int, engine: Engine, stop: threading.Event) -> None:
+    """Run the loop as a ``ServerApp`` over ``clients`` virtual nodes that run ``app``.
+
+    Client states must lie on disk: any of Flower's actors may play any client.
+    """
+    from flwr.app import Context
+    from flwr.clientapp import ClientApp
+    from flwr.serverapp import Grid, ServerApp
+    from flwr.simulation import run_simulation
+
+    assert isinstance(app, ClientApp)
+    server = ServerApp()
+
+    @server.main()
+    def main(grid: Grid, context: Context) -> None:
+        loop.run(grid)
+
+    workers = (os.cpu_count() or 1) if engine.workers == "auto" else engine.workers
+    ray_args = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
+    if engine.address is None:
+        ray_args |= {"num_cpus": max(1, round(workers * engine.cpus)), "num_gpus": max(0, round(workers * engine.gpus))}
+    else:
+        ray_args["address"] = engine.address  # type: ignore[assignment]
+    logging.getLogger("flwr").setLevel(logging.ERROR)
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            run_simulation(
+                server_app=server,
+                client_app=app,
+                num_supernodes=clients,
+                backend_config={
+                    "init_args": ray_args,  # type: ignore[dict-item]
+                    "client_resources": {"num_cpus": engine.cpus, "num_gpus": engine.gpus},
+                },
+            )
+    finally:
+        # Flower leaves the server's thread running when the main one is interrupted.
+        stop.set()

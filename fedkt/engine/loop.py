@@ -1,0 +1,227 @@
+"""The round loop: two exchanges a round over any Flower grid, results and a checkpoint after each."""
+
+import statistics
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from flwr.app import ArrayRecord, ConfigRecord, Message
+from flwr.serverapp import Grid
+
+from fedkt.engine import checkpoint
+from fedkt.engine.checkpoint import Checkpoint
+from fedkt.engine.observer import Observer
+from fedkt.errors import RunError
+from fedkt.results.folder import RunFolder
+from fedkt.strategy import Outcome, Strategy, client_order
+
+POLL_S = 0.02
+STATUSES = ("accepted", "rejected", "late", "declined", "failed")
+
+
+@dataclass
+class Totals:
+    """What the summary adds up over rounds, and each client's newest metrics; part of the checkpoint."""
+
+    up: int = 0
+    down: int = 0
+    wall_s: float = 0.0
+    updates: int = 0
+    replies: dict[str, int] = field(default_factory=lambda: dict.fromkeys(STATUSES, 0))
+    metrics: dict[str, dict[str, float]] = field(default_factory=dict)
+    changed: list[str] = field(default_factory=list)
+    """Clients whose model changed since it was measured."""
+
+
+class Loop:
+    """Drives one strategy over one grid.
+
+    ``flush(kept)`` brings the clients' states to disk; ``stop`` ends the loop between two replies.
+    """
+
+    def __init__(
+        self,
+        strategy: Strategy,
+        folder: RunFolder,
+        flush: Callable[[int], None],
+        observer: Observer,
+        stop: threading.Event,
+    ) -> None:
+        self.strategy = strategy
+        self.scenario = strategy.setting.scenario
+        self.folder = folder
+        self.flush = flush
+        self.observer = observer
+        self.stop = stop
+        self.totals = Totals()
+        self.round = 0
+
+    def restore(self, saved: Checkpoint) -> None:
+        """Continue after the round of a checkpoint."""
+        if saved.round:
+            self.strategy.load_state(saved.tensors, saved.strategy)
+            self.totals = Totals(**saved.loop)
+            self.round = saved.round
+        self.strategy.kept = checkpoint.oldest(self.folder.checkpoint)
+
+    def run(self, grid: Grid) -> None:
+        """Run the remaining rounds."""
+        while self.round < self.scenario.rounds:
+            self._one_round(grid, self.round + 1)
+            self.round += 1
+
+    def summary(self) -> dict[str, Any]:
+        """Return the contents of ``summary.json``."""
+        totals, scenario = self.totals, self.scenario
+        accuracy = spread(totals.metrics)
+        rate = totals.updates / totals.wall_s if totals.wall_s else 0.0
+        return {
+            "scenario": scenario.name,
+            "strategy": scenario.strategy.name,
+            "engine": scenario.engine.kind,
+            "seed": scenario.seed,
+            "rounds": self.round,
+            "clients": len(self.strategy.setting.dims),
+            "accuracy": {**accuracy, "server": None},
+            "bytes": {"up": totals.up, "down": totals.down},
+            "privacy": {
+                "mode": "none",
+                "unit": None,
+                "epsilon": None,
+                "delta": None,
+                "statement": "No differential-privacy guarantee. Exchanged knowledge can reveal membership "
+                "and label distribution.",
+            },
+            "time": {
+                "wall_s": round(totals.wall_s, 3),
+                "client_updates": totals.updates,
+                "client_updates_per_s": round(rate, 3),
+            },
+            "replies": totals.replies,
+        }
+
+    # One round ------------------------------------------------------------------------------------
+
+    def _one_round(self, grid: Grid, number: int) -> None:
+        begun = time.monotonic()
+        strategy, nothing = self.strategy, (ArrayRecord(), ConfigRecord())
+        messages = strategy.configure_train(number, *nothing, grid)
+        fused, _ = strategy.aggregate_train(number, self._exchange(grid, number, "train", messages))
+        trained = dict(strategy.outcomes)
+        self._refuse_total_failure(number, trained)
+        self._note_changed(c for c, o in trained.items() if o.status == "accepted")
+
+        measure = number % self.scenario.evaluate.every == 0 or number == self.scenario.rounds
+        unmeasured = set(strategy.setting.dims) - set(self.totals.metrics)
+        strategy.wants_metrics = frozenset(unmeasured | set(self.totals.changed)) if measure else frozenset()
+        messages = strategy.configure_evaluate(number, *nothing, grid)
+        strategy.aggregate_evaluate(number, self._exchange(grid, number, "evaluate", messages))
+        evaluated = dict(strategy.outcomes)
+        self._refuse_total_failure(number, evaluated)
+        self._note_changed(c for c, o in evaluated.items() if o.taught is not None)
+        for client, outcome in evaluated.items():
+            if outcome.metrics:
+                self.totals.metrics[client] = dict(outcome.metrics)
+        if measure:
+            answered = {c for c, o in evaluated.items() if o.metrics}
+            self.totals.changed = [c for c in self.totals.changed if c not in answered]
+
+        status = "no-quorum" if fused is None else "fused" if strategy.taught_in(number) else "nothing"
+        self._finish_round(number, status, trained, evaluated, measure, time.monotonic() - begun)
+
+    def _exchange(self, grid: Grid, number: int, stage: str, messages: Iterable[Message]) -> list[Message]:
+        """Push messages and pull replies until all are there or the deadline is over."""
+        sent = list(messages)
+        self.observer.asked(number, stage, len(sent))
+        waiting = set(grid.push_messages(sent))
+        end = time.monotonic() + self.scenario.participation.deadline_s
+        replies: list[Message] = []
+        while waiting and time.monotonic() < end:
+            if self.stop.is_set():
+                raise KeyboardInterrupt
+            pulled = list(grid.pull_messages(waiting))
+            for reply in pulled:
+                waiting.discard(reply.metadata.reply_to_message_id)
+                self.observer.replied(number, stage)
+            replies += pulled
+            if not pulled:
+                time.sleep(POLL_S)
+        return replies
+
+    def _refuse_total_failure(self, number: int, outcomes: Mapping[str, Outcome]) -> None:
+        failed = [o for o in outcomes.values() if o.status == "failed"]
+        if failed and len(failed) == len(outcomes):
+            raise RunError(f"every client failed in round {number}; the first: {failed[0].detail}")
+
+    def _note_changed(self, clients: Iterable[str]) -> None:
+        self.totals.changed = sorted({*self.totals.changed, *clients}, key=client_order)
+
+    def _finish_round(
+        self,
+        number: int,
+        status: str,
+        trained: Mapping[str, Outcome],
+        evaluated: Mapping[str, Outcome],
+        measured: bool,
+        wall_s: float,
+    ) -> None:
+        totals = self.totals
+        outcomes = [*trained.values(), *evaluated.values()]
+        up, down = sum(o.up for o in outcomes), sum(o.down for o in outcomes)
+        replies = {s: sum(o.status == s for o in trained.values()) for s in STATUSES}
+        totals.up += up
+        totals.down += down
+        totals.wall_s += wall_s
+        totals.updates += replies["accepted"]
+        for name, count in replies.items():
+            totals.replies[name] += count
+        row = {
+            "round": number,
+            "status": status,
+            "accuracy": spread(totals.metrics) if measured else None,
+            "bytes": {"up": up, "down": down},
+            "replies": replies,
+            "wall_s": round(wall_s, 4),
+            "report": dict(self.strategy.report),
+        }
+        asked = sorted({*trained, *evaluated}, key=client_order)
+        clients = [client_row(number, c, trained.get(c), evaluated.get(c)) for c in asked]
+        self.flush(self.strategy.kept)
+        self.folder.append(row, clients)
+        tensors, note = self.strategy.state()
+        done = Checkpoint(number, tensors, note, totals.__dict__)
+        self.strategy.kept = checkpoint.write(self.folder.checkpoint, done)
+        self.observer.round_done(row, clients)
+
+
+def client_row(number: int, client: str, trained: Outcome | None, evaluated: Outcome | None) -> dict[str, Any]:
+    """Return one line of ``clients.jsonl``."""
+    parts = [o for o in (trained, evaluated) if o is not None]
+    telling = next((o for o in parts if o.status != "accepted"), parts[0])
+    metrics = dict(evaluated.metrics) if evaluated else {}
+    return {
+        "round": number,
+        "client": int(client) if client.isdecimal() else client,
+        "status": telling.status if trained else "idle",
+        "reason": telling.reason,
+        "detail": telling.detail.partition("\n")[0],
+        "global": metrics.pop("global", None),
+        "personal": metrics.pop("personal", None),
+        "before_digest": metrics.pop("before_digest", None),
+        "bytes": {"up": sum(o.up for o in parts), "down": sum(o.down for o in parts)},
+        "epsilon": None,
+        **metrics,
+    }
+
+
+def spread(metrics: Mapping[str, Mapping[str, float]]) -> dict[str, float | None]:
+    """Return mean and population standard deviation over clients, by metric name."""
+    names = {"global": None, "personal": None} | {n: None for m in metrics.values() for n in m}
+    found: dict[str, float | None] = {}
+    for name in names:
+        values = [m[name] for m in metrics.values() if name in m]
+        found[f"{name}_mean"] = statistics.fmean(values) if values else None
+        found[f"{name}_std"] = statistics.pstdev(values) if values else None
+    return found

@@ -1,0 +1,197 @@
+"""One client at work: load its state, do what a message asks, save its state.
+
+Every engine and every deployed site runs this code. Versions of the state are explained in
+:mod:`fedkt.state`.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from fedkt import metrics
+from fedkt.client import Client, Fit
+from fedkt.engine.world import World
+from fedkt.knowledge import Expected, Rejected
+from fedkt.protocol import Reply, Request
+from fedkt.state import ClientState, StateStore
+from fedkt.training import fit, predict
+
+Stage = Callable[[str], None]
+"""Told the name of each stage as it begins, so that an error can say where it happened."""
+
+
+class Party:
+    """A client of a world with its model loaded: lives for one message."""
+
+    def __init__(self, world: World, store: StateStore, client: str) -> None:
+        self.world = world
+        self.store = store
+        self.client = client
+        self.net: nn.Module = world.net(client)
+        self.behaviour: Client = world.behaviour(world.holding(client))
+        self._optimizers: dict[str, dict[str, Tensor]] = {}
+        self._teacher: dict[str, Tensor] = {}
+        self._digested = -1
+        self._prepared = False
+
+    def train(self, request: Request, stage: Stage) -> Reply:
+        """Digest a teacher that was missed, train on private data, and return the contribution."""
+        number = request.binding.round
+        self._load(2 * number, stage)
+        self._prepare(number, stage)
+        self._digest(request, stage)
+        stage("train")
+        self._fit(self.behaviour.train(self._teacher or None), number)
+        stage("extract")
+        rows = None if request.rows is None else torch.from_numpy(request.rows)
+        knowledge = self._extract(rows)
+        stage("save")
+        self._save(2 * number, request.kept)
+        return Reply(request.binding, self.client, arrays=knowledge)
+
+    def evaluate(self, request: Request, stage: Stage) -> Reply:
+        """Digest this round's teacher once, then measure; metrics only where they are asked for."""
+        version = 2 * request.binding.round + 1
+        known = self._load(version, stage)
+        found: dict[str, float] = {}
+        if request.evaluate and request.teacher is not None:
+            stage("evaluate")
+            before = self._measure({})
+            found["before_digest"] = before.get("global", before["personal"])
+        if self._digest(request, stage) or not known:
+            stage("save")
+            self._save(version, request.kept)
+        if request.evaluate:
+            stage("evaluate")
+            found |= self._measure(self._teacher)
+        return Reply(request.binding, self.client, metrics=found)
+
+    # Steps ----------------------------------------------------------------------------------------
+
+    def _prepare(self, number: int, stage: Stage) -> None:
+        if not self._prepared:
+            stage("prepare")
+            self._fit(self.behaviour.prepare(), number)
+            self._prepared = True
+
+    def _digest(self, request: Request, stage: Stage) -> bool:
+        """Digest the request's teacher unless it was digested before; say whether anything changed."""
+        if request.teacher is None or request.teacher_round <= self._digested:
+            return False
+        stage("digest")
+        teacher = {name: torch.from_numpy(array.copy()) for name, array in request.teacher.items()}
+        self._teacher = {name: tensor.to(self.world.device) for name, tensor in teacher.items()}
+        adopted = self.behaviour.adopt(self._teacher)
+        if adopted is not None:
+            self.net.load_state_dict(dict(adopted), strict=False)
+        self._fit(self.behaviour.digest(self._teacher), request.binding.round)
+        self._digested = request.teacher_round
+        return True
+
+    def _fit(self, phase: Fit | None, number: int) -> None:
+        if phase is not None:
+            self._optimizers[phase.name] = fit(
+                self.net,
+                phase,
+                self._optimizers.get(phase.name, {}),
+                seed=self.world.scenario.seed,
+                client=self.client,
+                round_=number,
+            )
+
+    def _extract(self, rows: Tensor | None) -> Mapping[str, NDArray[Any]]:
+        dims = self.world.dims(self.client)
+        inputs = self.behaviour.inputs(rows)
+        if inputs is None:
+            features, logits = torch.empty(0, dims.width), torch.empty(0, dims.classes)
+        else:
+            features, logits = predict(self.net, inputs)
+        knowledge = self.behaviour.extract(features, logits, dict(self.net.named_parameters()))
+        if not isinstance(knowledge, self.behaviour.sends):
+            raise Rejected(
+                "kind", f"client {self.client} made {type(knowledge).__name__}; only {self.behaviour.sends.__name__} may leave."
+            )
+        arrays = knowledge.arrays()
+        if self.world.strategy.shares != "weights":
+            refuse_weights(arrays, self.net)
+        return arrays
+
+    def contribution(self, request: Request) -> Expected:
+        """Return the only arrays that may leave in the reply to this request."""
+        rows = 0 if request.rows is None else len(request.rows)
+        dims = self.world.dims(self.client).about(rows)
+        return self.world.behaviour.contribution(dims, self.world.settings)
+
+    # Measuring: the same code for every method ------------------------------------------------------
+
+    def _measure(self, teacher: Mapping[str, Tensor]) -> dict[str, float]:
+        """Return global, personal and validation accuracy of the model, and of further predictors."""
+        federation, shard = self.world.federation, self.world.shards[self.client]
+        found: dict[str, float | None] = {}
+        if federation.test is not None:
+            scores, y = self._scores(*federation.test_tensors(shard), teacher)
+            for name, values in scores.items():
+                # Where a client has no test rows of its own, the common ones are weighed by its classes.
+                share = shard.share if shard.test is None else None
+                found |= _named(f"{name}global", metrics.evaluate(values, y, federation.classes, share))
+                if share is not None:
+                    found[f"{name}personal"] = found.pop(f"{name}global_personal")
+        if shard.test is not None:
+            scores, y = self._scores(*federation.own_test_tensors(shard), teacher)
+            for name, values in scores.items():
+                found |= _named(f"{name}personal", metrics.evaluate(values, y, federation.classes))
+        if len(shard.validation):
+            scores, y = self._scores(*federation.validation_tensors(shard), {})
+            found["validation"] = metrics.accuracy(scores[""], y)
+        return {name: value for name, value in found.items() if value is not None}
+
+    def _scores(self, x: Tensor, y: Tensor, teacher: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
+        features, logits = predict(self.net, x.to(self.world.device))
+        more = self.behaviour.predictors(features, logits, teacher) if teacher else {}
+        found = {"": logits} | {f"{name}_": values for name, values in more.items()}
+        return {name: values.cpu() for name, values in found.items()}, y
+
+    # State ------------------------------------------------------------------------------------------
+
+    def _load(self, version: int, stage: Stage) -> bool:
+        stage("load")
+        state = self.store.load(self.client, below=version)
+        if state is not None:
+            parts: dict[str, dict[str, Tensor]] = {"model": {}, "teacher": {}}
+            for key, tensor in state.tensors.items():
+                part, name = key.split("/", 1)
+                parts.setdefault(part, {})[name] = tensor
+            self.net.load_state_dict(parts.pop("model"))
+            self._teacher = {name: t.to(self.world.device) for name, t in parts.pop("teacher").items()}
+            self._optimizers = {part.removeprefix("optimizer:"): tensors for part, tensors in parts.items()}
+            self._digested, self._prepared = state.note["digested"], state.note["prepared"]
+        self.net.to(self.world.device)
+        return state is not None
+
+    def _save(self, version: int, kept: int) -> None:
+        tensors = {f"model/{name}": t.detach().cpu() for name, t in self.net.state_dict().items()}
+        tensors |= {f"teacher/{name}": t.cpu() for name, t in self._teacher.items()}
+        for phase, slots in self._optimizers.items():
+            tensors |= {f"optimizer:{phase}/{name}": t.cpu() for name, t in slots.items()}
+        note = {"digested": self._digested, "prepared": self._prepared, "model": self.world.models[self.client]}
+        self.store.save(self.client, version, ClientState(tensors, note), kept)
+
+
+def _named(prefix: str, measured: Mapping[str, float | None]) -> dict[str, float | None]:
+    """Name the accuracy itself by the prefix, what stands beside it by the prefix and a short word."""
+    short = {"accuracy": prefix, "balanced_accuracy": f"{prefix}_balanced"}
+    return {short.get(name, f"{prefix}_{name}"): value for name, value in measured.items()}
+
+
+def refuse_weights(arrays: Mapping[str, NDArray[Any]], net: nn.Module) -> None:
+    """Raise :class:`Rejected` if an outgoing array holds the values of one of the model's tensors."""
+    for name, array in arrays.items():
+        for key, tensor in net.state_dict().items():
+            if tensor.numel() == array.size and array.size > 1:
+                values = tensor.detach().cpu().numpy()
+                if np.array_equal(values.ravel(), array.ravel()):
+                    raise Rejected("weights", f"array '{name}' holds the model's '{key}'; weights may not leave.")

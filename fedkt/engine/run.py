@@ -1,0 +1,113 @@
+"""Simulate a scenario: check it, lay out the run folder, drive the rounds, sum up."""
+
+import os
+import sys
+import threading
+from functools import partial
+from pathlib import Path
+
+from fedkt.engine.check import checked_world
+from fedkt.engine import checkpoint
+from fedkt.engine.loop import Loop
+from fedkt.engine.observer import Observer, Silent
+from fedkt.engine.world import Place, World
+from fedkt.files import write_json
+from fedkt.results.folder import RunFolder
+from fedkt.results.result import Result
+from fedkt.scenario import Scenario
+from fedkt.state import DiskStore, MemoryStore, StateStore
+from fedkt.strategy import Setting
+
+
+def simulate(
+    scenario: Scenario,
+    *,
+    out: Path | None = None,
+    resume: bool = False,
+    data_dir: Path | None = None,
+    observer: Observer | None = None,
+) -> Result:
+    """Run a scenario on this machine and return its result.
+
+    ``out``: the run's folder (default ``runs/<name>-<time>``); ``resume``: continue the run in it;
+    ``data_dir``: where data files lie (default ``$FEDKT_DATA``, else ``./data``).
+    Raises InputError before anything is written, RunError if the run fails.
+    """
+    watcher = observer or Silent()
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())  # so that package.module:name finds the user's own modules
+    world = checked_world(scenario, data_dir)
+    folder = RunFolder.create(out, scenario, resume)
+    try:
+        stop = threading.Event()
+        disk = DiskStore(folder.checkpoint / "clients")
+        store: StateStore = MemoryStore(disk) if scenario.engine.kind == "inline" else disk
+        loop = _loop(world, folder, store, watcher, stop)
+        saved = checkpoint.read(folder.checkpoint)
+        loop.restore(saved)
+        folder.truncate(saved.round)
+        write_json(folder.path / "model-input.json", _input(world))
+        watcher.started(
+            {
+                "name": scenario.name,
+                "strategy": scenario.strategy.name,
+                "engine": scenario.engine.kind,
+                "clients": len(world.shards),
+                "rounds": scenario.rounds,
+                "round": saved.round,
+            }
+        )
+        if loop.round < scenario.rounds:
+            _drive(loop, world, store, folder, data_dir, stop)
+        summary = loop.summary()
+        folder.finish(summary)
+        watcher.finished(summary)
+    finally:
+        folder.close()
+    return Result(folder.path)
+
+
+def _loop(
+    world: World, folder: RunFolder, store: StateStore, observer: Observer, stop: threading.Event
+) -> Loop:
+    setting = Setting(
+        scenario=world.scenario,
+        run=folder.run,
+        dims={client: world.dims(client) for client in world.shards},
+        transfer=world.transfer_hash,
+        input=world.federation.input,
+        federation=world.federation,
+    )
+    strategy = world.strategy(world.config, setting)
+    return Loop(strategy, folder, store.flush, observer, stop)
+
+
+def _drive(
+    loop: Loop, world: World, store: StateStore, folder: RunFolder, data_dir: Path | None, stop: threading.Event
+) -> None:
+    from fedkt.engine.app import at_home, make_app
+
+    engine = world.scenario.engine
+    if engine.kind == "inline":
+        from fedkt.engine.inline import InlineGrid
+
+        app = make_app(lambda: (world, store), raise_errors=True)
+        loop.run(InlineGrid(app, len(world.shards)))
+        return
+    from fedkt.engine import flower
+
+    found = data_dir or (Path(os.environ["FEDKT_DATA"]) if "FEDKT_DATA" in os.environ else Path("data"))
+    place = Place(
+        world.scenario.model_dump_json(by_alias=True), str(found.absolute()), str((folder.checkpoint / "clients").absolute())
+    )
+    flower.run(loop, make_app(partial(at_home, place)), len(world.shards), engine, stop)
+
+
+def _input(world: World) -> dict[str, object]:
+    spec = world.federation.input
+    return {
+        "kind": spec.kind,
+        "shape": list(spec.shape),
+        "vocabulary": spec.vocabulary,
+        "classes": world.federation.classes,
+    }

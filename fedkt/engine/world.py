@@ -1,0 +1,104 @@
+"""What a process needs to play the clients of a scenario: built once per process, from the scenario alone."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from fedkt import data, models, registry, scenario
+from fedkt.client import Client, Holding, Steps
+from fedkt.data import Federation
+from fedkt.data.federation import Shard
+from fedkt.knowledge import Dims
+from fedkt.models.build import Dealt
+from fedkt.rng import seed_of
+from fedkt.scenario import Scenario
+from fedkt.strategy import Strategy, StrategyConfig, settings_for
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a scenario runs, as text that can travel: the resolved scenario, its data and its states."""
+
+    scenario: str
+    data_dir: str | None
+    states: str
+
+
+class World:
+    """The parties of a scenario: their data, models, behaviours. Nothing here changes during a run."""
+
+    def __init__(self, scenario_: Scenario, federation: Federation, device: str = "cpu") -> None:
+        self.scenario = scenario_
+        self.federation = federation
+        self.device = torch.device(device)
+        self.strategy: type[Strategy] = registry.find("strategies", scenario_.strategy.name)
+        self.config: StrategyConfig = self.strategy.Config(**scenario_.strategy.settings)
+        self.behaviour: type[Client] = registry.find("clients", self.strategy.client)
+        self.settings = settings_for(self.strategy, self.config, scenario_)
+        self.shards: Mapping[str, Shard] = {shard.id: shard for shard in federation.shards}
+        dealt = models.deal(scenario_.clients.models, len(federation.shards), scenario_.seed)
+        self.models: Mapping[str, Dealt] = dict(zip(self.shards, dealt, strict=True))
+        self._dims: dict[str, Dims] = {}
+
+    @property
+    def transfer_hash(self) -> str:
+        """The hash of the transfer set, empty without one."""
+        return self.federation.transfer_hash or ""
+
+    def net(self, client: str) -> nn.Module:
+        """Build the client's model with its initial weights."""
+        seed = seed_of(self.scenario.seed, "model", client)
+        return models.build(self.models[client], self.federation.input, self.federation.classes, seed)
+
+    def dims(self, client: str) -> Dims:
+        """Return the sizes that fix the client's knowledge; computed once per architecture."""
+        key = repr(self.models[client])
+        if key not in self._dims:
+            net = self.net(client)
+            total = 0 if self.federation.transfer is None else self.federation.transfer.x.shape[0]
+            shapes = {name: tuple(p.shape) for name, p in net.named_parameters()}
+            self._dims[key] = Dims(total, total, self.federation.classes, net.width, shapes)
+        return self._dims[key]
+
+    def holding(self, client: str) -> Holding:
+        """Collect what the client holds, on this world's device."""
+        shard, federation = self.shards[client], self.federation
+        x, y = federation.tensors(shard)
+        transfer = None if federation.transfer is None else federation.transfer_tensor(shard).to(self.device)
+        public = None
+        if federation.public is not None:
+            public = tuple(t.to(self.device) for t in federation.public_tensors(shard))
+        parts = self.scenario.clients
+        return Holding(
+            client=client,
+            seed=self.scenario.seed,
+            dims=self.dims(client),
+            x=x.to(self.device),
+            y=y.to(self.device),
+            transfer=transfer,
+            public=public,
+            label_share=torch.from_numpy(shard.share).float(),
+            local=Steps.local(parts.local),
+            distill=Steps.distill(parts.distill, parts.local),
+            settings=self.settings,
+        )
+
+
+@lru_cache(maxsize=1)
+def world_at(place: Place, device: str = "cpu") -> World:
+    """Build the world of a place, once per process."""
+    resolved = scenario.load(_mapping(place.scenario))
+    federation = data.build(resolved, None if place.data_dir is None else Path(place.data_dir))
+    return World(resolved, federation, device)
+
+
+def _mapping(text: str) -> dict[str, Any]:
+    import json
+
+    found: dict[str, Any] = json.loads(text)
+    return found

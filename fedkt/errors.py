@@ -1,0 +1,21 @@
+"""The two ways in which fedkt ends early: the user's input is wrong, or the run failed."""
+
+
+class FedktError(Exception):
+    """Base of every error that fedkt raises on purpose."""
+
+
+class InputError(FedktError):
+    """The user's input is wrong (command line: exit status 2).
+
+    Each problem is one sentence that says what is wrong, where, and what would be right.
+    All problems that were found are raised together.
+    """
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("\n".join(problems))
+        self.problems: tuple[str, ...] = problems
+
+
+class RunError(FedktError):
+    """The run failed for a reason that is not in the user's input (command line: exit status 3)."""

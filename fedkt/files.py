@@ -1,0 +1,57 @@
+"""Files that are whole or absent: write beside, flush to disk, rename."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Replace ``path`` by ``data`` so that a reader, or a crash, sees the old file or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(beside, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+    _sync_folder(path.parent)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write ``content`` as indented JSON, atomically."""
+    write_atomic(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
+
+
+def write_tensors(path: Path, tensors: "Mapping[str, Tensor]", note: Any) -> None:
+    """Write tensors as safetensors with ``note`` as JSON in the header, atomically."""
+    # Through NumPy, since the saver for torch refuses tensors that share memory, as teachers may.
+    from safetensors.numpy import save
+
+    held = {name: tensor.detach().cpu().contiguous().numpy() for name, tensor in tensors.items()}
+    write_atomic(path, save(held, metadata={"note": json.dumps(note)}))
+
+
+def read_tensors(path: Path) -> "tuple[dict[str, Tensor], Any]":
+    """Read what :func:`write_tensors` wrote: the tensors and the note."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        note = json.loads((file.metadata() or {}).get("note", "null"))
+        return {name: file.get_tensor(name) for name in file.keys()}, note  # noqa: SIM118
+
+
+def _sync_folder(folder: Path) -> None:
+    # The rename itself lives in the folder, which has to reach the disk too.
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

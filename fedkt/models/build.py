@@ -1,0 +1,115 @@
+"""Find a model by name, build it from a seed, and deal models to clients."""
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from fedkt import registry
+from fedkt.errors import InputError
+from fedkt.models.net import Net, wrap
+from fedkt.rng import numpy_stream
+
+if TYPE_CHECKING:
+    from fedkt.data.dataset import InputSpec
+    from fedkt.scenario import ModelSpec
+
+Dealt = tuple[str, dict[str, Any]]
+"""A model's name (or ``package.module:name``) and its settings."""
+
+
+def build(
+    spec: "str | Dealt | ModelSpec | Mapping[str, Any]", input: "InputSpec", classes: int, seed: int
+) -> Net:
+    """Build a model on the CPU: the same seed gives the same weights, whatever was built before.
+
+    ``spec`` is a name, (name, settings), or both in one as in a scenario. The name stands for a function
+    ``factory(input, classes, **settings)`` that returns a module (see :func:`fedkt.models.net.wrap`).
+    torch's global random state is as before afterwards. Raises InputError where there is no such model, a
+    setting is unknown or wrong, or the module does not fit the data.
+    """
+    name, settings = named(spec)
+    factory = registry.find("models", name)
+    label = name if isinstance(name, str) else getattr(name, "__qualname__", repr(name))
+    _check_known(label, factory, settings)
+    # Only the CPU's generator: seeding all of them would start CUDA, or disturb it.
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        try:
+            module = factory(input, classes, **settings)
+        except InputError:
+            raise
+        except Exception as error:
+            reason = " ".join(str(error).split()).rstrip(".")
+            raise InputError(f"model {label!r} cannot be built: {type(error).__name__}: {reason}.") from error
+    return wrap(module, input, classes, label)
+
+
+def deal(models: Any, n_clients: int, seed: int) -> list[Dealt]:
+    """Return one (name, settings) per client from the scenario's ``clients.models``.
+
+    A list is dealt in turn: client k gets entry k modulo its length. A mapping from names to shares (any
+    positive scale) is dealt by the largest remainder (Hamilton's method; of equal remainders the earlier
+    name first), in an order shuffled by the seed.
+    """
+    if not isinstance(models, Mapping):
+        entries = [named(entry) for entry in models]
+        return [
+            (name, dict(settings)) for name, settings in (entries[k % len(entries)] for k in range(n_clients))
+        ]
+    counts = shares_to_counts(list(models.values()), n_clients)
+    in_order = [name for name, count in zip(models, counts, strict=True) for _ in range(count)]
+    order = numpy_stream(seed, "deal models").permutation(n_clients)
+    return [(in_order[k], {}) for k in order]
+
+
+def shares_to_counts(shares: Sequence[float], n: int) -> list[int]:
+    """Split n into whole parts closest to the shares, by the largest remainder."""
+    quotas = [n * share / sum(shares) for share in shares]
+    # Rounded, so that 0.7 of 10 is 7 and equal remainders are equal in floating point too.
+    counts = [int(round(quota, 9)) for quota in quotas]
+    remainders = [round(quota - count, 9) for quota, count in zip(quotas, counts, strict=True)]
+    by_remainder = sorted(range(len(shares)), key=lambda i: -remainders[i])
+    for i in by_remainder[: n - sum(counts)]:
+        counts[i] += 1
+    return counts
+
+
+def named(spec: Any) -> Dealt:
+    """Return (name, settings) of what stands for a model in a scenario or in Python."""
+    if isinstance(spec, tuple):
+        name, settings = spec
+        return name, dict(settings)
+    if isinstance(spec, Mapping):
+        if "name" not in spec:
+            raise InputError(
+                f"the model {dict(spec)!r} has no name; it must be written as {{name: mlp, width: 100}}."
+            )
+        return spec["name"], {key: value for key, value in spec.items() if key != "name"}
+    if hasattr(spec, "name") and hasattr(spec, "settings"):
+        return spec.name, dict(spec.settings)
+    return spec, {}
+
+
+def _check_known(name: str, factory: Any, settings: Mapping[str, Any]) -> None:
+    """Raise InputError for each setting that the factory does not have."""
+    if not callable(factory):
+        raise InputError(
+            f"model {name!r} is of type {type(factory).__name__}; it must be a function that builds one."
+        )
+    parameters = list(inspect.signature(factory).parameters.values())
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return
+    # The first two are the input and the classes, which a scenario does not set.
+    known = [p.name for p in parameters[2:] if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    unknown = [key for key in settings if key not in known]
+    if unknown and not known:
+        raise InputError(*(f"model {name!r} has no setting {key!r}; it has none." for key in unknown))
+    if unknown:
+        raise InputError(
+            *(
+                f"model {name!r} has no setting {key!r}; {registry.did_you_mean(key, known)}"
+                for key in unknown
+            )
+        )

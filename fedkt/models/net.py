@@ -1,0 +1,143 @@
+"""What a model is here: features [B, width], then a head that makes logits [B, classes] of them.
+
+Behaviours read both: logits for distillation, features for prototypes. The models of the zoo also run
+stacked (``torch.func.functional_call`` under ``vmap``): they keep no running statistics, so GroupNorm and
+never BatchNorm, and change nothing in place.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from fedkt.errors import InputError
+
+if TYPE_CHECKING:
+    from fedkt.data.dataset import InputSpec
+
+TRIAL_ROWS = 2
+
+
+class Net(nn.Module):
+    """Features and head.
+
+    ``features`` maps rows [B, ...] to [B, width], ``head`` maps those to logits [B, classes]; ``width`` is
+    the number of features. Calling it returns both: ``(features [B, width], logits [B, classes])``.
+    """
+
+    def __init__(self, features: nn.Module, head: nn.Module, width: int) -> None:
+        super().__init__()
+        self.features = features
+        self.head = head
+        self.width = width
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        z = self.features(x)
+        return z, self.head(z)
+
+
+def net(features: list[nn.Module], width: int, classes: int, dropout: float) -> Net:
+    """Put a zoo model together: feature layers, dropout (none at 0) on the features, a linear head.
+
+    At 0 there is no dropout layer at all, since ``vmap`` refuses random layers unless told otherwise.
+    """
+    last = [nn.Dropout(dropout)] if dropout else []
+    return Net(nn.Sequential(*features, *last), nn.Linear(width, classes), width)
+
+
+def wrap(module: Any, input: "InputSpec", classes: int, name: str = "") -> Net:
+    """Make a Net of a module that has the submodules ``features`` and ``head``, and try it on two rows.
+
+    The Net's logits are ``head(features(x))``, whatever the module's own ``forward`` does; ``width`` is
+    read off the trial. ``name`` is what errors call the model. Its weights, its mode and the global random
+    state stay as they are. Raises InputError where it is no such module or the trial has other shapes.
+    """
+    what = f"model {name!r}" if name else f"model {type(module).__name__}"
+    features, head = getattr(module, "features", None), getattr(module, "head", None)
+    if not (
+        isinstance(module, nn.Module) and isinstance(features, nn.Module) and isinstance(head, nn.Module)
+    ):
+        raise InputError(
+            f"{what} must be a torch module with the submodules 'features' (rows to [B, width]) and 'head' "
+            f"(those to logits [B, {classes}]), but is of type {type(module).__name__} without them."
+        )
+    z, logits = _try(what, nn.Sequential(features, head), input)
+    rows = TRIAL_ROWS
+    if z.ndim != 2 or len(z) != rows:
+        raise InputError(
+            f"the features of {what} have shape {_shape(z)} for {rows} rows; they must be [{rows}, width], "
+            "which a final nn.Flatten() makes."
+        )
+    if logits.shape != (rows, classes):
+        raise InputError(
+            f"the logits of {what} have shape {_shape(logits)} for {rows} rows of {classes} classes; "
+            f"they must be [{rows}, {classes}]."
+        )
+    width = z.shape[1]
+    if not isinstance(module, Net):
+        return Net(features, head, width)
+    if module.width != width:
+        raise InputError(f"{what} says that its width is {module.width}, but its features are {width} wide.")
+    return module
+
+
+def trial_rows(input: "InputSpec") -> Tensor:
+    """Return two rows of zeros of the form that a model gets: int64 token ids, float32 for all else."""
+    kind = torch.int64 if input.kind == "tokens" else torch.float32
+    return torch.zeros(TRIAL_ROWS, *input.shape, dtype=kind)
+
+
+def check_settings(
+    name: str, input: "InputSpec", kinds: tuple[str, ...], width: Any, dropout: Any, hidden: Any = ()
+) -> None:
+    """Raise InputError, all problems at once, unless a zoo model can be built of these.
+
+    ``input.kind`` must be one of ``kinds``, ``width`` an integer of at least 1, ``dropout`` in [0, 1), and
+    ``hidden`` a list of integers of at least 1.
+    """
+    problems = []
+    if input.kind not in kinds:
+        problems.append(
+            f"model {name!r} takes {' or '.join(kinds)} rows, but the data set has {input.kind} rows."
+        )
+    if not _is_whole(width):
+        problems.append(f"width of model {name!r} is {width!r}; it must be an integer of at least 1.")
+    if not isinstance(hidden, list | tuple) or not all(map(_is_whole, hidden)):
+        problems.append(
+            f"hidden of model {name!r} is {hidden!r}; it must be a list of integers of at least 1."
+        )
+    if type(dropout) not in (int, float) or not 0 <= dropout < 1:
+        problems.append(f"dropout of model {name!r} is {dropout!r}; it must be at least 0 and less than 1.")
+    if problems:
+        raise InputError(*problems)
+
+
+def _is_whole(value: Any) -> bool:
+    return type(value) is int and value >= 1  # True is no number of units
+
+
+def _try(what: str, parts: nn.Sequential, input: "InputSpec") -> tuple[Tensor, Tensor]:
+    """Run features and head in evaluation mode on two rows of zeros."""
+    modes = [(part, part.training) for part in parts.modules()]
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            parts.eval()
+            z = parts[0](trial_rows(input))
+            logits = parts[1](z)
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"{what} cannot be run on {input.kind} rows of shape {list(input.shape)}: "
+            f"{type(error).__name__}: {reason.rstrip('.')}."
+        ) from error
+    finally:
+        for part, training in modes:
+            part.training = training
+    for name, out in (("features", z), ("head", logits)):
+        if not isinstance(out, Tensor):
+            raise InputError(f"{name} of {what} returns {type(out).__name__}; it must return one tensor.")
+    return z, logits
+
+
+def _shape(x: Tensor) -> list[int]:
+    return list(x.shape)

@@ -1,0 +1,226 @@
+"""The two messages of a round, packed into Flower's ``RecordDict`` and unpacked with full validation.
+
+A request goes down (train or evaluate), a reply comes up. Beside knowledge a message holds settings
+and, in replies, a few named scalar metrics: nothing else has a place in it.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, TypeVar, cast
+
+import numpy as np
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from numpy.typing import NDArray
+
+from fedkt.knowledge import PROTOCOL, Dims, Expected, Rejected, decode, encode, row_ids, size
+
+Status = Literal["accepted", "declined", "failed"]
+"""What a reply can say of itself; the server adds ``rejected`` and ``late``."""
+
+MAX_METRICS = 32
+_T = TypeVar("_T", int, str, bool)
+_ENVELOPE, _ROWS, _KNOWLEDGE, _METRICS = "fedkt", "rows", "knowledge", "metrics"
+
+
+class Shapes(Protocol):
+    """Gives the arrays of a teacher, once it is known about which rows it speaks."""
+
+    def __call__(self, dims: Dims, with_rows: bool) -> Expected: ...
+
+
+@dataclass(frozen=True)
+class Binding:
+    """What ties a message to its place: run, round, and the transfer set of both ends."""
+
+    run: str
+    round: int
+    transfer: str
+
+    def fields(self) -> dict[str, int | str]:
+        """Return the envelope's entries."""
+        return {"protocol": PROTOCOL, "run": self.run, "round": self.round, "transfer": self.transfer}
+
+    def check(self, envelope: Mapping[str, Any]) -> None:
+        """Raise :class:`Rejected` unless the envelope holds the same entries."""
+        for name, mine in self.fields().items():
+            theirs = envelope.get(name)
+            if theirs != mine or type(theirs) is not type(mine):
+                raise Rejected(name, f"the message's {name} is {theirs!r}; here it is {mine!r}.")
+
+
+@dataclass(frozen=True)
+class Request:
+    """A message from the server to one client.
+
+    ``rows`` int32 [n]: transfer rows asked for (None: all, in order); ``teacher``: arrays of the
+    newest teacher that the client lacks, None if there is none; ``teacher_round``: the round that
+    made it; ``kept``: oldest round from which a resume may start, so older states may be dropped;
+    ``evaluate``: whether metrics are wanted.
+    """
+
+    binding: Binding
+    rows: NDArray[np.int32] | None = None
+    teacher: Mapping[str, NDArray[Any]] | None = None
+    teacher_round: int = 0
+    kept: int = 0
+    evaluate: bool = False
+
+    def pack(self, dims: Dims, shapes: Shapes) -> RecordDict:
+        """Return the encoded request."""
+        ids = None if self.teacher is None else self.teacher.get("rows")
+        teacher_rows = 0 if ids is None else len(ids)
+        content = RecordDict()
+        content[_ENVELOPE] = ConfigRecord(
+            {
+                **self.binding.fields(),
+                "rows": 0 if self.rows is None else len(self.rows),
+                "teacher": self.teacher is not None,
+                "teacher_rows": teacher_rows,
+                "teacher_round": self.teacher_round,
+                "kept": self.kept,
+                "evaluate": self.evaluate,
+            }
+        )
+        if self.rows is not None:
+            content[_ROWS] = encode({"ids": self.rows}, {"ids": row_ids(dims.about(len(self.rows)))})
+        if self.teacher is not None:
+            content[_KNOWLEDGE] = encode(self.teacher, shapes(dims.about(teacher_rows), teacher_rows > 0))
+        return content
+
+    @classmethod
+    def unpack(cls, content: RecordDict, transfer: str, dims: Dims, shapes: Shapes) -> "Request":
+        """Decode a request at a client that holds the transfer set with this hash."""
+        envelope = _envelope(content)
+        run, number = _entry(envelope, "run", str), _entry(envelope, "round", int)
+        binding = Binding(run, number, transfer)
+        binding.check(envelope)
+        asked, taught = _entry(envelope, "rows", int), _entry(envelope, "teacher_rows", int)
+        for count in (asked, taught):
+            if not 0 <= count <= dims.transfer:
+                raise Rejected("rows", f"the message speaks of {count} rows; there are {dims.transfer}.")
+        has_teacher = _entry(envelope, "teacher", bool)
+        _check_keys(content, {_ENVELOPE} | ({_ROWS} if asked else set()) | ({_KNOWLEDGE} if has_teacher else set()))
+        rows = None
+        if asked:
+            rows = decode(_arrays(content, _ROWS), {"ids": row_ids(dims.about(asked))})["ids"]
+        teacher = None
+        if has_teacher:
+            teacher = decode(_arrays(content, _KNOWLEDGE), shapes(dims.about(taught), taught > 0))
+        return cls(
+            binding,
+            rows,
+            teacher,
+            _entry(envelope, "teacher_round", int),
+            _entry(envelope, "kept", int),
+            _entry(envelope, "evaluate", bool),
+        )
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A message from one client to the server.
+
+    ``status``; ``reason`` and ``detail`` where it is not ``accepted``; ``arrays``: the contribution,
+    None in the reply to an evaluate message; ``metrics``: scalars by name.
+    """
+
+    binding: Binding
+    client: str
+    status: Status = "accepted"
+    reason: str = ""
+    detail: str = ""
+    arrays: Mapping[str, NDArray[Any]] | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+    def pack(self, expected: Expected) -> RecordDict:
+        """Return the encoded reply; raises :class:`Rejected` if anything undeclared would leave."""
+        content = RecordDict()
+        content[_ENVELOPE] = ConfigRecord(
+            {
+                **self.binding.fields(),
+                "client": self.client,
+                "status": self.status,
+                "reason": self.reason,
+                "detail": self.detail,
+            }
+        )
+        if self.arrays is not None:
+            content[_KNOWLEDGE] = encode(self.arrays, expected)
+        if self.metrics:
+            content[_METRICS] = MetricRecord(_checked_metrics(self.metrics))
+        return content
+
+    @classmethod
+    def unpack(cls, content: RecordDict, binding: Binding, expected: Expected | None) -> "Reply":
+        """Decode a reply; ``expected`` is None where no knowledge may come."""
+        envelope = _envelope(content)
+        binding.check(envelope)
+        client, status = _entry(envelope, "client", str), _entry(envelope, "status", str)
+        if status not in ("accepted", "declined", "failed"):
+            raise Rejected("kind", f"the reply's status is {status!r}; it must be accepted, declined or failed.")
+        wanted = {_KNOWLEDGE} if status == "accepted" and expected is not None else set()
+        _check_keys(content, {_ENVELOPE} | wanted | ({_METRICS} if _METRICS in content else set()))
+        arrays = decode(_arrays(content, _KNOWLEDGE), expected) if wanted and expected is not None else None
+        metrics: Mapping[str, float] = {}
+        if _METRICS in content:
+            metrics = _checked_metrics(cast(Mapping[str, float], content[_METRICS]))
+        reason, detail = _entry(envelope, "reason", str), _entry(envelope, "detail", str)
+        return cls(binding, client, cast(Status, status), reason, detail, arrays, metrics)
+
+
+def knowledge_bytes(content: RecordDict) -> int:
+    """Return the bytes of knowledge and row ids in a message; settings and metrics do not count."""
+    return sum(size(_arrays(content, key)) for key in (_ROWS, _KNOWLEDGE) if key in content)
+
+
+def who_are_you(node: int, ttl: float) -> Message:
+    """Ask a node for the name of its client: Flower's node ids are random."""
+    return Message(RecordDict({_ENVELOPE: ConfigRecord({"protocol": PROTOCOL})}), node, "query", ttl=ttl)
+
+
+def i_am(client: str, question: Message) -> Message:
+    """Answer :func:`who_are_you`."""
+    return Message(RecordDict({_ENVELOPE: ConfigRecord({"client": client})}), reply_to=question)
+
+
+def who_answered(content: RecordDict) -> str:
+    """Read the name in an answer to :func:`who_are_you`; empty where there is none."""
+    envelope = content.get(_ENVELOPE)
+    name = envelope.get("client") if isinstance(envelope, ConfigRecord) else None
+    return name if isinstance(name, str) else ""
+
+
+def _checked_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
+    if len(metrics) > MAX_METRICS:
+        raise Rejected("names", f"the reply holds {len(metrics)} metrics; at most {MAX_METRICS} may be sent.")
+    for name, value in metrics.items():
+        if not isinstance(value, float) or not math.isfinite(value):
+            raise Rejected("finite", f"metric '{name}' is {value!r}; it must be one finite number.")
+    return dict(metrics)
+
+
+def _envelope(content: RecordDict) -> ConfigRecord:
+    envelope = content.get(_ENVELOPE)
+    if not isinstance(envelope, ConfigRecord):
+        raise Rejected("names", "the message has no envelope.")
+    return envelope
+
+
+def _arrays(content: RecordDict, key: str) -> ArrayRecord:
+    record = content.get(key)
+    if not isinstance(record, ArrayRecord):
+        raise Rejected("names", f"the message's '{key}' holds no arrays.")
+    return record
+
+
+def _check_keys(content: RecordDict, allowed: set[str]) -> None:
+    if set(content) != allowed:
+        raise Rejected("names", f"the message holds {sorted(content)}; it must hold exactly {sorted(allowed)}.")
+
+
+def _entry(envelope: Mapping[str, Any], name: str, kind: type[_T]) -> _T:
+    value = envelope.get(name)
+    if type(value) is not kind:
+        raise Rejected("names", f"the envelope's '{name}' is {value!r}; it must be of type {kind.__name__}.")
+    return cast(_T, value)

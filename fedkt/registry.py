@@ -1,0 +1,145 @@
+"""Plug-ins found by name: entry points for what is installed, ``package.module:name`` for anything else.
+
+The core never imports a strategy or a client behaviour; it asks here. fedkt's own plug-ins are registered
+in ``pyproject.toml`` exactly as a third party's are.
+"""
+
+import difflib
+import importlib
+import re
+from collections.abc import Iterable
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from fedkt.errors import InputError
+
+GROUPS = ("strategies", "clients", "models", "datasets", "losses")
+IMPORT_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
+"""Matches ``package.module:name`` and nothing else (``npz:mnist.npz`` matches too: look for prefixes first)."""
+
+_SINGULAR = {
+    "strategies": "strategy",
+    "clients": "client behaviour",
+    "models": "model",
+    "datasets": "dataset",
+    "losses": "loss",
+}
+
+
+def find(group: str, name: Any) -> Any:
+    """Return the plug-in that ``name`` stands for; an object given instead of a name is returned unchanged.
+
+    ``name`` is the name of an entry point of ``fedkt.<group>`` or ``package.module:name``.
+    Raises InputError, naming the nearest valid names, where there is none or it cannot be imported.
+    """
+    if not isinstance(name, str):
+        return name
+    what = f"{_noun(group)} {name!r}"
+    if ":" in name:
+        return _import(what, name)
+    points = _entry_points(group)
+    if name not in points:
+        raise InputError(f"there is no {what}; {did_you_mean(name, points)}")
+    found = points[name]
+    if len(found) > 1:
+        raise InputError(
+            f"{what} is registered more than once, as {' and as '.join(p.value for p in found)}; "
+            "uninstall one, or write the full 'package.module:name' instead."
+        )
+    try:
+        return found[0].load()
+    except Exception as error:
+        raise InputError(f"{what} ({found[0].value}) cannot be imported: {_reason(error)}.") from error
+
+
+def names(group: str) -> list[str]:
+    """Return the names registered in a group, sorted; nothing is imported."""
+    return list(_entry_points(group))
+
+
+def describe(group: str) -> list[tuple[str, str]]:
+    """Return (name, first line of its docstring) of every plug-in of a group, sorted by name.
+
+    One that cannot be imported is listed with the reason and hides none of the others.
+    """
+    rows = []
+    for name in names(group):
+        try:
+            rows.append((name, _first_line(find(group, name))))
+        except (Exception, SystemExit) as error:  # a plug-in's own mistake, even an exit at import
+            rows.append((name, _reason(error)))
+    return rows
+
+
+def path_of(plugin: Any) -> str:
+    """Return ``package.module:name`` of a function or class: what a scenario writes for it.
+
+    Raises InputError for one that another process could not import: those of a launched script or a
+    notebook, of a function's body, and lambdas.
+    """
+    module, name = getattr(plugin, "__module__", None), getattr(plugin, "__qualname__", None)
+    if not module or not name or module == "__main__" or not IMPORT_PATH.fullmatch(f"{module}:{name}"):
+        raise InputError(
+            f"{plugin!r} cannot be imported by other processes; define it at the top level of a module "
+            "that is not the launched script."
+        )
+    return f"{module}:{name}"
+
+
+def did_you_mean(word: str, valid: Iterable[str]) -> str:
+    """Return the end of an error's sentence: the nearest valid names, or all of them where none is near."""
+    by_lower = {name.lower(): name for name in valid}
+    near = difflib.get_close_matches(word.lower(), by_lower, n=2)
+    if near:
+        return f"did you mean {' or '.join(repr(by_lower[name]) for name in near)}?"
+    if by_lower:
+        return f"valid names are {', '.join(sorted(by_lower.values()))}."
+    return "none is registered here, which an installation of fedkt would change."
+
+
+def _noun(group: str) -> str:
+    """Return what one plug-in of a group is called; raise ValueError for an unknown group."""
+    if group not in _SINGULAR:
+        raise ValueError(f"unknown plug-in group {group!r}: it must be one of {', '.join(GROUPS)}")
+    return _SINGULAR[group]
+
+
+def _entry_points(group: str) -> dict[str, list[EntryPoint]]:
+    """Return the entry points of a group by name; one seen twice with the same value counts once."""
+    _noun(group)
+    found: dict[str, dict[str, EntryPoint]] = {}
+    for point in entry_points(group=f"fedkt.{group}"):
+        found.setdefault(point.name, {})[point.value] = point
+    return {name: list(found[name].values()) for name in sorted(found)}
+
+
+def _import(what: str, path: str) -> Any:
+    """Import ``package.module:name``."""
+    if not IMPORT_PATH.fullmatch(path):
+        raise InputError(f"{what} is no valid name; it must be a registered name or 'package.module:name'.")
+    module_name, _, attributes = path.partition(":")
+    try:
+        found: Any = importlib.import_module(module_name)
+    except Exception as error:
+        remedy = "; is it installed, or its folder on PYTHONPATH" if isinstance(error, ImportError) else ""
+        raise InputError(f"{what} cannot be imported: {_reason(error)}{remedy}.") from error
+    for attribute in attributes.split("."):
+        if not hasattr(found, attribute):
+            public = [name for name in vars(found) if not name.startswith("_")]
+            raise InputError(
+                f"{what} does not exist: {module_name} has no {attribute!r}; {did_you_mean(attribute, public)}"
+            )
+        found = getattr(found, attribute)
+    return found
+
+
+def _first_line(plugin: Any) -> str:
+    """Return the first line of an object's own docstring, or nothing."""
+    return (getattr(plugin, "__doc__", None) or "").strip().partition("\n")[0]
+
+
+def _reason(error: BaseException) -> str:
+    """Return an exception in one line."""
+    if isinstance(error, InputError):
+        return str(error).rstrip(".")
+    return f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(": .")

@@ -1,0 +1,108 @@
+"""What pydantic found wrong with a scenario, in plain words: one sentence for each problem."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from fedkt.registry import did_you_mean
+from fedkt.scenario.schema import MODEL_TAGS, Scenario
+from fedkt.scenario.yaml12 import Path, dotted
+
+_NEEDS = {
+    "greater_than": "greater than {gt:g}",
+    "greater_than_equal": "at least {ge:g}",
+    "less_than": "less than {lt:g}",
+    "less_than_equal": "at most {le:g}",
+    "finite_number": "a finite number",
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "string_type": "text",
+    "string_too_short": "text that is not empty",
+    "list_type": "a list",
+    "tuple_type": "a list",
+    "dict_type": "a mapping",
+    "too_short": "given at least one entry",
+    "requirement": "{words}",
+}
+"""What a value must be, by pydantic's type of error."""
+
+
+def explain(error: ValidationError) -> Iterator[tuple[Path, str]]:
+    """Yield the place and the sentence of every problem."""
+    for detail in error.errors(include_url=False):
+        path: Path = tuple(part for part in detail["loc"] if part not in MODEL_TAGS)
+        yield path, _sentence(path, detail)
+
+
+def _sentence(path: Path, detail: ErrorDetails) -> str:
+    kind, context, key = detail["type"], detail.get("ctx", {}), dotted(path)
+    if kind == "missing":
+        field = _keys(_model_at(path[:-1])).get(str(path[-1]))
+        example = field.examples[0] if field is not None and field.examples else "…"
+        return f"{key} is missing; it must be given, such as '{path[-1]}: {example}'."
+    if kind in ("extra_forbidden", "invalid_key"):
+        return f"unknown key '{key}'; {_nearest_key(path)}"
+    if kind == "sentence":
+        return f"{key} {context['words']}."
+    return f"{key} is {_show(detail['input'])}; it must be {_need(path, detail)}."
+
+
+def _need(path: Path, detail: ErrorDetails) -> str:
+    kind, context = detail["type"], detail.get("ctx", {})
+    if kind == "literal_error":
+        return str(context["expected"])
+    if kind in ("model_type", "model_attributes_type"):
+        return f"a mapping of settings ({', '.join(_keys(_model_at(path)))})"
+    if kind in _NEEDS:
+        return _NEEDS[kind].format(**context)
+    return f"valid ({detail['msg']})"
+
+
+def _nearest_key(path: Path) -> str:
+    """Return the end of the sentence about an unknown key: the nearest one here, or its place elsewhere."""
+    valid, word = list(_keys(_model_at(path[:-1]))), str(path[-1])
+    elsewhere = [dotted(place) for place in _all_keys(Scenario, ()) if place[-1] == word]
+    ending = did_you_mean(word, valid)
+    if elsewhere and not ending.startswith("did you mean"):
+        return f"did you mean {' or '.join(repr(place) for place in elsewhere)}?"
+    return ending
+
+
+def _keys(model: type[BaseModel] | None) -> Mapping[str, Any]:
+    """Return the fields of a part by the keys that a file has for them."""
+    return {field.alias or name: field for name, field in model.model_fields.items()} if model else {}
+
+
+def _all_keys(model: type[BaseModel], above: Path) -> Iterator[Path]:
+    for key, field in _keys(model).items():
+        yield (*above, key)
+        part = _part(field.annotation)
+        if part is not None:
+            yield from _all_keys(part, (*above, key))
+
+
+def _model_at(path: Path) -> type[BaseModel] | None:
+    """Return the model of the part at a path, None where that is no part."""
+    model: type[BaseModel] | None = Scenario
+    for key in path:
+        field = _keys(model).get(str(key))
+        model = _part(field.annotation) if field is not None else None
+    return model
+
+
+def _part(annotation: Any) -> type[BaseModel] | None:
+    """Return the model in an annotation such as ``Transfer | None``."""
+    for option in (annotation, *get_args(annotation)):
+        if isinstance(option, type) and issubclass(option, BaseModel):
+            return option
+    return None
+
+
+def _show(value: Any) -> str:
+    """Return a value as YAML has it, shortened."""
+    words: dict[Any, str] = {None: "null", True: "true", False: "false"}
+    text = words[value] if value is None or isinstance(value, bool) else repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

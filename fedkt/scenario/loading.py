@@ -1,0 +1,223 @@
+"""From a file, a bundled name, YAML text or a mapping to a Scenario, with all problems of it at once."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from numbers import Integral, Real
+from os import PathLike
+from pathlib import Path as FilePath
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
+
+from fedkt.errors import InputError
+from fedkt.registry import did_you_mean, path_of
+from fedkt.scenario.explain import explain
+from fedkt.scenario.schema import Scenario
+from fedkt.scenario.yaml12 import Path, dotted, parse, write
+
+Source = str | PathLike[str] | Mapping[str, Any] | Scenario
+
+
+class _Where(NamedTuple):
+    """Where a value was written: the order in which problems are told, and how they begin."""
+
+    order: int
+    label: str
+
+
+class _Draft:
+    """A scenario before it is checked: plain values, where each was written, and problems so far."""
+
+    def __init__(self, label: str) -> None:
+        self.value: Any = {}
+        self.label = label
+        self.places: dict[Path, _Where] = {}
+        self.problems: list[tuple[int, str]] = []
+
+    def at_line(self, line: int) -> _Where:
+        return _Where(line, f"{self.label}:{line}: ")
+
+    def complain(self, where: _Where, problem: str) -> None:
+        self.problems.append((where.order, where.label + problem))
+
+    def where(self, path: Path) -> _Where:
+        """Return where a value, or else the nearest part around it, was written."""
+        for length in range(len(path), -1, -1):
+            if path[:length] in self.places:
+                return self.places[path[:length]]
+        return _Where(0, "")
+
+    def set(self, path: Path, value: Any, where: _Where) -> None:
+        """Replace the value at ``path``; parts on the way there that are absent or null are created."""
+        holder = self.value
+        for depth, part in enumerate(path):
+            last = depth == len(path) - 1
+            if isinstance(holder, list):
+                if not str(part).isdecimal() or int(part) >= len(holder):
+                    places = f"0 to {len(holder) - 1}" if holder else "none, it is empty"
+                    around = dotted(path[:depth])
+                    self.complain(where, f"{around} is a list without place {part!r}; its places are {places}.")
+                    return
+                part = int(part)
+            elif not isinstance(holder, dict):
+                around = dotted(path[:depth])
+                problem = f"{around} is {holder!r}, which has no settings; replace it whole: {around}={{…}}."
+                self.complain(where, problem)
+                return
+            path = (*path[:depth], part, *path[depth + 1 :])
+            here = path[: depth + 1]
+            if last:
+                holder[part] = value
+                self.places = {old: place for old, place in self.places.items() if old[: depth + 1] != here}
+                self.places[here] = where
+            else:
+                if (holder.get(part) if isinstance(holder, dict) else holder[part]) is None:
+                    holder[part] = {}
+                    self.places[here] = where
+                holder = holder[part]
+
+
+def load(source: Source, overrides: Sequence[str] = ()) -> Scenario:
+    """Return the checked scenario of a source, after overrides such as ``"data.partition.alpha=0.1"``.
+
+    ``source``: the path of a YAML file, the name of a bundled scenario (with or without ``.yaml``), YAML
+    text (recognised by a line break), a mapping, or a Scenario. In a mapping, functions and classes may
+    stand where YAML has ``package.module:name``.
+    Whether plug-ins exist and the data fits is checked elsewhere. Raises InputError with every problem.
+    """
+    if isinstance(source, Scenario):
+        source = to_dict(source)
+    if isinstance(source, Mapping):
+        draft = _Draft("")
+        draft.value = _plain(source, (), draft)
+    else:
+        draft = _parsed(*_text_of(source))
+    for number, text in enumerate(overrides):
+        _override(draft, number, text)
+    scenario = None
+    try:
+        scenario = Scenario.model_validate(draft.value)
+    except ValidationError as error:
+        for path, problem in explain(error):
+            draft.complain(draft.where(path), problem)
+    if scenario is None or draft.problems:
+        # The order of the file, then of the overrides; a value that is bad in two ways is told twice.
+        raise InputError(*dict.fromkeys(text for _, text in sorted(draft.problems, key=lambda item: item[0])))
+    return scenario
+
+
+def dump(scenario: Scenario) -> str:
+    """Return a scenario as YAML with every default written out; ``load(dump(s)) == s``."""
+    return write(to_dict(scenario))
+
+
+def to_dict(scenario: Scenario) -> dict[str, Any]:
+    """Return a scenario as plain mappings, lists, text and numbers (``json.dumps`` takes it)."""
+    draft = _Draft("")
+    value: dict[str, Any] = _plain(scenario.model_dump(by_alias=True), (), draft)
+    if draft.problems:
+        raise InputError(*(text for _, text in draft.problems))
+    return value
+
+
+def from_dict(values: Mapping[str, Any]) -> Scenario:
+    """Return the checked scenario of a mapping: the inverse of ``to_dict``."""
+    return load(values)
+
+
+def bundled() -> list[str]:
+    """Return the names of the scenarios that come with fedkt, sorted."""
+    try:
+        folder = files("fedkt.scenarios")
+    except ModuleNotFoundError:  # a checkout that is not installed: the folder is not mapped
+        return []
+    return sorted(file.name.removesuffix(".yaml") for file in folder.iterdir() if file.name.endswith(".yaml"))
+
+
+def parse_override(text: str) -> tuple[Path, Any]:
+    """Return the path and the value of ``a.b=VALUE``; VALUE is YAML. Raises InputError."""
+    key, equals, value_text = text.partition("=")
+    path = tuple(part.strip() for part in key.split("."))
+    where = f"--set {key.strip()}: "
+    if not equals or not all(path):
+        raise InputError(f"{where}this is no setting; it must read KEY=VALUE, such as data.partition.alpha=0.1.")
+    document = parse(value_text)
+    if document.problems:
+        raise InputError(*(where + problem for _, problem in document.problems))
+    return path, document.value
+
+
+def _override(draft: _Draft, number: int, text: str) -> None:
+    order = sys.maxsize // 2 + number
+    try:
+        path, value = parse_override(text)
+    except InputError as error:
+        draft.problems += [(order, problem) for problem in error.problems]
+        return
+    if isinstance(draft.value, dict):  # else the file as a whole is wrong, which is told already
+        draft.set(path, value, _Where(order, f"--set {dotted(path)}: "))
+
+
+def _text_of(source: str | PathLike[str]) -> tuple[str, str]:
+    """Return a source's YAML text and what to call it in errors."""
+    name = str(source)
+    if isinstance(source, str) and "\n" in source:
+        return source, "scenario"
+    try:
+        if FilePath(name).is_file():
+            return FilePath(name).read_text(encoding="utf-8"), name
+        stem = name.removesuffix(".yaml")
+        if stem in bundled():
+            return (files("fedkt.scenarios") / f"{stem}.yaml").read_text(encoding="utf-8"), f"{stem}.yaml"
+    except UnicodeDecodeError:
+        raise InputError(f"{name} is not UTF-8 text; it must be a YAML file.") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"{name} cannot be read ({reason}); it must be a readable YAML file.") from None
+    if FilePath(name).is_dir():
+        raise InputError(f"{name} is a folder; a scenario must be a YAML file or the name of a bundled one.")
+    names = bundled()
+    ending = did_you_mean(FilePath(stem).name, names) if names else "it must be the path of a YAML file."
+    raise InputError(f"there is no scenario {name!r}, neither a file nor bundled; {ending}")
+
+
+def _parsed(text: str, label: str) -> _Draft:
+    """Return the draft of a YAML text. Raises InputError where it is not a mapping at all."""
+    draft, document = _Draft(label), parse(text)
+    for line, problem in document.problems:
+        draft.complain(draft.at_line(line), problem)
+    draft.value = document.value
+    draft.places = {path: draft.at_line(line) for path, line in document.lines.items()}
+    if not isinstance(draft.value, dict):
+        if not draft.problems:
+            is_what = "is empty" if document.value is None else f"holds a {_KIND.get(type(document.value), 'value')}"
+            draft.complain(_Where(1, f"{label}: "), f"the file {is_what}; it must be a mapping, such as 'name: my-run'.")
+        raise InputError(*(problem for _, problem in draft.problems))
+    return draft
+
+
+_KIND: dict[type, str] = {list: "list", str: "text", int: "number", float: "number", bool: "truth value"}
+
+
+def _plain(value: Any, path: Path, draft: _Draft) -> Any:
+    """Return a Python value as YAML would give it: dicts, lists, text, numbers; plug-ins by their path."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, Integral):  # NumPy's numbers too
+        return int(value)
+    if isinstance(value, Real):
+        return float(value)
+    if isinstance(value, PathLike):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {key: _plain(item, (*path, key), draft) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item, (*path, at), draft) for at, item in enumerate(value)]
+    try:
+        return path_of(value)
+    except InputError as error:
+        draft.problems.append((0, f"{dotted(path)}: {error}"))
+        return None

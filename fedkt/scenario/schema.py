@@ -1,0 +1,349 @@
+"""The schema of a scenario: every setting with its type, range and default.
+
+All models are frozen and refuse keys that they do not know. A model that is built directly from Python
+raises pydantic's ValidationError; ``fedkt.scenario.load`` turns all of them into one InputError.
+"""
+
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    SerializerFunctionWrapHandler,
+    Strict,
+    StringConstraints,
+    Tag,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from fedkt.registry import IMPORT_PATH
+
+
+def _must_be(words: str) -> WrapValidator:
+    """Replace whatever pydantic says about a value by one requirement in plain words."""
+
+    def check(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return validate(value)
+        except ValidationError:
+            raise PydanticCustomError("requirement", "{words}", {"words": words}) from None
+
+    return WrapValidator(check)
+
+
+class _Settings(BaseModel):
+    """The base of every part: frozen, no unknown keys, no conversions such as '1' to 1 or yes to 1."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, populate_by_name=True, allow_inf_nan=False
+    )
+
+
+class _Named(BaseModel):
+    """A plug-in's name beside its own settings, flat in YAML: ``{name: knfu, beta: 10}``."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
+
+    name: str = Field(min_length=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _flatten(cls, data: Any) -> Any:
+        """Accept ``settings={...}`` from Python as well."""
+        if isinstance(data, dict) and isinstance(data.get("settings"), dict):
+            return {**data["settings"], **{key: value for key, value in data.items() if key != "settings"}}
+        return data
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All keys but the name; what they may be, the plug-in says."""
+        return dict(self.model_extra or {})
+
+
+Whole = Annotated[int, Field(ge=1)]
+NotNegative = Annotated[float, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+Text = Annotated[str, StringConstraints(min_length=1)]
+Optimizer = Literal["sgd", "adam", "adamw"]
+Policy = Literal["random", "entropy", "margin"]
+Sizes = Literal["equal", "lognormal", "linear", "square", "exponential"]
+Kind = Literal["iid", "dirichlet", "pathological", "shard", "domain", "natural-id", "ways-shots"]
+
+KINDS: tuple[str, ...] = get_args(Kind)
+_KINDS_OF = {
+    "alpha": ("dirichlet",),
+    "classes_per_client": ("pathological", "ways-shots"),
+    "shards_per_client": ("shard",),
+    "shots": ("ways-shots",),
+    "spread": ("ways-shots",),
+    "column": ("natural-id",),
+    "sizes": ("iid",),
+    "samples_per_client": ("iid", "dirichlet", "pathological", "shard", "domain", "natural-id"),
+}
+"""The partition settings that not every kind knows, with the kinds that do."""
+
+
+class Partition(_Settings):
+    """How training rows are dealt to clients. A function of your own may read every setting."""
+
+    kind: Annotated[
+        Kind | Annotated[str, StringConstraints(pattern=f"^{IMPORT_PATH.pattern}$")],
+        _must_be(f"one of {', '.join(KINDS)} or 'package.module:function'"),
+    ] = "dirichlet"
+    clients: Whole | None = Field(None, validate_default=True)
+    """Default 10; null for kinds whose data set fixes it (domain, natural-id) and for functions."""
+    alpha: Positive = 0.5
+    """Dirichlet concentration: the smaller, the more the clients' labels differ."""
+    samples_per_client: Whole | None = None
+    """Null: all rows are dealt. With dirichlet, set: inner Dirichlet over the pool; null: by class."""
+    classes_per_client: Whole = 2
+    """With ways-shots: the mean number of classes ("ways")."""
+    shards_per_client: Whole = 2
+    shots: Whole = 100
+    """Mean rows per class of a client."""
+    spread: int = Field(0, ge=0)
+    """A client's number of classes is drawn within ± this of classes_per_client."""
+    column: Text | None = None
+    """Which column of the data set holds the natural id; null: the data set's own choice."""
+    sizes: Sizes = "equal"
+    """How many rows each client gets, relative to the others."""
+    min_samples: Whole = 1
+    """No client gets fewer rows than this."""
+
+    @field_validator(*_KINDS_OF, mode="before")
+    @classmethod
+    def _belongs(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse a setting that was given although this kind would ignore it."""
+        kind, kinds = info.data.get("kind"), _KINDS_OF[str(info.field_name)]
+        if kind in KINDS and kind not in kinds:
+            words = f"does not belong to partition kind '{kind}'; it belongs to {' and '.join(kinds)}"
+            raise PydanticCustomError("sentence", "{words}", {"words": words})
+        return value
+
+    @field_validator("clients")
+    @classmethod
+    def _default_clients(cls, value: int | None, info: ValidationInfo) -> int | None:
+        kind = info.data.get("kind")
+        return 10 if value is None and kind in KINDS and kind not in ("domain", "natural-id") else value
+
+    @model_serializer(mode="wrap")
+    def _own_settings(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Write only what belongs to the kind, so that what was written can be read again."""
+        return {
+            key: value
+            for key, value in write(self).items()
+            if self.kind not in KINDS or self.kind in _KINDS_OF.get(key, KINDS)
+        }
+
+
+class Transfer(_Settings):
+    """The unlabelled rows that every client can see."""
+
+    from_: Text = Field("train", alias="from")
+    """``train`` (rows held out of it before it is dealt) or another data set."""
+    size: Whole = Field(examples=[1000])
+    policy: Policy = "random"
+    rows: Whole | None = None
+    """Rows asked for in each round; null: all."""
+
+    @field_validator("rows")
+    @classmethod
+    def _within_size(cls, value: int | None, info: ValidationInfo) -> int | None:
+        size = info.data.get("size")
+        if value is not None and size is not None and value > size:
+            raise PydanticCustomError("requirement", "{words}", {"words": f"at most the set's size, {size}"})
+        return value
+
+
+class PublicSpec(_Settings):
+    """Labelled rows that every client can see, for strategies that need them."""
+
+    from_: Text = Field("train", alias="from")
+    size: Whole = Field(examples=[1000])
+
+
+class Image(_Settings):
+    """One shape for the images of all domains."""
+
+    size: Whole = Field(examples=[28])
+    """Height and width in pixels."""
+    channels: Literal[1, 3] = Field(examples=[3])
+
+
+class Data(_Settings):
+    """What is learned from, and who holds which part of it."""
+
+    dataset: Annotated[
+        Text | Annotated[dict[Text, Text], Field(min_length=1)],
+        _must_be("a data set such as digits or 'npz:FILE', or a mapping from domains to data sets"),
+    ] = "digits"
+    partition: Partition = Partition()
+    transfer: Transfer | None = None
+    public: PublicSpec | None = None
+    test: Text | None = None
+    """The common test set, where it is another data set than the test split of ``dataset``."""
+    image: Image | None = None
+    validation: float = Field(0.0, ge=0, le=0.5)
+    """The share of its own rows that each client sets aside."""
+    missing: Literal["mean", "median", "zero"] | None = None
+    """What replaces a missing value of a table, from each client's own training rows."""
+    target: Annotated[
+        Annotated[str, StringConstraints(pattern=r"^y>-?\d+(\.\d+)?$")] | None,
+        _must_be("a comparison such as 'y>0', or null"),
+    ] = None
+    """Makes two classes of the labels: whether the comparison holds."""
+    standardise: bool = False
+    """Whether columns of a table are scaled to mean 0, deviation 1 of each client's own training rows."""
+
+
+class ModelSpec(_Named):
+    """A model of the zoo, or ``package.module:name``, with settings of its own."""
+
+
+def _only_sgd(value: float, info: ValidationInfo) -> float:
+    optimizer = info.data.get("optimizer")
+    if value and optimizer in ("adam", "adamw"):
+        words = f"does not belong to optimizer '{optimizer}', which has its own; it belongs to sgd"
+        raise PydanticCustomError("sentence", "{words}", {"words": words})
+    return value
+
+
+Epochs = Annotated[int, Field(ge=0)]
+Momentum = Annotated[float, Field(ge=0, lt=1), AfterValidator(_only_sgd)]
+
+
+class Local(_Settings):
+    """Training on private data, each round."""
+
+    epochs: Epochs = 3
+    batch_size: Whole = 32
+    optimizer: Optimizer = "adam"
+    lr: Positive = 0.001
+    momentum: Momentum = 0.0
+    weight_decay: NotNegative = 0.0
+
+
+class Distill(_Settings):
+    """Training on what the teacher knows, each round."""
+
+    epochs: Epochs = 3
+    batch_size: Whole = 64
+    optimizer: Optimizer | None = None
+    """Null: that of ``clients.local``."""
+    lr: Positive | None = None
+    """Null: that of ``clients.local``."""
+    momentum: Momentum = 0.0
+    weight_decay: NotNegative = 0.0
+    temperature: Positive = 1.0
+    """Softens teacher and student: softmax(logits / temperature)."""
+    loss: Text | None = None
+    """Null: the strategy's own."""
+
+
+def _add_up_to_one(shares: dict[str, float]) -> dict[str, float]:
+    total = sum(shares.values())
+    if abs(total - 1) > 1e-6:
+        raise PydanticCustomError("requirement", "{words}", {"words": f"shares that add up to 1, not {total:g}"})
+    return shares
+
+
+Model = Annotated[Text | ModelSpec, _must_be("a model's name, or a mapping such as {name: mlp, width: 100}")]
+Share = Annotated[float, Field(gt=0, le=1)]
+MODEL_TAGS = ("list-of-models", "shares-of-models")
+"""Pydantic puts these into the place of an error; they are no keys."""
+
+
+class Clients(_Settings):
+    """The parties: their models and how they train."""
+
+    models: Annotated[
+        Annotated[list[Model], Field(min_length=1), Tag(MODEL_TAGS[0])]
+        | Annotated[
+            dict[Text, Share], Field(min_length=1), AfterValidator(_add_up_to_one), Tag(MODEL_TAGS[1])
+        ],
+        Discriminator(lambda value: MODEL_TAGS[isinstance(value, dict)]),
+    ] = Field(default_factory=lambda: ["mlp"])
+    """A list is dealt in turn; a mapping gives each model's share of the clients."""
+    local: Local = Local()
+    distill: Distill = Distill()
+
+
+class StrategySpec(_Named):
+    """A strategy and its settings."""
+
+    name: str = Field("knfu", min_length=1)
+
+
+class Privacy(_Settings):
+    """What protects the knowledge that is sent."""
+
+    mode: Literal["none"] = "none"
+
+
+class Participation(_Settings):
+    """Who takes part in a round."""
+
+    fraction: float = Field(1.0, gt=0, le=1)
+    """The share of the clients that is asked in each round."""
+    quorum: Whole = 1
+    """With fewer accepted replies the old teachers stay."""
+    deadline_s: Positive = 600.0
+
+
+class Engine(_Settings):
+    """Where clients are simulated."""
+
+    kind: Literal["inline", "ray", "flower"] = "ray"
+    workers: Annotated[Literal["auto"] | Whole, _must_be("auto or a whole number of at least 1")] = "auto"
+    cpus: Positive = 1.0
+    """Processors per worker."""
+    gpus: NotNegative = 0.0
+    """Accelerators per worker; a fraction shares one."""
+    address: Text | None = None
+    """Of a running Ray cluster."""
+    memory_limit: Annotated[
+        Annotated[str, StringConstraints(pattern=r"^\d+(\.\d+)? ?[KMGT]iB$")] | None,
+        _must_be("a size such as 4GiB, or null"),
+    ] = None
+    cohort: Annotated[
+        Literal["auto", "off"] | Whole, _must_be("auto, off or a whole number of at least 1")
+    ] = "auto"
+    """The largest number of clients of one architecture that are trained as one stacked model."""
+
+
+class Evaluate(_Settings):
+    """When accuracy is measured."""
+
+    every: Whole = 1
+    """Rounds from one evaluation to the next."""
+
+
+class Scenario(_Settings):
+    """One experiment."""
+
+    name: Annotated[
+        str,
+        StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$"),
+        _must_be("letters, digits, '.', '_' and '-', since folders are named after it"),
+    ] = Field(examples=["my-experiment"])
+    data: Data = Data()
+    clients: Clients = Clients()
+    strategy: StrategySpec = StrategySpec()
+    privacy: Privacy = Privacy()
+    rounds: Whole = 10
+    participation: Participation = Participation()
+    engine: Engine = Engine()
+    evaluate: Evaluate = Evaluate()
+    allow: Annotated[tuple[Literal["weights", "features"], ...], Strict(False)] = ()
+    """What strategies may share beyond knowledge."""
+    seed: int = Field(0, ge=0)

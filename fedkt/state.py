@@ -1,0 +1,112 @@
+"""Where a client's model, optimiser and teacher live between messages.
+
+A state is saved under a *version*: ``2 * round`` after training, ``2 * round + 1`` after evaluation.
+To handle a message, a client loads its newest version *below* the message's own, so a message that is
+repeated, or a round that is run again after a crash, starts from the same state and gives the same
+bits; versions above are leftovers and are overwritten. That is the whole resume protocol.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from fedkt.files import read_tensors, write_tensors
+
+
+@dataclass
+class ClientState:
+    """Tensors by name and a JSON note; see :mod:`fedkt.engine.party` for what is in them."""
+
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    note: dict[str, Any] = field(default_factory=dict)
+
+
+class StateStore(ABC):
+    """Client states, keyed by client and version."""
+
+    @abstractmethod
+    def load(self, client: str, below: int) -> ClientState | None:
+        """Return the newest state with a version below ``below``, None if there is none."""
+
+    @abstractmethod
+    def save(self, client: str, version: int, state: ClientState, kept: int) -> None:
+        """Keep a state. A resume starts from round ``kept`` or later, so what only older rounds need may go."""
+
+    @abstractmethod
+    def flush(self, kept: int) -> None:
+        """Bring every state that was saved to disk."""
+
+    @abstractmethod
+    def clients(self) -> Iterable[str]:
+        """Return the clients that have a state."""
+
+
+class DiskStore(StateStore):
+    """One safetensors file per client and version: ``<folder>/<client>/<version>.safetensors``."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def load(self, client: str, below: int) -> ClientState | None:
+        """Read the newest file with a version below ``below``."""
+        older = [version for version in self._versions(client) if version < below]
+        if not older:
+            return None
+        tensors, note = read_tensors(self._path(client, max(older)))
+        return ClientState(tensors, note)
+
+    def save(self, client: str, version: int, state: ClientState, kept: int) -> None:
+        """Write the file, then delete those that no resume can need."""
+        write_tensors(self._path(client, version), state.tensors, state.note)
+        needed = [v for v in self._versions(client) if v < 2 * kept + 2]
+        for old in sorted(needed)[:-1]:
+            self._path(client, old).unlink(missing_ok=True)
+
+    def flush(self, kept: int) -> None:
+        """Nothing to do: every save is on disk."""
+
+    def clients(self) -> Iterable[str]:
+        """Return the clients that have a folder."""
+        return [p.name for p in self.folder.iterdir()] if self.folder.is_dir() else []
+
+    def _path(self, client: str, version: int) -> Path:
+        return self.folder / client / f"{version:08d}.safetensors"
+
+    def _versions(self, client: str) -> list[int]:
+        return [int(p.stem) for p in (self.folder / client).glob("[0-9]*.safetensors")]
+
+
+class MemoryStore(StateStore):
+    """Newest state of each client in memory; ``flush`` writes the changed ones to a :class:`DiskStore`."""
+
+    def __init__(self, disk: DiskStore) -> None:
+        self._disk = disk
+        self._newest: dict[str, tuple[int, ClientState]] = {}
+        self._unsaved: set[str] = set()
+
+    def load(self, client: str, below: int) -> ClientState | None:
+        """Return the state in memory if it is old enough, else the one on disk."""
+        held = self._newest.get(client)
+        if held is not None and held[0] < below:
+            return held[1]
+        return self._disk.load(client, below)
+
+    def save(self, client: str, version: int, state: ClientState, kept: int) -> None:
+        """Keep the state in memory."""
+        self._newest[client] = (version, state)
+        self._unsaved.add(client)
+
+    def flush(self, kept: int) -> None:
+        """Write the states that changed since the last flush."""
+        for client in sorted(self._unsaved):
+            version, state = self._newest[client]
+            self._disk.save(client, version, state, kept)
+        self._unsaved.clear()
+
+    def clients(self) -> Iterable[str]:
+        """Return the clients with a state in memory or on disk."""
+        return {*self._newest, *self._disk.clients()}

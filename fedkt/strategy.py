@@ -1,0 +1,424 @@
+"""The server half of a method: contributions in, teachers out.
+
+A method overrides :meth:`Strategy.fuse`, which takes stacked tensors and returns tensors; everything
+else (who is asked for which rows, validation, quorum, delivery, resume) is here, once. The base is a
+Flower ``Strategy``, so Flower's own ``start`` can drive it as well as fedkt's loop.
+"""
+
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import Strategy as FlowerStrategy
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+from fedkt import registry
+from fedkt.client import Client
+from fedkt.knowledge import Dims, Expected, Rejected
+from fedkt.protocol import Binding, Reply, Request, knowledge_bytes, who_answered, who_are_you
+from fedkt.rng import numpy_stream
+
+if TYPE_CHECKING:
+    from fedkt.data import Federation
+    from fedkt.data.dataset import InputSpec
+    from fedkt.scenario import Scenario
+
+Shares = Literal["nothing", "knowledge", "features", "weights", "data"]
+
+
+class StrategyConfig(BaseModel):
+    """Base of a strategy's own settings: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What the server knows: the scenario, the run's id, the sizes per client, the transfer set's hash,
+    what a model gets (``input``).
+
+    ``federation`` is there in a simulation only, for the bound that pools all data.
+    """
+
+    scenario: "Scenario"
+    run: str
+    dims: Mapping[str, Dims]
+    transfer: str
+    input: "InputSpec"
+    federation: "Federation | None" = None
+
+    @property
+    def seed(self) -> int:
+        """The scenario's seed."""
+        return self.scenario.seed
+
+
+@dataclass(frozen=True)
+class Contributions:
+    """Accepted contributions of one round, stacked.
+
+    ``clients``: names in order; ``arrays``: tensors [clients, ...] by name; ``rows``: the transfer rows
+    that they speak about (None: all).
+    """
+
+    clients: tuple[str, ...]
+    arrays: Mapping[str, Tensor]
+    rows: Tensor | None = None
+
+    @property
+    def values(self) -> Tensor:
+        """The array ``values`` that most kinds have."""
+        return self.arrays["values"]
+
+
+@dataclass(frozen=True)
+class Fused:
+    """What a strategy made of the contributions.
+
+    ``arrays``: tensors of the teacher by name; with ``personal`` they have a leading dimension of one
+    teacher per contributing client, in the contributions' order. ``by_client``: teachers of unlike shapes,
+    by client, instead. ``report``: what a person may want to see of this round (JSON values), e.g. the
+    weights between clients.
+    """
+
+    arrays: Mapping[str, Tensor] = field(default_factory=dict)
+    personal: bool = False
+    by_client: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
+    report: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Outcome:
+    """What became of one message: its status and why, the bytes in each direction, the round of the
+    teacher that it carried, metrics."""
+
+    client: str
+    status: str = "late"
+    reason: str = ""
+    detail: str = ""
+    up: int = 0
+    down: int = 0
+    taught: int | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+def client_order(name: str) -> tuple[int, int, str]:
+    """Sort key of clients: numbered ones by number, then named ones by name."""
+    return (0, int(name), "") if name.isdecimal() else (1, 0, name)
+
+
+class Strategy(FlowerStrategy):
+    """Base of every strategy (entry points ``fedkt.strategies``)."""
+
+    shares: ClassVar[Shares] = "knowledge"
+    client: ClassVar[str]
+    """Name of the client behaviour that is this method's other half."""
+    needs_transfer: ClassVar[bool] = False
+    needs_public: ClassVar[bool] = False
+    one_width: ClassVar[bool] = False
+    """Whether all models must have one feature width."""
+    one_model: ClassVar[bool] = False
+    """Whether all clients must have one architecture."""
+    default_loss: ClassVar[str] = "kl"
+    """The distillation loss where the scenario names none."""
+    Config: ClassVar[type[StrategyConfig]] = StrategyConfig
+
+    def __init__(self, config: StrategyConfig, setting: Setting) -> None:
+        self.config = config
+        self.setting = setting
+        self.behaviour: type[Client] = registry.find("clients", self.client)
+        self.client_settings = settings_for(type(self), config, setting.scenario)
+        self.outcomes: dict[str, Outcome] = {}
+        self.report: Mapping[str, Any] = {}
+        self.rows: NDArray[np.int32] | None = None
+        self.kept = 0
+        """Oldest round from which a resume may start (the loop sets it)."""
+        self.wants_metrics: frozenset[str] = frozenset()
+        """Clients whose metrics the next evaluation asks for (the loop sets it)."""
+        self._common: dict[str, Tensor] | None = self.initial()
+        self._personal: dict[str, dict[str, Tensor]] = {}
+        # Rounds that made the teachers (a personal one under its client, the common one under ""), and
+        # the newest one that each client is known to have.
+        self._made: dict[str, int] = {} if self._common is None else {"": 0}
+        self._delivered: dict[str, int] = {}
+        self._nodes: dict[int, str] = {}
+        self._contributed: frozenset[str] = frozenset()
+
+    # What a method says -------------------------------------------------------------------------
+
+    @classmethod
+    def settings(cls, config: Any) -> dict[str, Any]:
+        """Return the settings of the client half that follow from the strategy's own."""
+        return {}
+
+    @abstractmethod
+    def fuse(self, contributions: Contributions) -> Fused | None:
+        """Fuse the contributions of at least a quorum of clients (None: no teacher this round)."""
+
+    def initial(self) -> dict[str, Tensor] | None:
+        """Return a common teacher that exists before the first round (None: there is none)."""
+        return None
+
+    def extra_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Return what the method itself remembers between rounds: tensors and JSON."""
+        return {}, {}
+
+    def load_extra(self, tensors: Mapping[str, Tensor], note: Mapping[str, Any]) -> None:
+        """Restore what :meth:`extra_state` returned."""
+
+    def teacher(self, client: str) -> Mapping[str, Tensor] | None:
+        """Return the newest teacher for this client, None if there is none."""
+        return self._personal.get(client, self._common)
+
+    def taught_in(self, server_round: int) -> bool:
+        """Say whether this round made a teacher."""
+        return server_round in self._made.values()
+
+    # A round, as Flower calls it ----------------------------------------------------------------
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Ask a seeded sample of clients for contributions; who lacks the newest teacher gets it along."""
+        self._learn_nodes(grid)
+        self.rows = self.choose_rows(server_round)
+        asked = self.sample(server_round)
+        self.outcomes = {client: Outcome(client) for client in asked}
+        return [self._request("train", server_round, client, node) for client, node in self._places(asked)]
+
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """Validate the replies; fuse them if the quorum is met, else keep the old teachers."""
+        arrays = {
+            client: reply.arrays
+            for client, reply in self._receive(server_round, replies, with_knowledge=True).items()
+            if reply.arrays is not None
+        }
+        clients = tuple(sorted(arrays, key=client_order))
+        self._contributed = frozenset(clients)
+        self.report = {}
+        if len(clients) < self.setting.scenario.participation.quorum:
+            return None, None
+        fused = self.fuse(stack(clients, arrays, self.rows))
+        if fused is not None:
+            self._teach(server_round, clients, fused)
+        return ArrayRecord(), MetricRecord({"clients": len(clients)})
+
+    def configure_evaluate(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Bring this round's teacher to those who contributed; ask for metrics where they are wanted."""
+        self._learn_nodes(grid)
+        taught = {client for client in self._contributed if self._lacks_teacher(client)}
+        asked = sorted(taught | self.wants_metrics, key=client_order)
+        self.outcomes = {client: Outcome(client) for client in asked}
+        return [self._request("evaluate", server_round, client, node) for client, node in self._places(asked)]
+
+    def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
+        """Collect metrics; the mean is over the clients that answered this message."""
+        answered = self._receive(server_round, replies, with_knowledge=False)
+        values = [r.metrics["personal"] for r in answered.values() if "personal" in r.metrics]
+        return MetricRecord({"personal": float(np.mean(values))}) if values else None
+
+    def summary(self) -> None:
+        """Flower's hook for a log at the start; fedkt shows the scenario instead."""
+
+    # What the loop needs beside ------------------------------------------------------------------
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Return everything that a resumed run needs: tensors by name and a JSON note."""
+        tensors, note = self.extra_state()
+        held = {f"extra/{name}": tensor for name, tensor in tensors.items()}
+        for name, tensor in (self._common or {}).items():
+            held[f"common/{name}"] = tensor
+        for client, arrays in self._personal.items():
+            held |= {f"personal/{client}/{name}": tensor for name, tensor in arrays.items()}
+        return held, {"extra": note, "made": self._made, "delivered": self._delivered}
+
+    def load_state(self, tensors: Mapping[str, Tensor], note: Mapping[str, Any]) -> None:
+        """Restore what :meth:`state` returned."""
+        parts: dict[str, dict[str, Tensor]] = {"extra": {}, "common": {}, "personal": {}}
+        for key, tensor in tensors.items():
+            part, name = key.split("/", 1)
+            parts[part][name] = tensor
+        self._common = parts["common"] or None
+        self._personal = {}
+        for key, tensor in parts["personal"].items():
+            client, name = key.split("/", 1)
+            self._personal.setdefault(client, {})[name] = tensor
+        self._made, self._delivered = dict(note["made"]), dict(note["delivered"])
+        self.load_extra(parts["extra"], note["extra"])
+
+    def sample(self, server_round: int) -> list[str]:
+        """Return this round's clients: a seeded sample of the scenario's fraction, at least one."""
+        everyone = sorted(self.setting.dims, key=client_order)
+        count = max(1, round(self.setting.scenario.participation.fraction * len(everyone)))
+        if count == len(everyone):
+            return everyone
+        stream = numpy_stream(self.setting.seed, "sample", server_round)
+        return [everyone[i] for i in sorted(stream.choice(len(everyone), count, replace=False))]
+
+    def choose_rows(self, server_round: int) -> NDArray[np.int32] | None:
+        """Return the transfer rows to ask for (None: all), by the scenario's policy.
+
+        ``random``: a fresh seeded sample; ``entropy`` and ``margin``: the rows on which the fused teacher
+        of the round before was least certain, averaged over clients where teachers are personal.
+        """
+        transfer = self.setting.scenario.data.transfer
+        total = next(iter(self.setting.dims.values())).transfer
+        if not self.needs_transfer or transfer is None or transfer.rows is None or transfer.rows >= total:
+            return None
+        shuffled = numpy_stream(self.setting.seed, "rows", server_round).permutation(total)
+        doubt = self._doubt(transfer.policy, total)
+        if doubt is not None:
+            # Ties, and rows that no teacher has spoken about, are taken in the shuffled order.
+            shuffled = shuffled[np.argsort(-doubt[shuffled], kind="stable")]
+        return np.sort(shuffled[: transfer.rows]).astype(np.int32)
+
+    # Inside ---------------------------------------------------------------------------------------
+
+    def _doubt(self, policy: str, total: int) -> NDArray[np.float64] | None:
+        teachers = list(self._personal.values()) or [t for t in [self._common] if t is not None]
+        if policy == "random" or not teachers or "values" not in teachers[0]:
+            return None
+        # A row without a score is the most doubtful: it has not been asked for yet.
+        doubt = np.full((len(teachers), total), np.inf)
+        for score, teacher in zip(doubt, teachers, strict=True):
+            rows = teacher["rows"].numpy() if "rows" in teacher else np.arange(total)
+            score[rows] = row_doubt(self._probabilities(teacher["values"]), policy).numpy()
+        mean: NDArray[np.float64] = doubt.mean(axis=0)
+        return mean
+
+    def _probabilities(self, values: Tensor) -> Tensor:
+        return values.softmax(-1) if self.client_settings.get("form") == "logits" else values
+
+    def _teach(self, server_round: int, clients: Sequence[str], fused: Fused) -> None:
+        self.report = fused.report
+        rows = {}
+        if self.needs_transfer and self.rows is not None:
+            rows = {"rows": torch.from_numpy(self.rows)}
+        personal = dict(fused.by_client)
+        if fused.personal:
+            personal = {c: {n: t[i] for n, t in fused.arrays.items()} for i, c in enumerate(clients)}
+        for client, arrays in personal.items():
+            self._personal[client] = dict(arrays) | rows
+            self._made[client] = server_round
+        if not personal:
+            self._common = dict(fused.arrays) | rows
+            self._made[""] = server_round
+
+    def _teacher_round(self, client: str) -> int:
+        return self._made.get(client, self._made.get("", -1))
+
+    def _lacks_teacher(self, client: str) -> bool:
+        return self._teacher_round(client) > self._delivered.get(client, -1)
+
+    def _request(self, kind: str, server_round: int, client: str, node: int) -> Message:
+        # Between rounds only contributors are taught; who was away catches up when it trains again.
+        taught = self._lacks_teacher(client) and (kind == "train" or client in self._contributed)
+        teacher = self.teacher(client) if taught else None
+        request = Request(
+            self._binding(server_round),
+            self.rows if kind == "train" else None,
+            None if teacher is None else {name: tensor.numpy() for name, tensor in teacher.items()},
+            self._teacher_round(client) if taught else 0,
+            self.kept,
+            kind == "evaluate" and client in self.wants_metrics,
+        )
+        content = request.pack(self.setting.dims[client], self._teacher_arrays)
+        self.outcomes[client].down = knowledge_bytes(content)
+        self.outcomes[client].taught = request.teacher_round if taught else None
+        deadline = self.setting.scenario.participation.deadline_s
+        return Message(content, node, kind, ttl=deadline, group_id=str(server_round))
+
+    def _teacher_arrays(self, dims: Dims, with_rows: bool) -> Expected:
+        return self.behaviour.teacher(dims, self.client_settings, with_rows=with_rows)
+
+    def _receive(
+        self, server_round: int, replies: Iterable[Message], *, with_knowledge: bool
+    ) -> dict[str, Reply]:
+        """Return the accepted replies by client and note what became of every message."""
+        accepted: dict[str, Reply] = {}
+        for message in replies:
+            client = self._nodes.get(message.metadata.src_node_id)
+            outcome = self.outcomes.get(client or "")
+            if client is None or outcome is None or outcome.status != "late":
+                continue  # not asked, or answered already
+            if message.has_error():
+                outcome.status, outcome.reason = "failed", "flower"
+                outcome.detail = message.error.reason or "the client's process failed"
+                continue
+            outcome.up = knowledge_bytes(message.content)
+            try:
+                expected = self._contribution(client) if with_knowledge else None
+                reply = Reply.unpack(message.content, self._binding(server_round), expected)
+                if reply.client != client:
+                    raise Rejected("kind", f"client {client} answered as '{reply.client}'.")
+            except Rejected as error:
+                outcome.status, outcome.reason, outcome.detail = "rejected", error.reason, error.detail
+                continue
+            outcome.status, outcome.reason, outcome.detail = reply.status, reply.reason, reply.detail
+            outcome.metrics = reply.metrics
+            if reply.status == "accepted":
+                accepted[client] = reply
+                if outcome.taught is not None:
+                    self._delivered[client] = outcome.taught
+        return accepted
+
+    def _contribution(self, client: str) -> Expected:
+        dims = self.setting.dims[client].about(0 if self.rows is None else len(self.rows))
+        return self.behaviour.contribution(dims, self.client_settings)
+
+    def _binding(self, server_round: int) -> Binding:
+        return Binding(self.setting.run, server_round, self.setting.transfer)
+
+    def _places(self, clients: Sequence[str]) -> list[tuple[str, int]]:
+        node_of = {client: node for node, client in self._nodes.items()}
+        return [(client, node_of[client]) for client in clients if client in node_of]
+
+    def _learn_nodes(self, grid: Grid) -> None:
+        """Ask unknown nodes once which client they are: Flower's node ids are random."""
+        unknown = [node for node in grid.get_node_ids() if node not in self._nodes]
+        if not unknown:
+            return
+        deadline = self.setting.scenario.participation.deadline_s
+        for reply in grid.send_and_receive([who_are_you(node, deadline) for node in unknown], timeout=deadline):
+            if reply.has_content():
+                name = who_answered(reply.content)
+                if name in self.setting.dims:
+                    self._nodes[reply.metadata.src_node_id] = name
+
+
+def settings_for(kind: type[Strategy], config: StrategyConfig, scenario: "Scenario") -> dict[str, Any]:
+    """Return the settings of a strategy's client half: the scenario's distillation, then the method's own."""
+    distill = scenario.clients.distill
+    loss = distill.loss or kind.default_loss
+    return {"loss": loss, "temperature": distill.temperature, **kind.settings(config)}
+
+
+def stack(
+    clients: Sequence[str], arrays: Mapping[str, Mapping[str, NDArray[Any]]], rows: NDArray[np.int32] | None
+) -> Contributions:
+    """Stack decoded arrays of these clients, in this order, to tensors [clients, ...]."""
+    names = arrays[clients[0]].keys() if clients else ()
+    stacked = {name: torch.from_numpy(np.stack([arrays[c][name] for c in clients])) for name in names}
+    return Contributions(tuple(clients), stacked, None if rows is None else torch.from_numpy(rows))
+
+
+def row_doubt(probabilities: Tensor, policy: str) -> Tensor:
+    """Return how uncertain each row of probabilities [rows, classes] is; larger is less certain.
+
+    ``entropy``: in nats; ``margin``: one minus the distance of the two largest probabilities.
+    """
+    if policy == "entropy":
+        return -torch.special.xlogy(probabilities, probabilities).sum(-1)
+    top = probabilities.topk(2, dim=-1).values
+    return 1.0 - (top[..., 0] - top[..., 1])

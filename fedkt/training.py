@@ -1,0 +1,121 @@
+"""Run the phases of one client, one batch after another; predict in batches.
+
+The stacked engine runs the same :class:`~fedkt.client.Fit` objects for many clients at once; this is
+the plain loop that it must agree with.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fedkt.client import Arrays, Fit, Steps
+from fedkt.rng import numpy_stream, seed_of
+
+OptimState = dict[str, Tensor]
+"""Optimiser state, flat: ``<parameter>/<slot>``."""
+
+PREDICT_BATCH = 2048
+
+
+class ModuleForward:
+    """A module as :class:`~fedkt.client.Forward`."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._module = module
+        self.params: Arrays = dict(module.named_parameters())
+
+    def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        out: tuple[Tensor, Tensor] = self._module(x)
+        return out
+
+
+def batch_order(size: int, steps: Steps, generator: np.random.Generator) -> Iterator[np.ndarray]:
+    """Yield the row indices of each batch: every epoch a fresh permutation, the last batch may be short."""
+    for _ in range(steps.epochs):
+        order = generator.permutation(size)
+        for start in range(0, size, steps.batch_size):
+            yield order[start : start + steps.batch_size]
+
+
+def fit(
+    module: nn.Module, phase: Fit, state: OptimState, *, seed: int, client: str, round_: int
+) -> OptimState:
+    """Train ``module`` in place through one phase and return the optimiser's new state.
+
+    The order of the batches and dropout depend on (seed, phase, client, round) only.
+    """
+    if phase.size == 0 or phase.steps.epochs == 0:
+        return state
+    optimizer = make_optimizer(module, phase.steps)
+    _load(optimizer, module, state)
+    net = ModuleForward(module)
+    order = batch_order(phase.size, phase.steps, numpy_stream(seed, "batches", phase.name, client, round_))
+    module.train()
+    with seeded(seed_of(seed, "dropout", phase.name, client, round_)):
+        for index in order:
+            rows = torch.from_numpy(index)
+            batch = {name: tensor[rows] for name, tensor in phase.rows.items()}
+            loss = phase.loss(net, batch, phase.constants).mean()
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+    return _dump(optimizer, module)
+
+
+@torch.no_grad()
+def predict(module: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return features [n, width] and logits [n, classes] of the model in evaluation mode."""
+    module.eval()
+    parts = [module(part) for part in x.split(PREDICT_BATCH)] if len(x) else [module(x)]
+    return torch.cat([z for z, _ in parts]), torch.cat([logits for _, logits in parts])
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seed torch's global generator for the block and restore it after."""
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Run the block on one torch thread: sums then have one order, so results have the same bits everywhere."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def make_optimizer(module: nn.Module, steps: Steps) -> torch.optim.Optimizer:
+    """Build the optimiser that the steps name, with PyTorch's defaults for what they do not set."""
+    params = list(module.parameters())
+    if steps.optimizer == "sgd":
+        return torch.optim.SGD(
+            params, lr=steps.lr, momentum=steps.momentum, weight_decay=steps.weight_decay, fused=True
+        )
+    kind = torch.optim.AdamW if steps.optimizer == "adamw" else torch.optim.Adam
+    return kind(params, lr=steps.lr, weight_decay=steps.weight_decay, fused=True)
+
+
+def _dump(optimizer: torch.optim.Optimizer, module: nn.Module) -> OptimState:
+    names = {id(p): name for name, p in module.named_parameters()}
+    return {
+        f"{names[id(p)]}/{slot}": value.detach().clone()
+        for p, slots in optimizer.state.items()
+        for slot, value in slots.items()
+        if isinstance(value, Tensor)
+    }
+
+
+def _load(optimizer: torch.optim.Optimizer, module: nn.Module, state: Mapping[str, Tensor]) -> None:
+    params = dict(module.named_parameters())
+    for key, value in state.items():
+        name, slot = key.rsplit("/", 1)
+        optimizer.state[params[name]][slot] = value.clone()

@@ -1,0 +1,11 @@
+"""FedAvg, for contrast: clients share their weights, the server averages them.
+
+McMahan et al. 2017, "Communication-Efficient Learning of Deep Networks from Decentralized Data",
+arXiv 1602.05629, algorithm 1.
+"""
+
+from fedkt.averaging import WeightAveraging
+
+
+class FedAvg(WeightAveraging):
+    """Average the clients' weights by their numbers of rows."""

@@ -1,0 +1,55 @@
+"""FedProto: exchange mean features per class; clients keep their features near the mean of all.
+
+Tan et al. 2022, "FedProto: Federated Prototype Learning across Heterogeneous Clients", AAAI 2022,
+arXiv 2105.00243, equation 6.
+
+The paper weights a client's prototype by its rows of the class; the official code averages without
+weights, which is the setting ``weighted: false``.
+"""
+
+from typing import Any
+
+from pydantic import Field
+from torch import Tensor
+
+from fedkt.strategy import Contributions, Fused, Strategy, StrategyConfig
+
+
+class FedProtoConfig(StrategyConfig):
+    """Settings of FedProto."""
+
+    weight: float = Field(1.0, ge=0)
+    """The paper's lambda: weight of the distance to the prototype."""
+    weighted: bool = True
+    """Whether prototypes are averaged by rows (the paper) or equally (the official code)."""
+
+
+class FedProto(Strategy):
+    """Give every client the mean prototype of each class."""
+
+    client = "prototypes"
+    one_width = True
+    Config = FedProtoConfig
+    config: FedProtoConfig
+
+    @classmethod
+    def settings(cls, config: Any) -> dict[str, Any]:
+        """Tell the client how strongly prototypes pull."""
+        return {"weight": config.weight}
+
+    def fuse(self, contributions: Contributions) -> Fused:
+        """Average over the clients that hold the class."""
+        counts = contributions.arrays["counts"]
+        values = mean_prototypes(contributions.values, counts, weighted=self.config.weighted)
+        known = (counts > 0).sum(0)
+        return Fused({"values": values, "counts": known.int()})
+
+
+def mean_prototypes(prototypes: Tensor, counts: Tensor, *, weighted: bool) -> Tensor:
+    """Return the mean prototype [classes, width] over the clients that hold the class, zeros where none does.
+
+    ``prototypes`` [clients, classes, width], ``counts`` int [clients, classes].
+    """
+    weights = counts.to(prototypes.dtype) if weighted else (counts > 0).to(prototypes.dtype)
+    share = weights / weights.sum(0).clamp_min(1)
+    return (share.unsqueeze(-1) * prototypes).sum(0)

@@ -1,0 +1,14 @@
+"""Every client alone: the lower bound of every comparison."""
+
+from fedkt.strategy import Contributions, Fused, Shares, Strategy
+
+
+class Local(Strategy):
+    """Train alone, share nothing."""
+
+    shares: Shares = "nothing"
+    client = "solo"
+
+    def fuse(self, contributions: Contributions) -> Fused | None:
+        """Make no teacher."""
+        return None

@@ -1,0 +1,215 @@
+"""Dealing rows to clients."""
+
+import numpy as np
+import pytest
+
+from fedkt.data.partition import partition
+from fedkt.errors import InputError
+from fedkt.scenario import Partition
+
+LABELS = np.tile(np.arange(5), 60)  # 300 rows, 60 of each class
+MODULE = __name__
+
+KINDS = [
+    {"kind": "iid", "clients": 7},
+    {"kind": "iid", "clients": 7, "samples_per_client": 20},
+    {"kind": "iid", "clients": 7, "sizes": "lognormal"},
+    {"kind": "iid", "clients": 7, "sizes": "linear"},
+    {"kind": "iid", "clients": 7, "sizes": "square"},
+    {"kind": "iid", "clients": 4, "sizes": "exponential"},
+    {"kind": "dirichlet", "clients": 7, "alpha": 0.5},
+    {"kind": "dirichlet", "clients": 7, "alpha": 0.5, "samples_per_client": 20},
+    {"kind": "pathological", "clients": 7, "classes_per_client": 2},
+    {"kind": "shard", "clients": 7, "shards_per_client": 2},
+    {"kind": "ways-shots", "clients": 7, "classes_per_client": 3, "shots": 8, "spread": 1},
+    {"kind": f"{MODULE}:halves", "clients": 2},
+]
+
+
+def halves(labels, spec, rng):
+    return [np.arange(0, 100), np.arange(len(labels) - 1, 100, -1)]
+
+
+def overlapping(labels, spec, rng):
+    return [[0, 1, 2], [2, 3, 999]]
+
+
+def not_a_list(labels, spec, rng):
+    return 3
+
+
+def deal(seed=0, labels=LABELS, domains=None, ids=None, **settings):
+    return partition(labels, domains, ids, Partition(**settings), seed)
+
+
+def counts(parts, labels=LABELS):
+    return np.stack([np.bincount(labels[part], minlength=labels.max() + 1) for part in parts])
+
+
+@pytest.mark.parametrize("settings", KINDS, ids=lambda s: " ".join(str(v) for v in s.values()))
+def test_parts_are_disjoint_sorted_seeded_and_cover_all_classes(settings):
+    parts = deal(**settings)
+    rows = np.concatenate(parts)
+    assert len(parts) == settings["clients"]
+    assert len(np.unique(rows)) == len(rows)
+    assert all(part.dtype == np.int64 and np.all(np.diff(part) > 0) for part in parts)
+    assert min(len(part) for part in parts) >= 1
+    assert (counts(parts).sum(axis=0) > 0).all()
+    assert all(np.array_equal(a, b) for a, b in zip(parts, deal(**settings), strict=True))
+    if "halves" not in settings["kind"]:
+        assert not all(np.array_equal(a, b) for a, b in zip(parts, deal(seed=1, **settings), strict=True))
+
+
+def test_the_global_random_state_is_left_alone():
+    np.random.seed(3)
+    before = np.random.get_state(legacy=False)
+    for settings in KINDS:
+        deal(**settings)
+    after = np.random.get_state(legacy=False)
+    assert str(before) == str(after)
+
+
+def test_nothing_is_printed(capfd):
+    for settings in [*KINDS, {"kind": "dirichlet", "clients": 20, "alpha": 0.1}]:
+        deal(**settings)
+    deal(ids=LABELS.astype(str), kind="natural-id")
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("settings", "sizes"),
+    [
+        ({"clients": 3}, [100, 100, 100]),
+        ({"clients": 3, "sizes": "linear"}, [50, 100, 150]),
+        ({"clients": 2, "sizes": "square"}, [60, 240]),
+        ({"clients": 2, "sizes": "exponential"}, [80, 220]),
+        ({"clients": 3, "samples_per_client": 9}, [9, 9, 9]),
+        ({"clients": 3, "samples_per_client": 40, "sizes": "linear"}, [20, 40, 60]),
+    ],
+)
+def test_sizes_of_iid(settings, sizes):
+    assert [len(part) for part in deal(kind="iid", **settings)] == sizes
+
+
+def test_lognormal_sizes_differ_and_use_all_rows():
+    sizes = [len(part) for part in deal(kind="iid", clients=10, sizes="lognormal", min_samples=5)]
+    assert sum(sizes) == 300
+    assert min(sizes) >= 5
+    assert max(sizes) > 3 * min(sizes)
+
+
+def test_pathological_clients_hold_that_many_classes():
+    held = (counts(deal(kind="pathological", clients=7, classes_per_client=2)) > 0).sum(axis=1)
+    assert held.tolist() == [2] * 7
+
+
+def test_shards_are_blocks_of_the_sorted_labels():
+    parts = deal(kind="shard", clients=5, shards_per_client=2)  # 10 shards of 30: two per class
+    assert set(counts(parts).flatten().tolist()) <= {0, 30, 60}
+
+
+def test_ways_and_shots():
+    table = counts(deal(kind="ways-shots", clients=6, classes_per_client=3, shots=10))
+    assert ((table > 0).sum(axis=1)).tolist() == [3] * 6
+    assert set(table.flatten().tolist()) == {0, 10}
+    spread = counts(deal(kind="ways-shots", clients=6, classes_per_client=3, shots=10, spread=1))
+    assert set((spread > 0).sum(axis=1).tolist()) <= {2, 3, 4}
+    assert all(len(set(row[row > 0].tolist())) == 1 for row in spread)
+    assert set(spread[spread > 0].tolist()) <= {9, 10, 11}
+
+
+def test_alpha_sets_the_skew():
+    def skew(alpha):
+        table = counts(deal(kind="dirichlet", clients=5, alpha=alpha, samples_per_client=30))
+        return (table.max(axis=1) / 30).mean()
+
+    assert skew(0.1) > 0.6 > 0.4 > skew(100.0)
+
+
+def test_inner_dirichlet_draws_from_the_whole_pool():
+    rows = np.concatenate(
+        [deal(seed, kind="dirichlet", clients=5, samples_per_client=10) for seed in range(8)], axis=None
+    )
+    assert rows.min() < 30
+    assert rows.max() >= 270
+
+
+def test_labels_need_not_be_consecutive():
+    labels = np.array([3, 7] * 50)
+    for samples in (None, 10):
+        parts = deal(labels=labels, kind="dirichlet", clients=2, alpha=5.0, samples_per_client=samples)
+        assert set(labels[np.concatenate(parts)].tolist()) == {3, 7}
+
+
+def test_domains_and_natural_ids():
+    names = np.array(["c", "a", "b"] * 100)
+    parts = deal(domains=names, kind="domain")
+    assert [set(names[part].tolist()) for part in parts] == [{"a"}, {"b"}, {"c"}]
+    assert [len(part) for part in deal(domains=names, kind="domain", samples_per_client=30)] == [30, 30, 30]
+    ids = np.array(["u"] * 150 + ["v"] * 149 + ["w"])
+    assert [len(part) for part in deal(ids=ids, kind="natural-id")] == [150, 149, 1]
+    assert [len(part) for part in deal(ids=ids, kind="natural-id", min_samples=2)] == [150, 149]
+    assert len(deal(ids=ids, kind="natural-id", clients=2)) == 2
+    assert len(deal(domains=names, kind="natural-id")) == 3
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"kind": "iid", "clients": 301}, "must be at most 300"),
+        ({"kind": "iid", "clients": 30, "min_samples": 20}, "min_samples must be at most 10"),
+        ({"kind": "iid", "clients": 30, "samples_per_client": 20}, "samples_per_client must be at most 10"),
+        ({"kind": "iid", "clients": 20, "sizes": "exponential"}, "clients must be smaller"),
+        ({"kind": "iid", "clients": 2, "samples_per_client": 2}, "held by no client"),
+        (
+            {"kind": "dirichlet", "clients": 31, "samples_per_client": 10},
+            "samples_per_client must be at most 9",
+        ),
+        ({"kind": "dirichlet", "clients": 100, "alpha": 0.01}, "alpha must be larger"),
+        ({"kind": "dirichlet", "clients": 2, "alpha": 0.0001, "samples_per_client": 10}, "held by no client"),
+        ({"kind": "pathological", "clients": 2}, "classes_per_client must be at least 3"),
+        ({"kind": "pathological", "clients": 9, "classes_per_client": 6}, "there are 5 classes"),
+        ({"kind": "shard", "clients": 10, "shards_per_client": 50}, "must be at most 30"),
+        (
+            {"kind": "ways-shots", "clients": 5, "classes_per_client": 2, "shots": 100},
+            "shots must be at most 30",
+        ),
+        (
+            {"kind": "ways-shots", "clients": 6, "classes_per_client": 3, "shots": 16},
+            "more rows of a class than there are",
+        ),
+        ({"kind": "domain"}, "no domains"),
+        ({"kind": "natural-id"}, "no natural ids"),
+        ({"kind": f"{MODULE}:not_a_list"}, "must return a list"),
+        ({"kind": f"{MODULE}:halves", "clients": 3}, "returned 2 clients"),
+        ({"kind": f"{MODULE}:nothing"}, "data.partition.kind"),
+        ({"kind": f"{MODULE}:LABELS"}, "must be a function"),
+    ],
+)
+def test_impossible_partitions_say_what_would_be_right(settings, words):
+    with pytest.raises(InputError, match=words):
+        deal(**settings)
+
+
+def test_a_functions_mistakes_are_all_named():
+    with pytest.raises(InputError) as error:
+        deal(kind=f"{MODULE}:overlapping")
+    assert len(error.value.problems) == 2
+
+
+def test_alpha_is_checked_for_unchecked_settings():
+    spec = Partition().model_copy(update={"alpha": 0.0, "clients": 500})
+    with pytest.raises(InputError) as error:
+        partition(LABELS, None, None, spec, 0)
+    assert len(error.value.problems) == 2
+    assert "alpha is 0; it must be greater than 0" in error.value.problems[0]
+
+
+def test_clients_of_named_partitions():
+    names = np.array(["a", "b", "c"] * 100)
+    with pytest.raises(InputError, match="there are 3 domains"):
+        deal(domains=names, kind="domain", clients=2)
+    with pytest.raises(InputError, match="3 natural ids"):
+        deal(ids=names, kind="natural-id", clients=4)
+    with pytest.raises(InputError, match="smallest domain has 100 rows"):
+        deal(domains=names, kind="domain", min_samples=101)
