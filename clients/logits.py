@@ -7,15 +7,12 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from fedkt import registry
 from fedkt.client import Arrays, Client, Fit, Forward, Holding, classification, transfer_rows
+from fedkt.distill.losses import Loss, as_logits
 from fedkt.knowledge import Dims, Expected, Knowledge, Logits
-
-SMALLEST = 1e-8
-"""Probabilities are clipped here before a logarithm is taken."""
 
 
 class LogitsClient(Client):
@@ -65,14 +62,12 @@ class LogitsClient(Client):
         """Distil on the rows that the teacher speaks about."""
         values = teacher["values"]
         if self.probabilities:
-            # softmax(target / temperature) is then the teacher's distribution again.
-            values = self.temperature * values.clamp_min(SMALLEST).log()
+            values = as_logits(values, self.temperature)
         x = transfer_rows(self.holding, teacher.get("rows"))
         return Fit("digest", {"x": x, "target": values}, self.loss, self.holding.distill)
 
 
-def distillation(net: Forward, batch: Arrays, constants: Arrays, *, loss: Any, temperature: float) -> Tensor:
+def distillation(net: Forward, batch: Arrays, constants: Arrays, *, loss: Loss, temperature: float) -> Tensor:
     """Distillation loss [B] of the model's logits against ``batch['target']`` (teacher logits [B, classes])."""
     _, logits = net(batch["x"])
-    value: Tensor = loss(logits, batch["target"], temperature)
-    return torch.atleast_1d(value)
+    return loss(logits, batch["target"], temperature)

@@ -65,7 +65,7 @@ def pulled(net: Forward, batch: Arrays, constants: Arrays, *, weight: float) -> 
     """Return CE(f(x), y) + weight * mean((z - prototype[y])^2) per row [B]; the second where it is known."""
     z, logits = net(batch["x"])
     own = torch.nn.functional.cross_entropy(logits, batch["y"], reduction="none")
-    return own + weight * prototype_mse(z, constants["values"], constants["counts"] > 0, batch["y"], reduction="none")
+    return own + weight * prototype_mse(z, constants["values"], constants["counts"] > 0, batch["y"])
 
 
 def nearest(features: Tensor, prototypes: Tensor, known: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from fedkt.errors import InputError
 
 GROUPS = ("strategies", "clients", "models", "datasets", "losses")
 IMPORT_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
-"""Matches ``package.module:name`` and nothing else (``npz:mnist.npz`` matches too: look for prefixes first)."""
+"""``package.module:name``. A data set such as ``npz:mnist.npz`` looks the same: look for prefixes first."""
 
 _SINGULAR = {
     "strategies": "strategy",
@@ -86,14 +86,22 @@ def path_of(plugin: Any) -> str:
     return f"{module}:{name}"
 
 
-def did_you_mean(word: str, valid: Iterable[str]) -> str:
-    """Return the end of an error's sentence: the nearest valid names, or all of them where none is near."""
+def nearest(word: str, valid: Iterable[str]) -> list[str]:
+    """Return up to two valid names that ``word`` may have been meant for, the nearest first."""
     by_lower = {name.lower(): name for name in valid}
     near = difflib.get_close_matches(word.lower(), by_lower, n=2)
+    longer = [name for name in by_lower if len(word) > 2 and name.startswith(word.lower())]
+    return [by_lower[name] for name in dict.fromkeys([*near, *longer])][:2]
+
+
+def did_you_mean(word: str, valid: Iterable[str]) -> str:
+    """Return the end of an error's sentence: the nearest valid names, or all of them where none is near."""
+    valid = sorted(valid)
+    near = nearest(word, valid)
     if near:
-        return f"did you mean {' or '.join(repr(by_lower[name]) for name in near)}?"
-    if by_lower:
-        return f"valid names are {', '.join(sorted(by_lower.values()))}."
+        return f"did you mean {' or '.join(map(repr, near))}?"
+    if valid:
+        return f"valid names are {', '.join(valid)}."
     return "none is registered here, which an installation of fedkt would change."
 
 
@@ -121,13 +129,14 @@ def _import(what: str, path: str) -> Any:
     try:
         found: Any = importlib.import_module(module_name)
     except Exception as error:
-        remedy = "; is it installed, or its folder on PYTHONPATH" if isinstance(error, ImportError) else ""
-        raise InputError(f"{what} cannot be imported: {_reason(error)}{remedy}.") from error
+        remedy = "; is it installed, or its folder on PYTHONPATH?" if isinstance(error, ImportError) else "."
+        raise InputError(f"{what} cannot be imported: {_reason(error)}{remedy}") from error
     for attribute in attributes.split("."):
         if not hasattr(found, attribute):
             public = [name for name in vars(found) if not name.startswith("_")]
             raise InputError(
-                f"{what} does not exist: {module_name} has no {attribute!r}; {did_you_mean(attribute, public)}"
+                f"{what} does not exist: {module_name} has no {attribute!r}; "
+                + did_you_mean(attribute, public)
             )
         found = getattr(found, attribute)
     return found

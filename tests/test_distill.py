@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fedkt import registry
-from fedkt.distill import nd, per_row, prototype_mse, supervised_contrastive
+from fedkt.distill import nd, prototype_mse, supervised_contrastive
 from fedkt.distill.losses import as_logits
 
 LOSSES = {
@@ -32,13 +32,13 @@ def log(*rows: tuple[float, ...]) -> Tensor:
     return torch.tensor(rows, dtype=torch.float64).log()
 
 
-def by_prototype(name: str, prototypes: Tensor, known: Tensor, y: Tensor, **more: Any) -> Any:
+def by_prototype(name: str, prototypes: Tensor, known: Tensor, y: Tensor) -> Any:
     """The three prototype losses as functions of the features alone."""
     return {
-        "prototype_mse": partial(prototype_mse, prototypes=prototypes, known=known, y=y, **more),
-        "nd": partial(nd, prototypes=prototypes, y=y, known=known, **more),
+        "prototype_mse": partial(prototype_mse, prototypes=prototypes, known=known, y=y),
+        "nd": partial(nd, prototypes=prototypes, y=y, known=known),
         "supervised_contrastive": partial(
-            supervised_contrastive, prototypes=prototypes, y=y, temperature=0.5, known=known, **more
+            supervised_contrastive, prototypes=prototypes, y=y, temperature=0.5, known=known
         ),
     }[name]
 
@@ -56,9 +56,9 @@ def test_kl() -> None:
     # T=2 takes roots: sqrt(0.8) : sqrt(0.2) = 2 : 1, so the teacher is (2/3, 1/3).
     # 4 (2/3 ln(4/3) + 1/3 ln(2/3)) = 4 (0.191788 - 0.135155)
     assert LOSSES["kl"](student, teacher, 2.0).item() == pytest.approx(0.226532, abs=1e-6)
-    # A second row on which both agree adds 0 and halves the mean.
+    # A second row on which both agree has 0 and leaves the first one as it is.
     two = LOSSES["kl"](log((0.5, 0.5), (0.9, 0.1)), log((0.8, 0.2), (0.9, 0.1)), 1.0)
-    assert two.item() == pytest.approx(0.192745 / 2, abs=1e-6)
+    assert two.tolist() == pytest.approx([0.192745, 0.0], abs=1e-6)
 
 
 def test_ce() -> None:
@@ -73,10 +73,10 @@ def test_ce() -> None:
 @pytest.mark.parametrize("temperature", [1.0, 5.0])
 def test_mse_and_mae_read_logits_at_every_temperature(temperature: float) -> None:
     student, teacher = torch.tensor([[1.0, 2.0], [0.0, 0.0]]), torch.tensor([[3.0, 1.0], [0.0, -4.0]])
-    # ((4 + 1)/2 + (0 + 16)/2) / 2
-    assert LOSSES["mse"](student, teacher, temperature).item() == 5.25
-    # ((2 + 1)/2 + (0 + 4)/2) / 2
-    assert LOSSES["mae"](student, teacher, temperature).item() == 1.75
+    # (4 + 1)/2;  (0 + 16)/2
+    assert LOSSES["mse"](student, teacher, temperature).tolist() == [2.5, 8.0]
+    # (2 + 1)/2;  (0 + 4)/2
+    assert LOSSES["mae"](student, teacher, temperature).tolist() == [1.5, 2.0]
 
 
 def test_mse_prob() -> None:
@@ -116,24 +116,23 @@ def test_dkd_of_two_classes_has_nothing_but_the_target_part() -> None:
 
 def test_prototype_mse() -> None:
     features = torch.tensor([[1.0, 2.0], [3.0, 4.0], [9.0, 9.0], [0.0, 2.0]])
-    rows = prototype_mse(features, PROTOTYPES, KNOWN, LABELS, reduction="none")
+    rows = prototype_mse(features, PROTOTYPES, KNOWN, LABELS)
     # (1² + 0²)/2;  (2² + 3²)/2;  class 2 has no prototype: 0;  on its prototype: 0
     assert rows.tolist() == [0.5, 6.5, 0.0, 0.0]
-    # All four rows are in the mean.
-    assert prototype_mse(features, PROTOTYPES, KNOWN, LABELS).item() == 1.75
+    assert rows.mean().item() == 1.75  # all four rows are in it
 
 
 def test_nd() -> None:
     y = torch.tensor([0, 0, 0, 1])
     features = torch.tensor([[3.0, 4.0], [0.0, 1.0], [0.0, -7.0], [3.0, 3.0]])
-    rows = nd(features, PROTOTYPES, y, reduction="none")
+    rows = nd(features, PROTOTYPES, y)
     # Class 0: e=(0, 1), length 2.  1 - 4/max(5, 2);  1 - 1/max(1, 2);  1 + 7/7
     # Class 1: e=(1, 1)/√2.  1 - 6/√2 / √18 = 0
     assert rows.tolist() == pytest.approx([0.2, 0.5, 2.0, 0.0], abs=1e-6)
-    assert nd(features, PROTOTYPES, y).item() == pytest.approx(0.675)
+    assert rows.mean().item() == pytest.approx(0.675)
     # The teacher's own lengths: 1 - 4/max(5, 10);  1 - 1/max(1, 0.5) = 0;  1 + 7/7;  1 - √18/max(√18, 2√18)
     own = torch.tensor([10.0, 0.5, 1.0, 2 * math.sqrt(18)])
-    rows = nd(features, PROTOTYPES, y, teacher_norm=own, reduction="none")
+    rows = nd(features, PROTOTYPES, y, teacher_norm=own)
     assert rows.tolist() == pytest.approx([0.6, 0.0, 2.0, 0.5], abs=1e-6)
 
 
@@ -141,9 +140,7 @@ def test_nd_leaves_out_classes_without_a_direction() -> None:
     prototypes = torch.tensor([[0.0, 0.0], [1.0, 0.0], [5.0, 5.0]])
     features = torch.tensor([[1.0, 1.0], [0.0, 1.0], [0.0, 1.0]])
     # Class 0 has a prototype of length 0, class 1 is at a right angle, class 2 is unknown.
-    rows = nd(
-        features, prototypes, torch.arange(3), known=torch.tensor([True, True, False]), reduction="none"
-    )
+    rows = nd(features, prototypes, torch.arange(3), known=torch.tensor([True, True, False]))
     assert rows.tolist() == [0.0, 1.0, 0.0]
 
 
@@ -175,10 +172,10 @@ def test_a_student_like_its_teacher_has_no_gradient(loss: Any) -> None:
     teacher = drawn(4, 3)
     student = teacher.clone().requires_grad_()
     value = loss(student, teacher, 1.0)
-    entropy = -(teacher.softmax(-1) * teacher.log_softmax(-1)).sum(-1).mean()
-    least = entropy.item() if loss is LOSSES["ce"] else 0.0
-    assert value.item() == pytest.approx(least, abs=1e-12)
-    (gradient,) = torch.autograd.grad(value, student)
+    entropy = -(teacher.softmax(-1) * teacher.log_softmax(-1)).sum(-1)
+    least = entropy if loss is LOSSES["ce"] else torch.zeros(4, dtype=torch.float64)
+    assert torch.allclose(value, least, rtol=0, atol=1e-12)
+    (gradient,) = torch.autograd.grad(value.sum(), student)
     assert gradient.abs().max() < 1e-12
 
 
@@ -201,8 +198,8 @@ def test_very_sure_models_give_finite_values_and_gradients(loss: Any, sure: floa
     student = torch.tensor([[-sure, sure, 0.0], [sure, 0.0, -sure]], requires_grad=True)
     teacher = torch.tensor([[sure, -sure, 0.0], [sure, 0.0, -sure]])
     value = loss(student, teacher, 1.0)
-    (gradient,) = torch.autograd.grad(value, student)
-    assert torch.isfinite(value)
+    (gradient,) = torch.autograd.grad(value.sum(), student)
+    assert torch.isfinite(value).all()
     assert torch.isfinite(gradient).all()
 
 
@@ -210,30 +207,33 @@ def test_very_sure_models_give_finite_values_and_gradients(loss: Any, sure: floa
 def test_features_of_zeros_give_finite_gradients(name: str) -> None:
     features = torch.zeros(4, 2, requires_grad=True)
     value = by_prototype(name, PROTOTYPES, KNOWN, LABELS)(features)
-    (gradient,) = torch.autograd.grad(value, features)
-    assert torch.isfinite(value)
+    (gradient,) = torch.autograd.grad(value.sum(), features)
+    assert torch.isfinite(value).all()
     assert torch.isfinite(gradient).all()
 
 
 @every_loss
-def test_per_row_has_the_mean_and_each_row_alone(loss: Any) -> None:
+def test_each_row_has_its_own_value(loss: Any) -> None:
     student, teacher = drawn(5, 3), drawn(5, 3, seed=1)
-    rows = per_row(loss, student, teacher, 2.0)
+    rows = loss(student, teacher, 2.0)
     assert rows.shape == (5,)
-    assert torch.allclose(rows.mean(), loss(student, teacher, 2.0))
-    assert torch.allclose(rows[2], loss(student[2:3], teacher[2:3], 2.0))
+    for i in range(5):
+        alone = loss(student[i : i + 1], teacher[i : i + 1], 2.0)
+        assert alone.shape == (1,)
+        assert torch.allclose(rows[i], alone[0], atol=1e-12)
 
 
 @every_prototype_loss
-def test_prototype_losses_are_means_over_rows(name: str) -> None:
+def test_each_row_has_its_own_value_by_prototype(name: str) -> None:
     features = drawn(4, 2)
     prototypes = PROTOTYPES.double()
-    rows = by_prototype(name, prototypes, KNOWN, LABELS, reduction="none")(features)
+    rows = by_prototype(name, prototypes, KNOWN, LABELS)(features)
     assert rows.shape == (4,)
-    assert torch.allclose(rows.mean(), by_prototype(name, prototypes, KNOWN, LABELS)(features))
     assert rows[2] == 0  # its class has no prototype
-    alone = by_prototype(name, prototypes, KNOWN, LABELS[1:2])(features[1:2])
-    assert torch.allclose(rows[1], alone)
+    for i in range(4):
+        alone = by_prototype(name, prototypes, KNOWN, LABELS[i : i + 1])(features[i : i + 1])
+        assert alone.shape == (1,)
+        assert torch.allclose(rows[i], alone[0], atol=1e-12)
 
 
 @every_loss
@@ -241,7 +241,8 @@ def test_stacked_is_the_same_as_one_by_one(loss: Any) -> None:
     students, teachers = drawn(3, 5, 4), drawn(3, 5, 4, seed=1)
 
     def total(student: Tensor, teacher: Tensor) -> Tensor:
-        return loss(student, teacher, 2.0) + per_row(loss, student, teacher, 2.0).sum()
+        value: Tensor = loss(student, teacher, 2.0).sum()
+        return value
 
     gradient = torch.func.grad(total)
     stacked = torch.func.vmap(gradient)(students, teachers)
@@ -256,7 +257,7 @@ def test_stacked_prototype_losses_are_the_same_as_one_by_one(name: str) -> None:
     y = torch.tensor([[0, 1, 2, 0], [2, 2, 1, 0], [1, 1, 1, 1]])
 
     def total(z: Tensor, p: Tensor, k: Tensor, labels: Tensor) -> Tensor:
-        value: Tensor = by_prototype(name, p, k, labels)(z)
+        value: Tensor = by_prototype(name, p, k, labels)(z).sum()
         return value
 
     gradient = torch.func.grad(total)

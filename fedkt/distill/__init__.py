@@ -1,6 +1,6 @@
-"""Distillation losses: pure functions, one citation each, which run under ``torch.func``."""
+"""Distillation losses: pure functions of one value per row, one citation each; they run under ``torch.func``."""
 
-from fedkt.distill.losses import Loss, ce, dkd, kl, mae, mse, mse_prob, per_row
+from fedkt.distill.losses import Loss, ce, dkd, kl, mae, mse, mse_prob
 from fedkt.distill.prototype import nd, prototype_mse, supervised_contrastive
 
 __all__ = [
@@ -12,7 +12,6 @@ __all__ = [
     "mse",
     "mse_prob",
     "nd",
-    "per_row",
     "prototype_mse",
     "supervised_contrastive",
 ]

@@ -1,6 +1,7 @@
 """Distillation from a teacher's scores: entry points ``fedkt.losses``.
 
-All have one signature, ``loss(student, teacher, temperature) -> scalar``:
+All have one signature, ``loss(student, teacher, temperature) -> [B]``, one value per row; the engine takes
+the mean over rows, which may leave some out:
 
 ``student``, ``teacher``
     logits [B, K] of the same rows; gradients are for the student, so detach a teacher that has some.
@@ -8,9 +9,9 @@ All have one signature, ``loss(student, teacher, temperature) -> scalar``:
     T > 0, divides logits before the softmax: above 1 flattens, below 1 sharpens. Losses on the logits
     themselves (mse, mae) ignore it.
 
-The scalar is a mean over the rows of terms that depend on their own row alone; :func:`per_row` relies on it.
-A teacher that is given as probabilities p is passed as :func:`as_logits` makes it, T log(max(p, 1e-8)), so
-that softmax(teacher/T) is p again. Factors T² keep gradients of the same size for every T (Hinton et al.).
+Each value depends on its own row alone. A teacher that is given as probabilities p is passed as
+:func:`as_logits` makes it, T log(max(p, 1e-8)), so that softmax(teacher/T) is p again. Factors T² keep
+gradients of the same size for every T (Hinton et al.).
 """
 
 from typing import Protocol
@@ -23,7 +24,7 @@ SMALLEST_PROBABILITY = 1e-8
 
 
 class Loss(Protocol):
-    """A distillation loss: (student [B, K], teacher [B, K], temperature) to a scalar."""
+    """A distillation loss: (student [B, K], teacher [B, K], temperature) to one value per row [B]."""
 
     def __call__(self, student: Tensor, teacher: Tensor, temperature: float, /) -> Tensor: ...
 
@@ -33,7 +34,7 @@ def kl(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
 
     Hinton, Vinyals, Dean 2015, "Distilling the Knowledge in a Neural Network", arXiv:1503.02531.
     """
-    return temperature**2 * _kl(_log_p(teacher, temperature), _log_p(student, temperature)).mean()
+    return temperature**2 * _kl(_log_p(teacher, temperature), _log_p(student, temperature))
 
 
 def ce(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
@@ -41,34 +42,34 @@ def ce(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
 
     Itahara et al. 2020, "Distillation-Based Semi-Supervised Federated Learning", arXiv:2008.06180 (DS-FL).
     """
-    return -(F.softmax(teacher / temperature, -1) * F.log_softmax(student, -1)).sum(-1).mean()
+    return -(F.softmax(teacher / temperature, -1) * F.log_softmax(student, -1)).sum(-1)
 
 
 def mse(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
-    """Mean over rows and classes of (student - teacher)² of logits; ignores T.
+    """Mean over classes of (student - teacher)² of logits; ignores T.
 
     Ba, Caruana 2014, "Do Deep Nets Really Need to be Deep?", arXiv:1312.6184 (there half of the sum
     over classes). Wants a teacher's logits: those made of probabilities are right only up to a constant.
     """
-    return (student - teacher).square().mean(-1).mean()
+    return (student - teacher).square().mean(-1)
 
 
 def mae(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
-    """Mean over rows and classes of |student - teacher| of logits; ignores T.
+    """Mean over classes of |student - teacher| of logits; ignores T.
 
     Li, Wang 2019, "FedMD", arXiv:1910.03581 (the loss of its code). As with mse, for a teacher's logits.
     """
-    return (student - teacher).abs().mean(-1).mean()
+    return (student - teacher).abs().mean(-1)
 
 
 def mse_prob(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
-    """Mean over rows and classes of (softmax(student/T) - softmax(teacher/T))², in [0, 2/K].
+    """Mean over classes of (softmax(student/T) - softmax(teacher/T))², in [0, 2/K].
 
     Brier 1950, "Verification of forecasts expressed in terms of probability", Mon. Weather Rev. 78 (there
     the sum over classes), with the teacher as outcome.
     """
     difference = F.softmax(student / temperature, -1) - F.softmax(teacher / temperature, -1)
-    return difference.square().mean(-1).mean()
+    return difference.square().mean(-1)
 
 
 def dkd(
@@ -95,17 +96,7 @@ def dkd(
     parts = [_decouple(_log_p(scores, temperature), is_target) for scores in (teacher, student)]
     (teacher_binary, teacher_others), (student_binary, student_others) = parts
     tckd, nckd = _kl(teacher_binary, student_binary), _kl(teacher_others, student_others)
-    return temperature**2 * (alpha * tckd + beta * nckd).mean()
-
-
-def per_row(loss: Loss, student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """Return the terms [B] whose mean is ``loss``: each row as a batch of its own, under ``vmap``."""
-
-    def of_row(s: Tensor, t: Tensor) -> Tensor:
-        return loss(s.unsqueeze(0), t.unsqueeze(0), temperature)
-
-    rows: Tensor = torch.func.vmap(of_row)(student, teacher)
-    return rows
+    return temperature**2 * (alpha * tckd + beta * nckd)
 
 
 def as_logits(probabilities: Tensor, temperature: float = 1.0) -> Tensor:

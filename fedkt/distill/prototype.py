@@ -1,32 +1,27 @@
 """Losses that pull features towards class prototypes: supervised, so for labelled rows.
 
 Shapes are the same everywhere: ``features`` [B, d], ``prototypes`` [K, d] with one row per class, ``known``
-bool [K], true for the classes that have a prototype, and ``y`` int64 [B]. Rows of a class without one add
-0 and still count in the mean over rows; what the row of such a prototype holds is never read into a loss,
-as long as it is a finite number. ``reduction`` is "mean" for the scalar, "none" for one value per row [B].
+bool [K], true for the classes that have a prototype, and ``y`` int64 [B]. All return one value per row [B],
+which depends on that row alone and is 0 for a class without a prototype (such a row still counts in the
+mean that the engine takes); what the row of such a prototype holds is never read into a loss, as long as
+it is a finite number.
 """
-
-from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-Reduction = Literal["mean", "none"]
-
 LEAST_NORM = 1e-8
 
 
-def prototype_mse(
-    features: Tensor, prototypes: Tensor, known: Tensor, y: Tensor, *, reduction: Reduction = "mean"
-) -> Tensor:
-    """Mean over rows and dimensions of (feature - prototype of its class)²; its weight, λ, is outside.
+def prototype_mse(features: Tensor, prototypes: Tensor, known: Tensor, y: Tensor) -> Tensor:
+    """Mean over dimensions of (feature - prototype of its class)²; its weight, λ, is outside.
 
     Tan et al. 2022, "FedProto", arXiv:2105.00243. Its formula has the local class means in place of the
     features; its code has single rows, as here, and also leaves classes without a prototype at 0.
     """
     terms = (features - prototypes[y]).square().mean(-1)
-    return _reduce(terms * known[y], reduction)
+    return terms * known[y]
 
 
 def nd(
@@ -36,7 +31,6 @@ def nd(
     *,
     teacher_norm: Tensor | None = None,
     known: Tensor | None = None,
-    reduction: Reduction = "mean",
 ) -> Tensor:
     """Norm and direction: 1 - s·e / max(|s|, n), with s the feature and e the unit prototype of its class.
 
@@ -57,7 +51,7 @@ def nd(
     counts = length > LEAST_NORM
     if known is not None:
         counts = counts & known[y]
-    return _reduce((1 - along / torch.maximum(student, least)) * counts, reduction)
+    return (1 - along / torch.maximum(student, least)) * counts
 
 
 def supervised_contrastive(
@@ -67,7 +61,6 @@ def supervised_contrastive(
     temperature: float = 0.07,
     *,
     known: Tensor | None = None,
-    reduction: Reduction = "mean",
 ) -> Tensor:
     """-log softmax over classes of cos(feature, prototype)/temperature, at the row's own class; at least 0.
 
@@ -85,8 +78,4 @@ def supervised_contrastive(
     terms = -F.log_softmax(scores, -1).masked_fill(~own, 0).sum(-1)
     if known is not None:
         terms = terms.masked_fill(~known[y], 0)
-    return _reduce(terms, reduction)
-
-
-def _reduce(terms: Tensor, reduction: Reduction) -> Tensor:
-    return terms.mean() if reduction == "mean" else terms
+    return terms

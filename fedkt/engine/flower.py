@@ -3,10 +3,18 @@
 import logging
 import os
 import threading
+import time
 import warnings
+from typing import TYPE_CHECKING
 
 from fedkt.engine.loop import Loop
+from fedkt.errors import RunError
 from fedkt.scenario import Engine
+
+if TYPE_CHECKING:
+    from flwr.serverapp import Grid
+
+REGISTRATION_S = 120
 
 
 def run(loop: Loop, app: "object", clients: int, engine: Engine, stop: threading.Event) -> None:
@@ -24,6 +32,7 @@ def run(loop: Loop, app: "object", clients: int, engine: Engine, stop: threading
 
     @server.main()
     def main(grid: Grid, context: Context) -> None:
+        _wait_for_nodes(grid, clients)
         loop.run(grid)
 
     workers = (os.cpu_count() or 1) if engine.workers == "auto" else engine.workers
@@ -49,3 +58,12 @@ def run(loop: Loop, app: "object", clients: int, engine: Engine, stop: threading
     finally:
         # Flower leaves the server's thread running when the main one is interrupted.
         stop.set()
+
+
+def _wait_for_nodes(grid: "Grid", clients: int) -> None:
+    # Flower starts the server's thread before it has registered the virtual nodes.
+    end = time.monotonic() + REGISTRATION_S
+    while len(list(grid.get_node_ids())) < clients:
+        if time.monotonic() > end:
+            raise RunError(f"Flower registered fewer than {clients} nodes within {REGISTRATION_S} seconds.")
+        time.sleep(0.05)

@@ -41,7 +41,7 @@ class MeanEmbedding(nn.Module):
     def __init__(self, vocabulary: int, width: int) -> None:
         super().__init__()
         self.embedding = nn.Embedding(vocabulary, width)
-        # torch's deviation of 1 drowns what is learnt: 3000 SST-2 sentences, 4 epochs of Adam: 67 %, so 76 %.
+        # torch's deviation of 1 drowns what is learnt (SST-2, 3000 sentences: 67 % right, 76 % with 0.1).
         nn.init.normal_(self.embedding.weight, std=0.1)
 
     def forward(self, tokens: Tensor) -> Tensor:

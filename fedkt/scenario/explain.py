@@ -1,12 +1,13 @@
 """What pydantic found wrong with a scenario, in plain words: one sentence for each problem."""
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from fedkt.registry import did_you_mean
+from fedkt.registry import did_you_mean, nearest
 from fedkt.scenario.schema import MODEL_TAGS, Scenario
 from fedkt.scenario.yaml12 import Path, dotted
 
@@ -47,7 +48,17 @@ def _sentence(path: Path, detail: ErrorDetails) -> str:
         return f"unknown key '{key}'; {_nearest_key(path)}"
     if kind == "sentence":
         return f"{key} {context['words']}."
-    return f"{key} is {_show(detail['input'])}; it must be {_need(path, detail)}."
+    sentence = f"{key} is {_show(detail['input'])}; it must be {_need(path, detail)}"
+    near = nearest(detail["input"], _choices(detail)) if isinstance(detail["input"], str) else []
+    return f"{sentence}; did you mean {near[0]!r}?" if near else f"{sentence}."
+
+
+def _choices(detail: ErrorDetails) -> list[str]:
+    """Return the words that a value may be, where it is one of a few."""
+    context = detail.get("ctx", {})
+    if detail["type"] == "literal_error":
+        return re.findall(r"'([^']*)'", context["expected"])
+    return list(context.get("choices", ()))
 
 
 def _need(path: Path, detail: ErrorDetails) -> str:
@@ -55,7 +66,9 @@ def _need(path: Path, detail: ErrorDetails) -> str:
     if kind == "literal_error":
         return str(context["expected"])
     if kind in ("model_type", "model_attributes_type"):
-        return f"a mapping of settings ({', '.join(_keys(_model_at(path)))})"
+        model = _model_at(path)
+        its_own = ["settings of its own"] if model and model.model_config.get("extra") == "allow" else []
+        return f"a mapping of settings ({', '.join([*_keys(model), *its_own])})"
     if kind in _NEEDS:
         return _NEEDS[kind].format(**context)
     return f"valid ({detail['msg']})"

@@ -16,6 +16,8 @@ from fedkt.scenario.explain import explain
 from fedkt.scenario.schema import Scenario
 from fedkt.scenario.yaml12 import Path, dotted, parse, write
 
+_KINDS = {list: "a list", str: "text", int: "a number", float: "a number", bool: "a truth value"}
+
 Source = str | PathLike[str] | Mapping[str, Any] | Scenario
 
 
@@ -34,6 +36,7 @@ class _Draft:
         self.label = label
         self.places: dict[Path, _Where] = {}
         self.problems: list[tuple[int, str]] = []
+        self.unreadable: set[Path] = set()
 
     def at_line(self, line: int) -> _Where:
         return _Where(line, f"{self.label}:{line}: ")
@@ -57,12 +60,13 @@ class _Draft:
                 if not str(part).isdecimal() or int(part) >= len(holder):
                     places = f"0 to {len(holder) - 1}" if holder else "none, it is empty"
                     around = dotted(path[:depth])
-                    self.complain(where, f"{around} is a list without place {part!r}; its places are {places}.")
+                    problem = f"{around} is a list without place {part!r}; its places are {places}."
+                    self.complain(where, problem)
                     return
                 part = int(part)
             elif not isinstance(holder, dict):
                 around = dotted(path[:depth])
-                problem = f"{around} is {holder!r}, which has no settings; replace it whole: {around}={{…}}."
+                problem = f"{around} is {holder!r}, which has no settings within; set {around} itself."
                 self.complain(where, problem)
                 return
             path = (*path[:depth], part, *path[depth + 1 :])
@@ -71,6 +75,7 @@ class _Draft:
                 holder[part] = value
                 self.places = {old: place for old, place in self.places.items() if old[: depth + 1] != here}
                 self.places[here] = where
+                self.unreadable.discard(here)
             else:
                 if (holder.get(part) if isinstance(holder, dict) else holder[part]) is None:
                     holder[part] = {}
@@ -100,9 +105,10 @@ def load(source: Source, overrides: Sequence[str] = ()) -> Scenario:
         scenario = Scenario.model_validate(draft.value)
     except ValidationError as error:
         for path, problem in explain(error):
-            draft.complain(draft.where(path), problem)
+            if path not in draft.unreadable:
+                draft.complain(draft.where(path), problem)
     if scenario is None or draft.problems:
-        # The order of the file, then of the overrides; a value that is bad in two ways is told twice.
+        # The order of the file, then of the overrides.
         raise InputError(*dict.fromkeys(text for _, text in sorted(draft.problems, key=lambda item: item[0])))
     return scenario
 
@@ -141,7 +147,7 @@ def parse_override(text: str) -> tuple[Path, Any]:
     path = tuple(part.strip() for part in key.split("."))
     where = f"--set {key.strip()}: "
     if not equals or not all(path):
-        raise InputError(f"{where}this is no setting; it must read KEY=VALUE, such as data.partition.alpha=0.1.")
+        raise InputError(f"{where}this sets nothing; it must read KEY=VALUE, such as engine.kind=inline.")
     document = parse(value_text)
     if document.problems:
         raise InputError(*(where + problem for _, problem in document.problems))
@@ -187,17 +193,14 @@ def _parsed(text: str, label: str) -> _Draft:
     draft, document = _Draft(label), parse(text)
     for line, problem in document.problems:
         draft.complain(draft.at_line(line), problem)
-    draft.value = document.value
+    draft.value, draft.unreadable = document.value, document.unreadable
     draft.places = {path: draft.at_line(line) for path, line in document.lines.items()}
     if not isinstance(draft.value, dict):
         if not draft.problems:
-            is_what = "is empty" if document.value is None else f"holds a {_KIND.get(type(document.value), 'value')}"
-            draft.complain(_Where(1, f"{label}: "), f"the file {is_what}; it must be a mapping, such as 'name: my-run'.")
+            what = "is empty" if draft.value is None else f"holds {_KINDS[type(draft.value)]}"
+            raise InputError(f"{label} {what}; it must be a mapping of settings, such as 'name: my-run'.")
         raise InputError(*(problem for _, problem in draft.problems))
     return draft
-
-
-_KIND: dict[type, str] = {list: "list", str: "text", int: "number", float: "number", bool: "truth value"}
 
 
 def _plain(value: Any, path: Path, draft: _Draft) -> Any:
@@ -219,5 +222,6 @@ def _plain(value: Any, path: Path, draft: _Draft) -> Any:
     try:
         return path_of(value)
     except InputError as error:
+        draft.unreadable.add(path)
         draft.problems.append((0, f"{dotted(path)}: {error}"))
         return None

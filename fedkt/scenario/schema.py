@@ -29,14 +29,18 @@ from pydantic_core import PydanticCustomError
 from fedkt.registry import IMPORT_PATH
 
 
-def _must_be(words: str) -> WrapValidator:
-    """Replace whatever pydantic says about a value by one requirement in plain words."""
+def _must_be(words: str, *choices: str) -> WrapValidator:
+    """Replace whatever pydantic says about a value by one requirement in plain words.
+
+    ``choices`` are the words that may be near to a misspelt one.
+    """
 
     def check(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
         try:
             return validate(value)
         except ValidationError:
-            raise PydanticCustomError("requirement", "{words}", {"words": words}) from None
+            context = {"words": words, "choices": choices}
+            raise PydanticCustomError("requirement", "{words}", context) from None
 
     return WrapValidator(check)
 
@@ -98,7 +102,7 @@ class Partition(_Settings):
 
     kind: Annotated[
         Kind | Annotated[str, StringConstraints(pattern=f"^{IMPORT_PATH.pattern}$")],
-        _must_be(f"one of {', '.join(KINDS)} or 'package.module:function'"),
+        _must_be(f"one of {', '.join(KINDS)} or 'package.module:function'", *KINDS),
     ] = "dirichlet"
     clients: Whole | None = Field(None, validate_default=True)
     """Default 10; null for kinds whose data set fixes it (domain, natural-id) and for functions."""
@@ -112,7 +116,7 @@ class Partition(_Settings):
     shots: Whole = 100
     """Mean rows per class of a client."""
     spread: int = Field(0, ge=0)
-    """A client's number of classes is drawn within ± this of classes_per_client."""
+    """A client's number of classes and rows per class lie within ± this of their means."""
     column: Text | None = None
     """Which column of the data set holds the natural id; null: the data set's own choice."""
     sizes: Sizes = "equal"
@@ -253,7 +257,8 @@ class Distill(_Settings):
 def _add_up_to_one(shares: dict[str, float]) -> dict[str, float]:
     total = sum(shares.values())
     if abs(total - 1) > 1e-6:
-        raise PydanticCustomError("requirement", "{words}", {"words": f"shares that add up to 1, not {total:g}"})
+        words = f"shares that add up to 1, not {total:g}"
+        raise PydanticCustomError("requirement", "{words}", {"words": words})
     return shares
 
 
@@ -272,7 +277,7 @@ class Clients(_Settings):
             dict[Text, Share], Field(min_length=1), AfterValidator(_add_up_to_one), Tag(MODEL_TAGS[1])
         ],
         Discriminator(lambda value: MODEL_TAGS[isinstance(value, dict)]),
-    ] = Field(default_factory=lambda: ["mlp"])
+    ] = Field(default_factory=lambda: list[str | ModelSpec](["mlp"]))
     """A list is dealt in turn; a mapping gives each model's share of the clients."""
     local: Local = Local()
     distill: Distill = Distill()
@@ -304,7 +309,9 @@ class Engine(_Settings):
     """Where clients are simulated."""
 
     kind: Literal["inline", "ray", "flower"] = "ray"
-    workers: Annotated[Literal["auto"] | Whole, _must_be("auto or a whole number of at least 1")] = "auto"
+    workers: Annotated[Literal["auto"] | Whole, _must_be("auto or a whole number of at least 1", "auto")] = (
+        "auto"
+    )
     cpus: Positive = 1.0
     """Processors per worker."""
     gpus: NotNegative = 0.0
@@ -316,7 +323,7 @@ class Engine(_Settings):
         _must_be("a size such as 4GiB, or null"),
     ] = None
     cohort: Annotated[
-        Literal["auto", "off"] | Whole, _must_be("auto, off or a whole number of at least 1")
+        Literal["auto", "off"] | Whole, _must_be("auto, off or a whole number of at least 1", "auto", "off")
     ] = "auto"
     """The largest number of clients of one architecture that are trained as one stacked model."""
 

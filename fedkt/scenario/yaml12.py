@@ -65,6 +65,8 @@ class Document:
     lines: dict[Path, int] = field(default_factory=dict)
     problems: list[tuple[int, str]] = field(default_factory=list)
     """(line, one sentence): bad syntax, repeated keys and the like."""
+    unreadable: set[Path] = field(default_factory=set)
+    """Where None stands for something that a problem is about."""
 
 
 def parse(text: str) -> Document:
@@ -87,7 +89,10 @@ def parse(text: str) -> Document:
 
 def write(value: Any) -> str:
     """Return plain values (mappings, lists, text, numbers) as YAML, keys in their order."""
-    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, default_flow_style=None, allow_unicode=True, width=110)
+    text: str = yaml.dump(
+        value, Dumper=_Dumper, sort_keys=False, default_flow_style=None, allow_unicode=True, width=110
+    )
+    return text
 
 
 def _read(node: yaml.Node, path: Path, document: Document, above: frozenset[int]) -> Any:
@@ -95,6 +100,7 @@ def _read(node: yaml.Node, path: Path, document: Document, above: frozenset[int]
     line = node.start_mark.line + 1
     document.lines.setdefault(path, line)
     if id(node) in above:
+        document.unreadable.add(path)
         document.problems.append((line, f"{dotted(path)} contains itself; it must be written out."))
         return None
     above |= {id(node)}
@@ -106,10 +112,11 @@ def _read(node: yaml.Node, path: Path, document: Document, above: frozenset[int]
         try:
             return _VALUE_OF[node.tag](node.value)
         except ValueError:  # an explicit tag that is wrong, such as !!int abc, or a number of absurd length
-            kind = node.tag.removeprefix(_PREFIX)
-            document.problems.append((line, f"{dotted(path)} is no valid {kind}; it must be written as one."))
-            return None
-    document.problems.append((line, f"{dotted(path)} has the tag {node.tag!r}; it must be a plain value."))
+            problem = f"is no valid {node.tag.removeprefix(_PREFIX)}; it must be written as one."
+    else:
+        problem = f"has the tag {node.tag!r}; it must be a plain value."
+    document.unreadable.add(path)
+    document.problems.append((line, f"{dotted(path)} {problem}"))
     return None
 
 
@@ -125,8 +132,8 @@ def _read_mapping(
         key = _read(key_node, (*path, key_node.value), document, above)
         here = (*path, key)
         if key in mapping:
-            first = document.lines[here]
-            document.problems.append((line, f"{dotted(here)} is already set in line {first}; remove one of them."))
+            problem = f"{dotted(here)} is already set in line {document.lines[here]}; remove one of them."
+            document.problems.append((line, problem))
             continue
         document.lines[here] = line
         mapping[key] = _read(value_node, here, document, above)

@@ -1,0 +1,1 @@
+"""The run folder, and what is read and drawn from it."""
