@@ -30,13 +30,17 @@ class LogitsClient(Client):
         settings = holding.settings
         self.temperature: float = settings["temperature"]
         self.probabilities = settings["form"] == "probabilities"
-        self.loss = partial(distillation, loss=registry.find("losses", settings["loss"]), temperature=self.temperature)
+        self.loss = partial(
+            distillation, loss=registry.find("losses", settings["loss"]), temperature=self.temperature
+        )
 
     @staticmethod
     def contribution(dims: Dims, settings: Mapping[str, Any]) -> Expected:
         """Return one array [rows, classes], and [classes] where the label histogram is asked for."""
         probabilities = settings["form"] == "probabilities"
-        return Logits.expected(dims, probabilities=probabilities, label_share=settings.get("label_share", False))
+        return Logits.expected(
+            dims, probabilities=probabilities, label_share=settings.get("label_share", False)
+        )
 
     @staticmethod
     def teacher(dims: Dims, settings: Mapping[str, Any], *, with_rows: bool) -> Expected:
@@ -68,6 +72,6 @@ class LogitsClient(Client):
 
 
 def distillation(net: Forward, batch: Arrays, constants: Arrays, *, loss: Loss, temperature: float) -> Tensor:
-    """Distillation loss [B] of the model's logits against ``batch['target']`` (teacher logits [B, classes])."""
+    """Distillation loss [B] of the model's logits against a teacher's, ``batch['target']`` [B, classes]."""
     _, logits = net(batch["x"])
     return loss(logits, batch["target"], temperature)

@@ -36,7 +36,7 @@ Shares = Literal["nothing", "knowledge", "features", "weights", "data"]
 class StrategyConfig(BaseModel):
     """Base of a strategy's own settings: frozen, unknown keys refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class Outcome:
 
 def client_order(name: str) -> tuple[int, int, str]:
     """Sort key of clients: numbered ones by number, then named ones by name."""
-    return (0, int(name), "") if name.isdecimal() else (1, 0, name)
+    return (0, int(name), name) if name.isdecimal() else (1, 0, name)
 
 
 class Strategy(FlowerStrategy):

@@ -114,7 +114,11 @@ def test_numpy_reads_the_payload(kind: str) -> None:
         assert read.dtype.str == np.dtype(expected[name].dtype).newbyteorder("<").str
         assert read.shape == expected[name].shape
         assert read.tobytes() == knowledge.arrays()[name].tobytes()
-        assert (array.dtype, tuple(array.shape), array.stype) == (str(read.dtype), read.shape, "numpy.ndarray")
+        assert (array.dtype, tuple(array.shape), array.stype) == (
+            str(read.dtype),
+            read.shape,
+            "numpy.ndarray",
+        )
 
 
 @every_kind
@@ -129,7 +133,7 @@ def test_sizes_by_hand() -> None:
     # 10 bytes of magic and a text with padding to a multiple of 64, then the values.
     assert Spec("float32", (4, 3)).nbytes == 128 + 48
     assert Spec("int16", (4,)).nbytes == 128 + 8
-    assert Spec("int32", ()).nbytes == 64 + 4
+    assert Spec("int32", ()).nbytes == 128 + 4
     assert Spec("float32", (0, 3)).nbytes == 128
 
 
@@ -232,7 +236,8 @@ REFUSED: dict[str, tuple[dict[str, Array], str]] = {
 @pytest.mark.parametrize("case", list(REFUSED))
 def test_refused_on_arrival(case: str) -> None:
     record, reason = REFUSED[case]
-    assert all(len(a.data) == LENGTH for a in record.values()) or reason != "header"  # the length tells nothing
+    if reason == "header":
+        assert len(record["values"].data) == LENGTH  # its length does not give it away
     tracemalloc.start()
     try:
         assert reason_of(lambda: decode(record, ONE)) == reason
@@ -259,7 +264,7 @@ VECTOR = Prototypes.expected(DIMS)["values"]
 EXAMPLES = Weights.expected({})["examples"]
 
 
-def changed(array: np.ndarray, place: Any, value: float) -> np.ndarray:
+def changed(array: np.ndarray, place: Any, value: Any) -> np.ndarray:
     copy = array.copy()
     copy[place] = value
     return copy
@@ -297,7 +302,7 @@ BAD_VALUES: dict[str, tuple[np.ndarray, Spec, str]] = {
 def test_refused_for_its_values(case: str) -> None:
     array, spec, reason = BAD_VALUES[case]
     expected = {"a": spec}
-    assert (array.dtype, array.shape) == (spec.dtype, spec.shape)
+    assert (str(array.dtype), array.shape) == (spec.dtype, spec.shape)
     assert reason_of(lambda: encode({"a": array}, expected)) == reason
     free = encode({"a": np.zeros(spec.shape, spec.dtype)}, {"a": Spec(spec.dtype, spec.shape)})["a"]
     data = free.data[: len(free.data) - array.nbytes] + array.tobytes()
@@ -334,7 +339,7 @@ def test_a_none_is_not_sent_and_missed_where_it_is_wanted() -> None:
 
 def within(array: np.ndarray, spec: Spec) -> bool:
     """Whether an array is what its specification says, checked value by value."""
-    assert (array.dtype, array.shape) == (spec.dtype, spec.shape)
+    assert (str(array.dtype), array.shape) == (spec.dtype, spec.shape)
     flat = [float(value) for value in array.ravel()]
     good = all(spec.low <= value <= spec.high for value in flat)  # false for NaN
     if spec.simplex:

@@ -1,4 +1,4 @@
-"""Distillation losses: pure functions of one value per row, one citation each; they run under ``torch.func``."""
+"""Distillation losses, one value per row: pure functions, one citation each, for ``torch.func``."""
 
 from fedkt.distill.losses import Loss, ce, dkd, kl, mae, mse, mse_prob
 from fedkt.distill.prototype import nd, prototype_mse, supervised_contrastive

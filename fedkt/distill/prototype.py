@@ -20,7 +20,7 @@ def prototype_mse(features: Tensor, prototypes: Tensor, known: Tensor, y: Tensor
     Tan et al. 2022, "FedProto", arXiv:2105.00243. Its formula has the local class means in place of the
     features; its code has single rows, as here, and also leaves classes without a prototype at 0.
     """
-    terms = (features - prototypes[y]).square().mean(-1)
+    terms: Tensor = (features - prototypes[y]).square().mean(-1)
     return terms * known[y]
 
 
@@ -51,7 +51,8 @@ def nd(
     counts = length > LEAST_NORM
     if known is not None:
         counts = counts & known[y]
-    return (1 - along / torch.maximum(student, least)) * counts
+    terms: Tensor = (1 - along / torch.maximum(student, least)) * counts
+    return terms
 
 
 def supervised_contrastive(

@@ -72,19 +72,21 @@ def _check_strategy(strategy: type[Strategy], scenario: Scenario) -> None:
     try:
         config = strategy.Config(**scenario.strategy.settings)
     except ValidationError as error:
-        problems += _sentences(strategy, error)
+        problems += _sentences(name, strategy, error)
     else:
         _try(problems, lambda: registry.find("losses", settings_for(strategy, config, scenario)["loss"]))
     if problems:
         raise InputError(*problems)
 
 
-def _sentences(strategy: type[Strategy], error: ValidationError) -> list[str]:
+def _sentences(name: str, strategy: type[Strategy], error: ValidationError) -> list[str]:
     known = list(strategy.Config.model_fields)
     found = []
     for problem in error.errors():
         key = ".".join(str(part) for part in problem["loc"])
-        if problem["type"] == "extra_forbidden":
+        if problem["type"] == "extra_forbidden" and not known:
+            found.append(f"unknown key 'strategy.{key}'; strategy '{name}' has no settings.")
+        elif problem["type"] == "extra_forbidden":
             found.append(f"unknown key 'strategy.{key}'; {registry.did_you_mean(key, known)}")
         else:
             found.append(f"strategy.{key} is {problem['input']!r}; {problem['msg'].lower()}.")

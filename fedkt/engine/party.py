@@ -47,7 +47,7 @@ class Party:
         stage("train")
         self._fit(self.behaviour.train(self._teacher or None), number)
         stage("extract")
-        rows = None if request.rows is None else torch.from_numpy(request.rows)
+        rows = None if request.rows is None else torch.from_numpy(request.rows.copy())
         knowledge = self._extract(rows)
         stage("save")
         self._save(2 * number, request.kept)
@@ -113,7 +113,9 @@ class Party:
         knowledge = self.behaviour.extract(features, logits, dict(self.net.named_parameters()))
         if not isinstance(knowledge, self.behaviour.sends):
             raise Rejected(
-                "kind", f"client {self.client} made {type(knowledge).__name__}; only {self.behaviour.sends.__name__} may leave."
+                "kind",
+                f"client {self.client} made {type(knowledge).__name__}; "
+                f"only {self.behaviour.sends.__name__} may leave.",
             )
         arrays = knowledge.arrays()
         if self.world.strategy.shares != "weights":
@@ -149,7 +151,9 @@ class Party:
             found["validation"] = metrics.accuracy(scores[""], y)
         return {name: value for name, value in found.items() if value is not None}
 
-    def _scores(self, x: Tensor, y: Tensor, teacher: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
+    def _scores(
+        self, x: Tensor, y: Tensor, teacher: Mapping[str, Tensor]
+    ) -> tuple[dict[str, Tensor], Tensor]:
         features, logits = predict(self.net, x.to(self.world.device))
         more = self.behaviour.predictors(features, logits, teacher) if teacher else {}
         found = {"": logits} | {f"{name}_": values for name, values in more.items()}
@@ -177,7 +181,11 @@ class Party:
         tensors |= {f"teacher/{name}": t.cpu() for name, t in self._teacher.items()}
         for phase, slots in self._optimizers.items():
             tensors |= {f"optimizer:{phase}/{name}": t.cpu() for name, t in slots.items()}
-        note = {"digested": self._digested, "prepared": self._prepared, "model": self.world.models[self.client]}
+        note = {
+            "digested": self._digested,
+            "prepared": self._prepared,
+            "model": self.world.models[self.client],
+        }
         self.store.save(self.client, version, ClientState(tensors, note), kept)
 
 
@@ -188,10 +196,18 @@ def _named(prefix: str, measured: Mapping[str, float | None]) -> dict[str, float
 
 
 def refuse_weights(arrays: Mapping[str, NDArray[Any]], net: nn.Module) -> None:
-    """Raise :class:`Rejected` if an outgoing array holds the values of one of the model's tensors."""
+    """Raise :class:`Rejected` if an outgoing array holds the values of one of the model's tensors.
+
+    In any order, so that a transposed or shuffled tensor is found too; not a part of one, nor a function.
+    """
+    state = net.state_dict()
     for name, array in arrays.items():
-        for key, tensor in net.state_dict().items():
-            if tensor.numel() == array.size and array.size > 1:
+        if array.dtype.kind != "f" or array.size < 2:
+            continue  # nothing but floats can be a tensor; other kinds than the declared one never leave
+        for key, tensor in state.items():
+            if tensor.numel() == array.size:
                 values = tensor.detach().cpu().numpy()
-                if np.array_equal(values.ravel(), array.ravel()):
-                    raise Rejected("weights", f"array '{name}' holds the model's '{key}'; weights may not leave.")
+                if np.array_equal(np.sort(values, axis=None), np.sort(array, axis=None)):
+                    raise Rejected(
+                        "weights", f"array '{name}' holds the model's '{key}'; weights may not leave."
+                    )

@@ -8,7 +8,7 @@ import platform
 import sys
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO, Any
@@ -21,12 +21,20 @@ from fedkt.scenario import Scenario
 PACKAGES = ("fedkt", "flwr", "flwr-datasets", "torch", "ray", "opacus", "numpy", "pydantic")
 MAY_CHANGE = ("engine",)
 """Parts of a scenario that a resumed run may change: every engine gives the same numbers."""
+SHOWN_CHANGES = 3
+
+_FILES = ("rounds.jsonl", "clients.jsonl")
+_BEFORE_A_RUN = {".lock", "environment.json"}
+"""All that there is, beside temporary files, where a run was killed before its scenario was written."""
 
 Row = Mapping[str, Any]
 
 
 class RunFolder:
-    """One run's folder, locked by this process until :meth:`close`."""
+    """One run's folder, locked by this process until :meth:`close`.
+
+    ``path``: the folder; ``run``: the run's id, 32 hexadecimal digits, which a resumed run keeps.
+    """
 
     def __init__(self, path: Path, run: str, lock: IO[str]) -> None:
         self.path = path
@@ -35,30 +43,31 @@ class RunFolder:
 
     @classmethod
     def create(cls, path: Path | None, scenario: Scenario, resume: bool) -> "RunFolder":
-        """Open a new folder, or with ``resume`` an existing one of the same scenario.
+        """Open a new folder (default: :func:`unused_path`), or with ``resume`` one of the same scenario.
 
-        Raises InputError where the folder exists and is not to be resumed, is no run, belongs to another
-        scenario, is in use by another process, or cannot be written.
+        Raises InputError where the folder exists and is not to be resumed, holds no run, belongs to another
+        scenario, is in use by another process, or cannot be written; nothing is changed then.
         """
-        folder = path or Path("runs") / f"{scenario.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-        if resume:
-            _check_same(folder, scenario)
-        elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise InputError(f"{folder} exists already; continue it with --resume or name another folder.")
+        if resume and path is None:
+            raise InputError("there is no folder to resume; name the run's folder with --out.")
+        folder = path or unused_path(scenario.name)
+        _check(folder, scenario, resume)
+        lock = _lock(folder)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            lock = open(folder / ".lock", "w")  # noqa: SIM115 (held until close)
-        except OSError as error:
-            raise InputError(f"{folder} cannot be written ({error.strerror}); name another with --out.") from error
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+            _check(folder, scenario, resume)  # again: another process may just have finished with it
+            before = _read_environment(folder) if is_run(folder) else {}
+            now = environment(before.get("run") or uuid.uuid4().hex)
+            if before:
+                now |= {"started": before.get("started"), "resumed": now["started"]}
+            write_json(folder / "environment.json", now)
+            # Last, since its presence makes the folder a run's.
+            write_atomic(folder / "scenario.yaml", scenarios.dump(scenario).encode())
+        except BaseException as error:
             lock.close()
-            raise InputError(f"{folder} is in use by another fedkt process; wait for it or stop it.") from error
-        run = json.loads((folder / "environment.json").read_text())["run"] if resume else uuid.uuid4().hex
-        write_json(folder / "environment.json", environment(run))
-        write_atomic(folder / "scenario.yaml", scenarios.dump(scenario).encode())
-        return cls(folder, run, lock)
+            if isinstance(error, OSError):
+                raise InputError(_unwritable(folder, error)) from error
+            raise
+        return cls(folder, now["run"], lock)
 
     @property
     def checkpoint(self) -> Path:
@@ -66,37 +75,55 @@ class RunFolder:
         return self.path / "checkpoint"
 
     def append(self, round_row: Row, client_rows: Sequence[Row]) -> None:
-        """Add one round's lines; they are on disk when this returns."""
+        """Add one round's lines; they are on disk when this returns. NaN and infinity become null."""
         _append(self.path / "clients.jsonl", client_rows)
         _append(self.path / "rounds.jsonl", [round_row])
 
     def truncate(self, round_: int) -> None:
-        """Drop the lines of later rounds, and a last line that was cut off."""
-        for name in ("rounds.jsonl", "clients.jsonl"):
-            path = self.path / name
+        """Drop the lines of rounds after ``round_``, and a last line that was cut off."""
+        for path in (self.path / name for name in _FILES):
             if path.exists():
                 kept = [row for row in read_rows(path) if row["round"] <= round_]
                 write_atomic(path, "".join(_line(row) for row in kept).encode())
 
+    def rows(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """Return the lines so far of ``rounds.jsonl`` and of ``clients.jsonl``."""
+        rounds, clients = (read_rows(self.path / name) for name in _FILES)
+        return rounds, clients
+
     def finish(self, summary: Row) -> None:
-        """Write the summary and the picture of accuracy per round."""
+        """Write the summary, then the picture of accuracy per round."""
         from fedkt.results.picture import draw_accuracy
 
         write_json(self.path / "summary.json", _plain(summary))
-        draw_accuracy(read_rows(self.path / "rounds.jsonl"), self.path / "accuracy.png")
+        title = f"{summary.get('scenario', '')} · {summary.get('strategy', '')}".strip(" ·")
+        draw_accuracy(self.rows()[0], self.path / "accuracy.png", title)
 
     def close(self) -> None:
-        """Give the folder free."""
+        """Give the folder free for other processes."""
         self._lock.close()
 
 
+def unused_path(name: str) -> Path:
+    """Return ``runs/<name>-<time>``, numbered where that exists already."""
+    stem = Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    path, number = stem, 2
+    while path.exists():
+        path, number = Path(f"{stem}-{number}"), number + 1
+    return path
+
+
+def is_run(folder: Path) -> bool:
+    """Say whether a folder holds a run, finished or not."""
+    return (folder / "scenario.yaml").is_file() and (folder / "environment.json").is_file()
+
+
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Read JSON lines; a torn last line, as a crash leaves it, is left out."""
-    rows = []
-    for line in path.read_text().splitlines(keepends=True):
-        if line.endswith("\n"):
-            rows.append(json.loads(line))
-    return rows
+    """Read JSON lines; none of a missing file, and not a last line that a crash cut off."""
+    if not path.is_file():
+        return []
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
 def environment(run: str) -> dict[str, Any]:
@@ -112,28 +139,98 @@ def environment(run: str) -> dict[str, Any]:
     }
 
 
-def _check_same(folder: Path, scenario: Scenario) -> None:
-    if not (folder / "scenario.yaml").is_file() or not (folder / "environment.json").is_file():
-        raise InputError(f"{folder} is no run's folder, so it cannot be resumed; leave --resume out to start one.")
-    before, now = scenarios.to_dict(scenarios.load(folder / "scenario.yaml")), scenarios.to_dict(scenario)
-    changed = [key for key in _differences(before, now) if key.split(".")[0] not in MAY_CHANGE]
-    if changed:
+def _check(folder: Path, scenario: Scenario, resume: bool) -> None:
+    """Raise InputError where the folder cannot take this run."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file; name a folder for the run with --out.")
+    if not resume:
+        if not _is_unused(folder):
+            more = (
+                "continue its run with --resume or name another folder"
+                if is_run(folder)
+                else "name another folder"
+            )
+            raise InputError(f"{folder} exists already and is not empty; {more} with --out.")
+    elif not folder.exists():
         raise InputError(
-            f"{folder} was made with another scenario ({', '.join(changed[:5])} changed); "
-            "resume it with the one in its scenario.yaml."
+            f"{folder} does not exist, so it cannot be resumed; leave --resume out to start a run in it."
         )
+    elif is_run(folder):
+        _check_same(folder, scenario)
+    elif not (folder / ".lock").is_file() or not _is_unused(folder):
+        raise InputError(f"{folder} holds no run that could be resumed; name the folder of one with --out.")
 
 
-def _differences(before: Any, now: Any, at: str = "") -> list[str]:
+def _is_unused(folder: Path) -> bool:
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    return all(name in _BEFORE_A_RUN or (name.startswith(".") and name.endswith(".tmp")) for name in names)
+
+
+def _lock(folder: Path) -> IO[str]:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = open(folder / ".lock", "w")  # noqa: SIM115 (held until close)
+    except OSError as error:
+        raise InputError(_unwritable(folder, error)) from error
+    try:
+        # The system gives it free when the process ends, however it ends.
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        lock.close()
+        raise InputError(
+            f"{folder} is in use by another process; wait until its run ends, or stop it."
+        ) from error
+    except OSError as error:
+        lock.close()
+        raise InputError(_unwritable(folder, error)) from error
+    return lock
+
+
+def _unwritable(folder: Path, error: OSError) -> str:
+    return f"{folder} cannot be written ({error.strerror or error}); name another folder with --out."
+
+
+def _read_environment(folder: Path) -> dict[str, Any]:
+    try:
+        found = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
+        uuid.UUID(hex=found["run"])
+    except (ValueError, TypeError, KeyError, AttributeError):
+        problem = f"{folder / 'environment.json'} holds no run's id (it is damaged); start a new run instead."
+        raise InputError(problem) from None
+    return dict(found)
+
+
+def _check_same(folder: Path, scenario: Scenario) -> None:
+    before, now = scenarios.to_dict(scenarios.load(folder / "scenario.yaml")), scenarios.to_dict(scenario)
+    changes = [change for change in _differences(before, now) if change[0].split(".")[0] not in MAY_CHANGE]
+    if not changes:
+        return
+    told = [f"{key} was {_short(old)} and is {_short(new)}" for key, old, new in changes[:SHOWN_CHANGES]]
+    if len(changes) > SHOWN_CHANGES:
+        told.append(f"{len(changes) - SHOWN_CHANGES} more changed")
+    raise InputError(
+        f"{folder} cannot be resumed with another scenario ({', '.join(told)}); "
+        f"resume it with {folder / 'scenario.yaml'}, or name another folder."
+    )
+
+
+def _differences(before: Any, now: Any, at: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Yield (dotted key, old value, new value), in the order of the new scenario."""
     if isinstance(before, dict) and isinstance(now, dict):
-        keys = sorted({*before, *now})
-        return [d for k in keys for d in _differences(before.get(k), now.get(k), f"{at}.{k}" if at else k)]
-    return [] if before == now else [at]
+        for key in dict.fromkeys((*now, *before)):
+            yield from _differences(before.get(key), now.get(key), f"{at}.{key}" if at else key)
+    elif before != now:
+        yield at, before, now
 
 
-def _append(path: Path, rows: Sequence[Row]) -> None:
-    with open(path, "a") as file:
-        file.writelines(_line(row) for row in rows)
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 40 else text[:39] + "…"
+
+
+def _append(path: Path, rows: Iterable[Row]) -> None:
+    with open(path, "a", encoding="utf-8") as file:
+        file.writelines([_line(row) for row in rows])
         file.flush()
         os.fsync(file.fileno())
 
@@ -143,11 +240,13 @@ def _line(row: Row) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Return the value as JSON knows it: NaN and infinity become null."""
+    """Return a value as JSON knows it: NaN and infinity become null, NumPy's and torch's numbers Python's."""
     if isinstance(value, Mapping):
         return {key: _plain(held) for key, held in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(held) for held in value]
+    if not isinstance(value, bool | int | float | str | None) and hasattr(value, "item"):
+        value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

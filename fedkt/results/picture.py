@@ -1,48 +1,103 @@
 """The picture of a run: accuracy per round."""
 
 from collections.abc import Mapping, Sequence
+from io import BytesIO
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from fedkt.files import write_atomic
+
 LINES = (
-    ("personal", "personal accuracy", "#0b6e99"),
-    ("global", "global accuracy", "#c2571a"),
-    ("server", "server model", "#5b5b5b"),
+    ("personal", "personal", "#0b6e99"),
+    ("global", "global", "#c2571a"),
 )
+_FAINT = "#dde3e8"
+_LABEL_GAP = 0.06
+"""Least distance between two labels, as a share of the axis."""
 
 
-def draw_accuracy(rounds: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Draw mean accuracy over clients per round with a band of one standard deviation, as PNG.
+def draw_accuracy(rounds: Sequence[Mapping[str, Any]], path: Path, title: str = "") -> None:
+    """Draw mean accuracy over clients per round, with a band of one standard deviation, as PNG.
 
-    Rounds that were not evaluated have no point; without any point no picture is written.
+    ``rounds``: lines of ``rounds.jsonl``. Each line carries its last value. Rounds that were not evaluated
+    have no point; without any point there is no picture.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-    measured = [row for row in rounds if row["accuracy"]]
-    if not measured:
+    drawn = [(label, color, _points(rounds, name)) for name, label, color in LINES]
+    drawn = [line for line in drawn if line[2]]
+    if not drawn:
         return
     figure = Figure(figsize=(7, 4), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    for name, label, color in LINES:
-        points = [
-            (row["round"], 100 * row["accuracy"][f"{name}_mean"], 100 * row["accuracy"][f"{name}_std"])
-            for row in measured
-            if row["accuracy"].get(f"{name}_mean") is not None
-        ]
-        if points:
-            at, mean, std = zip(*points, strict=True)
-            axes.plot(at, mean, color=color, marker="o", markersize=3, label=f"{label} {mean[-1]:.1f} %")
-            low = [m - s for m, s in zip(mean, std, strict=True)]
-            high = [m + s for m, s in zip(mean, std, strict=True)]
-            axes.fill_between(at, low, high, color=color, alpha=0.15, linewidth=0)
+    for _, color, points in drawn:
+        at, mean, std = zip(*points, strict=True)
+        low = [max(0.0, m - s) for m, s in zip(mean, std, strict=True)]
+        high = [min(100.0, m + s) for m, s in zip(mean, std, strict=True)]
+        axes.fill_between(at, low, high, color=color, alpha=0.13, linewidth=0)
+        marker = "o" if len(points) <= 40 else None
+        axes.plot(at, mean, color=color, linewidth=2, marker=marker, markersize=3.5)
+    lowest = min(m - s for _, _, points in drawn for _, m, s in points)
+    bottom = max(0.0, 10 * (lowest // 10))
+    axes.set_ylim(bottom, 100)
+    lasts = [points[-1][1] for _, _, points in drawn]
+    heights = _apart(lasts, _LABEL_GAP * (100 - bottom), bottom, 100)
+    for (label, color, points), height in zip(drawn, heights, strict=True):
+        text = f"{label}\n{points[-1][1]:.1f} %"
+        axes.annotate(
+            text,
+            (points[-1][0], height),
+            xytext=(10, 0),
+            textcoords="offset points",
+            color=color,
+            va="center",
+            fontsize=10,
+            linespacing=1.25,
+            annotation_clip=False,
+        )
+    first, last = min(p[0][0] for _, _, p in drawn), max(p[-1][0] for _, _, p in drawn)
+    margin = 0.01 * (last - first) or 0.5
+    axes.set_xlim(first - margin, last + margin)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=10, integer=True))
+    axes.yaxis.set_major_formatter(PercentFormatter(decimals=0, symbol=" %"))
     axes.set_xlabel("round")
-    axes.set_ylabel("accuracy in %, mean over clients ± std")
-    axes.set_ylim(0, 100)
-    axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.grid(alpha=0.3)
-    axes.legend(loc="lower right", frameon=False)
-    for side in ("top", "right"):
+    axes.set_title(title or "accuracy", loc="left", fontsize=12, fontweight="bold", pad=22)
+    caption = "accuracy of each client's own model: mean over clients, band ± one standard deviation"
+    axes.text(0, 1.03, caption, transform=axes.transAxes, fontsize=8.5, color="#5b6770")
+    axes.grid(axis="y", color=_FAINT, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(length=0)
+    for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
-    figure.savefig(path, dpi=120)
+    image = BytesIO()
+    figure.savefig(image, dpi=144, format="png")
+    write_atomic(path, image.getvalue())
+
+
+def _points(rounds: Sequence[Mapping[str, Any]], name: str) -> list[tuple[int, float, float]]:
+    """Return (round, mean, standard deviation) in per cent where the metric was measured."""
+    measured = ((row["round"], row.get("accuracy") or {}) for row in rounds)
+    return [
+        (number, 100 * found[f"{name}_mean"], 100 * (found.get(f"{name}_std") or 0.0))
+        for number, found in measured
+        if found.get(f"{name}_mean") is not None
+    ]
+
+
+def _apart(values: Sequence[float], gap: float, bottom: float, top: float) -> list[float]:
+    """Return the heights of labels for these values: in the same order, two lines of text apart."""
+    gap *= 2
+    order = sorted(range(len(values)), key=lambda i: values[i])
+    heights = list(values)
+    for lower, upper in pairwise(order):
+        missing = gap - (heights[upper] - heights[lower])
+        if missing > 0:
+            heights[lower] -= missing / 2
+            heights[upper] += missing / 2
+    over = max(0.0, max(heights) - (top - gap / 4))
+    under = max(0.0, bottom + gap / 4 - min(heights))
+    return [height - over + under for height in heights]

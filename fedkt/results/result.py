@@ -1,12 +1,14 @@
 """A finished or interrupted run, read from its folder."""
 
+import base64
+import html
 import json
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedkt.errors import InputError
-from fedkt.results.folder import read_rows
+from fedkt.results.folder import is_run, read_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -15,7 +17,8 @@ if TYPE_CHECKING:
 class Result:
     """What a run's folder holds: ``summary``, and ``rounds`` and ``clients`` as pandas frames.
 
-    Nested entries become columns with a dot: ``accuracy.personal_mean``, ``bytes.up``.
+    Nested entries become columns with a dot: ``accuracy.personal_mean``, ``bytes.up``. Everything is read
+    on first use and kept; a run that goes on is read anew with :meth:`read`.
     """
 
     def __init__(self, path: Path) -> None:
@@ -25,15 +28,18 @@ class Result:
     def read(cls, path: str | Path) -> "Result":
         """Open a run's folder. Raises InputError if it is none."""
         folder = Path(path)
-        if not (folder / "scenario.yaml").is_file() or not (folder / "environment.json").is_file():
-            raise InputError(f"{folder} is no run's folder; it has no scenario.yaml and environment.json.")
+        if not is_run(folder):
+            raise InputError(
+                f"{folder} is no run's folder; it must be one that fedkt simulate made, with scenario.yaml "
+                "and environment.json in it."
+            )
         return cls(folder)
 
     @cached_property
     def summary(self) -> dict[str, Any]:
         """The contents of ``summary.json``; empty for a run that did not finish."""
         file = self.path / "summary.json"
-        return dict(json.loads(file.read_text())) if file.is_file() else {}
+        return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
 
     @cached_property
     def rounds(self) -> "pd.DataFrame":
@@ -48,13 +54,27 @@ class Result:
     def _frame(self, name: str) -> "pd.DataFrame":
         import pandas as pd
 
-        file = self.path / name
-        return pd.json_normalize(read_rows(file) if file.is_file() else [])
+        rows = read_rows(self.path / name)
+        for row in rows:
+            if row.get("accuracy", {}) is None:  # not measured in this round: no column of its own
+                del row["accuracy"]
+        return pd.json_normalize(rows)
 
     def __repr__(self) -> str:
         return f"Result({str(self.path)!r})"
 
     def _repr_html_(self) -> str:
-        import pandas as pd
+        """Show the closing table and the picture in a notebook."""
+        from fedkt.results.progress import facts
 
-        return str(pd.json_normalize(self.summary).T.to_html(header=False))
+        cells = "".join(
+            f"<tr><th style='text-align:left'>{html.escape(name)}</th>"
+            f"<td style='text-align:left'>{html.escape(value)}</td></tr>"
+            for name, value in facts(self)
+        )
+        picture = self.path / "accuracy.png"
+        image = ""
+        if picture.is_file():
+            encoded = base64.b64encode(picture.read_bytes()).decode()
+            image = f"<img alt='accuracy per round' width='560' src='data:image/png;base64,{encoded}'>"
+        return f"<table>{cells}</table>{image}"

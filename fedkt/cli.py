@@ -1,0 +1,203 @@
+"""The command line. Heavy packages are imported inside the commands, so that help is immediate."""
+
+import errno
+import os
+import shlex
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from fedkt.errors import InputError, RunError
+
+if TYPE_CHECKING:
+    from fedkt.scenario import Scenario
+
+INPUT_WRONG, RUN_FAILED, INTERRUPTED = 2, 3, 130
+
+
+class Commands(TyperGroup):
+    """Turns every way to end into an exit status: the one place where that is decided."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command; exit with 2 for wrong input, 3 for a failed run, 130 when interrupted."""
+        try:
+            return super().invoke(ctx)
+        except InputError as error:
+            _end(INPUT_WRONG, *error.problems)
+        except RunError as error:
+            if os.environ.get("FEDKT_DEBUG") == "1":
+                traceback.print_exc()
+            _end(RUN_FAILED, str(error))
+        except KeyboardInterrupt as error:
+            # Here and not around the whole: typer would turn it into a status without a word.
+            _end(INTERRUPTED, str(error) or "interrupted.")
+        except (typer.Exit, typer.Abort):
+            raise
+        except Exception as error:
+            if hasattr(error, "exit_code"):
+                raise  # wrong usage, which typer explains itself
+            if isinstance(error, OSError) and error.errno == errno.EPIPE:
+                raise  # the reader has left, as `head` does
+            # A mistake in fedkt or in a plug-in: what matters is where.
+            traceback.print_exc()
+            _end(RUN_FAILED, f"{type(error).__name__}: {error}")
+
+
+def _end(status: int, *lines: str) -> None:
+    for line in lines:
+        typer.echo(f"fedkt: {line}", err=True)
+    raise typer.Exit(status)
+
+
+app = typer.Typer(
+    name="fedkt",
+    cls=Commands,
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+ScenarioArg = Annotated[
+    str, typer.Argument(help="A scenario file, or the name of a bundled one.", metavar="SCENARIO")
+]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="a.b=v", help="Change a setting; the value is YAML.")
+]
+DataDir = Annotated[
+    Path | None, typer.Option("--data-dir", help="Where data files lie [default: $FEDKT_DATA, else ./data].")
+]
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Federated knowledge fusion: parties fuse what their models know, and share neither data nor weights."""
+    if version:
+        import fedkt
+
+        typer.echo(f"fedkt {fedkt.__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line and exit with its status."""
+    app()
+
+
+@app.command()
+def simulate(
+    scenario: ScenarioArg,
+    set_: Overrides = None,
+    seed: Annotated[int | None, typer.Option(help="Replaces the scenario's seed.")] = None,
+    engine: Annotated[str | None, typer.Option(help="inline, ray or flower.")] = None,
+    data_dir: DataDir = None,
+    out: Annotated[Path | None, typer.Option(help="The run's folder [default: runs/<name>-<time>].")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show nothing but errors.")] = False,
+) -> None:
+    """Run a scenario on this machine."""
+    resolved = _load(scenario, set_, seed, engine)
+    if resume and out is None:
+        raise InputError("--resume needs --out; name the folder of the run to continue.")
+    from fedkt.results.folder import is_run, unused_path
+
+    folder = out or unused_path(resolved.name)
+    try:
+        _simulate(resolved, folder, resume, data_dir, quiet)
+    except KeyboardInterrupt:
+        if not is_run(folder):
+            raise KeyboardInterrupt(
+                "interrupted before the run began; there is nothing to continue."
+            ) from None
+        again = ["fedkt", "simulate", scenario]
+        again += [part for text in set_ or () for part in ("--set", text)]
+        again += [] if seed is None else ["--seed", str(seed)]
+        again += [] if engine is None else ["--engine", engine]
+        again += [] if data_dir is None else ["--data-dir", str(data_dir)]
+        again += ["--out", str(folder), "--resume", *(["--quiet"] if quiet else [])]
+        raise KeyboardInterrupt(
+            f"interrupted; what is done is kept, continue with: {shlex.join(again)}"
+        ) from None
+
+
+def _simulate(resolved: "Scenario", folder: Path, resume: bool, data_dir: Path | None, quiet: bool) -> None:
+    from fedkt.engine.run import simulate as run_scenario
+    from fedkt.results.progress import Progress, closing_table
+
+    progress = None if quiet else Progress()
+    try:
+        result = run_scenario(resolved, out=folder, resume=resume, data_dir=data_dir, observer=progress)
+    finally:
+        if progress is not None:
+            progress.close()
+    if not quiet:
+        closing_table(result)
+
+
+@app.command()
+def show(
+    scenario: ScenarioArg,
+    set_: Overrides = None,
+    seed: Annotated[int | None, typer.Option(help="Replaces the scenario's seed.")] = None,
+    engine: Annotated[str | None, typer.Option(help="inline, ray or flower.")] = None,
+    data_dir: DataDir = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Also draw the partition as partition.png in this folder.")
+    ] = None,
+) -> None:
+    """Print what a scenario means: nothing is trained."""
+    resolved = _load(scenario, set_, seed, engine)
+    from fedkt.engine.check import checked_world
+    from fedkt.results.show import show_scenario
+
+    show_scenario(checked_world(resolved, data_dir), out)
+
+
+@app.command(name="list")
+def list_(
+    what: Annotated[str, typer.Argument(help="strategies, clients, models, datasets, losses or scenarios.")],
+) -> None:
+    """List what can be named in a scenario."""
+    from fedkt.results.show import show_names
+
+    show_names(what)
+
+
+@app.command()
+def export(
+    run_folder: Annotated[Path, typer.Argument(help="A run's folder.", metavar="RUN")],
+    client: Annotated[str, typer.Option(help="Which client.")],
+    out: Annotated[Path, typer.Option(help="Where to write the model.")],
+) -> None:
+    """Write one client's model as safetensors with a description; fedkt.load_model reads it."""
+    from fedkt.results.export import export as write
+
+    typer.echo(write(run_folder, client, out))
+
+
+@app.command()
+def doctor() -> None:
+    """Say what will work on this machine."""
+    from fedkt.doctor import examine
+
+    if not examine():
+        raise RunError("something essential is missing; see the lines marked 'broken'.")
+
+
+def _load(scenario: str, set_: list[str] | None, seed: int | None, engine: str | None) -> "Scenario":
+    from fedkt import scenario as scenarios
+
+    overrides = list(set_ or [])
+    if seed is not None:
+        overrides.append(f"seed={seed}")
+    if engine is not None:
+        overrides.append(f"engine.kind={engine}")
+    return scenarios.load(scenario, overrides)

@@ -1,0 +1,92 @@
+"""Take one client's model out of a run, and read it again."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+
+import fedkt
+from fedkt.data.dataset import InputSpec
+from fedkt.errors import InputError
+from fedkt.files import read_tensors, write_json, write_tensors
+from fedkt.models import Net, build
+from fedkt.results.folder import read_rows
+from fedkt.results.result import Result
+from fedkt.state import DiskStore
+
+MOST_NAMES = 20
+
+
+def export(run: Path, client: str, out: Path) -> Path:
+    """Write a client's model after the last finished round as ``model.safetensors`` and ``model.json``.
+
+    Returns ``out``. Raises InputError where there is no such run or client, or ``out`` is not empty.
+    """
+    folder = Result.read(run).path
+    rounds = read_rows(folder / "rounds.jsonl")
+    store = DiskStore(folder / "checkpoint" / "clients")
+    last = rounds[-1]["round"] if rounds else 0
+    # Versions above are leftovers of a round that was interrupted.
+    state = store.load(client, below=2 * last + 2) if client in set(store.clients()) else None
+    if state is None:
+        held = sorted(store.clients(), key=lambda name: (len(name), name))
+        more = f" and {len(held) - MOST_NAMES} more" if len(held) > MOST_NAMES else ""
+        known = (
+            f"its clients are {', '.join(held[:MOST_NAMES])}{more}"
+            if rounds
+            else "no round of it has ended yet"
+        )
+        raise InputError(f"{folder} has no model of client '{client}'; {known}.")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out} exists already and is not empty; name another folder with --out.")
+    tensors = {k.removeprefix("model/"): t for k, t in state.tensors.items() if k.startswith("model/")}
+    about = json.loads((folder / "model-input.json").read_text(encoding="utf-8"))
+    name, settings = state.note["model"]
+    description = {
+        "model": name,
+        "settings": settings,
+        "input": {key: about[key] for key in ("kind", "shape", "vocabulary")},
+        "classes": about["classes"],
+        "fedkt": fedkt.__version__,
+        "run": json.loads((folder / "environment.json").read_text(encoding="utf-8"))["run"],
+        "client": client,
+        "round": last,
+    }
+    net = _net(description)
+    net.load_state_dict(tensors)  # so what is written can be read again
+    try:
+        write_tensors(out / "model.safetensors", tensors, description)
+        write_json(out / "model.json", {**description, "width": net.width})
+    except OSError as error:
+        raise InputError(
+            f"{out} cannot be written ({error.strerror}); name another folder with --out."
+        ) from error
+    return out
+
+
+def load_model(path: str | Path) -> Net:
+    """Read what :func:`export` wrote: a model in evaluation mode, ``model(x) -> (features, logits)``.
+
+    A model of ``package.module:name`` is imported from there, so load only what you trust. Raises
+    InputError where the folder holds no exported model or its weights do not fit.
+    """
+    folder = Path(path)
+    if not (folder / "model.json").is_file() or not (folder / "model.safetensors").is_file():
+        raise InputError(
+            f"{folder} holds no exported model; 'fedkt export' writes model.json and model.safetensors."
+        )
+    try:
+        net = _net(json.loads((folder / "model.json").read_text(encoding="utf-8")))
+        tensors, _ = read_tensors(folder / "model.safetensors")
+        net.load_state_dict(tensors)
+    except (ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise InputError(f"the model in {folder} cannot be read ({reason}); export it again.") from error
+    return net.eval()
+
+
+def _net(description: dict[str, Any]) -> Net:
+    about = description["input"]
+    shape = InputSpec(about["kind"], tuple(about["shape"]), about["vocabulary"])
+    return build((description["model"], description["settings"]), shape, description["classes"], seed=0)

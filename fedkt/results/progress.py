@@ -1,0 +1,153 @@
+"""What a person sees of a run: a live line in a terminal, one plain line per round elsewhere."""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from fedkt.results.result import Result
+
+
+class Progress:
+    """Shows a run as it goes; an :class:`~fedkt.engine.observer.Observer`."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console()
+        self._live: Live | None = None
+        self._info: Mapping[str, Any] = {}
+        self._round, self._stage, self._asked, self._replied = 0, "", 0, 0
+        self._last = ""
+        self._begun, self._done_before = time.monotonic(), 0
+
+    def started(self, info: Mapping[str, Any]) -> None:
+        """Say what begins."""
+        self._info, self._done_before = info, info["round"]
+        self._begun = time.monotonic()
+        resumed = f", resumed after round {info['round']}" if info["round"] else ""
+        self._say(
+            f"{info['name']}: {info['strategy']} over {info['clients']} clients, "
+            f"{info['rounds']} rounds, engine {info['engine']}{resumed}"
+        )
+        if self.console.is_terminal:
+            self._live = Live(
+                console=self.console, get_renderable=self._line, refresh_per_second=5, transient=True
+            )
+            self._live.start()
+
+    def asked(self, round_: int, stage: str, clients: int) -> None:
+        """Note a new stage."""
+        self._round, self._stage, self._asked, self._replied = round_, stage, clients, 0
+
+    def replied(self, round_: int, stage: str) -> None:
+        """Count a reply."""
+        self._replied += 1
+
+    def round_done(self, row: Mapping[str, Any], clients: Sequence[Mapping[str, Any]]) -> None:
+        """Show a round's result."""
+        self._last = round_text(row)
+        done = row["round"] - self._done_before
+        left = (time.monotonic() - self._begun) / done * (self._info["rounds"] - row["round"])
+        text = f"round {row['round']}/{self._info['rounds']}  {self._last}  {row['wall_s']:.1f} s"
+        if left > 0:
+            text += f"  {clock(left)} left"
+        self._say(text)
+
+    def finished(self, summary: Mapping[str, Any]) -> None:
+        """Stop the live line."""
+        self.close()
+
+    def close(self) -> None:
+        """Stop the live line, also after an error."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def _say(self, line: str) -> None:
+        # One line each, however long, and names with brackets as they are.
+        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def _line(self) -> Text:
+        total = self._info.get("rounds", 0)
+        return Text(
+            f"round {self._round}/{total}  {self._stage} {self._replied}/{self._asked} clients", style="dim"
+        )
+
+
+def round_text(row: Mapping[str, Any]) -> str:
+    """Return a round's accuracy, bytes and what went wrong, in one line."""
+    parts = []
+    accuracy = row["accuracy"] or {}
+    for name in ("personal", "global"):
+        if accuracy.get(f"{name}_mean") is not None:
+            parts.append(f"{name} {100 * accuracy[f'{name}_mean']:5.1f} %")
+    parts.append(f"up {size_text(row['bytes']['up'])}, down {size_text(row['bytes']['down'])}")
+    if row["status"] == "no-quorum":
+        parts.append("no quorum")
+    parts += [f"{n} {name}" for name, n in row["replies"].items() if n and name != "accepted"]
+    return "  ".join(parts)
+
+
+def closing_table(result: Result, console: Console | None = None) -> None:
+    """Print what a run came to."""
+    summary = result.summary
+    title = f"{summary['scenario']}: {summary['strategy']}" if summary else "not finished"
+    table = Table(show_header=False, title=Text(title), title_justify="left")
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in facts(result):
+        table.add_row(Text(name), Text(value))
+    (console or Console(highlight=False)).print(table)
+
+
+def facts(result: Result) -> list[tuple[str, str]]:
+    """Return what is worth knowing about a run: pairs of a name and a text."""
+    summary = result.summary
+    if not summary:
+        return [("state", "not finished; fedkt simulate --resume continues it"), ("folder", str(result.path))]
+    accuracy, rounds, clients = summary["accuracy"], max(summary["rounds"], 1), max(summary["clients"], 1)
+    found = [
+        ("strategy", str(summary["strategy"])),
+        ("clients", f"{summary['clients']}, {summary['rounds']} rounds, seed {summary['seed']}"),
+    ]
+    for name in ("personal", "global"):
+        mean, std = accuracy.get(f"{name}_mean"), accuracy.get(f"{name}_std")
+        if mean is not None:
+            found.append(
+                (f"{name} accuracy", f"{100 * mean:.1f} ± {100 * (std or 0):.1f} % (mean ± std over clients)")
+            )
+    if accuracy.get("prototype_personal_mean") is not None:
+        text = f"{100 * accuracy['prototype_personal_mean']:.1f} % personal"
+        found.append(("  nearest prototype", text))
+    for way in ("up", "down"):
+        sent = summary["bytes"][way]
+        text = f"{size_text(sent)}, {size_text(sent / rounds / clients)} per client and round"
+        found.append((f"bytes {way}", text))
+    seconds = summary["time"]
+    return [
+        *found,
+        ("replies", ", ".join(f"{n} {name}" for name, n in summary["replies"].items() if n) or "none"),
+        (
+            "time",
+            f"{seconds['wall_s']:.1f} s, {seconds['client_updates_per_s']:.1f} client updates per second",
+        ),
+        ("privacy", str(summary["privacy"]["statement"])),
+        ("folder", str(result.path)),
+    ]
+
+
+def size_text(count: float) -> str:
+    """Return a number of bytes for reading, in powers of 1000."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000 or unit == "GB":
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    raise AssertionError("unreachable")
+
+
+def clock(seconds: float) -> str:
+    """Return a duration as m:ss."""
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"

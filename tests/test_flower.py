@@ -1,0 +1,92 @@
+"""Both halves are Flower's own kind: its loop drives our strategies, and our grid runs its strategies."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from flwr.app import Array, ArrayRecord, Context, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.serverapp.strategy import FedAvg
+
+from fedkt.engine.app import make_app
+from fedkt.engine.check import checked_world
+from fedkt.engine.inline import InlineGrid
+from fedkt.scenario import from_dict
+from fedkt.state import DiskStore, MemoryStore
+from fedkt.strategy import Setting
+
+
+def test_flowers_loop_drives_knfu(tmp_path: Path) -> None:
+    scenario = from_dict(
+        {
+            "name": "flower",
+            "data": {"partition": {"clients": 3}, "transfer": {"size": 30}},
+            "clients": {"models": ["mlp"], "local": {"epochs": 1}, "distill": {"epochs": 1}},
+            "strategy": {"name": "knfu"},
+            "engine": {"kind": "inline"},
+        }
+    )
+    world = checked_world(scenario)
+    store = MemoryStore(DiskStore(tmp_path))
+    setting = Setting(
+        scenario=scenario,
+        run="run",
+        dims={client: world.dims(client) for client in world.shards},
+        transfer=world.transfer_hash,
+        input=world.federation.input,
+    )
+    strategy = world.strategy(world.config, setting)
+    strategy.wants_metrics = frozenset(world.shards)
+    grid = InlineGrid(make_app(lambda: (world, store), raise_errors=True), len(world.shards))
+
+    result = strategy.start(grid, ArrayRecord(), num_rounds=2)
+
+    assert [metrics["clients"] for metrics in result.train_metrics_clientapp.values()] == [3, 3]
+    assert list(result.evaluate_metrics_clientapp) == [1, 2]
+    assert all(0 < float(m["personal"]) <= 1 for m in result.evaluate_metrics_clientapp.values())  # type: ignore[arg-type]
+    assert strategy.taught_in(2)
+    weights = torch.tensor(strategy.report["weights"])
+    assert weights.shape == (3, 3)
+    assert torch.allclose(weights.sum(-1), torch.ones(3))
+    for client in world.shards:
+        teacher = strategy.teacher(client)
+        assert teacher is not None
+        assert teacher["values"].shape == (30, 10)
+        assert torch.allclose(teacher["values"].sum(-1), torch.ones(30))
+    states = [store.load(client, below=6) for client in world.shards]
+    assert [state.note["digested"] for state in states if state is not None] == [2, 2, 2]
+
+
+def quickstart() -> ClientApp:
+    """An app as in Flower's quickstarts. Client k adds k + 1 to the weight and has 2k + 1 rows."""
+    app = ClientApp()
+
+    @app.train()
+    def train(message: Message, context: Context) -> Message:
+        k = int(context.node_config["partition-id"])
+        state = message.content.array_records["arrays"].to_torch_state_dict()
+        state["w"] = state["w"] + (k + 1)
+        metrics = MetricRecord({"train_loss": float(k), "num-examples": 2 * k + 1})
+        return Message(RecordDict({"arrays": ArrayRecord(state), "metrics": metrics}), reply_to=message)
+
+    @app.evaluate()
+    def evaluate(message: Message, context: Context) -> Message:
+        k = int(context.node_config["partition-id"])
+        w = message.content.array_records["arrays"].to_torch_state_dict()["w"]
+        metrics = MetricRecord({"eval_loss": float(w.sum()) + k, "num-examples": 1})
+        return Message(RecordDict({"metrics": metrics}), reply_to=message)
+
+    return app
+
+
+def test_our_grid_runs_flowers_fedavg() -> None:
+    grid = InlineGrid(quickstart(), 2)
+    start = ArrayRecord({"w": Array(torch.zeros(2).numpy())})
+    result = FedAvg().start(grid, start, num_rounds=2)
+    # Each round adds (1*1 + 3*2)/4 = 1.75.
+    assert result.arrays.to_torch_state_dict()["w"].tolist() == [3.5, 3.5]
+    # (1*0 + 3*1)/4
+    assert result.train_metrics_clientapp[1]["train_loss"] == pytest.approx(0.75)
+    # Two weights: 3.5 + (0 + 1)/2, then 7 + 1/2
+    losses = [result.evaluate_metrics_clientapp[number]["eval_loss"] for number in (1, 2)]
+    assert losses == pytest.approx([4.0, 7.5])
