@@ -45,7 +45,14 @@ class ClassLogitsClient(Client):
             "counts": torch.zeros(classes, dtype=torch.int32, device=holding.x.device),
         }
         loss = partial(regularised, gamma=holding.settings["gamma"])
-        return Fit("train", {"x": holding.x, "y": holding.y}, loss, holding.local, dict(teacher or table), private=True)
+        return Fit(
+            "train",
+            {"x": holding.x, "y": holding.y},
+            loss,
+            holding.local,
+            dict(teacher or table),
+            private=True,
+        )
 
     def inputs(self, rows: Tensor | None) -> Tensor:
         """Predict the private rows."""
@@ -58,7 +65,7 @@ class ClassLogitsClient(Client):
 
 
 def regularised(net: Forward, batch: Arrays, constants: Arrays, *, gamma: float) -> Tensor:
-    """Return CE(f(x), y) + gamma * CE(f(x), table[y]) per row [B]; the second only where table[y] is known."""
+    """Return CE(f(x), y) + gamma * CE(f(x), table[y]) per row [B]; the second where table[y] is known."""
     _, logits = net(batch["x"])
     y = batch["y"]
     own = torch.nn.functional.cross_entropy(logits, y, reduction="none")

@@ -5,7 +5,7 @@ fedkt's seeded sampling and that every reply was validated before.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from flwr.app import Array, ArrayRecord, MetricRecord, RecordDict
@@ -21,7 +21,7 @@ from fedkt.strategy import Contributions, Fused, Shares, Strategy
 class WeightAveraging(Strategy):
     """One model for all clients: the mean of theirs, weighted by their numbers of rows."""
 
-    shares: Shares = "weights"
+    shares: ClassVar[Shares] = "weights"
     client = "weights"
     one_model = True
 

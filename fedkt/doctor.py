@@ -82,7 +82,10 @@ def _disk() -> tuple[bool, str]:
 def _data() -> tuple[bool, str]:
     folder = Path(os.environ.get("FEDKT_DATA", "data"))
     if not folder.is_dir():
-        return False, f"{folder} is no folder; set FEDKT_DATA for scenarios with npz files (digits needs none)"
+        return (
+            False,
+            f"{folder} is no folder; set FEDKT_DATA for scenarios with npz files (digits needs none)",
+        )
     return True, f"{folder} with {len(list(folder.glob('*.npz')))} npz files"
 
 

@@ -283,7 +283,9 @@ def decode(record: Mapping[str, Array], expected: Expected) -> dict[str, NDArray
         if tuple(sent.shape) != spec.shape:
             raise Rejected("shape", f"array '{name}' has shape {tuple(sent.shape)}; it must be {spec.shape}.")
         if len(sent.data) != spec.nbytes:
-            raise Rejected("length", f"array '{name}' has {len(sent.data)} bytes; it must have {spec.nbytes}.")
+            raise Rejected(
+                "length", f"array '{name}' has {len(sent.data)} bytes; it must have {spec.nbytes}."
+            )
         header = _header(spec)
         if sent.data[: len(header)] != header:
             raise Rejected("header", f"array '{name}' has an npy header other than its declared form.")
@@ -301,7 +303,8 @@ def size(record: Mapping[str, Array]) -> int:
 def _check_names(arrays: Mapping[str, Any], expected: Expected) -> None:
     if set(arrays) != set(expected):
         raise Rejected(
-            "names", f"the message holds the arrays {sorted(arrays)}; it must hold exactly {sorted(expected)}."
+            "names",
+            f"the message holds the arrays {sorted(arrays)}; it must hold exactly {sorted(expected)}.",
         )
 
 

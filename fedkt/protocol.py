@@ -19,7 +19,14 @@ Status = Literal["accepted", "declined", "failed"]
 """What a reply can say of itself; the server adds ``rejected`` and ``late``."""
 
 MAX_METRICS = 32
+MAX_NAME = 40
+"""Longest name of a metric."""
+MAX_TEXT = 500
+"""Longest text in an envelope: room for a sentence, not for knowledge."""
 _T = TypeVar("_T", int, str, bool)
+_BINDING = frozenset({"protocol", "run", "round", "transfer"})
+_REQUEST = _BINDING | {"rows", "teacher", "teacher_rows", "teacher_round", "kept", "evaluate"}
+_REPLY = _BINDING | {"client", "status", "reason", "detail"}
 _ENVELOPE, _ROWS, _KNOWLEDGE, _METRICS = "fedkt", "rows", "knowledge", "metrics"
 
 
@@ -91,7 +98,7 @@ class Request:
     @classmethod
     def unpack(cls, content: RecordDict, transfer: str, dims: Dims, shapes: Shapes) -> "Request":
         """Decode a request at a client that holds the transfer set with this hash."""
-        envelope = _envelope(content)
+        envelope = _envelope(content, _REQUEST)
         run, number = _entry(envelope, "run", str), _entry(envelope, "round", int)
         binding = Binding(run, number, transfer)
         binding.check(envelope)
@@ -100,7 +107,9 @@ class Request:
             if not 0 <= count <= dims.transfer:
                 raise Rejected("rows", f"the message speaks of {count} rows; there are {dims.transfer}.")
         has_teacher = _entry(envelope, "teacher", bool)
-        _check_keys(content, {_ENVELOPE} | ({_ROWS} if asked else set()) | ({_KNOWLEDGE} if has_teacher else set()))
+        _check_keys(
+            content, {_ENVELOPE} | ({_ROWS} if asked else set()) | ({_KNOWLEDGE} if has_teacher else set())
+        )
         rows = None
         if asked:
             rows = decode(_arrays(content, _ROWS), {"ids": row_ids(dims.about(asked))})["ids"]
@@ -148,17 +157,19 @@ class Reply:
         if self.arrays is not None:
             content[_KNOWLEDGE] = encode(self.arrays, expected)
         if self.metrics:
-            content[_METRICS] = MetricRecord(_checked_metrics(self.metrics))
+            content[_METRICS] = MetricRecord({**_checked_metrics(self.metrics)})
         return content
 
     @classmethod
     def unpack(cls, content: RecordDict, binding: Binding, expected: Expected | None) -> "Reply":
         """Decode a reply; ``expected`` is None where no knowledge may come."""
-        envelope = _envelope(content)
+        envelope = _envelope(content, _REPLY)
         binding.check(envelope)
         client, status = _entry(envelope, "client", str), _entry(envelope, "status", str)
         if status not in ("accepted", "declined", "failed"):
-            raise Rejected("kind", f"the reply's status is {status!r}; it must be accepted, declined or failed.")
+            raise Rejected(
+                "kind", f"the reply's status is {status!r}; it must be accepted, declined or failed."
+            )
         wanted = {_KNOWLEDGE} if status == "accepted" and expected is not None else set()
         _check_keys(content, {_ENVELOPE} | wanted | ({_METRICS} if _METRICS in content else set()))
         arrays = decode(_arrays(content, _KNOWLEDGE), expected) if wanted and expected is not None else None
@@ -195,15 +206,26 @@ def _checked_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
     if len(metrics) > MAX_METRICS:
         raise Rejected("names", f"the reply holds {len(metrics)} metrics; at most {MAX_METRICS} may be sent.")
     for name, value in metrics.items():
+        if len(name) > MAX_NAME:
+            raise Rejected("names", f"a metric's name has {len(name)} characters; {MAX_NAME} are allowed.")
         if not isinstance(value, float) or not math.isfinite(value):
             raise Rejected("finite", f"metric '{name}' is {value!r}; it must be one finite number.")
     return dict(metrics)
 
 
-def _envelope(content: RecordDict) -> ConfigRecord:
+def _envelope(content: RecordDict, entries: frozenset[str]) -> ConfigRecord:
     envelope = content.get(_ENVELOPE)
     if not isinstance(envelope, ConfigRecord):
         raise Rejected("names", "the message has no envelope.")
+    if set(envelope) != entries:
+        raise Rejected(
+            "names", f"the envelope holds {len(envelope)} entries; it must hold exactly {sorted(entries)}."
+        )
+    for name, value in envelope.items():
+        if isinstance(value, str) and len(value) > MAX_TEXT:
+            raise Rejected(
+                "length", f"the envelope's '{name}' has {len(value)} characters; {MAX_TEXT} are allowed."
+            )
     return envelope
 
 
@@ -216,11 +238,13 @@ def _arrays(content: RecordDict, key: str) -> ArrayRecord:
 
 def _check_keys(content: RecordDict, allowed: set[str]) -> None:
     if set(content) != allowed:
-        raise Rejected("names", f"the message holds {sorted(content)}; it must hold exactly {sorted(allowed)}.")
+        raise Rejected(
+            "names", f"the message holds {sorted(content)}; it must hold exactly {sorted(allowed)}."
+        )
 
 
 def _entry(envelope: Mapping[str, Any], name: str, kind: type[_T]) -> _T:
     value = envelope.get(name)
     if type(value) is not kind:
         raise Rejected("names", f"the envelope's '{name}' is {value!r}; it must be of type {kind.__name__}.")
-    return cast(_T, value)
+    return value

@@ -7,7 +7,9 @@ in ``pyproject.toml`` exactly as a third party's are.
 import difflib
 import importlib
 import re
+import sys
 from collections.abc import Iterable
+from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -116,9 +118,18 @@ def _entry_points(group: str) -> dict[str, list[EntryPoint]]:
     """Return the entry points of a group by name; one seen twice with the same value counts once."""
     _noun(group)
     found: dict[str, dict[str, EntryPoint]] = {}
-    for point in entry_points(group=f"fedkt.{group}"):
+    for point in _installed(group, tuple(sys.path)):
         found.setdefault(point.name, {})[point.value] = point
     return {name: list(found[name].values()) for name in sorted(found)}
+
+
+@lru_cache(maxsize=64)
+def _installed(group: str, path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
+    """Return a group's entry points on this search path.
+
+    They are kept, since this opens the metadata of all that is installed, and each model that is built asks.
+    """
+    return tuple(entry_points(group=f"fedkt.{group}"))
 
 
 def _import(what: str, path: str) -> Any:

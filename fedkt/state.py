@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
-from fedkt.files import read_tensors, write_tensors
+from fedkt.files import read_tensors, write_atomic, write_tensors
 
 
 @dataclass
@@ -34,11 +34,15 @@ class StateStore(ABC):
 
     @abstractmethod
     def save(self, client: str, version: int, state: ClientState, kept: int) -> None:
-        """Keep a state. A resume starts from round ``kept`` or later, so what only older rounds need may go."""
+        """Keep a state; what only rounds up to ``kept`` need may go, since a resume starts there or later."""
 
     @abstractmethod
     def flush(self, kept: int) -> None:
         """Bring every state that was saved to disk."""
+
+    @abstractmethod
+    def note_failure(self, client: str, text: str) -> None:
+        """Keep the traceback of a client's newest failure where only the client's side sees it."""
 
     @abstractmethod
     def clients(self) -> Iterable[str]:
@@ -68,6 +72,10 @@ class DiskStore(StateStore):
 
     def flush(self, kept: int) -> None:
         """Nothing to do: every save is on disk."""
+
+    def note_failure(self, client: str, text: str) -> None:
+        """Write the text as ``failure.txt`` into the client's folder."""
+        write_atomic(self.folder / client / "failure.txt", text.encode())
 
     def clients(self) -> Iterable[str]:
         """Return the clients that have a folder."""
@@ -106,6 +114,10 @@ class MemoryStore(StateStore):
             version, state = self._newest[client]
             self._disk.save(client, version, state, kept)
         self._unsaved.clear()
+
+    def note_failure(self, client: str, text: str) -> None:
+        """Write the text to disk."""
+        self._disk.note_failure(client, text)
 
     def clients(self) -> Iterable[str]:
         """Return the clients with a state in memory or on disk."""

@@ -390,7 +390,9 @@ class Strategy(FlowerStrategy):
         if not unknown:
             return
         deadline = self.setting.scenario.participation.deadline_s
-        for reply in grid.send_and_receive([who_are_you(node, deadline) for node in unknown], timeout=deadline):
+        for reply in grid.send_and_receive(
+            [who_are_you(node, deadline) for node in unknown], timeout=deadline
+        ):
             if reply.has_content():
                 name = who_answered(reply.content)
                 if name in self.setting.dims:
@@ -419,6 +421,8 @@ def row_doubt(probabilities: Tensor, policy: str) -> Tensor:
     ``entropy``: in nats; ``margin``: one minus the distance of the two largest probabilities.
     """
     if policy == "entropy":
-        return -torch.special.xlogy(probabilities, probabilities).sum(-1)
+        entropy: Tensor = -torch.special.xlogy(probabilities, probabilities).sum(-1)
+        return entropy
     top = probabilities.topk(2, dim=-1).values
-    return 1.0 - (top[..., 0] - top[..., 1])
+    margin: Tensor = top[..., 0] - top[..., 1]
+    return 1.0 - margin

@@ -84,7 +84,7 @@ def seeded(seed: int) -> Iterator[None]:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Run the block on one torch thread: sums then have one order, so results have the same bits everywhere."""
+    """Run the block on one torch thread: sums then have one order, and results the same bits everywhere."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -5,7 +5,7 @@ a client would train; each client then evaluates the model of its architecture.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,7 @@ from fedkt.training import OptimState, fit, one_thread
 class Central(Strategy):
     """Train on everybody's data at once."""
 
-    shares: Shares = "data"
+    shares: ClassVar[Shares] = "data"
     client = "weights"
 
     def __init__(self, config: StrategyConfig, setting: Setting) -> None:

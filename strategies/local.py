@@ -1,12 +1,14 @@
 """Every client alone: the lower bound of every comparison."""
 
+from typing import ClassVar
+
 from fedkt.strategy import Contributions, Fused, Shares, Strategy
 
 
 class Local(Strategy):
     """Train alone, share nothing."""
 
-    shares: Shares = "nothing"
+    shares: ClassVar[Shares] = "nothing"
     client = "solo"
 
     def fuse(self, contributions: Contributions) -> Fused | None:

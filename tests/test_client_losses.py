@@ -228,7 +228,7 @@ def test_transfer_rows() -> None:
 def test_losses_have_one_value_per_row() -> None:
     """A privacy mode clips rows, so no loss may mix them."""
     table = {"values": torch.full((2, 2), 0.5), "counts": torch.ones(2)}
-    losses = [
+    losses: list[Any] = [
         classification,
         partial(regularised, gamma=1.0),
         partial(pulled, weight=1.0),

@@ -473,32 +473,36 @@ def test_rows_are_asked_for_by_policy(name: str, policy: str, tmp_path: Path) ->
         assert all_same(a, b)
 
 
-def certain(values: Tensor, rows: Tensor | None = None) -> dict[str, Tensor]:
-    return {"values": values} | ({} if rows is None else {"rows": rows})
-
-
 @pytest.mark.parametrize("name", WITH_ROWS)
 @pytest.mark.parametrize("policy", ["entropy", "margin"])
 def test_the_least_certain_rows_are_asked_for(name: str, policy: str) -> None:
-    """A teacher that is the less sure the higher the row's number; two clients' teachers where personal."""
+    """A teacher that is the less sure the higher the row's number."""
     strategy = strategy_of(world_of(scenario(name, transfer={"rows": 4, "policy": policy})))
     sure = torch.linspace(0.99, 0.3, SIZE)
     values = torch.cat([sure[:, None], ((1 - sure) / 9)[:, None].expand(-1, 9)], 1)
     if strategy.client_settings["form"] == "logits":
         values = values.log()
-    strategy.load_state({"common/values": values}, {"extra": {}, "made": {"": 1}, "delivered": {}})
-    assert np.array_equal(strategy.choose_rows(2), [46, 47, 48, 49])
-    # Of rows 0 to 47 alone it has spoken: what it has not spoken about comes first.
-    some = certain(values[:48], torch.arange(48, dtype=torch.int32))
-    held = {f"common/{array}": tensor for array, tensor in some.items()}
-    strategy.load_state(held, {"extra": {}, "made": {"": 1}, "delivered": {}})
-    assert np.array_equal(strategy.choose_rows(2), [46, 47, 48, 49])
-    # Personal teachers: the mean doubt counts; one is as sure of row 5 + k as the other is of 44 - k.
-    mixed = values.clone()
-    mixed[:3] = values[-1]
-    held = {"personal/0/values": values, "personal/1/values": mixed}
-    strategy.load_state(held, {"extra": {}, "made": {"0": 1, "1": 1}, "delivered": {}})
-    assert np.array_equal(strategy.choose_rows(2), [46, 47, 48, 49])
+
+    def asked(**held: Tensor) -> list[int]:
+        tensors = {name.replace("_", "/"): tensor for name, tensor in held.items()}
+        strategy.load_state(tensors, {"extra": {}, "made": {"": 1}, "delivered": {}})
+        rows = strategy.choose_rows(2)
+        assert rows is not None
+        return list(rows)
+
+    assert asked(common_values=values) == [46, 47, 48, 49]
+    # Of rows 2 to 49 alone it has spoken: the two that it has not spoken about come first.
+    rows = torch.arange(2, SIZE, dtype=torch.int32)
+    assert asked(common_values=values[2:], common_rows=rows) == [0, 1, 48, 49]
+    # Personal teachers: the mean counts. The second client is as unsure of rows 0 to 2 as of row 49, but
+    # the first is so sure of them that rows 46 to 49, which both doubt, come first.
+    other = values.clone()
+    other[:3] = values[-1]
+    assert asked(personal_0_values=values, personal_1_values=other) == [46, 47, 48, 49]
+    # If the first has no idea of row 0 either, it is among them.
+    one = values.clone()
+    one[0] = 0.1
+    assert asked(personal_0_values=one, personal_1_values=other) == [0, 47, 48, 49]
 
 
 @pytest.mark.parametrize("name", ["knfu", "fd"])

@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
 from pydantic import ValidationError
 from torch import Tensor
 
@@ -183,7 +184,7 @@ def test_fedproto_unweighted() -> None:
 @pytest.mark.parametrize("weighted", [True, False])
 @few
 @given(drawn=arrays(np.float32, (3, 2, 2), elements=st.floats(-100, 100, width=32)))
-def test_fedproto_stays_between_its_holders(weighted: bool, drawn: np.ndarray) -> None:
+def test_fedproto_stays_between_its_holders(weighted: bool, drawn: NDArray[np.float32]) -> None:
     values = torch.from_numpy(drawn)
     # The last client's rows of class 1 must not be read.
     counts = torch.tensor([[1, 4], [7, 1], [2, 0]])
@@ -376,7 +377,7 @@ def test_local_makes_no_teacher() -> None:
 
 
 def test_stack_keeps_the_order_of_its_clients() -> None:
-    held = {"b": {"values": np.float32([2.0])}, "a": {"values": np.float32([1.0])}}
+    held = {"b": {"values": np.array([2.0], np.float32)}, "a": {"values": np.array([1.0], np.float32)}}
     stacked = stack(("a", "b"), held, np.asarray([3], np.int32))
     assert stacked.values.tolist() == [[1.0], [2.0]]
     assert stacked.rows is not None

@@ -28,8 +28,8 @@ def points(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     installed: list[tuple[str, str]] = []
     monkeypatch.setattr(
         registry,
-        "entry_points",
-        lambda group: [EntryPoint(name, value, group) for name, value in installed],
+        "_installed",
+        lambda group, path: [EntryPoint(name, value, group) for name, value in installed],
     )
     return installed
 

@@ -16,10 +16,13 @@ from flwr.clientapp import ClientApp
 from fedkt.engine.party import Party
 from fedkt.engine.world import Place, World, world_at
 from fedkt.errors import RunError
-from fedkt.knowledge import Rejected
-from fedkt.protocol import Binding, Reply, Request, i_am
+from fedkt.knowledge import Dims, Expected, Rejected
+from fedkt.protocol import MAX_NAME, MAX_TEXT, Binding, Reply, Request, Shapes, i_am
 from fedkt.state import DiskStore, StateStore
 from fedkt.training import one_thread
+
+OPENING = "open"
+"""The stage in which a message is checked."""
 
 
 class Home(Protocol):
@@ -56,9 +59,9 @@ def _handle(
 ) -> Message:
     world, store = home()
     client = client_of(world, context)
-    at = ["open"]
+    at = [OPENING]
     binding = Binding("", 0, world.transfer_hash)
-    expected = {}
+    expected: Expected = {}
     try:
         request = Request.unpack(message.content, world.transfer_hash, world.dims(client), _teacher(world))
         binding = request.binding
@@ -71,16 +74,29 @@ def _handle(
         where = f"client {client}, round {binding.round}, stage {at[-1]}"
         if raise_errors:
             raise RunError(f"{where}: {type(error).__name__}: {error}") from error
-        reason = error.reason if isinstance(error, Rejected) else type(error).__name__
-        detail = f"{where}: {error}\n{traceback.format_exc()}"
-        content = Reply(binding, client, "failed", reason, detail).pack({})
+        content = _failure(binding, client, where, error, at[-1]).pack({})
+        store.note_failure(client, f"{where}\n{traceback.format_exc()}")
     return Message(content, reply_to=message)
 
 
-def _teacher(world: World):  # type: ignore[no-untyped-def]
-    return lambda dims, with_rows: world.behaviour.teacher(dims, world.settings, with_rows=with_rows)
+def _teacher(world: World) -> Shapes:
+    def shapes(dims: Dims, with_rows: bool) -> Expected:
+        return world.behaviour.teacher(dims, world.settings, with_rows=with_rows)
+
+    return shapes
 
 
 def at_home(place: Place) -> tuple[World, StateStore]:
     """Return the world of a place and the states on its disk, in any process that can see them."""
     return world_at(place), DiskStore(Path(place.states))
+
+
+def _failure(binding: Binding, client: str, where: str, error: Exception, stage: str) -> Reply:
+    """Say where something failed, and what kind of error it was.
+
+    An error's text may quote private data or weights, so it stays with the client, in its failure file;
+    only what is wrong with the server's own message is told in words.
+    """
+    reason = error.reason if isinstance(error, Rejected) else type(error).__name__
+    told = f": {error}" if isinstance(error, Rejected) and stage == OPENING else ""
+    return Reply(binding, client, "failed", reason[:MAX_NAME], f"{where}: {reason}{told}"[:MAX_TEXT])

@@ -18,7 +18,9 @@ T = TypeVar("T")
 def checked_world(scenario: Scenario, data_dir: Path | None = None) -> World:
     """Return the world of a scenario. Raises InputError with every problem that was found."""
     problems: list[str] = []
-    strategy: type[Strategy] | None = _try(problems, lambda: registry.find("strategies", scenario.strategy.name))
+    strategy: type[Strategy] | None = _try(
+        problems, lambda: registry.find("strategies", scenario.strategy.name)
+    )
     if strategy is not None:
         _try(problems, lambda: _check_strategy(strategy, scenario))
     federation = _try(problems, lambda: data.build(scenario, data_dir))
@@ -37,13 +39,13 @@ def checked_world(scenario: Scenario, data_dir: Path | None = None) -> World:
         widths = sorted({net.width for net in nets.values() if net is not None})
         if strategy is not None and strategy.one_model and len(nets) > 1:
             problems.append(
-                f"strategy '{scenario.strategy.name}' needs one architecture, but clients.models deals {len(nets)}; "
-                "name a single model."
+                f"strategy '{scenario.strategy.name}' needs one architecture, but clients.models deals "
+                f"{len(nets)}; name a single model."
             )
         if strategy is not None and strategy.one_width and len(widths) > 1:
             problems.append(
-                f"strategy '{scenario.strategy.name}' needs one feature width, but clients.models have {widths}; "
-                "set the same width for each."
+                f"strategy '{scenario.strategy.name}' needs one feature width, but clients.models have "
+                f"{widths}; set the same width for each."
             )
     if problems or federation is None:
         raise InputError(*dict.fromkeys(problems))
@@ -56,7 +58,8 @@ def _check_strategy(strategy: type[Strategy], scenario: Scenario) -> None:
     shares = strategy.shares
     if shares in ("weights", "features") and shares not in scenario.allow:
         problems.append(
-            f"strategy '{name}' shares {shares}, which the scenario does not allow; write 'allow: [{shares}]' to run it."
+            f"strategy '{name}' shares {shares}, which the scenario does not allow; "
+            f"write 'allow: [{shares}]' to run it."
         )
     if strategy.needs_transfer and scenario.data.transfer is None:
         problems.append(
@@ -99,5 +102,3 @@ def _try(problems: list[str], step: Callable[[], T]) -> T | None:
     except InputError as error:
         problems += error.problems
         return None
-
-

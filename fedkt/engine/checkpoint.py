@@ -57,7 +57,8 @@ def read(folder: Path) -> Checkpoint:
             tensors, note = read_tensors(path)
             if note["format"] > FORMAT:
                 raise InputError(
-                    f"{path} has checkpoint format {note['format']}; this fedkt reads up to {FORMAT}: upgrade it."
+                    f"{path} has checkpoint format {note['format']}; this fedkt reads up to {FORMAT}, so "
+                    "upgrade it."
                 )
             return Checkpoint(note["round"], tensors, note["strategy"], note["loop"])
         except InputError:

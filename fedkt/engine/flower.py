@@ -38,7 +38,10 @@ def run(loop: Loop, app: "object", clients: int, engine: Engine, stop: threading
     workers = (os.cpu_count() or 1) if engine.workers == "auto" else engine.workers
     ray_args = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
     if engine.address is None:
-        ray_args |= {"num_cpus": max(1, round(workers * engine.cpus)), "num_gpus": max(0, round(workers * engine.gpus))}
+        ray_args |= {
+            "num_cpus": max(1, round(workers * engine.cpus)),
+            "num_gpus": max(0, round(workers * engine.gpus)),
+        }
     else:
         ray_args["address"] = engine.address  # type: ignore[assignment]
     logging.getLogger("flwr").setLevel(logging.ERROR)

@@ -12,9 +12,9 @@ from uuid import uuid4
 # Flower reads this when it is imported.
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 
-from flwr.app import Message  # noqa: E402
-from flwr.supercore.run import Run  # noqa: E402
-from flwr.supercore.task_identity import TaskIdentity  # noqa: E402
+from flwr.app import Message
+from flwr.supercore.run import Run
+from flwr.supercore.task_identity import TaskIdentity
 
 SERVER_NODE = 1
 

@@ -23,7 +23,11 @@ class InlineGrid(Grid):
         self._app = app
         self._contexts = {
             FIRST_NODE + i: Context(
-                1, FIRST_NODE + i, UserConfig({"partition-id": i, "num-partitions": clients}), RecordDict(), UserConfig()
+                1,
+                FIRST_NODE + i,
+                UserConfig({"partition-id": i, "num-partitions": clients}),
+                RecordDict(),
+                UserConfig(),
             )
             for i in range(clients)
         }
@@ -39,7 +43,12 @@ class InlineGrid(Grid):
         return self._run
 
     def create_message(
-        self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
+        self,
+        content: RecordDict,
+        message_type: str,
+        dst_node_id: int,
+        group_id: str,
+        ttl: float | None = None,
     ) -> Message:
         """Create a message."""
         return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
@@ -63,7 +72,9 @@ class InlineGrid(Grid):
                 return number([self._app(message, self._contexts[message.metadata.dst_node_id])])
         return []
 
-    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> Iterable[Message]:
         """Execute messages and return all replies."""
         ids = list(self.push_messages(messages))
         return [reply for _ in ids for reply in self.pull_messages(ids)]

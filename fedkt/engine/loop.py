@@ -153,7 +153,10 @@ class Loop:
     def _refuse_total_failure(self, number: int, outcomes: Mapping[str, Outcome]) -> None:
         failed = [o for o in outcomes.values() if o.status == "failed"]
         if failed and len(failed) == len(outcomes):
-            raise RunError(f"every client failed in round {number}; the first: {failed[0].detail}")
+            raise RunError(
+                f"every client failed in round {number}; the first: {failed[0].detail}. "
+                f"Tracebacks are in {self.folder.checkpoint / 'clients'}/*/failure.txt."
+            )
 
     def _note_changed(self, clients: Iterable[str]) -> None:
         self.totals.changed = sorted({*self.totals.changed, *clients}, key=client_order)
@@ -196,7 +199,9 @@ class Loop:
         self.observer.round_done(row, clients)
 
 
-def client_row(number: int, client: str, trained: Outcome | None, evaluated: Outcome | None) -> dict[str, Any]:
+def client_row(
+    number: int, client: str, trained: Outcome | None, evaluated: Outcome | None
+) -> dict[str, Any]:
     """Return one line of ``clients.jsonl``."""
     parts = [o for o in (trained, evaluated) if o is not None]
     telling = next((o for o in parts if o.status != "accepted"), parts[0])

@@ -6,8 +6,8 @@ import threading
 from functools import partial
 from pathlib import Path
 
-from fedkt.engine.check import checked_world
 from fedkt.engine import checkpoint
+from fedkt.engine.check import checked_world
 from fedkt.engine.loop import Loop
 from fedkt.engine.observer import Observer, Silent
 from fedkt.engine.world import Place, World
@@ -83,7 +83,12 @@ def _loop(
 
 
 def _drive(
-    loop: Loop, world: World, store: StateStore, folder: RunFolder, data_dir: Path | None, stop: threading.Event
+    loop: Loop,
+    world: World,
+    store: StateStore,
+    folder: RunFolder,
+    data_dir: Path | None,
+    stop: threading.Event,
 ) -> None:
     from fedkt.engine.app import at_home, make_app
 
@@ -98,7 +103,9 @@ def _drive(
 
     found = data_dir or (Path(os.environ["FEDKT_DATA"]) if "FEDKT_DATA" in os.environ else Path("data"))
     place = Place(
-        world.scenario.model_dump_json(by_alias=True), str(found.absolute()), str((folder.checkpoint / "clients").absolute())
+        world.scenario.model_dump_json(by_alias=True),
+        str(found.absolute()),
+        str((folder.checkpoint / "clients").absolute()),
     )
     flower.run(loop, make_app(partial(at_home, place)), len(world.shards), engine, stop)
 

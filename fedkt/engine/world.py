@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from fedkt import data, models, registry, scenario
 from fedkt.client import Client, Holding, Steps
@@ -50,7 +49,7 @@ class World:
         """The hash of the transfer set, empty without one."""
         return self.federation.transfer_hash or ""
 
-    def net(self, client: str) -> nn.Module:
+    def net(self, client: str) -> models.Net:
         """Build the client's model with its initial weights."""
         seed = seed_of(self.scenario.seed, "model", client)
         return models.build(self.models[client], self.federation.input, self.federation.classes, seed)
@@ -72,7 +71,8 @@ class World:
         transfer = None if federation.transfer is None else federation.transfer_tensor(shard).to(self.device)
         public = None
         if federation.public is not None:
-            public = tuple(t.to(self.device) for t in federation.public_tensors(shard))
+            public_x, public_y = federation.public_tensors(shard)
+            public = (public_x.to(self.device), public_y.to(self.device))
         parts = self.scenario.clients
         return Holding(
             client=client,
