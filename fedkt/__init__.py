@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from fedkt.engine.observer import Observer
     from fedkt.results.export import load_model
     from fedkt.results.result import Result
     from fedkt.scenario import Scenario
@@ -24,6 +25,7 @@ def simulate(
     out: "Path | str | None" = None,
     resume: bool = False,
     data_dir: "Path | str | None" = None,
+    observer: "Observer | None" = None,
 ) -> "Result":
     """Run a scenario (a Scenario, a path, a bundled name or a mapping) and return its result.
 
@@ -35,12 +37,12 @@ def simulate(
     from fedkt import scenario as scenarios
     from fedkt.engine.run import simulate as run
 
-    resolved = scenario if isinstance(scenario, scenarios.Scenario) else scenarios.load(scenario, overrides)
     return run(
-        resolved,
+        scenarios.load(scenario, overrides),
         out=None if out is None else Path(out),
         resume=resume,
         data_dir=None if data_dir is None else Path(data_dir),
+        observer=observer,
     )
 
 

@@ -73,18 +73,21 @@ DataDir = Annotated[
 ]
 
 
-@app.callback()
-def options(
-    version: Annotated[
-        bool, typer.Option("--version", is_eager=True, help="Show the version and exit.")
-    ] = False,
-) -> None:
-    """Federated knowledge fusion: parties fuse what their models know, and share neither data nor weights."""
-    if version:
+def _version(asked: bool) -> None:
+    if asked:
         import fedkt
 
         typer.echo(f"fedkt {fedkt.__version__}")
         raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_version, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Federated knowledge fusion: parties fuse what their models know, and share neither data nor weights."""
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 
 GIB = 2**30
 
@@ -22,7 +23,7 @@ def examine() -> bool:
             good, found = False, f"{type(error).__name__}: {error}"
         word = "ok" if good else "broken" if essential else "note"
         style = {"ok": "green", "note": "yellow", "broken": "red"}[word]
-        console.print(f"[{style}]{word:7}[/{style}] {name}: {found}", highlight=False)
+        console.print(f"[{style}]{word:7}[/{style}] {name}: {escape(found)}", highlight=False, soft_wrap=True)
         sound = sound and (good or not essential)
     return sound
 
@@ -60,12 +61,24 @@ def _ray() -> tuple[bool, str]:
 
     if ray.is_initialized():
         return True, f"{version('ray')}, running already"
-    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else Ray warns of a change of its own
+    # Not a cluster that may be running: whether Ray starts here is the question.
+    ray.init(
+        address="local",
+        num_cpus=1,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+    )
     try:
-        answer: int = ray.get(ray.remote(os.getpid).remote(), timeout=60)
+        answer: int = ray.get(ray.remote(_worker).remote(), timeout=60)
         return answer != os.getpid(), f"{version('ray')}, starts and answers"
     finally:
         ray.shutdown()
+
+
+def _worker() -> int:
+    return os.getpid()
 
 
 def _memory() -> tuple[bool, str]:

@@ -98,10 +98,11 @@ class Request:
     @classmethod
     def unpack(cls, content: RecordDict, transfer: str, dims: Dims, shapes: Shapes) -> "Request":
         """Decode a request at a client that holds the transfer set with this hash."""
-        envelope = _envelope(content, _REQUEST)
+        envelope = _envelope(content)
         run, number = _entry(envelope, "run", str), _entry(envelope, "round", int)
         binding = Binding(run, number, transfer)
         binding.check(envelope)
+        _check_entries(envelope, _REQUEST)
         asked, taught = _entry(envelope, "rows", int), _entry(envelope, "teacher_rows", int)
         for count in (asked, taught):
             if not 0 <= count <= dims.transfer:
@@ -163,8 +164,9 @@ class Reply:
     @classmethod
     def unpack(cls, content: RecordDict, binding: Binding, expected: Expected | None) -> "Reply":
         """Decode a reply; ``expected`` is None where no knowledge may come."""
-        envelope = _envelope(content, _REPLY)
+        envelope = _envelope(content)
         binding.check(envelope)
+        _check_entries(envelope, _REPLY)
         client, status = _entry(envelope, "client", str), _entry(envelope, "status", str)
         if status not in ("accepted", "declined", "failed"):
             raise Rejected(
@@ -213,10 +215,14 @@ def _checked_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
     return dict(metrics)
 
 
-def _envelope(content: RecordDict, entries: frozenset[str]) -> ConfigRecord:
+def _envelope(content: RecordDict) -> ConfigRecord:
     envelope = content.get(_ENVELOPE)
     if not isinstance(envelope, ConfigRecord):
         raise Rejected("names", "the message has no envelope.")
+    return envelope
+
+
+def _check_entries(envelope: ConfigRecord, entries: frozenset[str]) -> None:
     if set(envelope) != entries:
         raise Rejected(
             "names", f"the envelope holds {len(envelope)} entries; it must hold exactly {sorted(entries)}."
@@ -226,7 +232,6 @@ def _envelope(content: RecordDict, entries: frozenset[str]) -> ConfigRecord:
             raise Rejected(
                 "length", f"the envelope's '{name}' has {len(value)} characters; {MAX_TEXT} are allowed."
             )
-    return envelope
 
 
 def _arrays(content: RecordDict, key: str) -> ArrayRecord:

@@ -148,6 +148,7 @@ class Strategy(FlowerStrategy):
         # the newest one that each client is known to have.
         self._made: dict[str, int] = {} if self._common is None else {"": 0}
         self._delivered: dict[str, int] = {}
+        self._doubt: Tensor | None = None
         self._nodes: dict[int, str] = {}
         self._contributed: frozenset[str] = frozenset()
 
@@ -237,6 +238,8 @@ class Strategy(FlowerStrategy):
         """Return everything that a resumed run needs: tensors by name and a JSON note."""
         tensors, note = self.extra_state()
         held = {f"extra/{name}": tensor for name, tensor in tensors.items()}
+        if self._doubt is not None:
+            held["rows/doubt"] = self._doubt
         for name, tensor in (self._common or {}).items():
             held[f"common/{name}"] = tensor
         for client, arrays in self._personal.items():
@@ -245,11 +248,12 @@ class Strategy(FlowerStrategy):
 
     def load_state(self, tensors: Mapping[str, Tensor], note: Mapping[str, Any]) -> None:
         """Restore what :meth:`state` returned."""
-        parts: dict[str, dict[str, Tensor]] = {"extra": {}, "common": {}, "personal": {}}
+        parts: dict[str, dict[str, Tensor]] = {"extra": {}, "common": {}, "personal": {}, "rows": {}}
         for key, tensor in tensors.items():
             part, name = key.split("/", 1)
             parts[part][name] = tensor
         self._common = parts["common"] or None
+        self._doubt = parts["rows"].get("doubt")
         self._personal = {}
         for key, tensor in parts["personal"].items():
             client, name = key.split("/", 1)
@@ -269,33 +273,33 @@ class Strategy(FlowerStrategy):
     def choose_rows(self, server_round: int) -> NDArray[np.int32] | None:
         """Return the transfer rows to ask for (None: all), by the scenario's policy.
 
-        ``random``: a fresh seeded sample; ``entropy`` and ``margin``: the rows on which the fused teacher
-        of the round before was least certain, averaged over clients where teachers are personal.
+        ``random``: a fresh seeded sample; ``entropy`` and ``margin``: the rows on which the newest fused
+        teacher about them was least certain, averaged over clients where teachers are personal.
         """
         transfer = self.setting.scenario.data.transfer
         total = next(iter(self.setting.dims.values())).transfer
         if not self.needs_transfer or transfer is None or transfer.rows is None or transfer.rows >= total:
             return None
         shuffled = numpy_stream(self.setting.seed, "rows", server_round).permutation(total)
-        doubt = self._doubt(transfer.policy, total)
-        if doubt is not None:
+        if self._doubt is not None:
             # Ties, and rows that no teacher has spoken about, are taken in the shuffled order.
-            shuffled = shuffled[np.argsort(-doubt[shuffled], kind="stable")]
+            shuffled = shuffled[np.argsort(-self._doubt.numpy()[shuffled], kind="stable")]
         return np.sort(shuffled[: transfer.rows]).astype(np.int32)
 
     # Inside ---------------------------------------------------------------------------------------
 
-    def _doubt(self, policy: str, total: int) -> NDArray[np.float64] | None:
-        teachers = list(self._personal.values()) or [t for t in [self._common] if t is not None]
-        if policy == "random" or not teachers or "values" not in teachers[0]:
-            return None
-        # A row without a score is the most doubtful: it has not been asked for yet.
-        doubt = np.full((len(teachers), total), np.inf)
-        for score, teacher in zip(doubt, teachers, strict=True):
-            rows = teacher["rows"].numpy() if "rows" in teacher else np.arange(total)
-            score[rows] = row_doubt(self._probabilities(teacher["values"]), policy).numpy()
-        mean: NDArray[np.float64] = doubt.mean(axis=0)
-        return mean
+    def _score_rows(self, teachers: Sequence[Mapping[str, Tensor]]) -> None:
+        """Note how uncertain the newest teachers are about their rows, on average over clients."""
+        transfer = self.setting.scenario.data.transfer
+        if not self.needs_transfer or transfer is None or transfer.policy == "random":
+            return
+        if self._doubt is None:
+            # A row without a score is the most doubtful: no teacher has spoken about it yet.
+            total = next(iter(self.setting.dims.values())).transfer
+            self._doubt = torch.full((total,), torch.inf)
+        scores = [row_doubt(self._probabilities(t["values"]), transfer.policy) for t in teachers]
+        rows = slice(None) if self.rows is None else torch.from_numpy(self.rows).long()
+        self._doubt[rows] = torch.stack(scores).mean(0)
 
     def _probabilities(self, values: Tensor) -> Tensor:
         return values.softmax(-1) if self.client_settings.get("form") == "logits" else values
@@ -314,6 +318,7 @@ class Strategy(FlowerStrategy):
         if not personal:
             self._common = dict(fused.arrays) | rows
             self._made[""] = server_round
+        self._score_rows(list(personal.values()) or [fused.arrays])
 
     def _teacher_round(self, client: str) -> int:
         return self._made.get(client, self._made.get("", -1))

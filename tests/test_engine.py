@@ -183,7 +183,7 @@ def test_a_changed_scenario_is_not_resumed(tmp_path: Path) -> None:
 
 def test_an_existing_folder_is_not_overwritten(tmp_path: Path) -> None:
     run(tmp_path / "run", "rounds=1")
-    with pytest.raises(InputError, match="exists already; continue it with --resume"):
+    with pytest.raises(InputError, match="--resume"):
         run(tmp_path / "run", "rounds=1")
 
 
