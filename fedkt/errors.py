@@ -17,5 +17,9 @@ class InputError(FedktError):
         self.problems: tuple[str, ...] = problems
 
 
+class Interrupted(FedktError):
+    """The user asked the run to stop; what is on disk can be resumed (command line: exit status 130)."""
+
+
 class RunError(FedktError):
     """The run failed for a reason that is not in the user's input (command line: exit status 3)."""

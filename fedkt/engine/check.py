@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+import torch
 from pydantic import ValidationError
 
 from fedkt import data, models, registry
@@ -23,6 +24,14 @@ def checked_world(scenario: Scenario, data_dir: Path | None = None) -> World:
     )
     if strategy is not None:
         _try(problems, lambda: _check_strategy(strategy, scenario))
+    for name, _ in models.deal(scenario.clients.models, len(scenario.clients.models), scenario.seed):
+        _try(problems, lambda name=name: registry.find("models", name))  # type: ignore[misc]
+    workers = 1 if scenario.engine.workers == "auto" else scenario.engine.workers
+    wanted, there = scenario.engine.gpus * workers, torch.cuda.device_count()
+    if scenario.engine.address is None and wanted > there:
+        problems.append(
+            f"engine asks for {wanted:g} GPUs, but this machine has {there}; lower engine.gpus or engine.workers."
+        )
     federation = _try(problems, lambda: data.build(scenario, data_dir))
     if federation is not None:
         clients = len(federation.shards)

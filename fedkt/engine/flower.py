@@ -2,13 +2,17 @@
 
 import logging
 import os
+import signal
 import threading
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import TYPE_CHECKING
 
 from fedkt.engine.loop import Loop
-from fedkt.errors import RunError
+from fedkt.errors import Interrupted, RunError
 from fedkt.scenario import Engine
 
 if TYPE_CHECKING:
@@ -47,7 +51,7 @@ def run(loop: Loop, app: "object", clients: int, engine: Engine, stop: threading
     logging.getLogger("flwr").setLevel(logging.ERROR)
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:
-        with warnings.catch_warnings():
+        with _interrupt_sets(stop), warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
             run_simulation(
                 server_app=server,
@@ -58,9 +62,31 @@ def run(loop: Loop, app: "object", clients: int, engine: Engine, stop: threading
                     "client_resources": {"num_cpus": engine.cpus, "num_gpus": engine.gpus},
                 },
             )
+    except Interrupted as error:
+        raise KeyboardInterrupt from error
     finally:
-        # Flower leaves the server's thread running when the main one is interrupted.
         stop.set()
+
+
+@contextmanager
+def _interrupt_sets(stop: threading.Event) -> Iterator[None]:
+    """Let Ctrl-C end the loop instead of the main thread, so that Flower and Ray shut down in order.
+
+    A second one interrupts at once.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def first(number: int, frame: FrameType | None) -> None:
+        stop.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    before = signal.signal(signal.SIGINT, first)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _wait_for_nodes(grid: "Grid", clients: int) -> None:

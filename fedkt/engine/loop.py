@@ -13,7 +13,7 @@ from flwr.serverapp import Grid
 from fedkt.engine import checkpoint
 from fedkt.engine.checkpoint import Checkpoint
 from fedkt.engine.observer import Observer
-from fedkt.errors import RunError
+from fedkt.errors import Interrupted, RunError
 from fedkt.results.folder import RunFolder
 from fedkt.strategy import Outcome, Strategy, client_order
 
@@ -140,7 +140,7 @@ class Loop:
         replies: list[Message] = []
         while waiting and time.monotonic() < end:
             if self.stop.is_set():
-                raise KeyboardInterrupt
+                raise Interrupted
             pulled = list(grid.pull_messages(waiting))
             for reply in pulled:
                 waiting.discard(reply.metadata.reply_to_message_id)

@@ -31,10 +31,10 @@ class Place:
 class World:
     """The parties of a scenario: their data, models, behaviours. Nothing here changes during a run."""
 
-    def __init__(self, scenario_: Scenario, federation: Federation, device: str = "cpu") -> None:
+    def __init__(self, scenario_: Scenario, federation: Federation) -> None:
         self.scenario = scenario_
         self.federation = federation
-        self.device = torch.device(device)
+        self.device = torch.device("cuda" if scenario_.engine.gpus > 0 else "cpu")
         self.strategy: type[Strategy] = registry.find("strategies", scenario_.strategy.name)
         self.config: StrategyConfig = self.strategy.Config(**scenario_.strategy.settings)
         self.behaviour: type[Client] = registry.find("clients", self.strategy.client)
@@ -90,11 +90,11 @@ class World:
 
 
 @lru_cache(maxsize=1)
-def world_at(place: Place, device: str = "cpu") -> World:
+def world_at(place: Place) -> World:
     """Build the world of a place, once per process."""
     resolved = scenario.load(_mapping(place.scenario))
     federation = data.build(resolved, None if place.data_dir is None else Path(place.data_dir))
-    return World(resolved, federation, device)
+    return World(resolved, federation)
 
 
 def _mapping(text: str) -> dict[str, Any]:

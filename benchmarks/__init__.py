@@ -1,0 +1,1 @@
+"""Scripts that make the figures in docs/: run as ``python -m benchmarks.<name>``."""
