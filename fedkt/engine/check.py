@@ -30,7 +30,8 @@ def checked_world(scenario: Scenario, data_dir: Path | None = None) -> World:
     wanted, there = scenario.engine.gpus * workers, torch.cuda.device_count()
     if scenario.engine.address is None and wanted > there:
         problems.append(
-            f"engine asks for {wanted:g} GPUs, but this machine has {there}; lower engine.gpus or engine.workers."
+            f"engine asks for {wanted:g} GPUs, but this machine has {there}; "
+            "lower engine.gpus or engine.workers."
         )
     federation = _try(problems, lambda: data.build(scenario, data_dir))
     if federation is not None:
