@@ -78,11 +78,44 @@ def test_the_run_folder_holds_what_the_contract_says(tmp_path: Path) -> None:
     assert summary["accuracy"]["personal_mean"] == pytest.approx(result.clients["personal"][-4:].mean())
 
 
-def test_the_same_scenario_gives_the_same_bits_on_flowers_runtime(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "engine", ["{kind: flower, workers: 2}", "{kind: ray, workers: 2}", "{kind: ray, workers: 3}"]
+)
+def test_the_same_scenario_gives_the_same_bits_on_every_engine(tmp_path: Path, engine: str) -> None:
     run(tmp_path / "inline")
-    run(tmp_path / "flower", "engine={kind: flower, workers: 2}")
-    assert final_states(tmp_path / "flower") == final_states(tmp_path / "inline")
-    assert rows(tmp_path / "flower") == rows(tmp_path / "inline")
+    run(tmp_path / "other", f"engine={engine}")
+    assert final_states(tmp_path / "other") == final_states(tmp_path / "inline")
+    assert rows(tmp_path / "other") == rows(tmp_path / "inline")
+
+
+def test_a_killed_actor_is_started_again_and_its_clients_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fedkt.engine import resident
+
+    everywhere = resident.RayGrid.everywhere
+    flushes = []
+
+    def then_kill(self: Any, function: Any) -> None:
+        everywhere(self, function)
+        flushes.append(function)
+        if len(flushes) == 1:
+            resident.ray.kill(self._actors[0], no_restart=False)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(resident.RayGrid, "everywhere", then_kill)
+        run(tmp_path / "killed", "engine={kind: ray, workers: 2}")
+    run(tmp_path / "whole")
+    assert len(flushes) == 3
+    assert final_states(tmp_path / "killed") == final_states(tmp_path / "whole")
+
+
+def test_work_is_balanced() -> None:
+    from fedkt.engine.resident import balanced
+
+    # 9 | 7; then 5 to the 7 (12), 4 to the 9 (13), 2 to the 12 (14).
+    assert balanced([9, 7, 5, 4, 2], 2) == [[0, 3], [1, 2, 4]]
+    assert balanced([1], 3) == [[0], [], []]
 
 
 def test_a_seed_gives_the_same_run_twice_and_another_seed_another(tmp_path: Path) -> None:
@@ -138,7 +171,9 @@ def test_a_run_that_dies_in_round_2_resumes_to_the_same_bits(
     assert rows(tmp_path / "cut") == rows(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("engine", ["inline", pytest.param("flower", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "engine", ["inline", *(pytest.param(name, marks=pytest.mark.slow) for name in ("ray", "flower"))]
+)
 def test_kill_9_at_any_instant_then_resume_gives_the_same_bits(tmp_path: Path, engine: str) -> None:
     rounds = "rounds=12"
     run(tmp_path / "whole", rounds)

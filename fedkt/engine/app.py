@@ -6,7 +6,7 @@ and hold no data, so that Ray pickles them by name and each process keeps its wo
 
 import traceback
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Protocol
 
@@ -18,7 +18,7 @@ from fedkt.engine.world import Place, World, world_at
 from fedkt.errors import RunError
 from fedkt.knowledge import Dims, Expected, Rejected
 from fedkt.protocol import MAX_NAME, MAX_TEXT, Binding, Reply, Request, Shapes, i_am
-from fedkt.state import DiskStore, StateStore
+from fedkt.state import DiskStore, MemoryStore, StateStore
 from fedkt.training import one_thread
 
 OPENING = "open"
@@ -89,6 +89,23 @@ def _teacher(world: World) -> Shapes:
 def at_home(place: Place) -> tuple[World, StateStore]:
     """Return the world of a place and the states on its disk, in any process that can see them."""
     return world_at(place), DiskStore(Path(place.states))
+
+
+def resident_app(states: Path, world: World) -> ClientApp:
+    """Build the app of a process that keeps its clients in memory between flushes."""
+    store = memory_store_at(states)
+    return make_app(lambda: (world, store))
+
+
+@lru_cache(maxsize=1)
+def memory_store_at(states: Path) -> MemoryStore:
+    """Return this process's store over the states in a folder."""
+    return MemoryStore(DiskStore(states))
+
+
+def flush_at(states: Path, kept: int) -> None:
+    """Bring the states that this process holds to disk."""
+    memory_store_at(states).flush(kept)
 
 
 def _failure(binding: Binding, client: str, where: str, error: Exception, stage: str) -> Reply:

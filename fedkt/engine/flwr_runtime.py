@@ -17,6 +17,7 @@ from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
 SERVER_NODE = 1
+FIRST_NODE = 100
 
 
 def become_server() -> Run:

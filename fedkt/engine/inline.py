@@ -7,9 +7,7 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 
-from fedkt.engine.flwr_runtime import become_server, number
-
-FIRST_NODE = 100
+from fedkt.engine.flwr_runtime import FIRST_NODE, become_server, number
 
 
 class InlineGrid(Grid):

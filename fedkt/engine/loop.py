@@ -21,6 +21,14 @@ POLL_S = 0.02
 STATUSES = ("accepted", "rejected", "late", "declined", "failed")
 
 
+Flush = Callable[[int], None]
+"""Told the oldest round from which a resume may start, once per round before its checkpoint."""
+
+
+def on_disk_already(kept: int) -> None:
+    """Flush nothing: the engine's clients save to disk themselves."""
+
+
 @dataclass
 class Totals:
     """What the summary adds up over rounds, and each client's newest metrics; part of the checkpoint."""
@@ -36,23 +44,19 @@ class Totals:
 
 
 class Loop:
-    """Drives one strategy over one grid.
-
-    ``flush(kept)`` brings the clients' states to disk; ``stop`` ends the loop between two replies.
-    """
+    """Drives one strategy over one grid; ``stop`` ends the loop between two replies."""
 
     def __init__(
         self,
         strategy: Strategy,
         folder: RunFolder,
-        flush: Callable[[int], None],
         observer: Observer,
         stop: threading.Event,
     ) -> None:
         self.strategy = strategy
         self.scenario = strategy.setting.scenario
         self.folder = folder
-        self.flush = flush
+        self.flush: Flush = on_disk_already
         self.observer = observer
         self.stop = stop
         self.totals = Totals()
@@ -66,8 +70,9 @@ class Loop:
             self.round = saved.round
         self.strategy.kept = checkpoint.oldest(self.folder.checkpoint)
 
-    def run(self, grid: Grid) -> None:
-        """Run the remaining rounds."""
+    def run(self, grid: Grid, flush: "Flush | None" = None) -> None:
+        """Run the remaining rounds; ``flush`` brings the clients' states to disk where they are not yet."""
+        self.flush = flush or on_disk_already
         while self.round < self.scenario.rounds:
             self._one_round(grid, self.round + 1)
             self.round += 1

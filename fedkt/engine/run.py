@@ -15,7 +15,7 @@ from fedkt.files import write_json
 from fedkt.results.folder import RunFolder
 from fedkt.results.result import Result
 from fedkt.scenario import Scenario
-from fedkt.state import DiskStore, MemoryStore, StateStore
+from fedkt.state import DiskStore, MemoryStore
 from fedkt.strategy import Setting
 
 
@@ -40,9 +40,7 @@ def simulate(
     folder = RunFolder.create(out, scenario, resume)
     try:
         stop = threading.Event()
-        disk = DiskStore(folder.checkpoint / "clients")
-        store: StateStore = MemoryStore(disk) if scenario.engine.kind == "inline" else disk
-        loop = _loop(world, folder, store, watcher, stop)
+        loop = _loop(world, folder, watcher, stop)
         saved = checkpoint.read(folder.checkpoint)
         loop.restore(saved)
         folder.truncate(saved.round)
@@ -58,7 +56,7 @@ def simulate(
             }
         )
         if loop.round < scenario.rounds:
-            _drive(loop, world, store, folder, data_dir, stop)
+            _drive(loop, world, (folder.checkpoint / "clients").absolute(), data_dir, stop)
         summary = loop.summary()
         folder.finish(summary)
         watcher.finished(summary)
@@ -67,9 +65,7 @@ def simulate(
     return Result(folder.path)
 
 
-def _loop(
-    world: World, folder: RunFolder, store: StateStore, observer: Observer, stop: threading.Event
-) -> Loop:
+def _loop(world: World, folder: RunFolder, observer: Observer, stop: threading.Event) -> Loop:
     setting = Setting(
         scenario=world.scenario,
         run=folder.run,
@@ -79,35 +75,39 @@ def _loop(
         federation=world.federation,
     )
     strategy = world.strategy(world.config, setting)
-    return Loop(strategy, folder, store.flush, observer, stop)
+    return Loop(strategy, folder, observer, stop)
 
 
-def _drive(
-    loop: Loop,
-    world: World,
-    store: StateStore,
-    folder: RunFolder,
-    data_dir: Path | None,
-    stop: threading.Event,
-) -> None:
-    from fedkt.engine.app import at_home, make_app
-
-    engine = world.scenario.engine
+def _drive(loop: Loop, world: World, states: Path, data_dir: Path | None, stop: threading.Event) -> None:
+    """Run the loop over the grid of the scenario's engine."""
+    engine, clients = world.scenario.engine, len(world.shards)
     if engine.kind == "inline":
+        from fedkt.engine.app import make_app
         from fedkt.engine.inline import InlineGrid
 
-        app = make_app(lambda: (world, store), raise_errors=True)
-        loop.run(InlineGrid(app, len(world.shards)))
-        return
-    from fedkt.engine import flower
+        store = MemoryStore(DiskStore(states))
+        loop.run(InlineGrid(make_app(lambda: (world, store), raise_errors=True), clients), store.flush)
+    elif engine.kind == "ray":
+        from fedkt.engine.app import flush_at, resident_app
+        from fedkt.engine.resident import RayGrid, ray_session, worker_count
 
-    found = data_dir or (Path(os.environ["FEDKT_DATA"]) if "FEDKT_DATA" in os.environ else Path("data"))
-    place = Place(
-        world.scenario.model_dump_json(by_alias=True),
-        str(found.absolute()),
-        str((folder.checkpoint / "clients").absolute()),
-    )
-    flower.run(loop, make_app(partial(at_home, place)), len(world.shards), engine, stop)
+        with ray_session(engine):
+            grid = RayGrid(
+                partial(resident_app, states),
+                world,
+                [len(shard.rows) for shard in world.shards.values()],
+                workers=worker_count(engine),
+                cpus=engine.cpus,
+                gpus=engine.gpus,
+            )
+            loop.run(grid, lambda kept: grid.everywhere(partial(flush_at, states, kept)))
+    else:
+        from fedkt.engine import flower
+        from fedkt.engine.app import at_home, make_app
+
+        found = data_dir or (Path(os.environ["FEDKT_DATA"]) if "FEDKT_DATA" in os.environ else Path("data"))
+        place = Place(world.scenario.model_dump_json(by_alias=True), str(found.absolute()), str(states))
+        flower.run(loop, make_app(partial(at_home, place)), clients, engine, stop)
 
 
 def _input(world: World) -> dict[str, object]:
