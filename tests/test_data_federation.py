@@ -439,3 +439,16 @@ def test_digit_domains_of_real_data_in_one_shape():
     assert found.input.shape == (3, 28, 28)
     assert [0 if shard.test is None else len(shard.test) for shard in found.shards] == [2007, 2500]
     assert found.test is not None and len(found.test) == 10000
+
+
+def test_images_are_normalised_by_constants_and_hashed_as_they_were() -> None:
+    from fedkt import scenario
+    from fedkt.data import build
+
+    plain = build(scenario.load("name: a\ndata: {transfer: {from: train, size: 20}}\n"))
+    given = "name: a\ndata: {transfer: {from: train, size: 20}, normalise: {mean: [0.5], std: [0.25]}}\n"
+    normalised = build(scenario.load(given))
+    assert torch.allclose(normalised.transfer_tensor(), (plain.transfer_tensor() - 0.5) * 4)
+    assert normalised.transfer_hash == plain.transfer_hash
+    with pytest.raises(InputError, match=r"data\.normalise\.std has 3 numbers but images have 1 channels"):
+        build(scenario.load(given, ["data.normalise.std=[1, 1, 1]"]))

@@ -209,8 +209,16 @@ def build(scenario: "Scenario", data_dir: Path | None = None) -> Federation:
         transfer=transfer,
         transfer_hash=None if transfer is None else transfer_hash(transfer.x),
         public=public,
-        preprocess=Preprocess(input_of(train, data.image, others), data.missing, data.standardise),
+        preprocess=Preprocess(
+            input_of(train, data.image, others), data.missing, data.standardise, _constants(data)
+        ),
     )
+
+
+def _constants(data: "Data") -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    if data.normalise is None:
+        return None
+    return tuple(data.normalise.mean), tuple(data.normalise.std)
 
 
 def _load(data: "Data", data_dir: Path | None) -> tuple[Split, Split | None, dict[str, Dataset]]:
@@ -259,6 +267,20 @@ def _with_target(split: Split, target: str | None) -> Split:
     return Split(train, test, 2)
 
 
+def _check_normalise(data: "Data", train: Dataset) -> list[str]:
+    if data.normalise is None:
+        return []
+    if train.kind != "image":
+        return [f"data.normalise is set but the data is {train.kind}; it must be left out."]
+    channels = data.image.channels if data.image is not None else train.shape[0]
+    return [
+        f"data.normalise.{name} has {len(numbers)} numbers but images have {channels} channels; "
+        f"it must have 1 or {channels}."
+        for name, numbers in (("mean", data.normalise.mean), ("std", data.normalise.std))
+        if len(numbers) not in (1, channels)
+    ]
+
+
 def _check_settings(
     data: "Data", split: Split, common: Dataset | None, extras: dict[str, Dataset]
 ) -> list[str]:
@@ -267,6 +289,7 @@ def _check_settings(
     problems = []
     if data.image is not None and train.kind != "image":
         problems.append(f"data.image is set but the data is {train.kind}; it must be left out.")
+    problems += _check_normalise(data, train)
     if train.kind != "tabular":
         problems += [
             f"data.{name} is set but the data is {train.kind}; it must be left out."

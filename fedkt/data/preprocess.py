@@ -17,11 +17,15 @@ _LUMA = (0.299, 0.587, 0.114)
 
 @dataclass(frozen=True)
 class Preprocess:
-    """What is done to raw rows; ``missing`` and ``standardise`` use the statistics of one client's rows."""
+    """What is done to raw rows; ``missing`` and ``standardise`` use the statistics of one client's rows.
+
+    ``normalise``: constants (mean, std) of images, each with one number per channel or one for all.
+    """
 
     input: InputSpec
     missing: Literal["mean", "median", "zero"] | None = None
     standardise: bool = False
+    normalise: tuple[tuple[float, ...], tuple[float, ...]] | None = None
 
     @property
     def by_client(self) -> bool:
@@ -38,7 +42,11 @@ class Preprocess:
         if self.input.kind == "image":
             channels, size, _ = self.input.shape
             images = pixels(x)
-            return images if images.shape[1:] == self.input.shape else fit(images, size, channels)
+            images = images if images.shape[1:] == self.input.shape else fit(images, size, channels)
+            if self.normalise is None:
+                return images
+            mean, std = (torch.tensor(constants).view(-1, 1, 1) for constants in self.normalise)
+            return (images - mean) / std
         if self.input.kind == "sparse":
             return torch.from_numpy(x.toarray().astype(np.float32, copy=False))
         if self.input.kind == "tabular" and statistics is not None:
@@ -89,7 +97,8 @@ def pixels(x: NDArray[Any]) -> "torch.Tensor":
     """Return raw images as float32 in [0,1]."""
     import torch
 
-    images = torch.from_numpy(x)
+    # Ray shares arrays read-only, and torch may not be given those.
+    images = torch.from_numpy(x if x.flags.writeable else x.copy())
     return images.float().div_(255) if images.dtype == torch.uint8 else images
 
 

@@ -184,6 +184,18 @@ class Image(_Settings):
     channels: Literal[1, 3] = Field(examples=[3])
 
 
+class Normalise(_Settings):
+    """Published constants of an image data set: (pixel - mean) / std, with pixels in [0, 1].
+
+    They are fixed in the file, so no private row goes into them.
+    """
+
+    mean: Annotated[list[float], Field(min_length=1)] = Field(examples=[[0.1307]])
+    """One number per channel, or one for all."""
+    std: Annotated[list[Positive], Field(min_length=1)] = Field(examples=[[0.3081]])
+    """One number per channel, or one for all."""
+
+
 class Data(_Settings):
     """What is learned from, and who holds which part of it."""
 
@@ -197,6 +209,7 @@ class Data(_Settings):
     test: Text | None = None
     """The common test set, where it is another data set than the test split of ``dataset``."""
     image: Image | None = None
+    normalise: Normalise | None = None
     validation: float = Field(0.0, ge=0, le=0.5)
     """The share of its own rows that each client sets aside."""
     missing: Literal["mean", "median", "zero"] | None = None

@@ -1,0 +1,72 @@
+"""README is a promise: its Python blocks and its cheap commands are run as they stand."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+README = Path(__file__).parent.parent / "README.md"
+pytestmark = pytest.mark.skipif(not README.exists(), reason="README.md is not beside the tests")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", README.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def run(arguments: list[str], folder: Path) -> str:
+    environment = {**os.environ, "PYTHONWARNINGS": "error::UserWarning"}
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_python_blocks_run(tmp_path: Path) -> None:
+    found = blocks("python")
+    assert len(found) == 4
+    for block in found:
+        named = re.match(r"# file: (\S+)\n", block)
+        if named:
+            (tmp_path / named[1]).write_text(block)
+        else:
+            run(["-c", block], tmp_path)
+    assert (tmp_path / "runs" / "moons" / "summary.json").exists()
+    assert (tmp_path / "runs" / "trimmed" / "accuracy.png").exists()
+
+
+def test_commands_run(tmp_path: Path) -> None:
+    commands = [line for block in blocks("console") for line in block.splitlines()]
+    assert commands[:2] == ["make demo", "make test"]
+    for command in commands[2:]:
+        program, *arguments = shlex.split(command)
+        assert program == "fedkt"
+        run(["-c", "from fedkt.cli import main; main()", *arguments], tmp_path)
+    assert (tmp_path / "runs" / "mine" / "model-3" / "model.safetensors").exists()
+
+
+def test_the_yaml_block_is_a_scenario(tmp_path: Path) -> None:
+    (block,) = blocks("yaml")
+    (tmp_path / "mine.yaml").write_text(block)
+    printed = run(["-c", "from fedkt.cli import main; main()", "show", "mine.yaml"], tmp_path)
+    assert "12.1 kB" in printed
+
+
+def test_the_table_of_bytes_is_what_is_sent() -> None:
+    from fedkt import scenario
+    from fedkt.engine.check import checked_world
+    from fedkt.engine.plan import bytes_per_round
+
+    rows = re.findall(r"^\| (`[^|]*`) \|.*\| ([\d ]+) \| ([\d ]+) \|$", README.read_text(), re.MULTILINE)
+    assert len(rows) >= 7
+    for names, up, down in rows:
+        for name in re.findall(r"`(\w+)`", names):
+            change = [f"strategy={{name: {name}}}", "allow=[weights]"]
+            if name in ("fedavg", "fedprox"):
+                change.append("clients.models=[mlp]")
+            planned = bytes_per_round(checked_world(scenario.load("quickstart", change)))
+            assert planned == {"up": int(up.replace(" ", "")), "down": int(down.replace(" ", ""))}, name
