@@ -159,6 +159,11 @@ class Strategy(FlowerStrategy):
         """Return the settings of the client half that follow from the strategy's own."""
         return {}
 
+    @classmethod
+    def problems(cls, config: Any, scenario: "Scenario", clients: int) -> list[str]:
+        """Return what is wrong with the settings for this scenario and number of clients, in sentences."""
+        return []
+
     @abstractmethod
     def fuse(self, contributions: Contributions) -> Fused | None:
         """Fuse the contributions of at least a quorum of clients (None: no teacher this round)."""

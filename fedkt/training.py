@@ -93,6 +93,15 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def warm_up() -> None:
+    """Take one step of a tiny model: the first optimiser of a process makes torch import for seconds."""
+    steps = Steps(epochs=1, batch_size=1, optimizer="sgd", lr=0.1)
+    module = nn.Linear(1, 1)
+    optimizer = make_optimizer(module, steps)
+    module(torch.zeros(1, 1)).sum().backward()
+    optimizer.step()
+
+
 def make_optimizer(module: nn.Module, steps: Steps) -> torch.optim.Optimizer:
     """Build the optimiser that the steps name, with PyTorch's defaults for what they do not set."""
     params = list(module.parameters())

@@ -101,7 +101,7 @@ def test_a_killed_actor_is_started_again_and_its_clients_go_on(
         everywhere(self, function)
         flushes.append(function)
         if len(flushes) == 1:
-            ray.kill(self._actors[0], no_restart=False)
+            ray.kill(self._actors[0])
 
     with monkeypatch.context() as patch:
         patch.setattr(resident.RayGrid, "everywhere", then_kill)

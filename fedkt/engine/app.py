@@ -19,7 +19,7 @@ from fedkt.errors import RunError
 from fedkt.knowledge import Dims, Expected, Rejected
 from fedkt.protocol import MAX_NAME, MAX_TEXT, Binding, Reply, Request, Shapes, i_am
 from fedkt.state import DiskStore, MemoryStore, StateStore
-from fedkt.training import one_thread
+from fedkt.training import one_thread, warm_up
 
 OPENING = "open"
 """The stage in which a message is checked."""
@@ -94,6 +94,7 @@ def at_home(place: Place) -> tuple[World, StateStore]:
 def resident_app(states: Path, world: World) -> ClientApp:
     """Build the app of a process that keeps its clients in memory between flushes."""
     store = memory_store_at(states)
+    warm_up()
     return make_app(lambda: (world, store))
 
 

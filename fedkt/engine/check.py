@@ -11,7 +11,7 @@ from fedkt import data, models, registry
 from fedkt.engine.world import World
 from fedkt.errors import InputError
 from fedkt.scenario import Scenario
-from fedkt.strategy import Strategy, settings_for
+from fedkt.strategy import Strategy, StrategyConfig, settings_for
 
 T = TypeVar("T")
 
@@ -22,8 +22,10 @@ def checked_world(scenario: Scenario, data_dir: Path | None = None) -> World:
     strategy: type[Strategy] | None = _try(
         problems, lambda: registry.find("strategies", scenario.strategy.name)
     )
+    config = None
     if strategy is not None:
         _try(problems, lambda: _check_strategy(strategy, scenario))
+        config = _try(problems, lambda: _config(strategy, scenario))
     for name, _ in models.deal(scenario.clients.models, len(scenario.clients.models), scenario.seed):
         _try(problems, lambda name=name: registry.find("models", name))  # type: ignore[misc]
     workers = 1 if scenario.engine.workers == "auto" else scenario.engine.workers
@@ -57,6 +59,8 @@ def checked_world(scenario: Scenario, data_dir: Path | None = None) -> World:
                 f"strategy '{scenario.strategy.name}' needs one feature width, but clients.models have "
                 f"{widths}; set the same width for each."
             )
+        if strategy is not None and config is not None:
+            problems += strategy.problems(config, scenario, clients)
     if problems or federation is None:
         raise InputError(*dict.fromkeys(problems))
     return World(scenario, federation)
@@ -82,14 +86,17 @@ def _check_strategy(strategy: type[Strategy], scenario: Scenario) -> None:
             "write for instance 'public: {from: train, size: 1000}' under data."
         )
     _try(problems, lambda: registry.find("clients", strategy.client))
+    if problems:
+        raise InputError(*problems)
+
+
+def _config(strategy: type[Strategy], scenario: Scenario) -> StrategyConfig:
     try:
         config = strategy.Config(**scenario.strategy.settings)
     except ValidationError as error:
-        problems += _sentences(name, strategy, error)
-    else:
-        _try(problems, lambda: registry.find("losses", settings_for(strategy, config, scenario)["loss"]))
-    if problems:
-        raise InputError(*problems)
+        raise InputError(*_sentences(scenario.strategy.name, strategy, error)) from error
+    registry.find("losses", settings_for(strategy, config, scenario)["loss"])
+    return config
 
 
 def _sentences(name: str, strategy: type[Strategy], error: ValidationError) -> list[str]:

@@ -5,10 +5,13 @@ only messages move. Any Flower ``Strategy`` and ``ClientApp`` works over it; not
 """
 
 import heapq
+import math
 import os
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import ray
@@ -22,8 +25,9 @@ from fedkt.errors import InputError
 from fedkt.scenario import Engine
 
 WAIT_S = 0.05
-CLIENT_PROCESS_DIED = 1001
-"""Error code of a reply that could not be made: the actor died twice over the same message."""
+MOST_TRIES = 2
+CLIENT_PROCESS_FAILED = 1001
+"""Error code of a reply that could not be made: the actor died each time, or the app raised."""
 
 MakeApp = Callable[[Any], ClientApp]
 
@@ -31,9 +35,8 @@ MakeApp = Callable[[Any], ClientApp]
 class Resident:
     """One process: its nodes' contexts stay here between messages."""
 
-    def __init__(self, make: MakeApp, shared: list[Any], partitions: dict[int, int], nodes: int) -> None:
-        # In a list, so that Ray hands over the reference: it stays valid when the actor is started again.
-        self._app = make(ray.get(shared[0]))
+    def __init__(self, make: MakeApp, shared: Any, partitions: dict[int, int], nodes: int) -> None:
+        self._app = make(shared)
         self._contexts = {
             node: Context(
                 1, node, UserConfig({"partition-id": i, "num-partitions": nodes}), RecordDict(), UserConfig()
@@ -57,7 +60,7 @@ class RayGrid(Grid):
     """Nodes dealt to ``workers`` actors, the heaviest first to the least loaded.
 
     ``make(shared)`` builds the app in each actor; ``shared`` is stored once per machine in Ray's object
-    store. ``loads``: how much work each node is. An actor that dies is started again and its message is
+    store. ``loads``: how much work each node is. An actor that dies is started again and its messages are
     tried once more; what it held in memory is lost.
     """
 
@@ -65,19 +68,12 @@ class RayGrid(Grid):
         self, make: MakeApp, shared: Any, loads: Sequence[float], *, workers: int, cpus: float, gpus: float
     ) -> None:
         self._run = become_server()
-        remote = ray.remote(Resident).options(
-            num_cpus=cpus, num_gpus=gpus, max_restarts=-1, max_task_retries=1
-        )
-        self._shared = ray.put(shared)  # held as long as actors may be started again
-        parts = [part for part in balanced(loads, workers) if part]
-        self._actors: list[Any] = [
-            remote.remote(make, [self._shared], {FIRST_NODE + i: i for i in part}, len(loads))
-            for part in parts
-        ]
-        self._home = {
-            FIRST_NODE + i: actor for part, actor in zip(parts, self._actors, strict=True) for i in part
-        }
-        self._waiting: dict[Any, Message] = {}
+        self._remote = ray.remote(Resident).options(num_cpus=cpus, num_gpus=gpus)
+        self._make, self._shared, self._nodes = make, ray.put(shared), len(loads)
+        self._parts = [part for part in balanced(loads, workers) if part]
+        self._part_of = {FIRST_NODE + i: k for k, part in enumerate(self._parts) for i in part}
+        self._actors: list[Any] = [self._start(part) for part in self._parts]
+        self._waiting: dict[Any, _Sent] = {}
         ray.get([actor.ready.remote() for actor in self._actors])
 
     def set_run(self, run: Run) -> None:
@@ -102,52 +98,81 @@ class RayGrid(Grid):
 
     def get_node_ids(self) -> Iterable[int]:
         """Return all nodes."""
-        return sorted(self._home)
+        return sorted(self._part_of)
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Send messages to the actors of their nodes."""
         numbered = number(messages)
         for message in numbered:
-            reference = self._home[message.metadata.dst_node_id].handle.remote(message)
-            self._waiting[reference] = message
+            self._send(message, tries=1)
         return [message.metadata.message_id for message in numbered]
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """Return the replies that are there; wait a moment for the first."""
         wanted = set(message_ids)
-        open_: list[Any] = [
-            r for r, message in self._waiting.items() if message.metadata.message_id in wanted
-        ]
-        if not open_:
+        references = [r for r, sent in self._waiting.items() if sent.message.metadata.message_id in wanted]
+        if not references:
             return []
-        ready, _ = ray.wait(open_, num_returns=1, timeout=WAIT_S)
+        ready, _ = ray.wait(references, num_returns=1, timeout=WAIT_S)
         if ready:
-            ready, _ = ray.wait(open_, num_returns=len(open_), timeout=0)
-        return number(self._reply(reference) for reference in ready)
+            ready, _ = ray.wait(references, num_returns=len(references), timeout=0)
+        return number(reply for reply in map(self._reply, ready) if reply is not None)
 
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
     ) -> Iterable[Message]:
         """Send messages and wait for all replies."""
-        ids = list(self.push_messages(messages))
-        wanted: list[Any] = [
-            r for r, message in self._waiting.items() if message.metadata.message_id in set(ids)
-        ]
-        ray.wait(wanted, num_returns=len(wanted), timeout=timeout)
-        return list(self.pull_messages(ids))
+        waiting = set(self.push_messages(messages))
+        end = math.inf if timeout is None else time.monotonic() + timeout
+        replies: list[Message] = []
+        while waiting and time.monotonic() < end:
+            replies += (pulled := list(self.pull_messages(waiting)))
+            waiting -= {reply.metadata.reply_to_message_id for reply in pulled}
+        return replies
 
     def everywhere(self, function: Callable[[], None]) -> None:
-        """Run a function in every actor, and wait for it."""
-        ray.get([actor.call.remote(function) for actor in self._actors])
+        """Run a function in every actor, and wait for it; one that died meanwhile is started again."""
+        for part, reference in enumerate([actor.call.remote(function) for actor in self._actors]):
+            try:
+                ray.get(reference)
+            except ray.exceptions.RayActorError:
+                self._actors[part] = self._start(self._parts[part])
 
-    def _reply(self, reference: Any) -> Message:
-        message = self._waiting.pop(reference)
+    def _start(self, part: Sequence[int]) -> Any:
+        return self._remote.remote(self._make, self._shared, {FIRST_NODE + i: i for i in part}, self._nodes)
+
+    def _send(self, message: Message, tries: int) -> None:
+        actor = self._actors[self._part_of[message.metadata.dst_node_id]]
+        self._waiting[actor.handle.remote(message)] = _Sent(message, actor, tries)
+
+    def _reply(self, reference: Any) -> Message | None:
+        """Return the reply; None where the actor died and the message was sent again."""
+        sent = self._waiting.pop(reference)
         try:
             reply: Message = ray.get(reference)
             return reply
+        except ray.exceptions.RayActorError as error:
+            part = self._part_of[sent.message.metadata.dst_node_id]
+            if self._actors[part] is sent.actor:
+                self._actors[part] = self._start(self._parts[part])
+            if sent.tries < MOST_TRIES:
+                self._send(sent.message, sent.tries + 1)
+                return None
+            return _error_reply(sent.message, error)
         except ray.exceptions.RayError as error:
-            first = str(error).strip().partition("\n")[0]
-            return Message(Error(CLIENT_PROCESS_DIED, first), reply_to=message)
+            return _error_reply(sent.message, error)
+
+
+@dataclass(frozen=True)
+class _Sent:
+    message: Message
+    actor: Any
+    tries: int
+
+
+def _error_reply(message: Message, error: Exception) -> Message:
+    first = str(error).strip().partition("\n")[0]
+    return Message(Error(CLIENT_PROCESS_FAILED, first), reply_to=message)
 
 
 def balanced(loads: Sequence[float], parts: int) -> list[list[int]]:

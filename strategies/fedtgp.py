@@ -1,0 +1,147 @@
+"""FedTGP: the server trains prototypes that lie close to the clients' and far from each other.
+
+Zhang et al. 2024, "FedTGP: Trainable Global Prototypes with Adaptive-Margin-Enhanced Contrastive Learning
+for Data and Model Heterogeneity in Federated Learning", AAAI 2024, arXiv 2401.03230.
+
+A generator (class embedding, two layers) makes one prototype per class. Each client's prototype P of a
+class is classified by its distances to the generated ones, its own being made longer by the margin.
+
+What differs from the paper: nothing in the formulas. As in the official code the hidden layer is as wide
+as a feature, the margin comes from the equal-weighted mean prototypes and SGD takes batches of 10. The
+generator makes a prototype for classes, too, that nobody has held so far; these are not taught here.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from fedkt.client import Steps
+from fedkt.rng import numpy_stream, seed_of
+from fedkt.strategy import Contributions, Fused, Setting, Strategy, StrategyConfig, client_order
+from fedkt.training import batch_order, make_optimizer, one_thread, seeded
+
+
+class FedTGPConfig(StrategyConfig):
+    """Settings of FedTGP."""
+
+    weight: float = Field(10.0, ge=0)
+    """The paper's lambda: weight of the distance to the prototype in a client's loss."""
+    tau: float = Field(100.0, ge=0)
+    """Largest margin, a distance between features."""
+    lr: float = Field(0.01, gt=0)
+    """Learning rate of the generator (SGD)."""
+    epochs: int = Field(100, ge=1)
+    """Passes of the generator over the clients' prototypes in each round; the paper takes 100 to 1000."""
+    batch_size: int = Field(10, ge=1)
+    """Prototypes per step of the generator."""
+
+
+class FedTGP(Strategy):
+    """Give every client the trained prototype of each class."""
+
+    client = "prototypes"
+    one_width = True
+    Config = FedTGPConfig
+    config: FedTGPConfig
+
+    def __init__(self, config: StrategyConfig, setting: Setting) -> None:
+        super().__init__(config, setting)
+        dims = next(iter(setting.dims.values()))
+        with seeded(seed_of(setting.seed, "model", "tgp")):
+            self._generator = generator(dims.classes, dims.width)
+        self._known = torch.zeros(dims.classes, dtype=torch.bool)
+        self._round = 0
+
+    @classmethod
+    def settings(cls, config: Any) -> dict[str, Any]:
+        """Tell the client how strongly prototypes pull."""
+        return {"weight": config.weight}
+
+    def fuse(self, contributions: Contributions) -> Fused:
+        """Train the generator on what the clients hold and let it make each class's prototype."""
+        self._round += 1
+        # In the order of names, so that batches are the same however the clients are listed.
+        names = contributions.clients
+        order = sorted(range(len(names)), key=lambda i: client_order(names[i]))
+        prototypes, held = contributions.values[order], contributions.arrays["counts"][order] > 0
+        gap = margin(prototypes, held, self.config.tau)
+        stream = numpy_stream(self.setting.seed, "batches", "tgp", self._round)
+        with one_thread():
+            y, classes = held.nonzero()[:, 1], len(self._known)
+            train(self._generator, classes, prototypes[held], y, gap, self.config, stream)
+            with torch.no_grad():
+                made: Tensor = self._generator(torch.arange(classes))
+        self._known |= held.any(0)
+        values = made * self._known.unsqueeze(-1)
+        return Fused({"values": values, "counts": self._known.int()}, report={"margin": gap})
+
+    def extra_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Return the generator and the classes that somebody has held."""
+        tensors = {f"generator|{n}": p.detach().clone() for n, p in self._generator.named_parameters()}
+        return tensors | {"known": self._known.clone()}, {"round": self._round}
+
+    def load_extra(self, tensors: Mapping[str, Tensor], note: Mapping[str, Any]) -> None:
+        """Restore the generator."""
+        parts = {key.removeprefix("generator|"): t for key, t in tensors.items() if key != "known"}
+        self._generator.load_state_dict(parts)
+        self._known, self._round = tensors["known"].clone(), note["round"]
+
+
+def generator(classes: int, width: int) -> nn.Module:
+    """Return the module from class numbers [n] to prototypes [n, width]."""
+    return nn.Sequential(
+        nn.Embedding(classes, width), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width)
+    )
+
+
+def margin(prototypes: Tensor, held: Tensor, tau: float) -> float:
+    """Return min(tau, the largest distance of a class's mean prototype to the nearest other one).
+
+    ``prototypes`` [clients, classes, width]; ``held`` bool [clients, classes]. Classes that nobody holds
+    do not count; with fewer than two classes there is no distance, and the margin is ``tau``.
+    """
+    there = held.any(0)
+    if there.sum() < 2:
+        return tau
+    total = (prototypes * held.unsqueeze(-1)).sum(0)[there]
+    mean = (total / held.sum(0)[there].unsqueeze(-1)).double()
+    apart = distances(mean, mean).fill_diagonal_(torch.inf)
+    return min(tau, apart.amin(-1).max().item())
+
+
+def contrastive(prototypes: Tensor, y: Tensor, made: Tensor, margin: float) -> Tensor:
+    """Return the cross entropy [] of -(distance + margin at the own class).
+
+    ``prototypes`` [n, width] of the classes ``y`` int64 [n]; ``made`` [classes, width] by the generator.
+    """
+    own = nn.functional.one_hot(y, len(made))
+    return nn.functional.cross_entropy(-(distances(prototypes, made) + margin * own), y)
+
+
+def distances(a: Tensor, b: Tensor) -> Tensor:
+    """Return the Euclidean distances [n, m] of ``a`` [n, width] and ``b`` [m, width]; slope 0 at 0."""
+    return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def train(
+    module: nn.Module,
+    classes: int,
+    prototypes: Tensor,
+    y: Tensor,
+    margin: float,
+    config: FedTGPConfig,
+    stream: np.random.Generator,
+) -> None:
+    """Train the generator of ``classes`` in place on prototypes [n, width] of the classes ``y`` [n]."""
+    steps = Steps(config.epochs, config.batch_size, "sgd", config.lr)
+    optimizer = make_optimizer(module, steps)
+    for index in batch_order(len(y), steps, stream):
+        rows = torch.from_numpy(index)
+        loss = contrastive(prototypes[rows], y[rows], module(torch.arange(classes)), margin)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
