@@ -37,7 +37,7 @@ class KTpFLConfig(StrategyConfig):
     rho: float = Field(0.7, ge=0)
     """Weight of the distance between a row of coefficients and 1/N; the official code's 0.7."""
     lr: float | None = Field(None, gt=0)
-    """Learning rate of the coefficients; none: chosen for each row in each round, as the official code does."""
+    """Learning rate of the coefficients; none: chosen for each row and round, as in the official code."""
     sharpness: float = Field(5.0, gt=0)
     """Factor of the coefficients in the softmax after the step; the official code's 5."""
     temperature: float = Field(10.0, gt=0)

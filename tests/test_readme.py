@@ -28,14 +28,15 @@ def run(arguments: list[str], folder: Path) -> str:
 
 def test_python_blocks_run(tmp_path: Path) -> None:
     found = blocks("python")
-    assert len(found) == 4
+    assert len(found) == 5
     for block in found:
         named = re.match(r"# file: (\S+)\n", block)
         if named:
             (tmp_path / named[1]).write_text(block)
         else:
             run(["-c", block], tmp_path)
-    assert (tmp_path / "runs" / "moons" / "summary.json").exists()
+    for name in ("npz", "moons"):
+        assert (tmp_path / "runs" / name / "summary.json").exists()
     assert (tmp_path / "runs" / "trimmed" / "accuracy.png").exists()
 
 
@@ -70,3 +71,17 @@ def test_the_table_of_bytes_is_what_is_sent() -> None:
                 change.append("clients.models=[mlp]")
             planned = bytes_per_round(checked_world(scenario.load("quickstart", change)))
             assert planned == {"up": int(up.replace(" ", "")), "down": int(down.replace(" ", ""))}, name
+
+
+def test_every_strategy_is_in_the_table() -> None:
+    from importlib.metadata import distribution
+
+    points = [p for p in distribution("fedkt").entry_points if p.group == "fedkt.strategies"]
+    listed = re.findall(r"^\| ((?:`\w+`,? ?)+) \|", README.read_text(), re.MULTILINE)
+    assert {name for cell in listed for name in re.findall(r"`(\w+)`", cell)} == {p.name for p in points}
+
+
+def test_links_lead_somewhere() -> None:
+    for page in [README, *(README.parent / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
