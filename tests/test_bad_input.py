@@ -3,9 +3,13 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
+
+from fedkt.cli import app
 
 GOOD = """\
 name: good
@@ -49,7 +53,10 @@ CASES = {
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "wrong_model", raising=False)
     (tmp_path / "good.yaml").write_text(GOOD.format(dataset="digits"))
     np.savez(tmp_path / "pickled.npz", x_train=np.array([{}], dtype=object), y_train=np.array([0]))
     (tmp_path / "wrong_model.py").write_text(
@@ -64,10 +71,8 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def fedkt(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    code = "from fedkt.cli import main; main()"
-    command = [sys.executable, "-c", code, *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+def fedkt(*arguments: str) -> Any:
+    return CliRunner().invoke(app, arguments)
 
 
 def settings(*overrides: str) -> list[str]:
@@ -79,8 +84,8 @@ def test_one_sentence_and_status_2(folder: Path, case: str) -> None:
     overrides, words = CASES[case]
     before = sorted(folder.rglob("*"))
     out = folder / "out"
-    done = fedkt(folder, "simulate", "good.yaml", "--data-dir", ".", "--out", str(out), *settings(*overrides))
-    assert done.returncode == 2, done.stderr
+    done = fedkt("simulate", "good.yaml", "--data-dir", ".", "--out", str(out), *settings(*overrides))
+    assert done.exit_code == 2, done.stderr
     problems = done.stderr.splitlines()
     assert len(problems) == 1, done.stderr
     assert problems[0].startswith("fedkt: ")
@@ -92,15 +97,24 @@ def test_one_sentence_and_status_2(folder: Path, case: str) -> None:
 
 def test_all_problems_of_a_file_at_once(folder: Path) -> None:
     overrides = settings("strategy={name: fedavg, mu: 1}", "clients.models=[mpl]", "data.transfer.size=5000")
-    done = fedkt(folder, "simulate", "good.yaml", *overrides)
-    assert done.returncode == 2
+    done = fedkt("simulate", "good.yaml", *overrides)
+    assert done.exit_code == 2
     assert len(done.stderr.splitlines()) == 4, done.stderr
     for words in ("'strategy.mu'", "allow: [weights]", "did you mean 'mlp'", "5000"):
         assert words in done.stderr
 
 
 def test_no_such_scenario_and_no_such_file(folder: Path) -> None:
-    done = fedkt(folder, "simulate", "quickstrat")
-    assert done.returncode == 2
+    done = fedkt("simulate", "quickstrat")
+    assert done.exit_code == 2
     assert done.stderr.startswith("fedkt: there is no scenario 'quickstrat'")
     assert done.stderr.endswith("did you mean 'quickstart'?\n")
+
+
+def test_as_a_process_of_its_own(folder: Path) -> None:
+    code = "from fedkt.cli import main; main()"
+    command = [sys.executable, "-c", code, "simulate", "good.yaml", "--set", "rounds=0"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr == "fedkt: --set rounds: rounds is 0; it must be at least 1.\n"
