@@ -159,7 +159,7 @@ def show(
     """Print what a scenario means: nothing is trained."""
     resolved = _load(scenario, set_, seed, engine)
     from fedkt.engine.check import checked_world
-    from fedkt.results.show import show_scenario
+    from fedkt.show import show_scenario
 
     show_scenario(checked_world(resolved, data_dir), out)
 
@@ -169,7 +169,7 @@ def list_(
     what: Annotated[str, typer.Argument(help="strategies, clients, models, datasets, losses or scenarios.")],
 ) -> None:
     """List what can be named in a scenario."""
-    from fedkt.results.show import show_names
+    from fedkt.show import show_names
 
     show_names(what)
 
