@@ -81,6 +81,7 @@ def test_every_strategy_is_in_the_table() -> None:
     assert {name for cell in listed for name in re.findall(r"`(\w+)`", cell)} == {p.name for p in points}
 
 
+@pytest.mark.skipif(not (README.parent / "docs").is_dir(), reason="docs/ is not beside README.md")
 def test_links_lead_somewhere() -> None:
     for page in [README, *(README.parent / "docs").glob("*.md")]:
         for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text()):
