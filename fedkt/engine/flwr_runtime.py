@@ -12,7 +12,8 @@ from uuid import uuid4
 # Flower reads this when it is imported.
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 
-from flwr.app import Message
+from flwr.app import Context, Message, RecordDict, UserConfig
+from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
@@ -35,3 +36,36 @@ def number(messages: Iterable[Message]) -> list[Message]:
         fields: dict[str, Any] = message.metadata.__dict__
         fields["_message_id"] = uuid4().hex
     return numbered
+
+
+def node_context(partition: int, partitions: int) -> Context:
+    """Return what the app of a simulated node gets beside its messages."""
+    config = UserConfig({"partition-id": partition, "num-partitions": partitions})
+    return Context(1, FIRST_NODE + partition, config, RecordDict(), UserConfig())
+
+
+class LocalGrid(Grid):
+    """What fedkt's own grids have in common: this process is the server, and of one run only."""
+
+    def __init__(self) -> None:
+        self._run = become_server()
+
+    def set_run(self, run: Run) -> None:
+        """Set the run."""
+        self._run = run
+
+    @property
+    def run(self) -> Run:
+        """The run."""
+        return self._run
+
+    def create_message(
+        self,
+        content: RecordDict,
+        message_type: str,
+        dst_node_id: int,
+        group_id: str,
+        ttl: float | None = None,
+    ) -> Message:
+        """Create a message."""
+        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)

@@ -2,54 +2,23 @@
 
 from collections.abc import Iterable
 
-from flwr.app import Context, Message, RecordDict, UserConfig
+from flwr.app import Message
 from flwr.clientapp import ClientApp
-from flwr.serverapp import Grid
-from flwr.supercore.run import Run
 
-from fedkt.engine.flwr_runtime import FIRST_NODE, become_server, number
+from fedkt.engine.flwr_runtime import FIRST_NODE, LocalGrid, node_context, number
 
 
-class InlineGrid(Grid):
+class InlineGrid(LocalGrid):
     """Runs the app for each pulled message, one at a time, in the order of pushing.
 
     A message is executed when its reply is pulled, so a caller with a deadline can stop in between.
     """
 
     def __init__(self, app: ClientApp, clients: int) -> None:
-        self._run = become_server()
+        super().__init__()
         self._app = app
-        self._contexts = {
-            FIRST_NODE + i: Context(
-                1,
-                FIRST_NODE + i,
-                UserConfig({"partition-id": i, "num-partitions": clients}),
-                RecordDict(),
-                UserConfig(),
-            )
-            for i in range(clients)
-        }
+        self._contexts = {FIRST_NODE + i: node_context(i, clients) for i in range(clients)}
         self._waiting: dict[str, Message] = {}
-
-    def set_run(self, run: Run) -> None:
-        """Set the run."""
-        self._run = run
-
-    @property
-    def run(self) -> Run:
-        """The run."""
-        return self._run
-
-    def create_message(
-        self,
-        content: RecordDict,
-        message_type: str,
-        dst_node_id: int,
-        group_id: str,
-        ttl: float | None = None,
-    ) -> Message:
-        """Create a message."""
-        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
 
     def get_node_ids(self) -> Iterable[int]:
         """Return one node per client."""

@@ -15,12 +15,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
-from flwr.app import Context, Error, Message, RecordDict, UserConfig
+from flwr.app import Error, Message
 from flwr.clientapp import ClientApp
-from flwr.serverapp import Grid
-from flwr.supercore.run import Run
 
-from fedkt.engine.flwr_runtime import FIRST_NODE, become_server, number
+from fedkt.engine.flwr_runtime import FIRST_NODE, LocalGrid, node_context, number
 from fedkt.errors import InputError
 from fedkt.scenario import Engine
 
@@ -35,14 +33,9 @@ MakeApp = Callable[[Any], ClientApp]
 class Resident:
     """One process: its nodes' contexts stay here between messages."""
 
-    def __init__(self, make: MakeApp, shared: Any, partitions: dict[int, int], nodes: int) -> None:
+    def __init__(self, make: MakeApp, shared: Any, partitions: Sequence[int], nodes: int) -> None:
         self._app = make(shared)
-        self._contexts = {
-            node: Context(
-                1, node, UserConfig({"partition-id": i, "num-partitions": nodes}), RecordDict(), UserConfig()
-            )
-            for node, i in partitions.items()
-        }
+        self._contexts = {FIRST_NODE + i: node_context(i, nodes) for i in partitions}
 
     def ready(self) -> None:
         """Return once the process is up and its app is built."""
@@ -56,7 +49,7 @@ class Resident:
         function()
 
 
-class RayGrid(Grid):
+class RayGrid(LocalGrid):
     """Nodes dealt to ``workers`` actors, the heaviest first to the least loaded.
 
     ``make(shared)`` builds the app in each actor; ``shared`` is stored once per machine in Ray's object
@@ -67,7 +60,7 @@ class RayGrid(Grid):
     def __init__(
         self, make: MakeApp, shared: Any, loads: Sequence[float], *, workers: int, cpus: float, gpus: float
     ) -> None:
-        self._run = become_server()
+        super().__init__()
         self._remote = ray.remote(Resident).options(num_cpus=cpus, num_gpus=gpus)
         self._make, self._shared, self._nodes = make, ray.put(shared), len(loads)
         self._parts = [part for part in balanced(loads, workers) if part]
@@ -75,26 +68,6 @@ class RayGrid(Grid):
         self._actors: list[Any] = [self._start(part) for part in self._parts]
         self._waiting: dict[Any, _Sent] = {}
         ray.get([actor.ready.remote() for actor in self._actors])
-
-    def set_run(self, run: Run) -> None:
-        """Set the run."""
-        self._run = run
-
-    @property
-    def run(self) -> Run:
-        """The run."""
-        return self._run
-
-    def create_message(
-        self,
-        content: RecordDict,
-        message_type: str,
-        dst_node_id: int,
-        group_id: str,
-        ttl: float | None = None,
-    ) -> Message:
-        """Create a message."""
-        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
 
     def get_node_ids(self) -> Iterable[int]:
         """Return all nodes."""
@@ -139,7 +112,7 @@ class RayGrid(Grid):
                 self._actors[part] = self._start(self._parts[part])
 
     def _start(self, part: Sequence[int]) -> Any:
-        return self._remote.remote(self._make, self._shared, {FIRST_NODE + i: i for i in part}, self._nodes)
+        return self._remote.remote(self._make, self._shared, part, self._nodes)
 
     def _send(self, message: Message, tries: int) -> None:
         actor = self._actors[self._part_of[message.metadata.dst_node_id]]

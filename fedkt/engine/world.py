@@ -1,10 +1,10 @@
 """What a process needs to play the clients of a scenario: built once per process, from the scenario alone."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -92,13 +92,6 @@ class World:
 @lru_cache(maxsize=1)
 def world_at(place: Place) -> World:
     """Build the world of a place, once per process."""
-    resolved = scenario.load(_mapping(place.scenario))
+    resolved = scenario.from_dict(json.loads(place.scenario))
     federation = data.build(resolved, None if place.data_dir is None else Path(place.data_dir))
     return World(resolved, federation)
-
-
-def _mapping(text: str) -> dict[str, Any]:
-    import json
-
-    found: dict[str, Any] = json.loads(text)
-    return found
