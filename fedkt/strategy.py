@@ -425,6 +425,14 @@ def stack(
     return Contributions(tuple(clients), stacked, None if rows is None else torch.from_numpy(rows))
 
 
+def mix(weights: Tensor, knowledge: Tensor) -> Tensor:
+    """Return teachers [clients, rows, classes]: row n of ``weights`` [clients, clients] times all knowledge.
+
+    ``knowledge`` [clients, rows, classes]; the teachers have its dtype.
+    """
+    return (weights.to(knowledge.dtype) @ knowledge.flatten(1)).view_as(knowledge)
+
+
 def row_doubt(probabilities: Tensor, policy: str) -> Tensor:
     """Return how uncertain each row of probabilities [rows, classes] is; larger is less certain.
 

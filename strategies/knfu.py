@@ -18,7 +18,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from fedkt.strategy import Contributions, Fused, Strategy, StrategyConfig
+from fedkt.strategy import Contributions, Fused, Strategy, StrategyConfig, mix
 
 SMALLEST = 1e-8
 """Probabilities are clipped here before a logarithm is taken."""
@@ -82,8 +82,3 @@ def effectiveness(
     if not include_self and len(epd) > 1:
         scores = scores.masked_fill(torch.eye(len(epd), dtype=torch.bool), float("-inf"))
     return scores.softmax(-1).to(epd.dtype)
-
-
-def mix(weights: Tensor, knowledge: Tensor) -> Tensor:
-    """Return teachers [clients, rows, classes]: the weighted mean of knowledge [clients, rows, classes]."""
-    return (weights @ knowledge.flatten(1)).view_as(knowledge)

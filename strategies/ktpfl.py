@@ -23,7 +23,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from fedkt.strategy import Contributions, Fused, Setting, Strategy, StrategyConfig, client_order
+from fedkt.strategy import Contributions, Fused, Setting, Strategy, StrategyConfig, client_order, mix
 
 ENOUGH = 0.01
 """Mean absolute change of a row's coefficients that the official code's learning rate just exceeds."""
@@ -106,8 +106,3 @@ def auto_rate(slope: Tensor) -> Tensor:
     size = slope.abs().mean(-1, keepdim=True)
     power = ((ENOUGH / size).log() / torch.tensor(5.0, dtype=slope.dtype).log()).ceil()
     return torch.pow(5.0, power.clamp(-LARGEST_POWER, LARGEST_POWER))
-
-
-def mix(c: Tensor, knowledge: Tensor) -> Tensor:
-    """Return teachers [clients, rows, classes]: sum_j c_ij p_j of ``knowledge`` p of the same shape."""
-    return (c.to(knowledge.dtype) @ knowledge.flatten(1)).view_as(knowledge)

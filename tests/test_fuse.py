@@ -18,9 +18,9 @@ from fedkt.strategies.dsfl import DSFL, DSFLConfig, era
 from fedkt.strategies.fd import FD, FDConfig, leave_one_out
 from fedkt.strategies.fedmd import FedMD, FedMDConfig, mean_prediction
 from fedkt.strategies.fedproto import FedProto, FedProtoConfig, mean_prototypes
-from fedkt.strategies.knfu import KnFu, KnFuConfig, effectiveness, mix
+from fedkt.strategies.knfu import KnFu, KnFuConfig, effectiveness
 from fedkt.strategies.local import Local
-from fedkt.strategy import Contributions, Fused, StrategyConfig, client_order, row_doubt, stack
+from fedkt.strategy import Contributions, Fused, StrategyConfig, client_order, mix, row_doubt, stack
 
 
 def fuse(kind: Any, config: Any, **held: Tensor) -> Fused:

@@ -15,8 +15,8 @@ from fedkt.knowledge import Dims
 from fedkt.scenario import from_dict
 from fedkt.strategies.comet import Comet, CometConfig, centroids, closest
 from fedkt.strategies.fedtgp import FedTGP, FedTGPConfig, contrastive, margin
-from fedkt.strategies.ktpfl import KTpFL, KTpFLConfig, auto_rate, gradient, mix
-from fedkt.strategy import Contributions, Fused, Setting
+from fedkt.strategies.ktpfl import KTpFL, KTpFLConfig, auto_rate, gradient
+from fedkt.strategy import Contributions, Fused, Setting, mix
 
 CLASSES, WIDTH = 3, 8
 
