@@ -1,5 +1,5 @@
 # make demo    watch ten clients fuse what they know (about two minutes of installing the first time)
-# make test    the tests without marks; ARGS="-k knfu" passes arguments on to pytest
+# make test    the tests without marks, two at a time; ARGS="-k knfu" passes arguments on to pytest
 # make test-long   the marked ones: slow, data, deploy, browser (what cannot run here is skipped and says why)
 # make check   lint, format and types
 # make clean   removes .venv, build products and caches; never runs/
@@ -29,7 +29,7 @@ demo: $(VENV)/.runtime
 	$(BIN)/fedkt simulate quickstart --out runs/demo-$$(date +%Y%m%d-%H%M%S)
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -m "$(QUICK)" $(ARGS)
+	$(BIN)/python -m pytest -n 2 -m "$(QUICK)" $(ARGS)
 
 test-long: $(VENV)/.dev
 	$(BIN)/python -m pytest -m "$(LONG)" $(ARGS)

@@ -66,7 +66,7 @@ def test_an_import_path_is_found_without_an_entry_point(points, module):
     assert registry.find("strategies", "plug_in:Mine.run").__qualname__ == "Mine.run"
 
 
-@pytest.mark.parametrize("plugin", [good, Bare, Bare(), 3], ids=repr)
+@pytest.mark.parametrize("plugin", [good, Bare, Bare(), 3], ids=["function", "class", "instance", "number"])
 def test_an_object_is_returned_unchanged(plugin):
     assert registry.find("models", plugin) is plugin
 
