@@ -237,6 +237,10 @@ class Strategy(FlowerStrategy):
     def summary(self) -> None:
         """Flower's hook for a log at the start; fedkt shows the scenario instead."""
 
+    def seat(self, nodes: Mapping[int, str]) -> None:
+        """Note which client each of these nodes plays, where the caller knows: they are not asked."""
+        self._nodes |= nodes
+
     # What the loop needs beside ------------------------------------------------------------------
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -367,7 +367,7 @@ def test_the_table_and_the_picture(tmp_path):
     )
     rows = table(found)
     assert rows[0] == {
-        "client": "0",
+        "client": "b",
         "domain": "b",
         "rows": "24",
         "validation": "8",

@@ -1,5 +1,6 @@
 """Who holds which rows: everything about data that a run needs, built from a scenario."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+NAME = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,39}")
+"""What a client may be called; folders are named after it."""
+
 HELD_OUT = 0.2
 """Share of the rows that is held out for testing where the source has no test rows."""
 
@@ -33,9 +37,10 @@ HELD_OUT = 0.2
 class Shard:
     """One client's data, as sorted row numbers.
 
-    ``rows`` and ``validation``: of ``Federation.pool``, disjoint; ``test``: own test rows, of
-    ``Federation.own_test`` (domain and natural-id partitions), else None; ``domain``: the domain or natural
-    id, else None; ``share`` float64 [classes]: share of each class in ``rows``, which adds up to 1.
+    ``id``: the client's name, that of its domain where rows are dealt by domain, else its number; ``rows``
+    and ``validation``: of ``Federation.pool``, disjoint; ``test``: own test rows, of ``Federation.own_test``
+    (domain and natural-id partitions), else None; ``domain``: the domain or natural id, else None; ``share``
+    float64 [classes]: share of each class in ``rows``, which adds up to 1.
     """
 
     id: str
@@ -401,14 +406,17 @@ def _shards(
     tested = _groups(own, train, data) if own is not None else None
     shards = []
     for number, rows in enumerate(dealt):
-        aside = stratified(
-            train.y[rows], int(data.validation * len(rows)), numpy_stream(seed, "validation", number)
-        )
         name = None if owners is None else str(owners[rows[0]])
+        # A domain's client is called by its name, as a site is: its random streams are those of the site.
+        named = data.partition.kind == "domain" and name is not None and NAME.fullmatch(name)
+        client = name if named and name is not None else str(number)
+        aside = stratified(
+            train.y[rows], int(data.validation * len(rows)), numpy_stream(seed, "validation", client)
+        )
         kept = np.delete(rows, aside)
         shards.append(
             Shard(
-                id=str(number),
+                id=client,
                 rows=kept,
                 validation=rows[aside],
                 test=None if name is None or tested is None else np.flatnonzero(tested == name),
