@@ -22,7 +22,7 @@ def write_atomic(path: Path, data: bytes) -> None:
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -48,8 +48,8 @@ def read_tensors(path: Path) -> "tuple[dict[str, Tensor], Any]":
         return {name: file.get_tensor(name) for name in file.keys()}, note  # noqa: SIM118
 
 
-def _sync_folder(folder: Path) -> None:
-    # The rename itself lives in the folder, which has to reach the disk too.
+def sync_folder(folder: Path) -> None:
+    """Bring a folder's list of files to the disk: new and renamed files live in it."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

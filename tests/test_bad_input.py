@@ -25,6 +25,10 @@ engine: {{kind: inline}}
 CASES = {
     "unknown key": (["data.partion={kind: iid}"], "did you mean 'partition'"),
     "wrong type": (["rounds=many"], "rounds"),
+    "private without delta": (
+        ["privacy={mode: dpsgd, noise_multiplier: 1, max_epsilon: 8}"],
+        "privacy.delta is missing",
+    ),
     "range": (["participation.fraction=1.5"], "participation.fraction is 1.5"),
     "alpha": (["data.partition.alpha=0"], "data.partition.alpha is 0; it must be greater than 0"),
     "missing file": (["data.dataset=npz:nowhere.npz"], "nowhere.npz"),

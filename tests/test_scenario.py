@@ -234,7 +234,9 @@ def test_all_problems_of_a_file_at_once_with_line_key_and_remedy(tmp_path):
         ("strategy: knfu",
          "strategy is 'knfu'; it must be a mapping of settings (name, settings of its own)."),
         ("evaluate: 3", "evaluate is 3; it must be a mapping of settings (every)."),
-        ("privacy: {mode: dp}", "privacy.mode is 'dp'; it must be 'none'."),
+        ("privacy: {mode: dp}",
+         "privacy.mode is 'dp'; it must be 'none', 'dpsgd', 'proto_gauss', 'logit_gauss', 'vote_rr', "
+         "'central_gauss' or 'vote_gnmax'."),
         ("2: 3", "unknown key '2'; valid names are allow, clients, data, engine, evaluate, name, "
          "participation, privacy, rounds, seed, strategy."),
         ("Rounds: 3", "unknown key 'Rounds'; did you mean 'rounds'?"),

@@ -28,6 +28,8 @@ def checked_world(scenario: Scenario, data_dir: Path | None = None) -> World:
         config = _try(problems, lambda: _config(strategy, scenario))
     for name, _ in models.deal(scenario.clients.models, len(scenario.clients.models), scenario.seed):
         _try(problems, lambda name=name: registry.find("models", name))  # type: ignore[misc]
+    if scenario.privacy.mode != "none":
+        problems.append(f"privacy.mode '{scenario.privacy.mode}' is not available yet; it must be 'none'.")
     workers = 1 if scenario.engine.workers == "auto" else scenario.engine.workers
     wanted, there = scenario.engine.gpus * workers, torch.cuda.device_count()
     if scenario.engine.address is None and wanted > there:
