@@ -10,8 +10,8 @@ from typing import Any
 from torch import Tensor
 
 from fedkt import registry
-from fedkt.client import Arrays, Client, Fit, Forward, Holding, classification, transfer_rows
-from fedkt.distill.losses import Loss, as_logits
+from fedkt.client import Arrays, Client, Fit, Holding, classification, distillation, transfer_rows
+from fedkt.distill.losses import as_logits
 from fedkt.knowledge import Dims, Expected, Knowledge, Logits
 
 
@@ -69,9 +69,3 @@ class LogitsClient(Client):
             values = as_logits(values, self.temperature)
         x = transfer_rows(self.holding, teacher.get("rows"))
         return Fit("digest", {"x": x, "target": values}, self.loss, self.holding.distill)
-
-
-def distillation(net: Forward, batch: Arrays, constants: Arrays, *, loss: Loss, temperature: float) -> Tensor:
-    """Distillation loss [B] of the model's logits against a teacher's, ``batch['target']`` [B, classes]."""
-    _, logits = net(batch["x"])
-    return loss(logits, batch["target"], temperature)

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from fedkt import weights
 from fedkt.client import Arrays, Client, Fit, Forward
 from fedkt.knowledge import Dims, Expected, Knowledge, Nothing, Weights
 
@@ -37,7 +37,7 @@ class WeightsClient(Client):
 
     def adopt(self, teacher: Arrays) -> Arrays:
         """Take over the server's weights."""
-        return {n.removeprefix(Weights.PREFIX): t for n, t in teacher.items() if n.startswith(Weights.PREFIX)}
+        return weights.parameters(teacher)
 
     def train(self, teacher: Arrays | None) -> Fit | None:
         """Train on private rows, held near the server's weights where ``proximal`` is set."""
@@ -53,8 +53,7 @@ class WeightsClient(Client):
         """Send the weights."""
         if not self.holding.settings["trains"]:
             return Nothing()
-        tensors = {name: p.detach().cpu().numpy() for name, p in params.items()}
-        return Weights(tensors, np.asarray(len(self.holding.y), np.int32))
+        return weights.contribution(params, len(self.holding.y))
 
 
 def proximal(net: Forward, batch: Arrays, constants: Arrays, *, mu: float) -> Tensor:

@@ -4,7 +4,7 @@ The mean is Flower's own (``flwr.serverapp.strategy``); what differs is that cli
 fedkt's seeded sampling and that every reply was validated before.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -12,41 +12,74 @@ from flwr.app import Array, ArrayRecord, MetricRecord, RecordDict
 from flwr.serverapp.strategy.strategy_utils import aggregate_arrayrecords
 from torch import Tensor
 
-from fedkt import models
+from fedkt import models, weights
 from fedkt.knowledge import Weights
+from fedkt.models import Net
 from fedkt.rng import seed_of
-from fedkt.strategy import Contributions, Fused, Shares, Strategy
+from fedkt.strategy import Contributions, Fused, Setting, Shares, Strategy, StrategyConfig
 
 
 class WeightAveraging(Strategy):
-    """One model for all clients: the mean of theirs, weighted by their numbers of rows."""
+    """One model for all clients of an architecture: the mean of theirs, weighted by their numbers of rows."""
 
-    shares: ClassVar[Shares] = "weights"
+    shares: ClassVar[tuple[Shares, ...]] = ("weights",)
     client = "weights"
     one_model = True
+
+    def __init__(self, config: StrategyConfig, setting: Setting) -> None:
+        self._of = setting.models
+        super().__init__(config, setting)
 
     @classmethod
     def settings(cls, config: Any) -> dict[str, Any]:
         """Clients train freely between the rounds."""
         return {"trains": True, "proximal": 0.0}
 
-    def initial(self) -> dict[str, Tensor]:
-        """Return one initial model for all."""
-        scenario, dims = self.setting.scenario, next(iter(self.setting.dims.values()))
-        model = models.deal(scenario.clients.models, 1, scenario.seed)[0]
-        net = models.build(model, self.setting.input, dims.classes, seed_of(scenario.seed, "model", "server"))
-        weights = {f"{Weights.PREFIX}{name}": p.detach() for name, p in net.named_parameters()}
-        return weights | {"examples": torch.tensor(0, dtype=torch.int32)}
+    def initial(self) -> Fused:
+        """Return one initial model for each architecture."""
+        groups = self.alike(list(self._of))
+        return self.taught({name: weights.teacher(self.net(each[0])) for name, each in groups.items()})
 
     def fuse(self, contributions: Contributions) -> Fused:
         """Average with Flower's weighted mean."""
-        mean = weighted_mean(contributions.arrays)
-        return Fused(mean | {"examples": contributions.arrays["examples"].sum().int()})
+        return self.taught(self.averages(contributions))
+
+    # For the methods that do more with the models ------------------------------------------------
+
+    def alike(self, clients: Sequence[str]) -> dict[str, list[str]]:
+        """Return these clients by architecture, in the order of the scenario's clients."""
+        groups: dict[str, list[str]] = {}
+        for client in sorted(clients, key=list(self._of).index):
+            groups.setdefault(repr(self._of[client]), []).append(client)
+        return groups
+
+    def net(self, client: str, arrays: Mapping[str, Tensor] | None = None) -> Net:
+        """Return a model of this client's architecture: with the weights in ``arrays``, or initial ones."""
+        seed, classes = seed_of(self.setting.seed, "model", "server"), self.setting.dims[client].classes
+        net = models.build(self._of[client], self.setting.input, classes, seed)
+        if arrays is not None:
+            net.load_state_dict(weights.parameters(arrays), strict=False)
+        return net
+
+    def averages(self, contributions: Contributions) -> dict[str, dict[str, Tensor]]:
+        """Return the mean model of each architecture that contributed, and the rows behind it."""
+        found = {}
+        for name, clients in self.alike(contributions.clients).items():
+            arrays = contributions.among(clients).arrays
+            found[name] = weighted_mean(arrays) | {"examples": arrays["examples"].sum().int()}
+        return found
+
+    def taught(self, teachers: Mapping[str, Mapping[str, Tensor]]) -> Fused:
+        """Return teachers by architecture as those of all its clients."""
+        groups = self.alike(list(self._of))
+        if len(groups) == 1:
+            return Fused(next(iter(teachers.values())))
+        return Fused(by_client={c: teachers[name] for name in teachers for c in groups[name]})
 
 
 def weighted_mean(arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the mean of tensors [clients, ...] by name, weighted by ``examples`` [clients]."""
-    names = [name for name in arrays if name != "examples"]
+    """Return the mean of the weights [clients, ...] by name, weighted by ``examples`` [clients]."""
+    names = [name for name in arrays if name.startswith(Weights.PREFIX)]
     records = [
         RecordDict(
             {

@@ -20,6 +20,7 @@ from torch import Tensor
 from fedkt.knowledge import Dims, Expected, Knowledge
 
 if TYPE_CHECKING:
+    from fedkt.distill.losses import Loss
     from fedkt.scenario import Distill, Local
 
 Arrays = Mapping[str, Tensor]
@@ -35,6 +36,10 @@ class Forward(Protocol):
 
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]: ...
 
+    def head(self, z: Tensor) -> Tensor:
+        """Return the logits [B, classes] of features [B, width]."""
+        ...
+
 
 RowLoss = Callable[[Forward, Arrays, Arrays], Tensor]
 """``loss(net, batch, constants) -> [B]``: one value per row; the engine takes the mean over rows."""
@@ -42,7 +47,10 @@ RowLoss = Callable[[Forward, Arrays, Arrays], Tensor]
 
 @dataclass(frozen=True)
 class Steps:
-    """How a phase is optimised: epochs, rows per batch, optimiser name and its settings."""
+    """How a phase is optimised: epochs, rows per batch, optimiser name and its settings.
+
+    ``batches``: how many batches are taken in all, in place of whole epochs (None: ``epochs`` passes).
+    """
 
     epochs: int
     batch_size: int
@@ -50,11 +58,26 @@ class Steps:
     lr: float
     momentum: float = 0.0
     weight_decay: float = 0.0
+    batches: int | None = None
+
+    def count(self, size: int) -> int:
+        """Return the number of batches that are taken of ``size`` rows."""
+        if size == 0:
+            return 0
+        return self.epochs * -(-size // self.batch_size) if self.batches is None else self.batches
 
     @classmethod
     def local(cls, part: "Local") -> "Steps":
         """Read the steps of training on private data from a scenario."""
-        return cls(part.epochs, part.batch_size, part.optimizer, part.lr, part.momentum, part.weight_decay)
+        return cls(
+            part.epochs,
+            part.batch_size,
+            part.optimizer,
+            part.lr,
+            part.momentum,
+            part.weight_decay,
+            part.steps,
+        )
 
     @classmethod
     def distill(cls, part: "Distill", local: "Local") -> "Steps":
@@ -171,6 +194,14 @@ def classification(net: Forward, batch: Arrays, constants: Arrays) -> Tensor:
     """Cross entropy [B] of the model on ``batch['x']`` against the labels ``batch['y']``."""
     _, logits = net(batch["x"])
     return torch.nn.functional.cross_entropy(logits, batch["y"], reduction="none")
+
+
+def distillation(
+    net: Forward, batch: Arrays, constants: Arrays, *, loss: "Loss", temperature: float
+) -> Tensor:
+    """Distillation loss [B] of the model's logits against a teacher's, ``batch['target']`` [B, classes]."""
+    _, logits = net(batch["x"])
+    return loss(logits, batch["target"], temperature)
 
 
 def class_means(rows: Tensor, y: Tensor, classes: int) -> tuple[Tensor, Tensor]:

@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
-from fedkt import registry
+from fedkt import models, registry
 from fedkt.client import Client
+from fedkt.errors import InputError
 from fedkt.knowledge import Dims, Expected, Rejected
 from fedkt.protocol import Binding, Reply, Request, knowledge_bytes, who_answered, who_are_you
 from fedkt.rng import numpy_stream
@@ -28,6 +29,7 @@ from fedkt.rng import numpy_stream
 if TYPE_CHECKING:
     from fedkt.data import Federation
     from fedkt.data.dataset import InputSpec
+    from fedkt.models.build import Dealt
     from fedkt.scenario import Scenario
 
 Shares = Literal["nothing", "knowledge", "features", "weights", "data"]
@@ -59,18 +61,44 @@ class Setting:
         """The scenario's seed."""
         return self.scenario.seed
 
+    @property
+    def models(self) -> "dict[str, Dealt]":
+        """Each client's model, as dealt in the order of the clients."""
+        dealt = models.deal(self.scenario.clients.models, len(self.dims), self.seed)
+        return dict(zip(self.dims, dealt, strict=True))
+
+    def transfer_x(self) -> Tensor:
+        """Return the transfer set [rows, ...] as a model gets it. Raises InputError where there is none."""
+        if self.federation is None or self.federation.transfer is None:
+            name = self.scenario.strategy.name
+            raise InputError(
+                f"the server of strategy '{name}' needs the transfer set's rows; it has none here."
+            )
+        return self.federation.transfer_tensor()
+
 
 @dataclass(frozen=True)
 class Contributions:
     """Accepted contributions of one round, stacked.
 
     ``clients``: names in order; ``arrays``: tensors [clients, ...] by name; ``rows``: the transfer rows
-    that they speak about (None: all).
+    that they speak about (None: all); ``unlike``: by client, the arrays that not every client has in one
+    shape, as where architectures differ.
     """
 
     clients: tuple[str, ...]
     arrays: Mapping[str, Tensor]
     rows: Tensor | None = None
+    unlike: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
+
+    def of(self, client: str) -> dict[str, Tensor]:
+        """Return all arrays of one client."""
+        i = self.clients.index(client)
+        return {name: tensor[i] for name, tensor in self.arrays.items()} | dict(self.unlike.get(client, {}))
+
+    def among(self, clients: Sequence[str]) -> "Contributions":
+        """Return the contributions of these clients alone, in this order."""
+        return stack(clients, {client: self.of(client) for client in clients}, self.rows)
 
     @property
     def values(self) -> Tensor:
@@ -117,10 +145,14 @@ def client_order(name: str) -> tuple[int, int, str]:
 class Strategy(FlowerStrategy):
     """Base of every strategy (entry points ``fedkt.strategies``)."""
 
-    shares: ClassVar[Shares] = "knowledge"
+    shares: ClassVar[tuple[Shares, ...]] = ("knowledge",)
+    """All that leaves a client; ``features`` and ``weights`` only where the scenario allows them."""
     client: ClassVar[str]
     """Name of the client behaviour that is this method's other half."""
     needs_transfer: ClassVar[bool] = False
+    """Whether clients are asked about rows of the transfer set."""
+    server_transfer: ClassVar[bool] = False
+    """Whether the server itself predicts rows of the transfer set, of which clients need not know."""
     needs_public: ClassVar[bool] = False
     one_width: ClassVar[bool] = False
     """Whether all models must have one feature width."""
@@ -137,20 +169,25 @@ class Strategy(FlowerStrategy):
         self.client_settings = settings_for(type(self), config, setting.scenario)
         self.outcomes: dict[str, Outcome] = {}
         self.report: Mapping[str, Any] = {}
+        self.round = 0
+        """The round at work."""
         self.rows: NDArray[np.int32] | None = None
         self.kept = 0
         """Oldest round from which a resume may start (the loop sets it)."""
         self.wants_metrics: frozenset[str] = frozenset()
         """Clients whose metrics the next evaluation asks for (the loop sets it)."""
-        self._common: dict[str, Tensor] | None = self.initial()
+        self._common: dict[str, Tensor] | None = None
         self._personal: dict[str, dict[str, Tensor]] = {}
         # Rounds that made the teachers (a personal one under its client, the common one under ""), and
         # the newest one that each client is known to have.
-        self._made: dict[str, int] = {} if self._common is None else {"": 0}
+        self._made: dict[str, int] = {}
         self._delivered: dict[str, int] = {}
         self._doubt: Tensor | None = None
         self._nodes: dict[int, str] = {}
         self._contributed: frozenset[str] = frozenset()
+        first = self.initial()
+        if first is not None:
+            self._teach(0, (), first)
 
     # What a method says -------------------------------------------------------------------------
 
@@ -168,8 +205,8 @@ class Strategy(FlowerStrategy):
     def fuse(self, contributions: Contributions) -> Fused | None:
         """Fuse the contributions of at least a quorum of clients (None: no teacher this round)."""
 
-    def initial(self) -> dict[str, Tensor] | None:
-        """Return a common teacher that exists before the first round (None: there is none)."""
+    def initial(self) -> Fused | None:
+        """Return the teachers that exist before the first round (None: there are none)."""
         return None
 
     def extra_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -194,6 +231,7 @@ class Strategy(FlowerStrategy):
     ) -> Iterable[Message]:
         """Ask a seeded sample of clients for contributions; who lacks the newest teacher gets it along."""
         self._learn_nodes(grid)
+        self.round = server_round
         self.rows = self.choose_rows(server_round)
         asked = self.sample(server_round)
         self.outcomes = {client: Outcome(client) for client in asked}
@@ -421,12 +459,29 @@ def settings_for(kind: type[Strategy], config: StrategyConfig, scenario: "Scenar
 
 
 def stack(
-    clients: Sequence[str], arrays: Mapping[str, Mapping[str, NDArray[Any]]], rows: NDArray[np.int32] | None
+    clients: Sequence[str],
+    arrays: Mapping[str, Mapping[str, NDArray[Any] | Tensor]],
+    rows: NDArray[np.int32] | Tensor | None,
 ) -> Contributions:
-    """Stack decoded arrays of these clients, in this order, to tensors [clients, ...]."""
-    names = arrays[clients[0]].keys() if clients else ()
-    stacked = {name: torch.from_numpy(np.stack([arrays[c][name] for c in clients])) for name in names}
-    return Contributions(tuple(clients), stacked, None if rows is None else torch.from_numpy(rows))
+    """Stack decoded arrays of these clients, in this order, to tensors [clients, ...].
+
+    What not all of them have in one shape is left as it is.
+    """
+    held = [{name: _tensor(array) for name, array in arrays[client].items()} for client in clients]
+    first = held[0] if held else {}
+    alike = [n for n in first if all(n in own and own[n].shape == first[n].shape for own in held)]
+    rest = [{name: tensor for name, tensor in own.items() if name not in alike} for own in held]
+    return Contributions(
+        tuple(clients),
+        {name: torch.stack([own[name] for own in held]) for name in alike},
+        None if rows is None else _tensor(rows),
+        dict(zip(clients, rest, strict=True)) if any(rest) else {},
+    )
+
+
+def _tensor(array: NDArray[Any] | Tensor) -> Tensor:
+    # Copied, since what was decoded is read-only.
+    return array if isinstance(array, Tensor) else torch.from_numpy(np.array(array))
 
 
 def mix(weights: Tensor, knowledge: Tensor) -> Tensor:

@@ -31,13 +31,22 @@ class ModuleForward:
         out: tuple[Tensor, Tensor] = self._module(x)
         return out
 
+    def head(self, z: Tensor) -> Tensor:
+        """Return the logits of features."""
+        head: nn.Module = self._module.get_submodule("head")
+        logits: Tensor = head(z)
+        return logits
+
 
 def batch_order(size: int, steps: Steps, generator: np.random.Generator) -> Iterator[np.ndarray]:
-    """Yield the row indices of each batch: every epoch a fresh permutation, the last batch may be short."""
-    for _ in range(steps.epochs):
+    """Yield the row indices of each batch: every pass a fresh permutation, its last batch may be short."""
+    left = steps.count(size)
+    while left > 0:
         order = generator.permutation(size)
-        for start in range(0, size, steps.batch_size):
+        starts = range(0, size, steps.batch_size)[:left]
+        for start in starts:
             yield order[start : start + steps.batch_size]
+        left -= len(starts)
 
 
 def fit(
@@ -47,7 +56,7 @@ def fit(
 
     The order of the batches and dropout depend on (seed, phase, client, round) only.
     """
-    if phase.size == 0 or phase.steps.epochs == 0:
+    if phase.steps.count(phase.size) == 0:
         return state
     optimizer = make_optimizer(module, phase.steps)
     _load(optimizer, module, state)

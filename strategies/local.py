@@ -8,7 +8,7 @@ from fedkt.strategy import Contributions, Fused, Shares, Strategy
 class Local(Strategy):
     """Train alone, share nothing."""
 
-    shares: ClassVar[Shares] = "nothing"
+    shares: ClassVar[tuple[Shares, ...]] = ("nothing",)
     client = "solo"
 
     def fuse(self, contributions: Contributions) -> Fused | None:

@@ -398,9 +398,10 @@ def test_a_returning_client_gets_the_newest_teacher(name: str, tmp_path: Path) -
     rounds = 6
     run = begin(scenario(name, participation={"fraction": 0.5}, rounds=rounds), tmp_path).play(rounds)
     world, told = run.world, run.strategy.client_settings
-    made: dict[str, int] = dict.fromkeys(EVERYONE, 0) if run.strategy.initial() else {}
+    first = run.strategy.initial()
+    made: dict[str, int] = {} if first is None else dict.fromkeys(EVERYONE, 0)
     delivered: dict[str, int] = {}
-    teachers: Teachers = {} if not made else dict.fromkeys(EVERYONE, run.strategy.initial() or {})
+    teachers: Teachers = {} if first is None else {c: dict(first.arrays) for c in EVERYONE}
     returned = 0
     for number in range(1, rounds + 1):
         for kind in ("train", "evaluate"):

@@ -210,10 +210,36 @@ def test_weighted_mean() -> None:
         "tensor.b": 2.0,
     }
     assert {tensor.dtype for tensor in mean.values()} == {torch.float32}
-    fused = fuse(WeightAveraging, None, **held)
+    strategy = WeightAveraging.__new__(WeightAveraging)
+    strategy._of = {"0": ("mlp", {}), "1": ("mlp", {})}
+    fused = strategy.fuse(Contributions(("0", "1"), held))
     assert fused.arrays["tensor.w"].tolist() == [[4.0, 5.0]]
     assert fused.arrays["examples"].item() == 4
     assert fused.arrays["examples"].dtype == torch.int32
+
+
+def test_each_architecture_has_its_own_mean() -> None:
+    wide, narrow = ("mlp", {"width": 2}), ("mlp", {"width": 1})
+    strategy = WeightAveraging.__new__(WeightAveraging)
+    strategy._of = {"0": wide, "1": narrow, "2": wide, "3": narrow}
+
+    def sent(*w: float, examples: int) -> dict[str, Tensor]:
+        return {"tensor.w": torch.tensor(w), "examples": torch.tensor(examples, dtype=torch.int32)}
+
+    held = {"2": sent(2.0, 0.0, examples=3), "1": sent(7.0, examples=9), "0": sent(6.0, 4.0, examples=1)}
+    contributions = stack(["2", "1", "0"], held, None)
+    assert list(contributions.arrays) == ["examples"]
+    assert contributions.of("1")["tensor.w"].tolist() == [7.0]
+    assert contributions.among(["0", "2"]).arrays["tensor.w"].tolist() == [[6.0, 4.0], [2.0, 0.0]]
+    fused = strategy.fuse(contributions)
+    # Clients 0 and 2: (1*6 + 3*2)/4, (1*4 + 3*0)/4. Client 1's is taught to 3 as well, who was away.
+    assert {c: t["tensor.w"].tolist() for c, t in fused.by_client.items()} == {
+        "0": [3.0, 1.0],
+        "2": [3.0, 1.0],
+        "1": [7.0],
+        "3": [7.0],
+    }
+    assert [fused.by_client[c]["examples"].item() for c in "0123"] == [4, 9, 4, 9]
 
 
 # ---- KnFu

@@ -71,13 +71,13 @@ def checked_world(scenario: Scenario, data_dir: Path | None = None) -> World:
 def _check_strategy(strategy: type[Strategy], scenario: Scenario) -> None:
     problems: list[str] = []
     name = scenario.strategy.name
-    shares = strategy.shares
-    if shares in ("weights", "features") and shares not in scenario.allow:
+    more = [shared for shared in strategy.shares if shared in ("features", "weights")]
+    if not set(more) <= set(scenario.allow):
         problems.append(
-            f"strategy '{name}' shares {shares}, which the scenario does not allow; "
-            f"write 'allow: [{shares}]' to run it."
+            f"strategy '{name}' shares {' and '.join(more)}, which the scenario does not allow; "
+            f"write 'allow: [{', '.join(more)}]' to run it."
         )
-    if strategy.needs_transfer and scenario.data.transfer is None:
+    if (strategy.needs_transfer or strategy.server_transfer) and scenario.data.transfer is None:
         problems.append(
             f"strategy '{name}' needs a transfer set, but data.transfer is not set; "
             "write for instance 'transfer: {from: train, size: 1000}' under data."

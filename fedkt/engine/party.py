@@ -118,7 +118,7 @@ class Party:
                 f"only {self.behaviour.sends.__name__} may leave.",
             )
         arrays = knowledge.arrays()
-        if self.world.strategy.shares != "weights":
+        if "weights" not in self.world.strategy.shares:
             refuse_weights(arrays, self.net)
         return arrays
 

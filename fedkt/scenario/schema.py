@@ -243,6 +243,8 @@ class Local(_Settings):
     """Training on private data, each round."""
 
     epochs: Epochs = 3
+    steps: Whole | None = None
+    """Batches in all, in place of ``epochs``; null: ``epochs`` passes over all rows."""
     batch_size: Whole = 32
     optimizer: Optimizer = "adam"
     lr: Positive = 0.001

@@ -1,0 +1,26 @@
+"""A model's parameters as the arrays of :class:`~fedkt.knowledge.Weights`, for both halves of a method."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fedkt.knowledge import Weights
+
+
+def contribution(params: Mapping[str, Tensor], examples: int) -> Weights:
+    """Return what a client sends: its parameters, and how many rows are behind them."""
+    tensors = {name: p.detach().cpu().numpy() for name, p in params.items()}
+    return Weights(tensors, np.asarray(examples, np.int32))
+
+
+def teacher(net: nn.Module, examples: int = 0) -> dict[str, Tensor]:
+    """Return what the server sends of a model: a copy of its parameters, and the rows behind them."""
+    tensors = {f"{Weights.PREFIX}{name}": p.detach().clone() for name, p in net.named_parameters()}
+    return tensors | {"examples": torch.tensor(examples, dtype=torch.int32)}
+
+
+def parameters(arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the parameters by name in either message."""
+    return {n.removeprefix(Weights.PREFIX): t for n, t in arrays.items() if n.startswith(Weights.PREFIX)}
