@@ -20,11 +20,13 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from fedkt import models, registry
-from fedkt.client import Client
+from fedkt.client import Client, Fit
 from fedkt.errors import InputError
 from fedkt.knowledge import Dims, Expected, Rejected
 from fedkt.protocol import Binding, Reply, Request, knowledge_bytes, who_answered, who_are_you
 from fedkt.rng import numpy_stream
+from fedkt.student import build, lesson, steps_of
+from fedkt.trained import Trained
 
 if TYPE_CHECKING:
     from fedkt.data import Federation
@@ -74,7 +76,9 @@ class Setting:
             raise InputError(
                 f"the server of strategy '{name}' needs the transfer set's rows; it has none here."
             )
-        return self.federation.transfer_tensor()
+        x = self.federation.server_tensors()[0]
+        assert x is not None
+        return x
 
 
 @dataclass(frozen=True)
@@ -113,13 +117,23 @@ class Fused:
     ``arrays``: tensors of the teacher by name; with ``personal`` they have a leading dimension of one
     teacher per contributing client, in the contributions' order. ``by_client``: teachers of unlike shapes,
     by client, instead. ``report``: what a person may want to see of this round (JSON values), e.g. the
-    weights between clients.
+    weights between clients. ``beliefs``: the probabilities [rows, classes] behind teachers that hold none
+    themselves, such as votes; by them rows are chosen and the server's model is taught.
     """
 
     arrays: Mapping[str, Tensor] = field(default_factory=dict)
     personal: bool = False
     by_client: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
     report: Mapping[str, Any] = field(default_factory=dict)
+    beliefs: Tensor | None = None
+
+    @property
+    def teachers(self) -> list[Mapping[str, Tensor]]:
+        """The arrays of each client's teacher, or of the common one alone."""
+        if self.personal:
+            count = len(next(iter(self.arrays.values())))
+            return [{name: tensor[i] for name, tensor in self.arrays.items()} for i in range(count)]
+        return list(self.by_client.values()) or [self.arrays]
 
 
 @dataclass
@@ -185,6 +199,8 @@ class Strategy(FlowerStrategy):
         self._doubt: Tensor | None = None
         self._nodes: dict[int, str] = {}
         self._contributed: frozenset[str] = frozenset()
+        self.student = student_of(setting)
+        """The server's own model, None where the scenario asks for none and the method has none."""
         first = self.initial()
         if first is not None:
             self._teach(0, (), first)
@@ -200,6 +216,28 @@ class Strategy(FlowerStrategy):
     def problems(cls, config: Any, scenario: "Scenario", clients: int) -> list[str]:
         """Return what is wrong with the settings for this scenario and number of clients, in sentences."""
         return []
+
+    @classmethod
+    def no_server_model(cls) -> str | None:
+        """Return why the server cannot train a model on what is fused, as a clause (None: it can)."""
+        return None if cls.needs_transfer else "what it fuses does not speak about transfer rows"
+
+    def server_lesson(self, fused: Fused) -> Fit | None:
+        """Return what the server's model learns from this round's teachers (None: nothing).
+
+        Here: their mean prediction on the transfer rows, or the method's beliefs.
+        """
+        values, logits = fused.beliefs, False
+        if values is None:
+            values = torch.stack([teacher["values"] for teacher in fused.teachers]).mean(0)
+            logits = self.client_settings["form"] == "logits"
+        x = self.setting.transfer_x()
+        x = x if self.rows is None else x[torch.from_numpy(self.rows).long()]
+        return lesson(x, values, self.client_settings, steps_of(self.setting.scenario), logits=logits)
+
+    def serve(self, x: Tensor) -> Tensor | None:
+        """Return the logits [n, classes] of the server's own model (None: there is none)."""
+        return None if self.student is None else self.student.predict(x)
 
     @abstractmethod
     def fuse(self, contributions: Contributions) -> Fused | None:
@@ -254,6 +292,9 @@ class Strategy(FlowerStrategy):
         fused = self.fuse(stack(clients, arrays, self.rows))
         if fused is not None:
             self._teach(server_round, clients, fused)
+            phase = None if self.student is None else self.server_lesson(fused)
+            if self.student is not None and phase is not None:
+                self.student.fit(phase, self.setting.seed, server_round)
         return ArrayRecord(), MetricRecord({"clients": len(clients)})
 
     def configure_evaluate(
@@ -287,6 +328,8 @@ class Strategy(FlowerStrategy):
         held = {f"extra/{name}": tensor for name, tensor in tensors.items()}
         if self._doubt is not None:
             held["rows/doubt"] = self._doubt
+        if self.student is not None:
+            held |= {f"student/{name}": tensor for name, tensor in self.student.state().items()}
         for name, tensor in (self._common or {}).items():
             held[f"common/{name}"] = tensor
         for client, arrays in self._personal.items():
@@ -295,12 +338,16 @@ class Strategy(FlowerStrategy):
 
     def load_state(self, tensors: Mapping[str, Tensor], note: Mapping[str, Any]) -> None:
         """Restore what :meth:`state` returned."""
-        parts: dict[str, dict[str, Tensor]] = {"extra": {}, "common": {}, "personal": {}, "rows": {}}
+        parts: dict[str, dict[str, Tensor]] = {
+            name: {} for name in ("extra", "common", "personal", "rows", "student")
+        }
         for key, tensor in tensors.items():
             part, name = key.split("/", 1)
             parts[part][name] = tensor
         self._common = parts["common"] or None
         self._doubt = parts["rows"].get("doubt")
+        if self.student is not None:
+            self.student.load(parts["student"])
         self._personal = {}
         for key, tensor in parts["personal"].items():
             client, name = key.split("/", 1)
@@ -358,14 +405,14 @@ class Strategy(FlowerStrategy):
             rows = {"rows": torch.from_numpy(self.rows)}
         personal = dict(fused.by_client)
         if fused.personal:
-            personal = {c: {n: t[i] for n, t in fused.arrays.items()} for i, c in enumerate(clients)}
+            personal = dict(zip(clients, fused.teachers, strict=True))
         for client, arrays in personal.items():
             self._personal[client] = dict(arrays) | rows
             self._made[client] = server_round
         if not personal:
             self._common = dict(fused.arrays) | rows
             self._made[""] = server_round
-        self._score_rows(list(personal.values()) or [fused.arrays])
+        self._score_rows(fused.teachers if fused.beliefs is None else [{"values": fused.beliefs}])
 
     def _teacher_round(self, client: str) -> int:
         return self._made.get(client, self._made.get("", -1))
@@ -456,6 +503,14 @@ def settings_for(kind: type[Strategy], config: StrategyConfig, scenario: "Scenar
     distill = scenario.clients.distill
     loss = distill.loss or kind.default_loss
     return {"loss": loss, "temperature": distill.temperature, **kind.settings(config)}
+
+
+def student_of(setting: Setting) -> Trained | None:
+    """Build the server's own model where the scenario asks for one."""
+    asked = setting.scenario.server_model
+    if asked is None:
+        return None
+    return build(asked.model, setting.input, next(iter(setting.dims.values())).classes, setting.seed)
 
 
 def stack(

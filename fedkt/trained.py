@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from fedkt.client import Fit
-from fedkt.training import OptimState, fit, one_thread
+from fedkt.training import OptimState, fit, one_thread, predict
 
 
 class Trained:
@@ -24,6 +24,11 @@ class Trained:
         with one_thread():
             state = self._optimizer
             self._optimizer = fit(self.module, phase, state, seed=seed, client=self.name, round_=round_)
+
+    def predict(self, x: Tensor) -> Tensor:
+        """Return logits [n, classes]."""
+        with one_thread():
+            return predict(self.module, x)[1]
 
     def state(self, prefix: str = "") -> dict[str, Tensor]:
         """Return parameters and optimiser by name."""

@@ -17,7 +17,8 @@ from fedkt.rng import numpy_stream, seed_of
 OptimState = dict[str, Tensor]
 """Optimiser state, flat: ``<parameter>/<slot>``."""
 
-PREDICT_BATCH = 2048
+PREDICT_BATCH = 256
+"""Larger batches cost more: the allocator gives large blocks back to the system each time."""
 
 
 class ModuleForward:

@@ -238,7 +238,7 @@ def test_all_problems_of_a_file_at_once_with_line_key_and_remedy(tmp_path):
          "privacy.mode is 'dp'; it must be 'none', 'dpsgd', 'proto_gauss', 'logit_gauss', 'vote_rr', "
          "'central_gauss' or 'vote_gnmax'."),
         ("2: 3", "unknown key '2'; valid names are allow, clients, data, engine, evaluate, name, "
-         "participation, privacy, rounds, seed, strategy."),
+         "participation, privacy, rounds, seed, server_model, strategy."),
         ("Rounds: 3", "unknown key 'Rounds'; did you mean 'rounds'?"),
         ("data: {alpha: 3}", "unknown key 'data.alpha'; did you mean 'data.partition.alpha'?"),
         ("participation: {workers: 3}",

@@ -106,6 +106,24 @@ class Federation:
         """Return the labelled public rows as this client sees them."""
         return self._common("public", self.public, shard)
 
+    def server_tensors(self) -> "tuple[torch.Tensor | None, Labelled | None]":
+        """Return transfer rows and labelled test rows as the server sees them, None what is not there.
+
+        The statistics of a table are those of the transfer set: a server knows no private ones.
+        """
+        import torch
+
+        transfer, test = self.transfer, self.test
+        known = None if transfer is None else self.preprocess.statistics(transfer.x)
+        if known is None:
+            x = None if transfer is None else self.transfer_tensor()
+            return x, None if test is None else self.test_tensors()
+        assert transfer is not None
+        x = self.preprocess.tensor(transfer.x, known)
+        if test is None:
+            return x, None
+        return x, (self.preprocess.tensor(test.x, known), torch.from_numpy(test.y))
+
     def pooled(self) -> "Labelled":
         """Return all clients' training rows as :meth:`tensors` does, with the statistics of all of them."""
         return self.tensors(self.whole)

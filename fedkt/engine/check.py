@@ -26,6 +26,11 @@ def checked_world(scenario: Scenario, data_dir: Path | None = None) -> World:
     if strategy is not None:
         _try(problems, lambda: _check_strategy(strategy, scenario))
         config = _try(problems, lambda: _config(strategy, scenario))
+    if strategy is not None and scenario.server_model is not None and (why := strategy.no_server_model()):
+        problems.append(
+            f"strategy '{scenario.strategy.name}' can teach no server model, since {why}; "
+            "leave server_model out."
+        )
     for name, _ in models.deal(scenario.clients.models, len(scenario.clients.models), scenario.seed):
         _try(problems, lambda name=name: registry.find("models", name))  # type: ignore[misc]
     if scenario.privacy.mode != "none":
@@ -50,6 +55,9 @@ def checked_world(scenario: Scenario, data_dir: Path | None = None) -> World:
             if repr(dealt) not in nets:
                 build = lambda d=dealt: models.build(d, federation.input, federation.classes, 0)  # noqa: E731
                 nets[repr(dealt)] = _try(problems, build)
+        if scenario.server_model is not None:
+            model = scenario.server_model.model
+            _try(problems, lambda: models.build(model, federation.input, federation.classes, 0))
         widths = sorted({net.width for net in nets.values() if net is not None})
         if strategy is not None and strategy.one_model and len(nets) > 1:
             problems.append(

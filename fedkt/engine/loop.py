@@ -10,6 +10,7 @@ from typing import Any
 from flwr.app import ArrayRecord, ConfigRecord, Message
 from flwr.serverapp import Grid
 
+from fedkt import metrics
 from fedkt.engine import checkpoint
 from fedkt.engine.checkpoint import Checkpoint
 from fedkt.engine.observer import Observer
@@ -39,6 +40,8 @@ class Totals:
     updates: int = 0
     replies: dict[str, int] = field(default_factory=lambda: dict.fromkeys(STATUSES, 0))
     metrics: dict[str, dict[str, float]] = field(default_factory=dict)
+    server: float | None = None
+    """Newest accuracy of the server's own model on the common test set."""
     changed: list[str] = field(default_factory=list)
     """Clients whose model changed since it was measured."""
 
@@ -89,7 +92,7 @@ class Loop:
             "seed": scenario.seed,
             "rounds": self.round,
             "clients": len(self.strategy.setting.dims),
-            "accuracy": {**accuracy, "server": None},
+            "accuracy": {**accuracy, "server": totals.server},
             "bytes": {"up": totals.up, "down": totals.down},
             "privacy": {
                 "mode": "none",
@@ -132,6 +135,7 @@ class Loop:
         if measure:
             answered = {c for c, o in evaluated.items() if o.metrics}
             self.totals.changed = [c for c in self.totals.changed if c not in answered]
+            self.totals.server = server_accuracy(strategy)
 
         status = "no-quorum" if fused is None else "fused" if strategy.taught_in(number) else "nothing"
         self._finish_round(number, status, trained, evaluated, measure, time.monotonic() - begun)
@@ -188,7 +192,7 @@ class Loop:
         row = {
             "round": number,
             "status": status,
-            "accuracy": spread(totals.metrics) if measured else None,
+            "accuracy": {**spread(totals.metrics), "server": totals.server} if measured else None,
             "bytes": {"up": up, "down": down},
             "replies": replies,
             "wall_s": round(wall_s, 4),
@@ -226,12 +230,20 @@ def client_row(
     }
 
 
-def spread(metrics: Mapping[str, Mapping[str, float]]) -> dict[str, float | None]:
+def server_accuracy(strategy: Strategy) -> float | None:
+    """Return the accuracy of the server's own model on the common test set, where both are there."""
+    federation = strategy.setting.federation
+    test = None if federation is None else federation.server_tensors()[1]
+    logits = None if test is None else strategy.serve(test[0])
+    return None if test is None or logits is None else metrics.accuracy(logits, test[1])
+
+
+def spread(measured: Mapping[str, Mapping[str, float]]) -> dict[str, float | None]:
     """Return mean and population standard deviation over clients, by metric name."""
-    names = {"global": None, "personal": None} | {n: None for m in metrics.values() for n in m}
+    names = {"global": None, "personal": None} | {n: None for m in measured.values() for n in m}
     found: dict[str, float | None] = {}
     for name in names:
-        values = [m[name] for m in metrics.values() if name in m]
+        values = [m[name] for m in measured.values() if name in m]
         found[f"{name}_mean"] = statistics.fmean(values) if values else None
         found[f"{name}_std"] = statistics.pstdev(values) if values else None
     return found

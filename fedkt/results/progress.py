@@ -84,6 +84,8 @@ def round_text(row: Mapping[str, Any]) -> str:
     for name in ("personal", "global"):
         if accuracy.get(f"{name}_mean") is not None:
             parts.append(f"{name} {100 * accuracy[f'{name}_mean']:5.1f} %")
+    if accuracy.get("server") is not None:
+        parts.append(f"server {100 * accuracy['server']:5.1f} %")
     parts.append(f"up {size_text(row['bytes']['up'])}, down {size_text(row['bytes']['down'])}")
     if row["status"] == "no-quorum":
         parts.append("no quorum")
@@ -122,6 +124,8 @@ def facts(result: Result) -> list[tuple[str, str]]:
     if accuracy.get("prototype_personal_mean") is not None:
         text = f"{100 * accuracy['prototype_personal_mean']:.1f} % personal"
         found.append(("  nearest prototype", text))
+    if accuracy.get("server") is not None:
+        found.append(("server accuracy", f"{100 * accuracy['server']:.1f} %"))
     for way in ("up", "down"):
         sent = summary["bytes"][way]
         text = f"{size_text(sent)}, {size_text(sent / rounds / clients)} per client and round"

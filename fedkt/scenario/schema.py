@@ -298,6 +298,14 @@ class Clients(_Settings):
     distill: Distill = Distill()
 
 
+class ServerModel(_Settings):
+    """A model of the server's own that learns from what is fused; its accuracy is ``accuracy.server``."""
+
+    model: Model = Field(examples=["cnn"])
+    distill: Distill | None = None
+    """Null: as ``clients.distill``."""
+
+
 class StrategySpec(_Named):
     """A strategy and its settings."""
 
@@ -500,6 +508,8 @@ class Scenario(_Settings):
     data: Data = Data()
     clients: Clients = Clients()
     strategy: StrategySpec = StrategySpec()
+    server_model: ServerModel | None = None
+    """Null: the server trains no model."""
     privacy: Privacy = Privacy()
     rounds: Whole = 10
     participation: Participation = Participation()
