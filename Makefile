@@ -1,6 +1,8 @@
 # make demo    watch ten clients fuse what they know (about two minutes of installing the first time)
 # make test    the tests without marks, two at a time; ARGS="-k knfu" passes arguments on to pytest
 # make test-long   the marked ones: slow, data, deploy, browser (what cannot run here is skipped and says why)
+# make reproduce   published figures beside measured ones; ARGS="fedproto-mnist" chooses tables or rows
+# make reproduce-nightly   the same with one seed and few rounds, in less than 20 minutes
 # make check   lint, format and types
 # make clean   removes .venv, build products and caches; never runs/
 #
@@ -20,7 +22,7 @@ LONG := slow or data or deploy or browser
 export RAY_USAGE_STATS_ENABLED := 0
 export FLWR_TELEMETRY_ENABLED := 0
 
-.PHONY: help demo test test-long check clean
+.PHONY: help demo test test-long reproduce reproduce-nightly check clean
 
 help:
 	@sed -n '/^# make/s/^# //p' Makefile
@@ -33,6 +35,12 @@ test: $(VENV)/.dev
 
 test-long: $(VENV)/.dev
 	$(BIN)/python -m pytest -m "$(LONG)" $(ARGS)
+
+reproduce: $(VENV)/.runtime
+	$(BIN)/python -m benchmarks.reproduce $(ARGS)
+
+reproduce-nightly: $(VENV)/.runtime
+	$(BIN)/python -m benchmarks.reproduce --nightly $(ARGS)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
