@@ -9,13 +9,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fedkt.engine.observer import Observer
+    from fedkt.results.comparison import Comparison
     from fedkt.results.export import load_model
     from fedkt.results.result import Result
-    from fedkt.scenario import Scenario
+    from fedkt.scenario import Scenario, Source
     from fedkt.scenario import load as load_scenario
 
 __version__ = version("fedkt")
-__all__ = ["Result", "load_model", "load_scenario", "simulate"]
+__all__ = ["Comparison", "Result", "compare", "load_model", "load_scenario", "simulate"]
 
 
 def simulate(
@@ -46,8 +47,59 @@ def simulate(
     )
 
 
+def compare(
+    scenarios: "Source | Sequence[Source]",
+    strategies: "str | None" = None,
+    seeds: "str | Sequence[int] | None" = None,
+    *,
+    overrides: Sequence[str] = (),
+    tune: Sequence[str] = (),
+    out: "Path | str | None" = None,
+    resume: bool = False,
+    skip_impossible: bool = False,
+    jobs: int | None = None,
+    engine: str = "inline",
+    address: str | None = None,
+    data_dir: "Path | str | None" = None,
+    baseline: str = "local",
+    metric: str = "personal",
+    target: float | None = None,
+    quiet: bool = True,
+) -> "Comparison":
+    """Run scenarios with several strategies and seeds, write the report, and return the comparison.
+
+    Everything means what it means to ``fedkt compare``: ``strategies="knfu:beta=5,fedmd"``, ``seeds="0-4"``
+    (or numbers), ``overrides=["data.partition.alpha=0.1,0.5"]``. ``local`` and ``central`` are always added.
+    """
+    from pathlib import Path
+
+    from fedkt.comparing.command import compare_command
+
+    many = scenarios if isinstance(scenarios, list | tuple) else [scenarios]
+    return compare_command(
+        many,  # type: ignore[arg-type]
+        strategies=strategies,
+        seeds=seeds if seeds is None or isinstance(seeds, str) else ",".join(map(str, seeds)),
+        sets=overrides,
+        tune=tune,
+        settings={"baseline": baseline, "metric": metric, "target": target},
+        engine=engine,
+        address=address,
+        jobs=jobs,
+        data_dir=None if data_dir is None else Path(data_dir),
+        out=None if out is None else Path(out),
+        resume=resume,
+        skip_impossible=skip_impossible,
+        quiet=quiet,
+    )
+
+
 def __getattr__(name: str) -> Any:
     # Imported on first use, so that `import fedkt` stays fast.
+    if name == "Comparison":
+        from fedkt.results.comparison import Comparison
+
+        return Comparison
     if name == "Result":
         from fedkt.results.result import Result
 

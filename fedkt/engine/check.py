@@ -16,8 +16,13 @@ from fedkt.strategy import Strategy, StrategyConfig, settings_for
 T = TypeVar("T")
 
 
-def checked_world(scenario: Scenario, data_dir: Path | None = None) -> World:
-    """Return the world of a scenario. Raises InputError with every problem that was found."""
+def checked_world(
+    scenario: Scenario, data_dir: Path | None = None, federation: "data.Federation | None" = None
+) -> World:
+    """Return the world of a scenario. Raises InputError with every problem that was found.
+
+    ``federation``: the scenario's data, where it was built before.
+    """
     problems: list[str] = []
     strategy: type[Strategy] | None = _try(
         problems, lambda: registry.find("strategies", scenario.strategy.name)
@@ -42,7 +47,7 @@ def checked_world(scenario: Scenario, data_dir: Path | None = None) -> World:
             f"engine asks for {wanted:g} GPUs, but this machine has {there}; "
             "lower engine.gpus or engine.workers."
         )
-    federation = _try(problems, lambda: data.build(scenario, data_dir))
+    federation = federation or _try(problems, lambda: data.build(scenario, data_dir))
     if federation is not None:
         clients = len(federation.shards)
         if scenario.participation.quorum > clients:

@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 from fedkt import scenario as scenarios
 from fedkt.errors import InputError
@@ -52,7 +52,7 @@ class RunFolder:
             raise InputError("there is no folder to resume; name the run's folder with --out.")
         folder = path or unused_path(scenario.name)
         _check(folder, scenario, resume)
-        lock = _lock(folder)
+        lock = lock_folder(folder)
         try:
             _check(folder, scenario, resume)  # again: another process may just have finished with it
             before = _read_environment(folder) if is_run(folder) else {}
@@ -113,6 +113,25 @@ def unused_path(name: str) -> Path:
     return path
 
 
+def run_state(folder: Path, scenario: Scenario) -> Literal["absent", "unfinished", "finished"]:
+    """Say how far this scenario's run in a folder is.
+
+    Raises InputError where the folder holds something else, a damaged run, or another scenario's.
+    """
+    _check(folder, scenario, resume=not _is_unused(folder))
+    if _is_unused(folder):
+        return "absent"
+    _read_environment(folder)
+    summary = folder / "summary.json"
+    if not summary.is_file():
+        return "unfinished"
+    try:
+        dict(json.loads(summary.read_text(encoding="utf-8")))
+    except (ValueError, TypeError):
+        raise InputError(f"{summary} is damaged; move {folder} away to run it again.") from None
+    return "finished"
+
+
 def is_run(folder: Path) -> bool:
     """Say whether a folder holds a run, finished or not."""
     return (folder / "scenario.yaml").is_file() and (folder / "environment.json").is_file()
@@ -166,7 +185,11 @@ def _is_unused(folder: Path) -> bool:
     return all(name in _BEFORE_A_RUN or (name.startswith(".") and name.endswith(".tmp")) for name in names)
 
 
-def _lock(folder: Path) -> IO[str]:
+def lock_folder(folder: Path) -> IO[str]:
+    """Create a folder where there is none, and keep other processes out of it until the file is closed.
+
+    Raises InputError where one is at work in it, or it cannot be written.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = open(folder / ".lock", "w")  # noqa: SIM115 (held until close)

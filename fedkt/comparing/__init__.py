@@ -1,0 +1,1 @@
+"""Strategies against each other: plan the runs, check them all, run what is missing, write the report."""

@@ -1,0 +1,129 @@
+"""``fedkt compare``, and the same from Python: from text to a comparison and its report."""
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fedkt.comparing.grammar import grid, methods
+from fedkt.comparing.grammar import seeds as read_seeds
+from fedkt.comparing.plan import Request
+from fedkt.comparing.progress import ComparisonProgress
+from fedkt.comparing.run import compare
+from fedkt.errors import InputError, RunError
+from fedkt.results.comparison import FILE, Comparison
+from fedkt.results.folder import unused_path
+from fedkt.results.statistics import METRICS
+from fedkt.scenario import Source
+
+
+def compare_command(
+    sources: Sequence[Source],
+    *,
+    strategies: str | None,
+    seeds: str | None,
+    sets: Sequence[str],
+    tune: Sequence[str],
+    settings: Mapping[str, Any],
+    engine: str,
+    address: str | None,
+    jobs: int | None,
+    data_dir: Path | None,
+    out: Path | None,
+    resume: bool,
+    skip_impossible: bool,
+    quiet: bool,
+    again: Sequence[str] = (),
+) -> Comparison:
+    """Read the options, run the comparison and write its report.
+
+    ``again``: the command line, to say how an interrupted comparison is continued. Raises InputError with
+    all problems, RunError after the report was written where a run failed.
+    """
+    request = _request(sources, strategies, seeds, sets, tune, settings, engine, address)
+    if resume and out is None:
+        raise InputError("--resume needs --out; name the folder of the comparison to continue.")
+    folder = out or unused_path(f"compare-{_names(sources)}")
+    watcher = None if quiet else ComparisonProgress()
+    try:
+        done = compare(
+            request,
+            out=folder,
+            resume=resume,
+            skip_impossible=skip_impossible,
+            jobs=jobs,
+            data_dir=data_dir,
+            watcher=watcher,
+            settings=settings,
+        )
+    except KeyboardInterrupt:
+        if not again or not (folder / FILE).is_file():
+            raise
+        words = [*again, *([] if out else ["--out", str(folder)]), *([] if resume else ["--resume"])]
+        raise KeyboardInterrupt(
+            f"interrupted; finished runs are kept, continue with: {shlex.join(words)}"
+        ) from None
+    finish(done, quiet)
+    return done
+
+
+def _names(sources: Sequence[Source]) -> str:
+    names = [Path(source).stem for source in sources if isinstance(source, str) and "\n" not in source]
+    return "-".join(names)[:60] or "scenario"
+
+
+def finish(done: Comparison, quiet: bool) -> None:
+    """Write the report of a comparison, print its table, and raise RunError where a run failed."""
+    from fedkt.results.tables import print_summary, write_tables
+
+    page = write_tables(done)
+    if not quiet:
+        print_summary(done, page)
+    if done.problems:
+        raise RunError(
+            f"{len(done.problems)} of {len(done.cells)} runs have no result; --resume tries them again. "
+            f"The first: {done.problems[0]}"
+        )
+
+
+def _request(
+    sources: Sequence[Source],
+    strategies: str | None,
+    seeds: str | None,
+    sets: Sequence[str],
+    tune: Sequence[str],
+    settings: Mapping[str, Any],
+    engine: str,
+    address: str | None,
+) -> Request:
+    problems: list[str] = []
+
+    def attempt(step: Any, instead: Any) -> Any:
+        try:
+            return step()
+        except InputError as error:
+            problems.extend(error.problems)
+            return instead
+
+    named = attempt(lambda: methods(strategies) if strategies is not None else [], [])
+    numbers = attempt(lambda: read_seeds(seeds) if seeds is not None else [], [])
+    fixed, conditions = attempt(lambda: grid(sets), ([], [()]))
+    single, tried = attempt(lambda: grid(tune, "--tune"), ([], [()]))
+    problems += [f"--tune {text}: it has one value; give several, or use --set." for text in single]
+    if settings["metric"] not in METRICS:
+        problems.append(f"--metric is {settings['metric']!r}; it must be {' or '.join(METRICS)}.")
+    if settings["target"] is not None and not 0 < settings["target"] <= 1:
+        problems.append(f"--target is {settings['target']}; it must be an accuracy above 0 and at most 1.")
+    known = {method.label for method in named} | {"local", "central"}
+    if strategies is not None and settings["baseline"] not in known:
+        problems.append(
+            f"--baseline is {settings['baseline']!r}; it must be one of what is compared: "
+            f"{', '.join(sorted(known))}."
+        )
+    if problems:
+        raise InputError(*problems)
+    fixed = [*fixed, f"engine.kind={engine}"]
+    if address is not None:
+        fixed.append(f"engine.address={json.dumps(address)}")
+    return Request(sources, named, numbers, fixed, conditions, tried)

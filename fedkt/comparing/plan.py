@@ -1,0 +1,229 @@
+"""Which runs a comparison consists of, all of them checked before anything starts."""
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from fedkt import data, scenario
+from fedkt.comparing.grammar import Choices, Method, short
+from fedkt.data import Federation
+from fedkt.engine.check import checked_world
+from fedkt.errors import InputError
+from fedkt.scenario import Scenario, Source
+
+BOUNDS = ("local", "central")
+"""Strategies that stand in every comparison. They share nothing, so privacy settings do not concern them."""
+LONGEST = 80
+"""Characters of a folder's name; longer ones end in a hash."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for: every combination of the fields is a run."""
+
+    sources: Sequence[Source]
+    methods: Sequence[Method] = ()
+    """Empty: the strategy that each scenario names."""
+    seeds: Sequence[int] = ()
+    """Empty: the scenario's own."""
+    overrides: Sequence[str] = ()
+    """The same for every run."""
+    conditions: Sequence[Choices] = ((),)
+    tried: Sequence[Choices] = ((),)
+    """Settings of which each strategy gets its own best, by accuracy on validation rows."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a comparison."""
+
+    scenario: Scenario
+    method: Method
+    condition: Choices
+    tried: Choices
+    path: str
+    """The run's folder, below the comparison's."""
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What tells this run from the others, as JSON values."""
+        return {
+            "scenario": self.scenario.name,
+            "method": self.method.label,
+            "strategy": self.method.name,
+            "condition": short(self.condition),
+            "tried": short(self.tried),
+            "seed": self.scenario.seed,
+            "path": self.path,
+        }
+
+
+@dataclass(frozen=True)
+class Impossible:
+    """A strategy that cannot run on a scenario, and why."""
+
+    scenario: str
+    method: str
+    condition: dict[str, str]
+    reasons: tuple[str, ...]
+    bound: bool = False
+    """Whether nobody asked for it: it is only a bound."""
+
+    def __str__(self) -> str:
+        where = ", ".join([self.scenario, *(f"{key}={text}" for key, text in self.condition.items())])
+        return f"{self.method} cannot run on {where}: {' '.join(self.reasons)}"
+
+
+@dataclass
+class Plan:
+    """The runs, in the order in which they are run, and what was left out."""
+
+    cells: list[Cell] = field(default_factory=list)
+    impossible: list[Impossible] = field(default_factory=list)
+
+
+def plan(request: Request, data_dir: Path | None = None) -> Plan:
+    """Resolve every run, check all of them and sort out what cannot run.
+
+    Raises InputError where a scenario is wrong by itself, whatever the strategy.
+    """
+    problems: list[str] = []
+    bases = [base for base in (_attempt(problems, lambda s=s: _base(s, request)) for s in request.sources)]
+    names = [base.name for base in bases if base is not None]
+    problems += [
+        f"two scenarios are named '{name}'; give each a name of its own, since folders are named after it."
+        for name in dict.fromkeys(names)
+        if names.count(name) > 1
+    ]
+    if problems:
+        raise InputError(*dict.fromkeys(problems))
+    made = Plan()
+    for base in bases:
+        assert base is not None
+        for condition in request.conditions:
+            _plan_condition(made, base, condition, request, data_dir, problems)
+    if problems:
+        raise InputError(*dict.fromkeys(problems))
+    # Seeds outermost: an interrupted comparison has a complete one of fewer seeds.
+    made.cells.sort(key=lambda cell: cell.scenario.seed)
+    return made
+
+
+def _base(source: Source, request: Request) -> Scenario:
+    base = scenario.load(source, request.overrides)
+    for condition in request.conditions:
+        for tried in request.tried:
+            scenario.load(base, _overrides((*condition, *tried), sure_only=True))
+    if any(request.tried) and base.data.validation == 0:
+        raise InputError(
+            f"{base.name} sets no validation rows aside, so nothing can be tuned on them; "
+            "add --set data.validation=0.2."
+        )
+    return base
+
+
+def _overrides(choices: Choices, *, sure_only: bool = False) -> list[str]:
+    """Return choices as overrides; ``sure_only`` leaves out those that depend on the strategy."""
+    return [c.override for c in choices if not (sure_only and c.key.partition(".")[0] == "strategy")]
+
+
+def _plan_condition(
+    made: Plan,
+    base: Scenario,
+    condition: Choices,
+    request: Request,
+    data_dir: Path | None,
+    problems: list[str],
+) -> None:
+    """Add one condition's runs of a scenario."""
+    seeds = request.seeds or [base.seed]
+    federations: dict[str, Federation] = {}
+    for method, bound in _with_bounds(request.methods or [_own(base)]):
+        found: list[Cell] = []
+        reasons: list[str] = []
+        for cell in _cells(base, method, condition, request.tried, seeds, reasons):
+            key = repr((cell.scenario.data, cell.scenario.seed))
+            if key not in federations:
+                built = _attempt(problems, lambda c=cell: data.build(c.scenario, data_dir))
+                if built is None:
+                    return
+                federations[key] = built
+            if _attempt(reasons, lambda c=cell, k=key: checked_world(c.scenario, data_dir, federations[k])):
+                found.append(cell)
+        if reasons:
+            told = tuple(dict.fromkeys(reasons))
+            made.impossible.append(Impossible(base.name, method.label, short(condition), told, bound=bound))
+        else:
+            # Bounds are the same under every privacy setting: one run stands for all.
+            made.cells += found
+
+
+def _own(base: Scenario) -> Method:
+    words = ", ".join(f"{key}={value}" for key, value in base.strategy.settings.items())
+    return Method(base.strategy.name, base.strategy.settings, words)
+
+
+def _with_bounds(methods: Sequence[Method]) -> Iterator[tuple[Method, bool]]:
+    """Yield the methods with the bounds around them, and whether each is a bound that nobody named."""
+    named = {method.label for method in methods}
+    local, central = (Method(name) for name in BOUNDS)
+    if local.label not in named:
+        yield local, True
+    yield from ((method, False) for method in methods)
+    if central.label not in named:
+        yield central, True
+
+
+def _cells(
+    base: Scenario,
+    method: Method,
+    condition: Choices,
+    tried: Iterable[Choices],
+    seeds: Sequence[int],
+    reasons: list[str],
+) -> Iterator[Cell]:
+    bound = method.name in BOUNDS
+    plain = (
+        scenario.to_dict(base) | {"strategy": method.part} | ({"privacy": {"mode": "none"}} if bound else {})
+    )
+    for setting in tried:
+        both = (*condition, *setting)
+        applied = tuple(c for c in both if not (bound and c.key.partition(".")[0] == "privacy"))
+        for seed in seeds:
+            resolved = _attempt(
+                reasons, lambda a=applied, s=seed: scenario.load(plain, [*_overrides(a), f"seed={s}"])
+            )
+            if resolved is not None:
+                path = f"cells/{base.name}/{_folder(method.name)}/{_settings(method, applied)}/{seed}"
+                yield Cell(resolved, method, condition, setting, path)
+
+
+def _settings(method: Method, choices: Choices) -> str:
+    parts = [method.words] if method.words else []
+    return _folder(
+        ",".join([*parts, *(f"{key}={text}" for key, text in short(choices).items())]) or "default"
+    )
+
+
+def _folder(text: str) -> str:
+    """Return a text as a folder's name; where that loses something, a hash of it is added."""
+    plain = re.sub(r"[^A-Za-z0-9._=,+-]", "-", text.replace(", ", ","))
+    if plain == text.replace(", ", ",") and len(plain) <= LONGEST:
+        return plain
+    return f"{plain[: LONGEST - 9]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def _attempt(problems: list[str], step: Any) -> Any:
+    try:
+        return step()
+    except InputError as error:
+        problems += error.problems
+        return None
+
+
+def with_engine(request: Request, engine: str) -> Request:
+    """Return the request with every run on an engine."""
+    return replace(request, overrides=[*request.overrides, f"engine.kind={engine}"])

@@ -1,0 +1,275 @@
+"""What a comparison says, with its uncertainty: pure functions from tidy frames to tidy frames.
+
+The unit of repetition is the seed: intervals and tests are over seeds, of means over clients. At one seed
+all methods share partition and initial models, so differences are paired. A *block* is one scenario under
+one condition. With a single seed there are no intervals and no tests: they are NaN.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import stats
+
+METRICS = ("personal", "global")
+BLOCK = ["scenario", "condition"]
+KEYS = [*BLOCK, "method"]
+CONFIDENCE = 0.95
+UPPER_BOUND = "central"
+"""Takes no part in ranks: it is what nobody may do."""
+WORST = 0.1
+"""Quantile over clients that stands for those worst off."""
+
+Floats = NDArray[np.float64]
+
+
+def interval(values: Sequence[float] | Floats) -> tuple[float, float]:
+    """Return the 95 % Student interval of the mean of independent values; NaN for fewer than two.
+
+    >>> [round(end, 3) for end in interval([0.7, 0.8, 0.9])]  # 0.8 ± 4.303 · 0.1 / √3
+    [0.552, 1.048]
+    """
+    found = np.asarray(values, dtype=float)
+    if len(found) < 2:
+        return float("nan"), float("nan")
+    error = float(stats.sem(found))
+    if error == 0:
+        return float(found.mean()), float(found.mean())
+    low, high = stats.t.interval(CONFIDENCE, len(found) - 1, loc=found.mean(), scale=error)
+    return float(low), float(high)
+
+
+def averages(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Return mean accuracy per block and method: ``seeds mean std low high rank`` and traffic.
+
+    ``runs``: one row per run (``Comparison.runs``). ``std``: sample standard deviation over seeds. ``rank``
+    is 1 for the best mean of a block, ties share theirs, and the upper bound has none. ``megabytes``: up and
+    down over the whole run, per client, in 10^6 bytes; ``seconds``: of the rounds.
+    """
+    rows = []
+    for key, group in runs.groupby(KEYS, sort=False):
+        values = _measured(group, metric)
+        low, high = interval(values)
+        # What pooling all data moves is no message of a round.
+        pooled = group["strategy"].iloc[0] == UPPER_BOUND
+        sent = (group["bytes_up"] + group["bytes_down"]) / group["clients"] / 1e6
+        rows.append(
+            dict(zip(KEYS, key, strict=True))
+            | {"strategy": group["strategy"].iloc[0], "seeds": len(values)}
+            | {"mean": values.mean() if len(values) else np.nan, "low": low, "high": high}
+            | {"std": values.std(ddof=1) if len(values) > 1 else np.nan}
+            | {"megabytes": np.nan if pooled else sent.mean(), "seconds": group["wall_s"].mean()}
+        )
+    columns = [*KEYS, "strategy", "seeds", "mean", "low", "high", "std", "megabytes", "seconds"]
+    table = pd.DataFrame(rows, columns=columns)
+    contenders = table[table["strategy"] != UPPER_BOUND]
+    table["rank"] = contenders.groupby(BLOCK, sort=False)["mean"].rank(ascending=False)
+    return table
+
+
+def differences(runs: pd.DataFrame, metric: str, baseline: str) -> pd.DataFrame:
+    """Return each method's paired difference to a baseline: ``pairs difference low high p q``.
+
+    Per block, over the seeds that both have: mean, 95 % interval and two-sided p of the paired t-test
+    (which takes differences for normal). ``q`` is p corrected for the number of tests in the table by
+    Benjamini and Yekutieli (2001), which bounds the expected share of false claims under any dependence.
+    NaN with fewer than two pairs, and p also where all differences are equal.
+    """
+    rows = []
+    for block, group in runs.groupby(BLOCK, sort=False):
+        by_seed = group.pivot_table(index="seed", columns="method", values=f"{metric}_mean", sort=False)
+        if baseline not in by_seed:
+            continue
+        for method in by_seed.columns.drop(baseline):
+            pairs = by_seed[[method, baseline]].dropna()
+            gained = (pairs[method] - pairs[baseline]).to_numpy()
+            low, high = interval(gained)
+            tested = len(gained) > 1 and not np.allclose(gained, gained[0], rtol=0, atol=1e-12)
+            p = float(stats.ttest_rel(pairs[method], pairs[baseline]).pvalue) if tested else np.nan
+            rows.append(
+                dict(zip(BLOCK, block, strict=True))
+                | {"method": method, "pairs": len(gained)}
+                | {"difference": gained.mean() if len(gained) else np.nan, "low": low, "high": high, "p": p}
+            )
+    table = pd.DataFrame(rows, columns=[*KEYS, "pairs", "difference", "low", "high", "p"])
+    table["q"] = np.nan
+    known = table["p"].notna()
+    if known.any():
+        table.loc[known, "q"] = stats.false_discovery_control(table.loc[known, "p"], method="by")
+    return table
+
+
+def critical_difference(table: pd.DataFrame) -> dict[str, Any] | None:
+    """Compare methods over blocks by their ranks (Demšar 2006, JMLR 7, sections 3.2.2 and 3.3).
+
+    ``table``: what :func:`averages` returns. Friedman's test, then Nemenyi's critical difference
+    q(0.05, k, ∞) / √2 · √(k (k + 1) / (6 N)) for k methods over N blocks. Methods are those with a rank in
+    every block. Returns None for fewer than 3 methods or 2 blocks; else ``methods`` with mean ``ranks``
+    (best first), ``difference``, ``p`` of Friedman's test, ``blocks``, and ``groups``: the longest runs of
+    neighbours that lie within one critical difference, as [first, last].
+    """
+    ranked = table.pivot_table(index=BLOCK, columns="method", values="mean", sort=False)
+    contenders = table.loc[table["strategy"] != UPPER_BOUND, "method"].unique()
+    ranked = ranked[[name for name in ranked.columns if name in contenders]].dropna(axis=1)
+    blocks, methods = ranked.shape
+    if methods < 3 or blocks < 2:
+        return None
+    ranks = ranked.rank(axis=1, ascending=False).mean().sort_values(kind="stable")
+    spread = ranked.rank(axis=1).nunique(axis=1).max() > 1
+    p = float(stats.friedmanchisquare(*(ranked[name] for name in ranked)).pvalue) if spread else 1.0
+    critical = float(stats.studentized_range.ppf(CONFIDENCE, methods, np.inf)) / np.sqrt(2)
+    width = critical * np.sqrt(methods * (methods + 1) / (6 * blocks))
+    return {
+        "methods": list(ranks.index),
+        "ranks": ranks.tolist(),
+        "difference": float(width),
+        "p": p,
+        "blocks": blocks,
+        "groups": _groups(ranks.to_numpy(), width),
+    }
+
+
+def transfer(clients: pd.DataFrame, metric: str, alone: str = "local") -> pd.DataFrame:
+    """Return who gains and who loses: ``gain worse tenth worst``, per block and method.
+
+    ``clients``: each client's last accuracy (``Comparison.final``). A client's gain is its accuracy minus
+    that of the same client (of the same seed) that trained ``alone``. ``gain``: mean over clients and seeds;
+    ``worse``: share of clients that lose (negative transfer); ``worst``: accuracy that 90 % of the clients
+    reach (mean over seeds); ``most_lost``: the 10 % quantile of the gain (mean over seeds).
+    """
+    columns = [*KEYS, "gain", "worse", "most_lost", "worst"]
+    if clients.empty:
+        return pd.DataFrame(columns=columns)
+    gained = gains(clients, metric, alone)
+    rows = []
+    for key, group in gained.groupby(KEYS, sort=False):
+        known = group[group["gain"].notna() & (group["method"] != alone)]
+        lost = known.groupby("seed")["gain"].quantile(WORST).mean() if len(known) else np.nan
+        rows.append(
+            dict(zip(KEYS, key, strict=True))
+            | {"gain": known["gain"].mean() if len(known) else np.nan}
+            | {"worse": float((known["gain"] < 0).mean()) if len(known) else np.nan, "most_lost": lost}
+            | {"worst": group.groupby("seed")[metric].quantile(WORST).mean()}
+        )
+    return pd.DataFrame(rows, columns=columns)
+
+
+def gains(clients: pd.DataFrame, metric: str, alone: str = "local") -> pd.DataFrame:
+    """Return ``clients`` with a column ``gain`` to the same client alone; NaN where there is no such run."""
+    same = [*BLOCK, "seed", "client"]
+    base = clients.loc[clients["method"] == alone, [*same, metric]].rename(columns={metric: "alone"})
+    joined = clients.merge(base, on=same, how="left")
+    joined["gain"] = joined[metric] - joined.pop("alone")
+    return joined
+
+
+def efficiency(
+    rounds: pd.DataFrame, metric: str, targets: pd.Series, budgets: pd.Series | None = None
+) -> pd.DataFrame:
+    """Return what accuracy costs: ``at_budget budget to_target_rounds to_target_seconds reached``.
+
+    ``rounds``: one row per run and round (``Comparison.rounds``) with ``clients``; ``targets``: accuracy to
+    reach, by block. ``budgets``: bytes per client by block; by default the smallest total of a run of the
+    block that sent anything. ``at_budget``: mean accuracy after the last round within the budget, over seeds
+    (NaN if the first round exceeds it); ``reached``: share of the seeds that reached the target, and
+    ``to_target_*``: mean over those.
+    """
+    column = f"{metric}_mean"
+    rounds = rounds.copy()
+    run = [*KEYS, "seed"]
+    rounds["megabytes"] = (
+        rounds.assign(sent=(rounds["bytes_up"] + rounds["bytes_down"]) / rounds["clients"] / 1e6)
+        .groupby(run, sort=False)["sent"]
+        .cumsum()
+    )
+    rounds["seconds"] = rounds.groupby(run, sort=False)["wall_s"].cumsum()
+    totals = rounds.groupby(run, sort=False)["megabytes"].last().reset_index()
+    sent = totals[(totals["megabytes"] > 0)].groupby(BLOCK, sort=False)["megabytes"].min()
+    limits = sent if budgets is None else budgets / 1e6
+    rows = []
+    for key, group in rounds.groupby(KEYS, sort=False):
+        block = key[:2]
+        target, limit = targets.get(block, np.nan), limits.get(block, np.nan)
+        reached, within = [], []
+        for _, one in group.groupby("seed", sort=False):
+            good = one[one[column] >= target]
+            reached.append((good["round"].iloc[0], good["seconds"].iloc[0]) if len(good) else None)
+            # A budget that is spent exactly counts as kept, whatever the last bit of the sum.
+            kept = one[(one["megabytes"] <= limit * (1 + 1e-9)) & one[column].notna()]
+            within.append(kept[column].iloc[-1] if len(kept) else np.nan)
+        hits = [hit for hit in reached if hit is not None]
+        rows.append(
+            dict(zip(KEYS, key, strict=True))
+            | {"budget": limit, "at_budget": np.mean(within), "target": target}
+            | {"reached": len(hits) / len(reached)}
+            | {"to_target_rounds": np.mean([r for r, _ in hits]) if hits else np.nan}
+            | {"to_target_seconds": np.mean([s for _, s in hits]) if hits else np.nan}
+        )
+    columns = ["budget", "at_budget", "target", "reached", "to_target_rounds", "to_target_seconds"]
+    return pd.DataFrame(rows, columns=[*KEYS, *columns])
+
+
+def overview(
+    runs: pd.DataFrame,
+    rounds: pd.DataFrame,
+    final: pd.DataFrame,
+    *,
+    metric: str = "personal",
+    baseline: str = "local",
+    target: float | None = None,
+) -> pd.DataFrame:
+    """Return one row per block and method with everything above.
+
+    ``target``: accuracy to reach; None: the mean of ``baseline`` in each block. ``per_megabyte``: points of
+    accuracy gained over ``baseline`` per 10^6 bytes per client.
+    """
+    table = averages(runs, metric)
+    base = table[table["method"] == baseline].set_index(BLOCK)["mean"]
+    targets = base if target is None else pd.Series(target, index=table.set_index(BLOCK).index.unique())
+    with_clients = rounds.merge(runs[[*KEYS, "seed", "clients"]], on=[*KEYS, "seed"])
+    for more in (
+        differences(runs, metric, baseline),
+        transfer(final, metric),
+        efficiency(with_clients, metric, targets),
+    ):
+        table = table.merge(more, on=KEYS, how="left", suffixes=("", "_difference"))
+    table["per_megabyte"] = 100 * table["difference"] / table["megabytes"].where(table["megabytes"] > 0)
+    return table
+
+
+def against_epsilon(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Return accuracy by ε: ``scenario method epsilon seeds mean low high``, of private runs only."""
+    rows = []
+    private = runs[runs["epsilon"].notna()]
+    for key, group in private.groupby(["scenario", "method", "condition", "epsilon"], sort=False):
+        values = _measured(group, metric)
+        low, high = interval(values)
+        rows.append(
+            dict(zip(("scenario", "method", "condition", "epsilon"), key, strict=True))
+            | {
+                "seeds": len(values),
+                "mean": values.mean() if len(values) else np.nan,
+                "low": low,
+                "high": high,
+            }
+        )
+    columns = ["scenario", "method", "condition", "epsilon", "seeds", "mean", "low", "high"]
+    return pd.DataFrame(rows, columns=columns).sort_values(["scenario", "method", "epsilon"], kind="stable")
+
+
+def _measured(group: pd.DataFrame, metric: str) -> Floats:
+    column = f"{metric}_mean"
+    found = group[column].dropna() if column in group else pd.Series(dtype=float)
+    return np.asarray(found.to_numpy(), dtype=float)
+
+
+def _groups(ranks: Floats, width: float) -> list[list[int]]:
+    """Return the maximal [first, last] of sorted ranks that span at most ``width``, of two or more."""
+    found: list[list[int]] = []
+    for first in range(len(ranks)):
+        last = int(np.searchsorted(ranks, ranks[first] + width, side="right")) - 1
+        if last > first and (not found or last > found[-1][1]):
+            found.append([first, last])
+    return found
