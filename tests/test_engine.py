@@ -229,7 +229,7 @@ def test_an_exception_inline_names_client_round_and_stage(
     def broken(*_: Any, **__: Any) -> None:
         raise ZeroDivisionError("on purpose")
 
-    monkeypatch.setattr("fedkt.engine.party.fit", broken)
+    monkeypatch.setattr("fedkt.engine.jobs.fit", broken)
     with pytest.raises(RunError, match="client 0, round 1, stage train: ZeroDivisionError: on purpose"):
         run(tmp_path / "run")
 

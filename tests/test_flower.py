@@ -1,5 +1,6 @@
 """Both halves are Flower's own kind: its loop drives our strategies, and our grid runs its strategies."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -90,3 +91,36 @@ def test_our_grid_runs_flowers_fedavg() -> None:
     # Two weights: 3.5 + (0 + 1)/2, then 7 + 1/2
     losses = [result.evaluate_metrics_clientapp[number]["eval_loss"] for number in (1, 2)]
     assert losses == pytest.approx([4.0, 7.5])
+
+
+def troubled() -> ClientApp:
+    """Flower's quickstart app, in which client 1 raises and client 2 ends its process."""
+    app = quickstart()
+
+    @app.query()
+    def query(message: Message, context: Context) -> Message:
+        k = int(context.node_config["partition-id"])
+        if k == 2:
+            os._exit(1)
+        return Message(RecordDict({"m": MetricRecord({"inverse": 1 / (1 - k)})}), reply_to=message)
+
+    return app
+
+
+@pytest.mark.slow
+def test_on_ray_flowers_fedavg_runs_and_a_failing_client_costs_its_own_reply_only() -> None:
+    from fedkt.engine.resident import RayGrid, ray_session
+    from fedkt.scenario import Engine
+
+    with ray_session(Engine(workers=2)):
+        grid = RayGrid(lambda shared: troubled(), None, [1.0] * 8, workers=2, cpus=1, gpus=0)
+        start = ArrayRecord({"w": Array(torch.zeros(2).numpy())})
+        result = FedAvg(min_train_nodes=8, min_evaluate_nodes=8).start(grid, start, num_rounds=1, timeout=60)
+        # Weights 2k + 1 of values k + 1: sum (2k+1)(k+1) / sum (2k+1) = 372/64 for k = 0..7.
+        assert result.arrays.to_torch_state_dict()["w"].tolist() == pytest.approx([5.8125, 5.8125])
+        nodes = grid.get_node_ids()
+        replies = grid.send_and_receive([Message(RecordDict(), n, "query") for n in nodes], timeout=120)
+        by_client = {r.metadata.src_node_id - min(nodes): r for r in replies}
+        assert {k for k, r in by_client.items() if r.has_error()} == {1, 2}
+        assert "ZeroDivisionError" in str(by_client[1].error.reason)
+        assert by_client[3].content["m"]["inverse"] == -0.5

@@ -1,11 +1,11 @@
-"""The Flower ``ClientApp`` of every engine: three handlers around :class:`~fedkt.engine.party.Party`.
+"""The Flower ``ClientApp`` of every engine: handlers around :class:`~fedkt.engine.party.Party`.
 
 Simulated nodes are told apart by their ``partition-id``. The handlers live in this importable module
 and hold no data, so that Ray pickles them by name and each process keeps its world between messages.
 """
 
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Protocol
@@ -13,6 +13,7 @@ from typing import Protocol
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
+from fedkt.engine.jobs import Work, lockstep
 from fedkt.engine.party import Party
 from fedkt.engine.world import Place, World, world_at
 from fedkt.errors import RunError
@@ -31,13 +32,39 @@ class Home(Protocol):
     def __call__(self) -> tuple[World, StateStore]: ...
 
 
+Step = Callable[[Party, Request, Callable[[str], None]], Work[Reply]]
+
+
+class PartyApp(ClientApp):
+    """fedkt's clients: one message at a time, as Flower calls an app, or many at once.
+
+    With ``raise_errors`` an exception ends the run, else it costs the client's reply.
+    """
+
+    def __init__(self, home: Home, *, raise_errors: bool = False) -> None:
+        super().__init__()
+        self._steps: Mapping[str, Step] = {"train": Party.train, "evaluate": Party.evaluate}
+        self._home, self._raise_errors = home, raise_errors
+        self.query()(partial(_introduce, home))
+        for kind, register in (("train", self.train), ("evaluate", self.evaluate)):
+            register()(partial(self._handle, kind))
+
+    def batches(
+        self, messages: Sequence[Message], contexts: Mapping[int, Context]
+    ) -> Iterator[list[Message]]:
+        """Answer messages of one kind, a cohort at a time; ``contexts`` by node."""
+        for message in messages:
+            context = contexts[message.metadata.dst_node_id]
+            yield [self(message, context)]
+
+    def _handle(self, kind: str, message: Message, context: Context) -> Message:
+        with one_thread():
+            return lockstep([_visit(self._home, self._raise_errors, self._steps[kind], message, context)])[0]
+
+
 def make_app(home: Home, *, raise_errors: bool = False) -> ClientApp:
-    """Build the app. With ``raise_errors`` an exception ends the run, else it costs the client's reply."""
-    app = ClientApp()
-    app.query()(partial(_introduce, home))
-    app.train()(partial(_handle, home, raise_errors, Party.train))
-    app.evaluate()(partial(_handle, home, raise_errors, Party.evaluate))
-    return app
+    """Build the app of clients that live at ``home``."""
+    return PartyApp(home, raise_errors=raise_errors)
 
 
 def client_of(world: World, context: Context) -> str:
@@ -50,13 +77,8 @@ def _introduce(home: Home, message: Message, context: Context) -> Message:
     return i_am(client_of(world, context), message)
 
 
-def _handle(
-    home: Home,
-    raise_errors: bool,
-    step: Callable[[Party, Request, Callable[[str], None]], Reply],
-    message: Message,
-    context: Context,
-) -> Message:
+def _visit(home: Home, raise_errors: bool, step: Step, message: Message, context: Context) -> Work[Message]:
+    """Do what one message asks of one client."""
     world, store = home()
     client = client_of(world, context)
     at = [OPENING]
@@ -65,10 +87,9 @@ def _handle(
     try:
         request = Request.unpack(message.content, world.transfer_hash, world.dims(client), _teacher(world))
         binding = request.binding
-        with one_thread():
-            party = Party(world, store, client)
-            reply = step(party, request, at.append)
-            expected = party.contribution(request)
+        party = Party(world, store, client)
+        reply = yield from step(party, request, at.append)
+        expected = party.contribution(request)
         content = reply.pack(expected)
     except Exception as error:
         where = f"client {client}, round {binding.round}, stage {at[-1]}"

@@ -5,14 +5,15 @@ the message id that replies refer to.
 """
 
 import os
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
 from uuid import uuid4
 
 # Flower reads this when it is imported.
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 
 from flwr.app import Context, Message, RecordDict, UserConfig
+from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
@@ -42,6 +43,39 @@ def node_context(partition: int, partitions: int) -> Context:
     """Return what the app of a simulated node gets beside its messages."""
     config = UserConfig({"partition-id": partition, "num-partitions": partitions})
     return Context(1, FIRST_NODE + partition, config, RecordDict(), UserConfig())
+
+
+@runtime_checkable
+class ManyAtOnce(Protocol):
+    """A ``ClientApp`` that can answer several messages together."""
+
+    def batches(
+        self, messages: Sequence[Message], contexts: Mapping[int, Context]
+    ) -> Iterator[list[Message]]:
+        """Answer messages; yield the replies as they are ready, in any order."""
+        ...
+
+
+def answer(
+    app: ClientApp,
+    messages: Sequence[Message],
+    contexts: Mapping[int, Context],
+    failed: Callable[[Message, Exception], Message] | None = None,
+) -> Iterator[list[Message]]:
+    """Run any app on messages; yield the replies as they are ready.
+
+    ``failed`` makes the reply where a plain app raises; without it the exception is raised here.
+    """
+    if isinstance(app, ManyAtOnce):
+        yield from app.batches(messages, contexts)
+        return
+    for message in messages:
+        try:
+            yield [app(message, contexts[message.metadata.dst_node_id])]
+        except Exception as error:
+            if failed is None:
+                raise
+            yield [failed(message, error)]
 
 
 class LocalGrid(Grid):

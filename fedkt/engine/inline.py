@@ -1,24 +1,24 @@
 """A Flower grid in one process, without Ray: for debugging and for fast tests."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from flwr.app import Message
 from flwr.clientapp import ClientApp
 
-from fedkt.engine.flwr_runtime import FIRST_NODE, LocalGrid, node_context, number
+from fedkt.engine.flwr_runtime import FIRST_NODE, LocalGrid, answer, node_context, number
 
 
 class InlineGrid(LocalGrid):
-    """Runs the app for each pulled message, one at a time, in the order of pushing.
+    """Runs the app on what was pushed; a plain app one message after the other.
 
-    A message is executed when its reply is pulled, so a caller with a deadline can stop in between.
+    Messages are executed while their replies are pulled, so a caller with a deadline can stop in between.
     """
 
     def __init__(self, app: ClientApp, clients: int) -> None:
         super().__init__()
         self._app = app
         self._contexts = {FIRST_NODE + i: node_context(i, clients) for i in range(clients)}
-        self._waiting: dict[str, Message] = {}
+        self._queue: list[tuple[frozenset[str], Iterator[list[Message]]]] = []
 
     def get_node_ids(self) -> Iterable[int]:
         """Return one node per client."""
@@ -27,16 +27,22 @@ class InlineGrid(LocalGrid):
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Queue messages."""
         numbered = number(messages)
-        self._waiting |= {message.metadata.message_id: message for message in numbered}
-        return [message.metadata.message_id for message in numbered]
+        ids = [message.metadata.message_id for message in numbered]
+        self._queue.append((frozenset(ids), answer(self._app, numbered, self._contexts)))
+        return ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """Execute the oldest of these messages that waits, and return its reply."""
+        """Execute the next of these messages, and return their replies.
+
+        Messages that were pushed before these and are not asked for are dropped: their deadline is over.
+        """
         wanted = set(message_ids)
-        for message_id in list(self._waiting):
-            if message_id in wanted:
-                message = self._waiting.pop(message_id)
-                return number([self._app(message, self._contexts[message.metadata.dst_node_id])])
+        while self._queue:
+            ids, replies = self._queue[0]
+            found = next(replies, None) if ids & wanted else None
+            if found is not None:
+                return number(found)
+            self._queue.pop(0)
         return []
 
     def send_and_receive(
@@ -44,4 +50,7 @@ class InlineGrid(LocalGrid):
     ) -> Iterable[Message]:
         """Execute messages and return all replies."""
         ids = list(self.push_messages(messages))
-        return [reply for _ in ids for reply in self.pull_messages(ids)]
+        replies: list[Message] = []
+        while pulled := list(self.pull_messages(ids)):
+            replies += pulled
+        return replies

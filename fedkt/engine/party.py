@@ -1,6 +1,7 @@
 """One client at work: load its state, do what a message asks, save its state.
 
-Every engine and every deployed site runs this code. Versions of the state are explained in
+Every engine and every deployed site runs this code. What trains or predicts is yielded as a job
+(:mod:`fedkt.engine.jobs`); all else happens here. Versions of the state are explained in
 :mod:`fedkt.state`.
 """
 
@@ -10,15 +11,15 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from fedkt import metrics
-from fedkt.client import Client, Fit
+from fedkt.client import Arrays, Client, Fit
+from fedkt.engine.jobs import FitJob, PredictJob, Work, no_predictions
 from fedkt.engine.world import World
 from fedkt.knowledge import Expected, Rejected
 from fedkt.protocol import Reply, Request
 from fedkt.state import ClientState, StateStore
-from fedkt.training import fit, predict
 
 Stage = Callable[[str], None]
 """Told the name of each stage as it begins, so that an error can say where it happened."""
@@ -31,54 +32,57 @@ class Party:
         self.world = world
         self.store = store
         self.client = client
-        self.net: nn.Module = world.net(client)
+        self.net = world.skeleton(client)
+        self.model: Arrays = {}
+        """The state dict; never changed in place."""
         self.behaviour: Client = world.behaviour(world.holding(client))
         self._optimizers: dict[str, dict[str, Tensor]] = {}
         self._teacher: dict[str, Tensor] = {}
         self._digested = -1
         self._prepared = False
 
-    def train(self, request: Request, stage: Stage) -> Reply:
+    def train(self, request: Request, stage: Stage) -> Work[Reply]:
         """Digest a teacher that was missed, train on private data, and return the contribution."""
         number = request.binding.round
         self._load(2 * number, stage)
-        self._prepare(number, stage)
-        self._digest(request, stage)
+        yield from self._prepare(number, stage)
+        yield from self._digest(request, stage)
         stage("train")
-        self._fit(self.behaviour.train(self._teacher or None), number)
+        yield from self._fit("train", self.behaviour.train(self._teacher or None), number)
         stage("extract")
         rows = None if request.rows is None else torch.from_numpy(request.rows.copy())
-        knowledge = self._extract(rows)
+        knowledge = yield from self._extract(rows)
         stage("save")
         self._save(2 * number, request.kept)
         return Reply(request.binding, self.client, arrays=knowledge)
 
-    def evaluate(self, request: Request, stage: Stage) -> Reply:
+    def evaluate(self, request: Request, stage: Stage) -> Work[Reply]:
         """Digest this round's teacher once, then measure; metrics only where they are asked for."""
         version = 2 * request.binding.round + 1
         known = self._load(version, stage)
         found: dict[str, float] = {}
         if request.evaluate and request.teacher is not None:
-            stage("evaluate")
-            before = self._measure({})
+            stage("measure")
+            before = yield from self._measure("measure", {})
             found["before_digest"] = before.get("global", before["personal"])
-        if self._digest(request, stage) or not known:
+        digested = yield from self._digest(request, stage)
+        if digested or not known:
             stage("save")
             self._save(version, request.kept)
         if request.evaluate:
             stage("evaluate")
-            found |= self._measure(self._teacher)
+            found |= yield from self._measure("evaluate", self._teacher)
         return Reply(request.binding, self.client, metrics=found)
 
     # Steps ----------------------------------------------------------------------------------------
 
-    def _prepare(self, number: int, stage: Stage) -> None:
+    def _prepare(self, number: int, stage: Stage) -> Work[None]:
         if not self._prepared:
             stage("prepare")
-            self._fit(self.behaviour.prepare(), number)
+            yield from self._fit("prepare", self.behaviour.prepare(), number)
             self._prepared = True
 
-    def _digest(self, request: Request, stage: Stage) -> bool:
+    def _digest(self, request: Request, stage: Stage) -> Work[bool]:
         """Digest the request's teacher unless it was digested before; say whether anything changed."""
         if request.teacher is None or request.teacher_round <= self._digested:
             return False
@@ -87,30 +91,32 @@ class Party:
         self._teacher = {name: tensor.to(self.world.device) for name, tensor in teacher.items()}
         adopted = self.behaviour.adopt(self._teacher)
         if adopted is not None:
-            self.net.load_state_dict(dict(adopted), strict=False)
-        self._fit(self.behaviour.digest(self._teacher), request.binding.round)
+            self.model = {**self.model, **{name: adopted[name] for name in self.model if name in adopted}}
+        yield from self._fit("digest", self.behaviour.digest(self._teacher), request.binding.round)
         self._digested = request.teacher_round
         return True
 
-    def _fit(self, phase: Fit | None, number: int) -> None:
+    def _fit(self, stage: str, phase: Fit | None, number: int) -> Work[None]:
         if phase is not None:
-            self._optimizers[phase.name] = fit(
-                self.net,
-                phase,
-                self._optimizers.get(phase.name, {}),
-                seed=self.world.scenario.seed,
-                client=self.client,
-                round_=number,
+            state = self._optimizers.get(phase.name, {})
+            seed = self.world.scenario.seed
+            self.model, self._optimizers[phase.name] = yield FitJob(
+                stage, self.net, self.model, phase, state, seed, self.client, number
             )
 
-    def _extract(self, rows: Tensor | None) -> Mapping[str, NDArray[Any]]:
+    def _predict(self, stage: str, x: Tensor) -> Work[tuple[Tensor, Tensor]]:
+        predictions: tuple[Tensor, Tensor] = yield PredictJob(stage, self.net, self.model, x)
+        return predictions
+
+    def _extract(self, rows: Tensor | None) -> Work[Mapping[str, NDArray[Any]]]:
         dims = self.world.dims(self.client)
         inputs = self.behaviour.inputs(rows)
         if inputs is None:
-            features, logits = torch.empty(0, dims.width), torch.empty(0, dims.classes)
+            features, logits = no_predictions(dims.width, dims.classes)
         else:
-            features, logits = predict(self.net, inputs)
-        knowledge = self.behaviour.extract(features, logits, dict(self.net.named_parameters()))
+            features, logits = yield from self._predict("extract", inputs)
+        parameters = {name: self.model[name] for name in dims.parameters}
+        knowledge = self.behaviour.extract(features, logits, parameters)
         if not isinstance(knowledge, self.behaviour.sends):
             raise Rejected(
                 "kind",
@@ -119,7 +125,7 @@ class Party:
             )
         arrays = knowledge.arrays()
         if "weights" not in self.world.strategy.shares:
-            refuse_weights(arrays, self.net)
+            refuse_weights(arrays, self.model)
         return arrays
 
     def contribution(self, request: Request) -> Expected:
@@ -130,12 +136,12 @@ class Party:
 
     # Measuring: the same code for every method ------------------------------------------------------
 
-    def _measure(self, teacher: Mapping[str, Tensor]) -> dict[str, float]:
+    def _measure(self, stage: str, teacher: Arrays) -> Work[dict[str, float]]:
         """Return global, personal and validation accuracy of the model, and of further predictors."""
         federation, shard = self.world.federation, self.world.shards[self.client]
         found: dict[str, float | None] = {}
         if federation.test is not None:
-            scores, y = self._scores(*federation.test_tensors(shard), teacher)
+            scores, y = yield from self._scores(stage, *federation.test_tensors(shard), teacher)
             for name, values in scores.items():
                 # Where a client has no test rows of its own, the common ones are weighed by its classes.
                 share = shard.share if shard.test is None else None
@@ -143,18 +149,18 @@ class Party:
                 if share is not None:
                     found[f"{name}personal"] = found.pop(f"{name}global_personal")
         if shard.test is not None:
-            scores, y = self._scores(*federation.own_test_tensors(shard), teacher)
+            scores, y = yield from self._scores(stage, *federation.own_test_tensors(shard), teacher)
             for name, values in scores.items():
                 found |= _named(f"{name}personal", metrics.evaluate(values, y, federation.classes))
         if len(shard.validation):
-            scores, y = self._scores(*federation.validation_tensors(shard), {})
+            scores, y = yield from self._scores(stage, *federation.validation_tensors(shard), {})
             found["validation"] = metrics.accuracy(scores[""], y)
         return {name: value for name, value in found.items() if value is not None}
 
     def _scores(
-        self, x: Tensor, y: Tensor, teacher: Mapping[str, Tensor]
-    ) -> tuple[dict[str, Tensor], Tensor]:
-        features, logits = predict(self.net, x.to(self.world.device))
+        self, stage: str, x: Tensor, y: Tensor, teacher: Arrays
+    ) -> Work[tuple[dict[str, Tensor], Tensor]]:
+        features, logits = yield from self._predict(stage, x.to(self.world.device))
         more = self.behaviour.predictors(features, logits, teacher) if teacher else {}
         found = {"": logits} | {f"{name}_": values for name, values in more.items()}
         return {name: values.cpu() for name, values in found.items()}, y
@@ -164,20 +170,22 @@ class Party:
     def _load(self, version: int, stage: Stage) -> bool:
         stage("load")
         state = self.store.load(self.client, below=version)
-        if state is not None:
+        if state is None:
+            self.model = {name: t.detach() for name, t in self.world.net(self.client).state_dict().items()}
+        else:
             parts: dict[str, dict[str, Tensor]] = {"model": {}, "teacher": {}}
             for key, tensor in state.tensors.items():
                 part, name = key.split("/", 1)
                 parts.setdefault(part, {})[name] = tensor
-            self.net.load_state_dict(parts.pop("model"))
+            self.model = parts.pop("model")
             self._teacher = {name: t.to(self.world.device) for name, t in parts.pop("teacher").items()}
             self._optimizers = {part.removeprefix("optimizer:"): tensors for part, tensors in parts.items()}
             self._digested, self._prepared = state.note["digested"], state.note["prepared"]
-        self.net.to(self.world.device)
+        self.model = {name: t.to(self.world.device) for name, t in self.model.items()}
         return state is not None
 
     def _save(self, version: int, kept: int) -> None:
-        tensors = {f"model/{name}": t.detach().cpu() for name, t in self.net.state_dict().items()}
+        tensors = {f"model/{name}": t.cpu() for name, t in self.model.items()}
         tensors |= {f"teacher/{name}": t.cpu() for name, t in self._teacher.items()}
         for phase, slots in self._optimizers.items():
             tensors |= {f"optimizer:{phase}/{name}": t.cpu() for name, t in slots.items()}
@@ -195,18 +203,17 @@ def _named(prefix: str, measured: Mapping[str, float | None]) -> dict[str, float
     return {short.get(name, f"{prefix}_{name}"): value for name, value in measured.items()}
 
 
-def refuse_weights(arrays: Mapping[str, NDArray[Any]], net: nn.Module) -> None:
+def refuse_weights(arrays: Mapping[str, NDArray[Any]], model: Arrays) -> None:
     """Raise :class:`Rejected` if an outgoing array holds the values of one of the model's tensors.
 
     In any order, so that a transposed or shuffled tensor is found too; not a part of one, nor a function.
     """
-    state = net.state_dict()
     for name, array in arrays.items():
         if array.dtype.kind != "f" or array.size < 2:
             continue  # nothing but floats can be a tensor; other kinds than the declared one never leave
-        for key, tensor in state.items():
+        for key, tensor in model.items():
             if tensor.numel() == array.size:
-                values = tensor.detach().cpu().numpy()
+                values = tensor.cpu().numpy()
                 if np.array_equal(np.sort(values, axis=None), np.sort(array, axis=None)):
                     raise Rejected(
                         "weights", f"array '{name}' holds the model's '{key}'; weights may not leave."

@@ -9,21 +9,23 @@ import math
 import os
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import ray
 from flwr.app import Error, Message
 from flwr.clientapp import ClientApp
 
-from fedkt.engine.flwr_runtime import FIRST_NODE, LocalGrid, node_context, number
+from fedkt.engine.flwr_runtime import FIRST_NODE, LocalGrid, answer, node_context, number
 from fedkt.errors import InputError
 from fedkt.scenario import Engine
 
 WAIT_S = 0.05
-MOST_TRIES = 2
+MOST_TRIES = 3
+"""The last one is made for each message alone: if one of several kills the actor, only that one is lost."""
 CLIENT_PROCESS_FAILED = 1001
 """Error code of a reply that could not be made: the actor died each time, or the app raised."""
 
@@ -40,9 +42,10 @@ class Resident:
     def ready(self) -> None:
         """Return once the process is up and its app is built."""
 
-    def handle(self, message: Message) -> Message:
-        """Run the app on one message."""
-        return self._app(message, self._contexts[message.metadata.dst_node_id])
+    def handle(self, messages: Sequence[Message]) -> Iterator[list[Message]]:
+        """Run the app on messages, and yield the replies as they are ready."""
+        for replies in answer(self._app, messages, self._contexts, _error_reply):
+            yield number(replies)
 
     def call(self, function: Callable[[], None]) -> None:
         """Run a function in this process."""
@@ -53,8 +56,9 @@ class RayGrid(LocalGrid):
     """Nodes dealt to ``workers`` actors, the heaviest first to the least loaded.
 
     ``make(shared)`` builds the app in each actor; ``shared`` is stored once per machine in Ray's object
-    store. ``loads``: how much work each node is. An actor that dies is started again and its messages are
-    tried once more; what it held in memory is lost.
+    store. ``loads``: how much work each node is. An actor gets all its messages of one push in one call and
+    streams the replies. An actor that dies is started again and what it has not answered is tried again;
+    what it held in memory is lost.
     """
 
     def __init__(
@@ -63,11 +67,12 @@ class RayGrid(LocalGrid):
         super().__init__()
         self._remote = ray.remote(Resident).options(num_cpus=cpus, num_gpus=gpus)
         self._make, self._shared, self._nodes = make, ray.put(shared), len(loads)
-        self._parts = [part for part in balanced(loads, workers) if part]
-        self._part_of = {FIRST_NODE + i: k for k, part in enumerate(self._parts) for i in part}
-        self._actors: list[Any] = [self._start(part) for part in self._parts]
-        self._waiting: dict[Any, _Sent] = {}
-        ray.get([actor.ready.remote() for actor in self._actors])
+        self._parts = [_Part(dealt) for dealt in balanced(loads, workers) if dealt]
+        self._part_of = {FIRST_NODE + i: part for part in self._parts for i in part.partitions}
+        for part in self._parts:
+            part.actor = self._start(part)
+        self._replies: dict[str, Message] = {}
+        ray.get([part.actor.ready.remote() for part in self._parts])
 
     def get_node_ids(self) -> Iterable[int]:
         """Return all nodes."""
@@ -76,20 +81,19 @@ class RayGrid(LocalGrid):
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Send messages to the actors of their nodes."""
         numbered = number(messages)
-        for message in numbered:
-            self._send(message, tries=1)
+        for part in self._parts:
+            mine = [m for m in numbered if self._part_of[m.metadata.dst_node_id] is part]
+            if mine:
+                part.queue.append(_Call(mine))
+                self._next(part)
         return [message.metadata.message_id for message in numbered]
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """Return the replies that are there; wait a moment for the first."""
-        wanted = set(message_ids)
-        references = [r for r, sent in self._waiting.items() if sent.message.metadata.message_id in wanted]
-        if not references:
-            return []
-        ready, _ = ray.wait(references, num_returns=1, timeout=WAIT_S)
-        if ready:
-            ready, _ = ray.wait(references, num_returns=len(references), timeout=0)
-        return number(reply for reply in map(self._reply, ready) if reply is not None)
+        wanted = list(message_ids)
+        if not any(i in self._replies for i in wanted):
+            self._collect(WAIT_S)
+        return [self._replies.pop(i) for i in wanted if i in self._replies]
 
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
@@ -105,47 +109,97 @@ class RayGrid(LocalGrid):
 
     def everywhere(self, function: Callable[[], None]) -> None:
         """Run a function in every actor, and wait for it; one that died meanwhile is started again."""
-        for part, reference in enumerate([actor.call.remote(function) for actor in self._actors]):
+        for part, reference in [(part, part.actor.call.remote(function)) for part in self._parts]:
             try:
                 ray.get(reference)
             except ray.exceptions.RayActorError:
-                self._actors[part] = self._start(self._parts[part])
+                part.actor = self._start(part)
 
-    def _start(self, part: Sequence[int]) -> Any:
-        return self._remote.remote(self._make, self._shared, part, self._nodes)
+    def _start(self, part: "_Part") -> Any:
+        return self._remote.remote(self._make, self._shared, part.partitions, self._nodes)
 
-    def _send(self, message: Message, tries: int) -> None:
-        actor = self._actors[self._part_of[message.metadata.dst_node_id]]
-        self._waiting[actor.handle.remote(message)] = _Sent(message, actor, tries)
+    def _next(self, part: "_Part") -> None:
+        """Give an idle actor its next call."""
+        if part.queue and part.stream is None:
+            call = part.queue[0]
+            part.stream = part.actor.handle.options(num_returns="streaming").remote(
+                list(call.messages.values())
+            )
 
-    def _reply(self, reference: Any) -> Message | None:
-        """Return the reply; None where the actor died and the message was sent again."""
-        sent = self._waiting.pop(reference)
+    def _collect(self, wait_s: float) -> None:
+        """Take in what the actors have ready; wait for the first at most ``wait_s``."""
+        busy = {part.stream: part for part in self._parts if part.stream is not None}
+        while busy:
+            ready, _ = ray.wait(list(busy), num_returns=len(busy), timeout=0)
+            if not ready:
+                ready, _ = ray.wait(list(busy), num_returns=1, timeout=wait_s)
+            if not ready:
+                return
+            wait_s = 0.0
+            for stream in ready:
+                if not self._take(busy[stream]):
+                    del busy[stream]
+
+    def _take(self, part: "_Part") -> bool:
+        """Take the next replies of an actor's stream; say whether there may be more."""
+        call = part.queue[0]
         try:
-            reply: Message = ray.get(reference)
-            return reply
+            for reply in ray.get(next(part.stream)):
+                self._keep(call.messages.pop(reply.metadata.reply_to_message_id), reply)
+            return True
+        except StopIteration:
+            part.queue.popleft()
         except ray.exceptions.RayActorError as error:
-            part = self._part_of[sent.message.metadata.dst_node_id]
-            if self._actors[part] is sent.actor:
-                self._actors[part] = self._start(self._parts[part])
-            if sent.tries < MOST_TRIES:
-                self._send(sent.message, sent.tries + 1)
-                return None
-            return _error_reply(sent.message, error)
+            part.actor = self._start(part)
+            part.queue.popleft()
+            self._again(part, call, error)
         except ray.exceptions.RayError as error:
-            return _error_reply(sent.message, error)
+            part.queue.popleft()
+            self._refuse(call, error)
+        part.stream = None
+        self._next(part)
+        return False
+
+    def _again(self, part: "_Part", call: "_Call", error: Exception) -> None:
+        """Try again what a dead actor has not answered; the last time each message alone."""
+        if call.tries >= MOST_TRIES:
+            self._refuse(call, error)
+        elif call.tries == MOST_TRIES - 1:
+            part.queue.extendleft(_Call([m], MOST_TRIES) for m in reversed(call.messages.values()))
+        elif call.messages:
+            part.queue.appendleft(_Call(call.messages.values(), call.tries + 1))
+
+    def _refuse(self, call: "_Call", error: Exception) -> None:
+        for message in call.messages.values():
+            self._keep(message, *number([_error_reply(message, error)]))
+
+    def _keep(self, message: Message, reply: Message) -> None:
+        """Keep a reply until it is pulled; nobody waits for one that comes after its message's time."""
+        if time.time() < message.metadata.created_at + message.metadata.ttl:
+            self._replies[message.metadata.message_id] = reply
 
 
-@dataclass(frozen=True)
-class _Sent:
-    message: Message
-    actor: Any
-    tries: int
+class _Call:
+    """Messages for one actor that are not answered yet, by their ids."""
+
+    def __init__(self, messages: Iterable[Message], tries: int = 1) -> None:
+        self.messages = {message.metadata.message_id: message for message in messages}
+        self.tries = tries
+
+
+@dataclass(eq=False)
+class _Part:
+    """One actor: the nodes that live there, its calls (the first is running), the replies to that one."""
+
+    partitions: list[int]
+    actor: Any = None
+    queue: deque[_Call] = field(default_factory=deque)
+    stream: Any = None
 
 
 def _error_reply(message: Message, error: Exception) -> Message:
     first = str(error).strip().partition("\n")[0]
-    return Message(Error(CLIENT_PROCESS_FAILED, first), reply_to=message)
+    return Message(Error(CLIENT_PROCESS_FAILED, f"{type(error).__name__}: {first}"), reply_to=message)
 
 
 def balanced(loads: Sequence[float], parts: int) -> list[list[int]]:

@@ -43,6 +43,7 @@ class World:
         dealt = models.deal(scenario_.clients.models, len(federation.shards), scenario_.seed)
         self.models: Mapping[str, Dealt] = dict(zip(self.shards, dealt, strict=True))
         self._dims: dict[str, Dims] = {}
+        self._skeletons: dict[str, models.Net] = {}
 
     @property
     def transfer_hash(self) -> str:
@@ -54,9 +55,20 @@ class World:
         seed = seed_of(self.scenario.seed, "model", client)
         return models.build(self.models[client], self.federation.input, self.federation.classes, seed)
 
+    def architecture(self, client: str) -> str:
+        """Return what clients with the same kind of model have in common: its name and settings."""
+        return repr(self.models[client])
+
+    def skeleton(self, client: str) -> models.Net:
+        """Return this process's module of the client's architecture, for its weights to be put in."""
+        key = self.architecture(client)
+        if key not in self._skeletons:
+            self._skeletons[key] = self.net(client).to(self.device)
+        return self._skeletons[key]
+
     def dims(self, client: str) -> Dims:
         """Return the sizes that fix the client's knowledge; computed once per architecture."""
-        key = repr(self.models[client])
+        key = self.architecture(client)
         if key not in self._dims:
             net = self.net(client)
             total = 0 if self.federation.transfer is None else self.federation.transfer.x.shape[0]
