@@ -25,6 +25,7 @@ class WeightAveraging(Strategy):
     shares: ClassVar[tuple[Shares, ...]] = ("weights",)
     client = "weights"
     one_model = True
+    takes_mean = False
 
     def __init__(self, config: StrategyConfig, setting: Setting) -> None:
         self._of = setting.models

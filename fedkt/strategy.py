@@ -19,12 +19,13 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
-from fedkt import models, registry
+from fedkt import models, registry, robust
 from fedkt.client import Client, Fit
 from fedkt.errors import InputError
 from fedkt.knowledge import Dims, Expected, Rejected
 from fedkt.protocol import Binding, Reply, Request, knowledge_bytes, who_answered, who_are_you
 from fedkt.rng import numpy_stream
+from fedkt.scenario.adversity import Robust
 from fedkt.student import build, lesson, steps_of
 from fedkt.trained import Trained
 
@@ -48,7 +49,8 @@ class Setting:
     """What the server knows: the scenario, the run's id, the sizes per client, the transfer set's hash,
     what a model gets (``input``).
 
-    ``federation`` is there in a simulation only, for the bound that pools all data.
+    ``federation`` is there in a simulation only, for the bound that pools all data; ``probe`` where the
+    server knows labels of transfer rows.
     """
 
     scenario: "Scenario"
@@ -57,6 +59,7 @@ class Setting:
     transfer: str
     input: "InputSpec"
     federation: "Federation | None" = None
+    probe: robust.Probe | None = None
 
     @property
     def seed(self) -> int:
@@ -172,15 +175,25 @@ class Strategy(FlowerStrategy):
     """Whether all models must have one feature width."""
     one_model: ClassVar[bool] = False
     """Whether all clients must have one architecture."""
+    takes_mean: ClassVar[bool] = True
+    """Whether the method takes means over clients, by :meth:`Strategy.centre`, so that ``robust`` can."""
     default_loss: ClassVar[str] = "kl"
     """The distillation loss where the scenario names none."""
     Config: ClassVar[type[StrategyConfig]] = StrategyConfig
+    robust = Robust()
+    """How fusion withstands hostile contributions: the scenario's part."""
+    _simplex = False
+    """Whether the values that are exchanged are probabilities: rows that sum to one."""
 
     def __init__(self, config: StrategyConfig, setting: Setting) -> None:
         self.config = config
         self.setting = setting
         self.behaviour: type[Client] = registry.find("clients", self.client)
         self.client_settings = settings_for(type(self), config, setting.scenario)
+        self.robust = setting.scenario.robust
+        dims = next(iter(setting.dims.values()))
+        sent = self.behaviour.contribution(dims, self.client_settings)
+        self._simplex = "values" in sent and sent["values"].simplex
         self.outcomes: dict[str, Outcome] = {}
         self.report: Mapping[str, Any] = {}
         self.round = 0
@@ -243,6 +256,20 @@ class Strategy(FlowerStrategy):
     def fuse(self, contributions: Contributions) -> Fused | None:
         """Fuse the contributions of at least a quorum of clients (None: no teacher this round)."""
 
+    def centre(self, values: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Return what takes the place of a mean over clients: the mean, or what ``robust.centre`` names.
+
+        ``values`` [clients, ...]; ``weights`` [clients], or with leading dimensions of the values; they
+        must not be claims of the clients where ``robust`` is set.
+        """
+        return robust.centre(values, weights, self.robust, simplex=self._simplex)
+
+    def mixed(self, weights: Tensor, knowledge: Tensor) -> Tensor:
+        """Return a teacher for each row of ``weights`` [clients, clients]: the centre with these weights."""
+        if self.robust.centre == "mean":
+            return mix(weights, knowledge)
+        return torch.stack([self.centre(knowledge, row) for row in weights])
+
     def initial(self) -> Fused | None:
         """Return the teachers that exist before the first round (None: there are none)."""
         return None
@@ -289,12 +316,15 @@ class Strategy(FlowerStrategy):
         self.report = {}
         if len(clients) < self.setting.scenario.participation.quorum:
             return None, None
-        fused = self.fuse(stack(clients, arrays, self.rows))
+        contributions, dropped = self._trusted(stack(clients, arrays, self.rows))
+        fused = self.fuse(contributions)
         if fused is not None:
-            self._teach(server_round, clients, fused)
+            self._teach(server_round, contributions.clients, fused)
             phase = None if self.student is None else self.server_lesson(fused)
             if self.student is not None and phase is not None:
                 self.student.fit(phase, self.setting.seed, server_round)
+        if dropped:
+            self.report = {**self.report, "dropped": dropped}
         return ArrayRecord(), MetricRecord({"clients": len(clients)})
 
     def configure_evaluate(
@@ -397,6 +427,30 @@ class Strategy(FlowerStrategy):
 
     def _probabilities(self, values: Tensor) -> Tensor:
         return values.softmax(-1) if self.client_settings.get("form") == "logits" else values
+
+    def _trusted(self, contributions: Contributions) -> tuple[Contributions, list[str]]:
+        """Leave out the contributions that ``robust.filter`` drops; return whose these are, too."""
+        if self.robust.filter == "none":
+            return contributions, []
+        arrays, probe = contributions.arrays, self.setting.probe
+        held = arrays["counts"] > 0 if "counts" in arrays else None
+        values = self._probabilities(contributions.values)
+        if self.robust.filter == "probe" and probe is not None:
+            there, labels = probe.among(contributions.rows)
+            kept = robust.agreeing(values[:, there], labels, self.robust.least)
+        else:
+            kept = robust.kept(
+                values, held, self.robust, simplex=self._simplex or values is not contributions.values
+            )
+        clients = contributions.clients
+        return (
+            Contributions(
+                tuple(clients[i] for i in kept),
+                {name: tensor[kept] for name, tensor in arrays.items()},
+                contributions.rows,
+            ),
+            [client for i, client in enumerate(clients) if i not in set(kept)],
+        )
 
     def _teach(self, server_round: int, clients: Sequence[str], fused: Fused) -> None:
         self.report = fused.report

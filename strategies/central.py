@@ -22,6 +22,7 @@ class Central(Strategy):
 
     shares: ClassVar[tuple[Shares, ...]] = ("data",)
     client = "weights"
+    takes_mean = False
 
     def __init__(self, config: StrategyConfig, setting: Setting) -> None:
         if setting.federation is None:

@@ -12,6 +12,7 @@ What differs from the paper: its full text could not be read here; known are the
 3. Distillation follows training instead of being a second term of its loss, as for every method here.
 """
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -19,6 +20,7 @@ from pydantic import Field
 from torch import Tensor
 
 from fedkt.rng import seed_of
+from fedkt.robust import weighted_mean
 from fedkt.strategy import Contributions, Fused, Strategy, StrategyConfig, client_order
 
 if TYPE_CHECKING:
@@ -66,25 +68,28 @@ class Comet(Strategy):
         clients, values = contributions.clients, contributions.values
         # In the order of names, so that the same clients are clustered alike however they are listed.
         order = sorted(range(len(clients)), key=lambda i: client_order(clients[i]))
-        centres = centroids(values[order], self.config.clusters, seed_of(self.setting.seed, "clusters"))
+        centres = centroids(
+            values[order], self.config.clusters, seed_of(self.setting.seed, "clusters"), self.centre
+        )
         chosen = closest(values, centres)
         report = {"clients": list(clients), "cluster": chosen.tolist()}
         return Fused({"values": centres[chosen]}, personal=True, report=report)
 
 
-def centroids(values: Tensor, clusters: int, seed: int) -> Tensor:
-    """Return the means [k, rows, classes] of the k-means clusters of ``values`` [clients, rows, classes].
+def centroids(
+    values: Tensor, clusters: int, seed: int, centre: Callable[[Tensor, Tensor], Tensor] = weighted_mean
+) -> Tensor:
+    """Return the means (or ``centre``) [k, rows, classes] of the k-means clusters of ``values``.
 
-    k is ``clusters``, or less where there are fewer different clients.
+    ``values`` [clients, rows, classes]; k is ``clusters``, or less where there are fewer different clients.
     """
     from sklearn.cluster import KMeans  # takes a second to import
 
     flat = values.flatten(1).double()
     k = min(clusters, len(flat.unique(dim=0)))
     found = KMeans(k, n_init=STARTS, random_state=seed % 2**32).fit(flat.numpy())
-    member = torch.nn.functional.one_hot(torch.from_numpy(found.labels_).long(), k).to(flat.dtype)
-    means = (member.T @ flat) / member.sum(0).unsqueeze(-1)
-    return means.to(values.dtype).view(k, *values.shape[1:])
+    member = torch.nn.functional.one_hot(torch.from_numpy(found.labels_).long(), k)
+    return torch.stack([centre(values.double(), own) for own in member.T]).to(values.dtype)
 
 
 def closest(values: Tensor, centres: Tensor) -> Tensor:

@@ -38,9 +38,9 @@ class DSFL(Strategy):
 
     def fuse(self, contributions: Contributions) -> Fused:
         """Average over clients and sharpen."""
-        return Fused({"values": era(contributions.values, self.config.era_temperature)})
+        return Fused({"values": era(self.centre(contributions.values), self.config.era_temperature)})
 
 
-def era(probabilities: Tensor, temperature: float) -> Tensor:
-    """Return softmax(mean / temperature) [rows, classes] of probabilities [clients, rows, classes]."""
-    return (probabilities.mean(0) / temperature).softmax(-1)
+def era(mean: Tensor, temperature: float) -> Tensor:
+    """Return softmax(mean / temperature) of mean probabilities [rows, classes]."""
+    return (mean / temperature).softmax(-1)

@@ -8,11 +8,14 @@ that hold the class*, not by all but one, so clients without it do not pull the 
 nobody else holds has no teacher. Predictions are averaged, not logits.
 """
 
+from collections.abc import Callable
 from typing import Any
 
+import torch
 from pydantic import Field
 from torch import Tensor
 
+from fedkt.robust import weighted_mean
 from fedkt.strategy import Contributions, Fused, Strategy, StrategyConfig
 
 
@@ -37,18 +40,19 @@ class FD(Strategy):
 
     def fuse(self, contributions: Contributions) -> Fused:
         """Average over the other clients."""
-        values, others = leave_one_out(contributions.values, contributions.arrays["counts"])
+        values, others = leave_one_out(contributions.values, contributions.arrays["counts"], self.centre)
         return Fused({"values": values, "counts": others}, personal=True)
 
 
-def leave_one_out(values: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
-    """Return each client's mean over the other clients that hold the class, and how many they are.
+def leave_one_out(
+    values: Tensor, counts: Tensor, centre: Callable[[Tensor, Tensor], Tensor] = weighted_mean
+) -> tuple[Tensor, Tensor]:
+    """Return each client's mean (or ``centre``) over the other clients that hold the class, and their number.
 
     ``values`` [clients, classes, d], ``counts`` int [clients, classes] (0: the client does not hold the
     class). Returns [clients, classes, d], zeros where nobody else holds it, and int32 [clients, classes].
     """
-    held = (counts > 0).to(values.dtype).unsqueeze(-1)
-    others = held.sum(0) - held
-    total = (values.double() * held).sum(0) - values.double() * held
-    mean = (total / others.clamp_min(1)).clamp_min(0) * (others > 0)
-    return mean.to(values.dtype), others.squeeze(-1).int()
+    held = (counts > 0).int()
+    not_self = 1 - torch.eye(len(values), dtype=torch.int32)
+    means = [centre(values.double(), held * mask.unsqueeze(-1)) for mask in not_self]
+    return torch.stack(means).to(values.dtype), (held.sum(0) - held).int()

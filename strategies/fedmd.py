@@ -9,8 +9,6 @@ mean of probabilities can be exchanged instead (``average: probabilities``), whi
 
 from typing import Any, Literal
 
-from torch import Tensor
-
 from fedkt.strategy import Contributions, Fused, Strategy, StrategyConfig
 
 
@@ -36,9 +34,4 @@ class FedMD(Strategy):
 
     def fuse(self, contributions: Contributions) -> Fused:
         """Average over clients."""
-        return Fused({"values": mean_prediction(contributions.values)})
-
-
-def mean_prediction(values: Tensor) -> Tensor:
-    """Return the mean [rows, classes] of logits or probabilities [clients, rows, classes]."""
-    return values.mean(0)
+        return Fused({"values": self.centre(contributions.values)})

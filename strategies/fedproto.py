@@ -4,13 +4,12 @@ Tan et al. 2022, "FedProto: Federated Prototype Learning across Heterogeneous Cl
 arXiv 2105.00243, equation 6.
 
 The paper weights a client's prototype by its rows of the class; the official code averages without
-weights, which is the setting ``weighted: false``.
+weights, which is the setting ``weighted: false``, and what ``robust`` takes in any case.
 """
 
 from typing import Any
 
 from pydantic import Field
-from torch import Tensor
 
 from fedkt.strategy import Contributions, Fused, Strategy, StrategyConfig
 
@@ -40,16 +39,8 @@ class FedProto(Strategy):
     def fuse(self, contributions: Contributions) -> Fused:
         """Average over the clients that hold the class."""
         counts = contributions.arrays["counts"]
-        values = mean_prototypes(contributions.values, counts, weighted=self.config.weighted)
-        known = (counts > 0).sum(0)
-        return Fused({"values": values, "counts": known.int()})
-
-
-def mean_prototypes(prototypes: Tensor, counts: Tensor, *, weighted: bool) -> Tensor:
-    """Return the mean prototype [classes, width] over the clients that hold the class, zeros where none does.
-
-    ``prototypes`` [clients, classes, width], ``counts`` int [clients, classes].
-    """
-    weights = counts.to(prototypes.dtype) if weighted else (counts > 0).to(prototypes.dtype)
-    share = weights / weights.sum(0).clamp_min(1)
-    return (share.unsqueeze(-1) * prototypes).sum(0)
+        held = counts > 0
+        # Counts are claims: a hostile client would claim the most, so they do not weigh where it is feared.
+        weighted = self.config.weighted and not self.robust.active
+        values = self.centre(contributions.values, counts if weighted else held)
+        return Fused({"values": values, "counts": held.sum(0).int()})

@@ -45,6 +45,7 @@ class FedTGP(Strategy):
 
     client = "prototypes"
     one_width = True
+    takes_mean = False
     Config = FedTGPConfig
     config: FedTGPConfig
 

@@ -18,7 +18,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from fedkt.strategy import Contributions, Fused, Strategy, StrategyConfig, mix
+from fedkt.strategy import Contributions, Fused, Strategy, StrategyConfig
 
 SMALLEST = 1e-8
 """Probabilities are clipped here before a logarithm is taken."""
@@ -62,7 +62,7 @@ class KnFu(Strategy):
         epd = contributions.arrays["label_share"] if config.epd == "labels" else knowledge.mean(1)
         weights = effectiveness(epd, config.beta, config.direction, include_self=config.include_self)
         report = {"clients": list(contributions.clients), "weights": weights.tolist()}
-        return Fused({"values": mix(weights, knowledge)}, personal=True, report=report)
+        return Fused({"values": self.mixed(weights, knowledge)}, personal=True, report=report)
 
 
 def effectiveness(

@@ -23,7 +23,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from fedkt.strategy import Contributions, Fused, Setting, Strategy, StrategyConfig, client_order, mix
+from fedkt.strategy import Contributions, Fused, Setting, Strategy, StrategyConfig, client_order
 
 ENOUGH = 0.01
 """Mean absolute change of a row's coefficients that the official code's learning rate just exceeds."""
@@ -76,7 +76,7 @@ class KTpFL(Strategy):
         c = (config.sharpness * (c - rate * slope)).softmax(-1)
         self._coefficients[block] = share * c
         report = {"clients": list(contributions.clients), "weights": c.tolist()}
-        return Fused({"values": mix(c, knowledge)}, personal=True, report=report)
+        return Fused({"values": self.mixed(c, knowledge)}, personal=True, report=report)
 
     def extra_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return the coefficients and the clients of their rows and columns."""

@@ -237,9 +237,20 @@ def test_all_problems_of_a_file_at_once_with_line_key_and_remedy(tmp_path):
         ("privacy: {mode: dp}",
          "privacy.mode is 'dp'; it must be 'none', 'dpsgd', 'proto_gauss', 'logit_gauss', 'vote_rr', "
          "'central_gauss' or 'vote_gnmax'."),
-        ("2: 3", "unknown key '2'; valid names are allow, clients, data, engine, evaluate, name, "
-         "participation, privacy, rounds, seed, server_model, strategy."),
-        ("Rounds: 3", "unknown key 'Rounds'; did you mean 'rounds'?"),
+        ("2: 3", f"unknown key '2'; valid names are {', '.join(sorted(Scenario.model_fields))}."),
+        ("Evaluates: 3", "unknown key 'Evaluates'; did you mean 'evaluate'?"),
+        ("robust: {centre: mdian}", "robust.centre is 'mdian'; it must be 'mean', 'median', 'trimmed-mean' "
+         "or 'geometric-median'; did you mean 'median'?"),
+        ("robust: {hostile: 0.5}", "robust.hostile is 0.5; it must be less than 0.5."),
+        ("attacks: [{clients: 2}]",
+         "attacks.0.kind is missing; it must be given, such as 'kind: label-flip'."),
+        ("attacks: [{kind: scale, clientz: 2}]",
+         "unknown key 'attacks.0.clientz'; did you mean 'clients'?"),
+        ("attacks: [{kind: echo, factor: 2}]",
+         "attacks.0.factor does not belong to attack 'echo'; it belongs to scale."),
+        ("attacks: [{kind: echo, clients: 0}]", "attacks.0.clients is 0; it must be a number of clients, "
+         "a list of their names in quotes, or null."),
+        ("churn: {dropout: 1}", "churn.dropout is 1; it must be less than 1."),
         ("data: {alpha: 3}", "unknown key 'data.alpha'; did you mean 'data.partition.alpha'?"),
         ("participation: {workers: 3}",
          "unknown key 'participation.workers'; did you mean 'engine.workers'?"),

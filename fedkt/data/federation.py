@@ -57,7 +57,8 @@ class Federation:
 
     ``pool``: raw rows that shards point into (rows that were held out lie there too, but belong to no
     shard); ``test``: the common test set; ``own_test``: what ``Shard.test`` points into, which is ``test``
-    itself unless ``data.test`` names another set; ``transfer``: unlabelled, in the order that is hashed.
+    itself unless ``data.test`` names another set; ``transfer``: unlabelled, in the order that is hashed;
+    ``transfer_labels``: those that only a server may know, -1 where there is none.
     Tensors of what is common are made once and kept, those of a shard each time; pickling drops them.
     """
 
@@ -70,6 +71,7 @@ class Federation:
     transfer_hash: str | None
     public: Dataset | None
     preprocess: Preprocess
+    transfer_labels: Labels | None = None
     _kept: dict[Any, Any] = field(default_factory=dict, repr=False)
 
     @property
@@ -211,7 +213,9 @@ def build(scenario: "Scenario", data_dir: Path | None = None) -> Federation:
 
     transfer = extras.get("transfer", train).take(transfer_rows) if data.transfer is not None else None
     public = extras.get("public", train).take(public_rows) if data.public is not None else None
+    hidden = None
     if transfer is not None:
+        hidden = np.where(transfer.y < split.classes, transfer.y, -1)
         transfer = replace(transfer, y=np.full(len(transfer), -1, np.int64))
     dealt = [
         free[part]
@@ -235,6 +239,7 @@ def build(scenario: "Scenario", data_dir: Path | None = None) -> Federation:
         preprocess=Preprocess(
             input_of(train, data.image, others), data.missing, data.standardise, _constants(data)
         ),
+        transfer_labels=hidden,
     )
 
 

@@ -8,6 +8,7 @@ import torch
 from pydantic import ValidationError
 
 from fedkt import data, models, registry
+from fedkt.engine import adversity
 from fedkt.engine.world import World
 from fedkt.errors import InputError
 from fedkt.scenario import Scenario
@@ -78,7 +79,11 @@ def checked_world(
             problems += strategy.problems(config, scenario, clients)
     if problems or federation is None:
         raise InputError(*dict.fromkeys(problems))
-    return World(scenario, federation)
+    world = World(scenario, federation)
+    problems = adversity.problems_of(world)
+    if problems:
+        raise InputError(*problems)
+    return world
 
 
 def _check_strategy(strategy: type[Strategy], scenario: Scenario) -> None:

@@ -35,7 +35,7 @@ class Party:
         self.net = world.skeleton(client)
         self.model: Arrays = {}
         """The state dict; never changed in place."""
-        self.behaviour: Client = world.behaviour(world.holding(client))
+        self.behaviour: Client = world.player(client)
         self._optimizers: dict[str, dict[str, Tensor]] = {}
         self._teacher: dict[str, Tensor] = {}
         self._digested = -1

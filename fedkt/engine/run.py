@@ -14,6 +14,7 @@ from fedkt.engine.world import Place, World
 from fedkt.files import write_json
 from fedkt.results.folder import RunFolder
 from fedkt.results.result import Result
+from fedkt.robust import Probe
 from fedkt.scenario import Scenario
 from fedkt.state import DiskStore, MemoryStore
 from fedkt.strategy import Setting
@@ -66,6 +67,10 @@ def simulate(
 
 
 def _loop(world: World, folder: RunFolder, observer: Observer, stop: threading.Event) -> Loop:
+    labels, robust = world.federation.transfer_labels, world.scenario.robust
+    probe = None
+    if robust.filter == "probe" and labels is not None:
+        probe = Probe.drawn(labels, robust.probe_rows, world.scenario.seed)
     setting = Setting(
         scenario=world.scenario,
         run=folder.run,
@@ -73,6 +78,7 @@ def _loop(world: World, folder: RunFolder, observer: Observer, stop: threading.E
         transfer=world.transfer_hash,
         input=world.federation.input,
         federation=world.federation,
+        probe=probe,
     )
     strategy = world.strategy(world.config, setting)
     return Loop(strategy, folder, observer, stop)

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import torch
@@ -12,10 +12,11 @@ from fedkt import data, models, registry, scenario
 from fedkt.client import Client, Holding, Steps
 from fedkt.data import Federation
 from fedkt.data.federation import Shard
+from fedkt.hostile import hostile, who_is_hostile
 from fedkt.knowledge import Dims
 from fedkt.models.build import Dealt
 from fedkt.rng import seed_of
-from fedkt.scenario import Scenario
+from fedkt.scenario import Attack, Scenario
 from fedkt.strategy import Strategy, StrategyConfig, settings_for
 
 
@@ -75,6 +76,17 @@ class World:
             shapes = {name: tuple(p.shape) for name, p in net.named_parameters()}
             self._dims[key] = Dims(total, total, self.federation.classes, net.width, shapes)
         return self._dims[key]
+
+    @cached_property
+    def hostile(self) -> Mapping[str, Attack]:
+        """The attacks of the hostile clients, by name."""
+        return who_is_hostile(self.scenario.attacks, self.shards, self.scenario.seed)
+
+    def player(self, client: str) -> Client:
+        """Return the behaviour of a client, a hostile one where it is to attack."""
+        holding = self.holding(client)
+        attack = self.hostile.get(client)
+        return self.behaviour(holding) if attack is None else hostile(self.behaviour, holding, attack)
 
     def holding(self, client: str) -> Holding:
         """Collect what the client holds, on this world's device."""

@@ -5,6 +5,7 @@
 0.1
 """
 
+from fedkt.scenario.adversity import Attack, Churn, Robust
 from fedkt.scenario.loading import Source, bundled, dump, from_dict, load, parse_override, to_dict
 from fedkt.scenario.schema import (
     Clients,
@@ -25,6 +26,8 @@ from fedkt.scenario.schema import (
 )
 
 __all__ = [
+    "Attack",
+    "Churn",
     "Clients",
     "Data",
     "Distill",
@@ -37,6 +40,7 @@ __all__ = [
     "Partition",
     "Privacy",
     "PublicSpec",
+    "Robust",
     "Scenario",
     "Source",
     "StrategySpec",

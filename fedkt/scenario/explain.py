@@ -101,17 +101,17 @@ def _model_at(path: Path) -> type[BaseModel] | None:
     """Return the model of the part at a path, None where that is no part."""
     model: type[BaseModel] | None = Scenario
     for key in path:
-        field = _keys(model).get(str(key))
-        model = _part(field.annotation) if field is not None else None
+        if not isinstance(key, int):  # a place in a list: the part is the same for all of them
+            field = _keys(model).get(str(key))
+            model = _part(field.annotation) if field is not None else None
     return model
 
 
 def _part(annotation: Any) -> type[BaseModel] | None:
-    """Return the model in an annotation such as ``Transfer | None``."""
-    for option in (annotation, *get_args(annotation)):
-        if isinstance(option, type) and issubclass(option, BaseModel):
-            return option
-    return None
+    """Return the model in an annotation such as ``Transfer | None`` or ``tuple[Attack, ...]``."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((part for option in get_args(annotation) if (part := _part(option))), None)
 
 
 def _show(value: Any) -> str:

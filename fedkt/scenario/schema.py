@@ -16,10 +16,7 @@ from pydantic import (
     Strict,
     StringConstraints,
     Tag,
-    ValidationError,
     ValidationInfo,
-    ValidatorFunctionWrapHandler,
-    WrapValidator,
     field_validator,
     model_serializer,
     model_validator,
@@ -27,30 +24,10 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from fedkt.registry import IMPORT_PATH
-
-
-def _must_be(words: str, *choices: str) -> WrapValidator:
-    """Replace whatever pydantic says about a value by one requirement in plain words.
-
-    ``choices`` are the words that may be near to a misspelt one.
-    """
-
-    def check(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
-        try:
-            return validate(value)
-        except ValidationError:
-            context = {"words": words, "choices": choices}
-            raise PydanticCustomError("requirement", "{words}", context) from None
-
-    return WrapValidator(check)
-
-
-class _Settings(BaseModel):
-    """The base of every part: frozen, no unknown keys, no conversions such as '1' to 1 or yes to 1."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, populate_by_name=True, allow_inf_nan=False
-    )
+from fedkt.scenario.adversity import Attacks, Churn, Robust
+from fedkt.scenario.base import NotNegative, Positive, Text, Whole
+from fedkt.scenario.base import Settings as _Settings
+from fedkt.scenario.base import must_be as _must_be
 
 
 class _Named(BaseModel):
@@ -74,10 +51,6 @@ class _Named(BaseModel):
         return dict(self.model_extra or {})
 
 
-Whole = Annotated[int, Field(ge=1)]
-NotNegative = Annotated[float, Field(ge=0)]
-Positive = Annotated[float, Field(gt=0)]
-Text = Annotated[str, StringConstraints(min_length=1)]
 Optimizer = Literal["sgd", "adam", "adamw"]
 Policy = Literal["random", "entropy", "margin"]
 Sizes = Literal["equal", "lognormal", "linear", "square", "exponential"]
@@ -464,7 +437,13 @@ class Participation(_Settings):
     """The share of the clients that is asked in each round."""
     quorum: Whole = 1
     """With fewer accepted replies the old teachers stay."""
+    no_quorum: Literal["skip", "repeat"] = "skip"
+    """Repeat: ask others, and again those who did not answer, before the round is given up."""
+    retries: Whole = 3
+    """How often a round is repeated at most."""
     deadline_s: Positive = 600.0
+    over_select: float = Field(1.0, ge=1)
+    """Ask this many times more clients than needed; the first replies count, the others are late."""
 
 
 class Engine(_Settings):
@@ -513,6 +492,9 @@ class Scenario(_Settings):
     privacy: Privacy = Privacy()
     rounds: Whole = 10
     participation: Participation = Participation()
+    robust: Robust = Robust()
+    attacks: Attacks = ()
+    churn: Churn = Churn()
     engine: Engine = Engine()
     evaluate: Evaluate = Evaluate()
     allow: Annotated[tuple[Literal["weights", "features"], ...], Strict(False)] = ()

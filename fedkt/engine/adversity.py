@@ -1,0 +1,64 @@
+"""What can be known to be wrong with the parts ``robust`` and ``attacks`` before anything runs."""
+
+from collections.abc import Iterator
+
+from fedkt.engine.world import World
+from fedkt.errors import InputError
+
+
+def problems_of(world: World) -> list[str]:
+    """Return what does not fit the world, in sentences."""
+    problems = [*_robust(world), *_attacks(world)]
+    try:
+        world.hostile  # noqa: B018 (names and numbers are checked where they are dealt)
+    except InputError as error:
+        problems += error.problems
+    return problems
+
+
+def _has_values(world: World) -> bool:
+    dims = world.dims(next(iter(world.shards)))
+    return "values" in world.behaviour.contribution(dims, world.settings)
+
+
+def _robust(world: World) -> Iterator[str]:
+    name, robust, strategy = world.scenario.strategy.name, world.scenario.robust, world.strategy
+    if robust.centre != "mean" and not strategy.takes_mean:
+        yield (
+            f"robust.centre is '{robust.centre}', but strategy '{name}' takes no mean of its clients' "
+            "knowledge; it must be 'mean'."
+        )
+    if robust.filter != "none" and not _has_values(world):
+        yield (
+            f"robust.filter is '{robust.filter}', but clients of strategy '{name}' send no values that "
+            "could be compared; it must be 'none'."
+        )
+    elif robust.filter == "probe":
+        labels = world.federation.transfer_labels
+        if not strategy.needs_transfer:
+            yield (
+                f"robust.filter is 'probe', but strategy '{name}' exchanges nothing about the transfer set; "
+                "it must be another one."
+            )
+        elif labels is None or (labels >= 0).sum() < robust.probe_rows:
+            known = 0 if labels is None else int((labels >= 0).sum())
+            yield (
+                f"robust.probe_rows is {robust.probe_rows}, but labels of {known} transfer rows are known; "
+                "it must be at most their number."
+            )
+
+
+def _attacks(world: World) -> Iterator[str]:
+    name, classes = world.scenario.strategy.name, world.federation.classes
+    for number, attack in enumerate(world.scenario.attacks):
+        for key in ("source", "target"):
+            if getattr(attack, key) >= classes:
+                yield (
+                    f"attacks.{number}.{key} is {getattr(attack, key)}, but there are {classes} classes; "
+                    f"it must be at most {classes - 1}."
+                )
+        if attack.kind not in ("label-flip", "echo") and not _has_values(world):
+            yield (
+                f"attacks.{number}.kind is '{attack.kind}', but clients of strategy '{name}' send no values "
+                "to lie about; it must be 'label-flip' or 'echo'."
+            )
