@@ -86,6 +86,17 @@ def checked_world(
     return world
 
 
+def checked_method(scenario: Scenario) -> tuple[type[Strategy], StrategyConfig]:
+    """Return the strategy of a scenario and its settings, without any data. Raises InputError."""
+    strategy: type[Strategy] = registry.find("strategies", scenario.strategy.name)
+    problems: list[str] = []
+    _try(problems, lambda: _check_strategy(strategy, scenario))
+    config = _try(problems, lambda: _config(strategy, scenario))
+    if problems or config is None:
+        raise InputError(*dict.fromkeys(problems))
+    return strategy, config
+
+
 def _check_strategy(strategy: type[Strategy], scenario: Scenario) -> None:
     problems: list[str] = []
     name = scenario.strategy.name
