@@ -93,7 +93,7 @@ class Fit:
     ``name`` names the phase's optimiser state and random stream; ``rows`` holds tensors with one entry
     per row (first dimension), batched together; ``constants`` are the same for every row of this
     client; ``private`` says whether the rows are the party's own data, which is what differential
-    privacy protects.
+    privacy protects; ``only``: the names of the parameters that are trained (empty: all of them).
     """
 
     name: str
@@ -102,6 +102,7 @@ class Fit:
     steps: Steps
     constants: Arrays = field(default_factory=dict)
     private: bool = False
+    only: frozenset[str] = frozenset()
 
     @property
     def size(self) -> int:
@@ -140,6 +141,8 @@ class Client(ABC):
 
     sends: ClassVar[type[Knowledge]]
     accepts: ClassVar[type[Knowledge]]
+    decides: ClassVar[str] = ""
+    """Which of the :meth:`predictors` is the client's own prediction; empty: the model's logits."""
 
     def __init__(self, holding: Holding) -> None:
         self.holding = holding

@@ -9,6 +9,7 @@ ever trusted. The same check guards what leaves a client (:func:`encode`).
 This module imports nothing else of the project.
 """
 
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar
@@ -44,7 +45,8 @@ class Rejected(ValueError):
 class Spec:
     """What one array must be: dtype, exact shape, closed range, and whether its rows sum to one.
 
-    ``simplex`` also accepts rows of zeros where ``empty_rows`` says that a row may be unknown.
+    ``simplex`` also accepts rows of zeros where ``empty_rows`` says that a row may be unknown. ``packed``:
+    the values cross the wire compressed (zlib's format), so that the bytes depend on them.
     """
 
     dtype: str
@@ -53,11 +55,20 @@ class Spec:
     high: float = LIMIT
     simplex: bool = False
     empty_rows: bool = False
+    packed: bool = False
+
+    @property
+    def raw(self) -> int:
+        """Size in bytes of the values."""
+        return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
 
     @property
     def nbytes(self) -> int:
-        """Size in bytes of the encoded array, header included."""
-        return len(_header(self)) + int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
+        """Size in bytes of the encoded array, header included; of a packed one, the largest possible."""
+        n = self.raw
+        # What zlib's compressBound adds in the worst case.
+        more = (n >> 12) + (n >> 14) + (n >> 25) + 13 if self.packed else 0
+        return len(_header(self)) + n + more
 
 
 Expected = Mapping[str, Spec]
@@ -70,7 +81,7 @@ class Dims:
 
     ``rows``: number of transfer rows that the message speaks about; ``transfer``: size of the transfer
     set (0: none); ``classes``; ``width``: feature width of the client's model; ``parameters``: the
-    shapes of its parameters by name.
+    shapes of its parameters by name; ``clients``: how many take part in the run.
     """
 
     rows: int
@@ -78,6 +89,7 @@ class Dims:
     classes: int
     width: int
     parameters: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    clients: int = 0
 
     def about(self, rows: int) -> "Dims":
         """Return the sizes of a message about this many rows (0: the whole transfer set)."""
@@ -130,12 +142,20 @@ class Logits(Knowledge):
 
     @staticmethod
     def expected(
-        dims: Dims, *, probabilities: bool, with_rows: bool = False, label_share: bool = False
+        dims: Dims,
+        *,
+        probabilities: bool,
+        with_rows: bool = False,
+        label_share: bool = False,
+        selected: bool = False,
     ) -> Expected:
-        """Return the arrays of a message about ``dims.rows`` rows."""
+        """Return the arrays of a message about ``dims.rows`` rows.
+
+        ``selected``: rows that the sender leaves out are zeros, of which packing leaves next to nothing.
+        """
         shape = (dims.rows, dims.classes)
         found = {
-            "values": Spec("float32", shape, 0.0, 1.0, simplex=True)
+            "values": Spec("float32", shape, 0.0, 1.0, simplex=True, empty_rows=selected, packed=selected)
             if probabilities
             else Spec("float32", shape)
         }
@@ -183,6 +203,56 @@ class Prototypes(Knowledge):
     def expected(dims: Dims) -> Expected:
         """Return the arrays of one message."""
         return {"values": Spec("float32", (dims.classes, dims.width)), "counts": _counts(dims)}
+
+
+@dataclass(frozen=True, eq=False)
+class PrototypeSets(Knowledge):
+    """The prototypes of every client, in the order of the clients.
+
+    ``values`` float32 [clients, classes, width]; ``counts`` int32 [clients, classes]: rows behind each
+    (0: the client does not hold the class, whose value then is all clients' mean, or took no part).
+    """
+
+    kind = "prototype_sets"
+    values: NDArray[np.float32]
+    counts: NDArray[np.int32]
+
+    @staticmethod
+    def expected(dims: Dims) -> Expected:
+        """Return the arrays of one message."""
+        shape = (dims.clients, dims.classes)
+        return {
+            "values": Spec("float32", (*shape, dims.width)),
+            "counts": Spec("int32", shape, 0, 2**31 - 1),
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Quantised(Knowledge):
+    """Probabilities on transfer rows in whole units of 1/(2^bits - 1), packed.
+
+    ``values``: with one bit the class of each row, uint8 [rows] (uint16 above 256 classes), else its units,
+    uint8 [rows, classes]; ``base`` int32 []: the round of the teacher that they are the difference to, 0 for
+    none; in a teacher, the round that made it; ``rows`` as in :class:`Logits`.
+    """
+
+    kind = "quantised"
+    values: NDArray[np.unsignedinteger[Any]]
+    base: NDArray[np.int32]
+    rows: NDArray[np.int32] | None = None
+
+    @staticmethod
+    def expected(dims: Dims, *, bits: int, with_rows: bool = False) -> Expected:
+        """Return the arrays of a message about ``dims.rows`` rows."""
+        if bits == 1:
+            dtype = "uint8" if dims.classes <= 256 else "uint16"
+            values = Spec(dtype, (dims.rows,), 0, dims.classes - 1, packed=True)
+        else:
+            values = Spec("uint8", (dims.rows, dims.classes), 0, 2**bits - 1, packed=True)
+        found = {"values": values, "base": Spec("int32", (), 0, 2**31 - 1)}
+        if with_rows:
+            found["rows"] = row_ids(dims)
+        return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -261,7 +331,8 @@ def encode(arrays: Mapping[str, NDArray[Any]], expected: Expected) -> ArrayRecor
         if array.shape != spec.shape:
             raise Rejected("shape", f"array '{name}' has shape {array.shape}; it must be {spec.shape}.")
         _check_values(name, array, spec)
-        data = _header(spec) + np.ascontiguousarray(array).tobytes()
+        values = np.ascontiguousarray(array).tobytes()
+        data = _header(spec) + (zlib.compress(values, 9) if spec.packed else values)
         record[name] = Array(dtype=spec.dtype, shape=spec.shape, stype=_STYPE, data=data)
     return record
 
@@ -282,14 +353,18 @@ def decode(record: Mapping[str, Array], expected: Expected) -> dict[str, NDArray
             raise Rejected("dtype", f"array '{name}' is {sent.dtype}; it must be {spec.dtype}.")
         if tuple(sent.shape) != spec.shape:
             raise Rejected("shape", f"array '{name}' has shape {tuple(sent.shape)}; it must be {spec.shape}.")
-        if len(sent.data) != spec.nbytes:
+        if len(sent.data) > spec.nbytes or (len(sent.data) < spec.nbytes and not spec.packed):
+            most = "at most " if spec.packed else ""
             raise Rejected(
-                "length", f"array '{name}' has {len(sent.data)} bytes; it must have {spec.nbytes}."
+                "length", f"array '{name}' has {len(sent.data)} bytes; it must have {most}{spec.nbytes}."
             )
         header = _header(spec)
         if sent.data[: len(header)] != header:
             raise Rejected("header", f"array '{name}' has an npy header other than its declared form.")
-        array = np.frombuffer(sent.data, dtype=spec.dtype, offset=len(header)).reshape(spec.shape)
+        values = sent.data[len(header) :]
+        if spec.packed:
+            values = _unpacked(name, values, spec.raw)
+        array = np.frombuffer(values, dtype=spec.dtype).reshape(spec.shape)
         _check_values(name, array, spec)
         arrays[name] = array
     return arrays
@@ -298,6 +373,18 @@ def decode(record: Mapping[str, Array], expected: Expected) -> dict[str, NDArray
 def size(record: Mapping[str, Array]) -> int:
     """Return the bytes of an encoded record: what the project counts as exchanged."""
     return sum(len(array.data) for array in record.values())
+
+
+def _unpacked(name: str, data: bytes, size: int) -> bytes:
+    """Decompress to exactly ``size`` bytes: nothing larger is ever allocated, whatever the data says."""
+    unpacker = zlib.decompressobj()
+    try:
+        values = unpacker.decompress(data, size + 1)
+    except zlib.error:
+        raise Rejected("length", f"array '{name}' cannot be unpacked.") from None
+    if len(values) != size or not unpacker.eof or unpacker.unused_data:
+        raise Rejected("length", f"array '{name}' unpacks to other than its {size} bytes.")
+    return values
 
 
 def _check_names(arrays: Mapping[str, Any], expected: Expected) -> None:

@@ -5,6 +5,7 @@ stacked (``torch.func.functional_call`` under ``vmap``): they keep no running st
 never BatchNorm, and change nothing in place.
 """
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -79,6 +80,15 @@ def wrap(module: Any, input: "InputSpec", classes: int, name: str = "") -> Net:
     if module.width != width:
         raise InputError(f"{what} says that its width is {module.width}, but its features are {width} wide.")
     return module
+
+
+def projection(names: Iterable[str]) -> frozenset[str]:
+    """Return the parameters of the last layer of features, of a model's parameters in order.
+
+    Everything before it is the extractor of methods that train a projection alone.
+    """
+    layers = [name.rpartition(".")[0] for name in names if name.startswith("features.")]
+    return frozenset(name for name in names if layers and name.rpartition(".")[0] == layers[-1])
 
 
 def trial_rows(input: "InputSpec") -> Tensor:
