@@ -17,6 +17,7 @@ from fedkt.knowledge import Weights
 from fedkt.models import Net
 from fedkt.rng import seed_of
 from fedkt.strategy import Contributions, Fused, Setting, Shares, Strategy, StrategyConfig
+from fedkt.training import one_thread, predict
 
 
 class WeightAveraging(Strategy):
@@ -61,6 +62,11 @@ class WeightAveraging(Strategy):
         if arrays is not None:
             net.load_state_dict(weights.parameters(arrays), strict=False)
         return net
+
+    def predictions(self, contributions: Contributions, x: Tensor) -> dict[str, Tensor]:
+        """Return the logits [rows, classes] of each contributor's model on ``x`` [rows, ...]."""
+        with one_thread():
+            return {c: predict(self.net(c, contributions.of(c)), x)[1] for c in contributions.clients}
 
     def averages(self, contributions: Contributions) -> dict[str, dict[str, Tensor]]:
         """Return the mean model of each architecture that contributed, and the rows behind it."""

@@ -207,6 +207,18 @@ def distillation(
     return loss(logits, batch["target"], temperature)
 
 
+def tutored(
+    net: Forward, batch: Arrays, constants: Arrays, *, alpha: float, loss: "Loss", temperature: float
+) -> Tensor:
+    """Return CE(f(x), y) + alpha loss(f(x), target, temperature) per row [B].
+
+    The second only where ``batch['known']`` [B] is 1, not where it is 0.
+    """
+    _, logits = net(batch["x"])
+    own = torch.nn.functional.cross_entropy(logits, batch["y"], reduction="none")
+    return own + alpha * batch["known"] * loss(logits, batch["target"], temperature)
+
+
 def class_means(rows: Tensor, y: Tensor, classes: int) -> tuple[Tensor, Tensor]:
     """Return the mean row of each class [classes, d] (zeros where there is none) and counts [classes]."""
     counts = torch.bincount(y, minlength=classes)

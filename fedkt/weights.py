@@ -21,6 +21,6 @@ def teacher(net: nn.Module, examples: int = 0) -> dict[str, Tensor]:
     return tensors | {"examples": torch.tensor(examples, dtype=torch.int32)}
 
 
-def parameters(arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the parameters by name in either message."""
-    return {n.removeprefix(Weights.PREFIX): t for n, t in arrays.items() if n.startswith(Weights.PREFIX)}
+def parameters(arrays: Mapping[str, Tensor], prefix: str = Weights.PREFIX) -> dict[str, Tensor]:
+    """Return the parameters by name in either message: the model's, or those of another prefix."""
+    return {name.removeprefix(prefix): t for name, t in arrays.items() if name.startswith(prefix)}
