@@ -9,8 +9,8 @@ disagree with that label. The representation layer that all share is the last on
 the clients', is trained with the server's model and goes back into every small model.
 
 What differs from the paper: its full text could not be read here; the formulas are known from summaries and a
-third party's code. Small models of one architecture are averaged by rows. The optimiser (Adam) starts anew in
-each round.
+third party's code. Small models of one architecture are averaged by rows. The optimiser is Adam, which goes
+on from round to round.
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from fedkt import models
 from fedkt.averaging import WeightAveraging
@@ -28,10 +28,9 @@ from fedkt.client import Arrays, Fit, Forward, Steps
 from fedkt.distill.losses import kl
 from fedkt.errors import InputError
 from fedkt.knowledge import Weights
-from fedkt.models import Net
 from fedkt.models.build import named
 from fedkt.rng import seed_of
-from fedkt.strategy import Contributions, Fused, Setting, StrategyConfig
+from fedkt.strategy import Contributions, Fused, Setting, StrategyConfig, client_order
 from fedkt.trained import Trained
 
 SMALLEST = 1e-12
@@ -65,45 +64,49 @@ class FedET(WeightAveraging):
         assert isinstance(config, FedETConfig)
         dims = next(iter(setting.dims.values()))
         name, told = named(config.model)
-        dealt = (name, {"width": dims.width} | told)
-        self._server = models.build(
-            dealt, setting.input, dims.classes, seed_of(setting.seed, "model", "large")
-        )
-        if self._server.width != dims.width:
+        seed = seed_of(setting.seed, "model", "large")
+        net = models.build((name, {"width": dims.width} | told), setting.input, dims.classes, seed)
+        if net.width != dims.width:
             raise InputError(
-                f"strategy.model has feature width {self._server.width}, but clients.models have "
-                f"{dims.width}; it must have theirs."
+                f"strategy.model has feature width {net.width}, but clients.models have {dims.width}; "
+                "it must have theirs."
             )
+        self._server = Trained(net, "server")
         super().__init__(config, setting)
 
     def fuse(self, contributions: Contributions) -> Fused:
         """Teach the server's model by the small ones; average these and give them its last layer."""
         x, config = self.setting.transfer_x(), self.config
-        heads = {n: contributions.arrays[f"{Weights.PREFIX}{n}"].mean(0) for n in head(self._server)}
-        self._server.load_state_dict(heads, strict=False)
+        net = self._server.module
+        held = contributions.among(sorted(contributions.clients, key=client_order)).arrays
+        net.load_state_dict({n: held[f"{Weights.PREFIX}{n}"].mean(0) for n in head(net)}, strict=False)
         logits = torch.stack(list(self.predictions(contributions, x).values()))
         labels = consensus(logits)
         others, differ = dissent(logits, labels)
         rows = {"x": x, "y": labels, "others": others, "differ": differ}
         steps = Steps(0, config.batch_size, "adam", config.lr, batches=config.steps)
         phase = Fit("server", rows, partial(agreeing, diversity=config.diversity), steps)
-        Trained(self._server, "server").fit(phase, self.setting.seed, self.round)
-        shared = {f"{Weights.PREFIX}{name}": p for name, p in head(self._server).items()}
+        self._server.fit(phase, self.setting.seed, self.round)
+        shared = {f"{Weights.PREFIX}{name}": p for name, p in head(net).items()}
         means = {name: mean | shared for name, mean in self.averages(contributions).items()}
         return replace(self.taught(means), report={"disagree": differ.mean().item()})
 
+    def serve(self, x: Tensor) -> Tensor:
+        """Return the logits [n, classes] of the server's model."""
+        return self._server.predict(x)
+
     def extra_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return the server's model."""
-        return {name: p.detach().clone() for name, p in self._server.named_parameters()}, {}
+        return self._server.state(), {}
 
     def load_extra(self, tensors: Mapping[str, Tensor], note: Mapping[str, Any]) -> None:
         """Restore the server's model."""
-        self._server.load_state_dict(dict(tensors), strict=False)
+        self._server.load(tensors)
 
 
-def head(net: Net) -> dict[str, Tensor]:
+def head(net: nn.Module) -> dict[str, Tensor]:
     """Return a copy of the parameters of a model's last layer, by their names in the model."""
-    return {f"head.{name}": p.detach().clone() for name, p in net.head.named_parameters()}
+    return {name: p.detach().clone() for name, p in net.named_parameters() if name.startswith("head.")}
 
 
 def confidence(logits: Tensor) -> Tensor:

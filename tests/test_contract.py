@@ -401,7 +401,7 @@ def test_a_returning_client_gets_the_newest_teacher(name: str, tmp_path: Path) -
     rounds = 6
     run = begin(scenario(name, participation={"fraction": 0.5}, rounds=rounds), tmp_path).play(rounds)
     world, told = run.world, run.strategy.client_settings
-    first = run.strategy.initial()
+    first = strategy_of(world).initial()
     made: dict[str, int] = {} if first is None else dict.fromkeys(EVERYONE, 0)
     delivered: dict[str, int] = {}
     teachers: Teachers = {} if first is None else {c: dict(first.arrays) for c in EVERYONE}
