@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 from pydantic import Field
-from torch import Tensor
 
 from fedkt.averaging import WeightAveraging
+from fedkt.robust import weighted_mean
 from fedkt.strategy import Contributions, Fused, StrategyConfig
 
 
@@ -61,15 +61,9 @@ class FedHKD(WeightAveraging):
     def fuse(self, contributions: Contributions) -> Fused:
         """Average the weights, and the means of each class by rows."""
         counts = contributions.arrays["counts"]
-        means = {name: class_mean(contributions.arrays[name], counts) for name in ("features", "predictions")}
+        means = {
+            name: weighted_mean(contributions.arrays[name].double(), counts).float()
+            for name in ("features", "predictions")
+        }
         holders = (counts > 0).sum(0).int()
         return Fused(dict(super().fuse(contributions).arrays) | means | {"counts": holders})
-
-
-def class_mean(values: Tensor, counts: Tensor) -> Tensor:
-    """Return the mean [classes, d] of ``values`` [clients, classes, d], zeros for a class that nobody holds.
-
-    Weighted by ``counts`` [clients, classes].
-    """
-    share = counts.double() / counts.sum(0).clamp_min(1)
-    return (share.unsqueeze(-1) * values).sum(0).to(values.dtype)

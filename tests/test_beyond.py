@@ -24,7 +24,6 @@ from fedkt.scenario import from_dict
 from fedkt.strategies.feddf import ensemble
 from fedkt.strategies.fedet import agreeing, confidence, consensus, dissent
 from fedkt.strategies.fedgen import agreed, class_share, likeness
-from fedkt.strategies.fedhkd import class_mean
 from fedkt.strategy import Contributions, Setting, Strategy, stack
 
 LN2, LN125 = 0.6931472, 0.2231436
@@ -263,11 +262,24 @@ def test_fedgen_learns_a_generator_that_the_heads_agree_with() -> None:
 # ---- FedHKD
 
 
-def test_fedhkd_class_mean() -> None:
-    means = torch.tensor([[[2.0, 4.0], [0.0, 0.0], [0.0, 0.0]], [[6.0, 0.0], [1.0, -1.0], [0.0, 0.0]]])
-    counts = torch.tensor([[3, 0, 0], [1, 5, 0]])
-    # Class 0: (3*2 + 1*6)/4, (3*4 + 1*0)/4. Class 1: its only holder's. Class 2: nobody's.
-    assert class_mean(means, counts).tolist() == [[3.0, 3.0], [1.0, -1.0], [0.0, 0.0]]
+def test_fedhkd_averages_classes_by_rows() -> None:
+    world, strategy = begin("fedhkd")
+    features, predictions = torch.zeros(3, 10, 8), torch.zeros(3, 10, 10)
+    counts = torch.zeros(3, 10, dtype=torch.int32)
+    counts[0, 0], counts[1, 0], counts[1, 1] = 3, 1, 5
+    features[0, 0, 0], features[1, 0, 0], features[1, 1, 0] = 2.0, 6.0, 1.0
+    predictions[0, 0, 0], predictions[1, 0, 1], predictions[1, 1, 1] = 1.0, 1.0, 1.0
+    fused = strategy.fuse(sent(world, features=features, predictions=predictions, counts=counts))
+    assert fused is not None
+    # Class 0: (3*2 + 1*6)/4, and 3/4, 1/4 of the predictions. Class 1: its only holder's. Others: nobody's.
+    assert fused.arrays["features"][:, 0].tolist() == [3.0, 1.0] + [0.0] * 8
+    assert fused.arrays["predictions"][:2, :2].tolist() == [[0.75, 0.25], [0.0, 1.0]]
+    assert fused.arrays["predictions"][2:].sum() == 0
+    assert fused.arrays["counts"].tolist() == [2, 1] + [0] * 8
+    _, plain = begin("fedavg")
+    mean = plain.fuse(sent(world))
+    assert mean is not None
+    assert all(torch.equal(fused.arrays[name], mean.arrays[name]) for name in mean.arrays)
 
 
 def test_fedhkd_clipped() -> None:
