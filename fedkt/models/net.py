@@ -98,12 +98,19 @@ def trial_rows(input: "InputSpec") -> Tensor:
 
 
 def check_settings(
-    name: str, input: "InputSpec", kinds: tuple[str, ...], width: Any, dropout: Any, hidden: Any = ()
+    name: str,
+    input: "InputSpec",
+    kinds: tuple[str, ...],
+    width: Any,
+    dropout: Any,
+    hidden: Any = (),
+    *,
+    hidden_name: str = "hidden",
 ) -> None:
     """Raise InputError, all problems at once, unless a zoo model can be built of these.
 
     ``input.kind`` must be one of ``kinds``, ``width`` an integer of at least 1, ``dropout`` in [0, 1), and
-    ``hidden`` a list of integers of at least 1.
+    ``hidden`` (by the name that the model has for it) a list of integers of at least 1.
     """
     problems = []
     if input.kind not in kinds:
@@ -114,7 +121,7 @@ def check_settings(
         problems.append(f"width of model {name!r} is {width!r}; it must be an integer of at least 1.")
     if not isinstance(hidden, list | tuple) or not all(map(_is_whole, hidden)):
         problems.append(
-            f"hidden of model {name!r} is {hidden!r}; it must be a list of integers of at least 1."
+            f"{hidden_name} of model {name!r} is {hidden!r}; it must be a list of integers of at least 1."
         )
     if type(dropout) not in (int, float) or not 0 <= dropout < 1:
         problems.append(f"dropout of model {name!r} is {dropout!r}; it must be at least 0 and less than 1.")
