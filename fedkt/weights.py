@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fedkt.knowledge import Weights
+from fedkt.knowledge import LIMIT, Weights
 
 
 def contribution(params: Mapping[str, Tensor], examples: int) -> Weights:
@@ -17,7 +17,8 @@ def contribution(params: Mapping[str, Tensor], examples: int) -> Weights:
 
 def teacher(net: nn.Module, examples: int = 0) -> dict[str, Tensor]:
     """Return what the server sends of a model: a copy of its parameters, and the rows behind them."""
-    tensors = {f"{Weights.PREFIX}{name}": p.detach().clone() for name, p in net.named_parameters()}
+    # No step of the server's may take a parameter out of the range that is declared for it.
+    tensors = {f"{Weights.PREFIX}{n}": p.detach().clamp(-LIMIT, LIMIT) for n, p in net.named_parameters()}
     return tensors | {"examples": torch.tensor(examples, dtype=torch.int32)}
 
 

@@ -20,9 +20,9 @@ from typing import Any
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
-from fedkt import models
+from fedkt import models, weights
 from fedkt.averaging import WeightAveraging
 from fedkt.client import Arrays, Fit, Forward, Steps
 from fedkt.distill.losses import kl
@@ -79,7 +79,8 @@ class FedET(WeightAveraging):
         x, config = self.setting.transfer_x(), self.config
         net = self._server.module
         held = contributions.among(sorted(contributions.clients, key=client_order)).arrays
-        net.load_state_dict({n: held[f"{Weights.PREFIX}{n}"].mean(0) for n in head(net)}, strict=False)
+        shared = {n: t.mean(0) for n, t in weights.parameters(held).items() if n.startswith("head.")}
+        net.load_state_dict(shared, strict=False)
         logits = torch.stack(list(self.predictions(contributions, x).values()))
         labels = consensus(logits)
         others, differ = dissent(logits, labels)
@@ -87,8 +88,8 @@ class FedET(WeightAveraging):
         steps = Steps(0, config.batch_size, "adam", config.lr, batches=config.steps)
         phase = Fit("server", rows, partial(agreeing, diversity=config.diversity), steps)
         self._server.fit(phase, self.setting.seed, self.round)
-        shared = {f"{Weights.PREFIX}{name}": p for name, p in head(net).items()}
-        means = {name: mean | shared for name, mean in self.averages(contributions).items()}
+        trained = {n: t for n, t in weights.teacher(net).items() if n.startswith(f"{Weights.PREFIX}head.")}
+        means = {name: mean | trained for name, mean in self.averages(contributions).items()}
         return replace(self.taught(means), report={"disagree": differ.mean().item()})
 
     def serve(self, x: Tensor) -> Tensor:
@@ -102,11 +103,6 @@ class FedET(WeightAveraging):
     def load_extra(self, tensors: Mapping[str, Tensor], note: Mapping[str, Any]) -> None:
         """Restore the server's model."""
         self._server.load(tensors)
-
-
-def head(net: nn.Module) -> dict[str, Tensor]:
-    """Return a copy of the parameters of a model's last layer, by their names in the model."""
-    return {name: p.detach().clone() for name, p in net.named_parameters() if name.startswith("head.")}
 
 
 def confidence(logits: Tensor) -> Tensor:

@@ -86,7 +86,8 @@ class FedGen(WeightAveraging):
         self._known |= counts.sum(0) > 0
         heads = [self.net(client, contributions.of(client)).head.requires_grad_(False) for client in clients]
         loss = partial(agreed, heads=heads, share=class_share(counts), diversity=self.config.diversity)
-        self._generator.fit(self._phase(counts, loss), self.setting.seed, self.round)
+        if counts.any():
+            self._generator.fit(self._phase(counts, loss), self.setting.seed, self.round)
         return self._with_generator(super().fuse(contributions))
 
     def _phase(self, counts: Tensor, loss: Any) -> Fit:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from fedkt import registry
 from fedkt.client import Fit, Steps, tutored
+from fedkt.knowledge import LIMIT
 from fedkt.models import Net
 from fedkt.rng import seed_of
 from fedkt.strategy import Contributions, Fused, Setting, Strategy, StrategyConfig, client_order
@@ -85,7 +86,7 @@ class FedGKT(Strategy):
         features = contributions.arrays["features"]
         with one_thread():
             _, logits = predict(self._server.module, features.flatten(0, 1))
-        values = logits.view(*features.shape[:2], -1)
+        values = logits.view(*features.shape[:2], -1).clamp(-LIMIT, LIMIT)
         return Fused({"values": values * (contributions.arrays["labels"] >= 0).unsqueeze(-1)}, personal=True)
 
     def extra_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
