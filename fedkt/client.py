@@ -93,7 +93,9 @@ class Fit:
     ``name`` names the phase's optimiser state and random stream; ``rows`` holds tensors with one entry
     per row (first dimension), batched together; ``constants`` are the same for every row of this
     client; ``private`` says whether the rows are the party's own data, which is what differential
-    privacy protects; ``only``: the names of the parameters that are trained (empty: all of them).
+    privacy protects; ``only``: the names of the parameters that are trained (empty: all of them);
+    ``coupled``: whether a row's loss depends on the other rows of its batch, so that batches may be neither
+    padded nor taken apart.
     """
 
     name: str
@@ -103,6 +105,7 @@ class Fit:
     constants: Arrays = field(default_factory=dict)
     private: bool = False
     only: frozenset[str] = frozenset()
+    coupled: bool = False
 
     @property
     def size(self) -> int:

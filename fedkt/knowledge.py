@@ -10,7 +10,7 @@ This module imports nothing else of the project.
 """
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar
 
@@ -25,13 +25,14 @@ LIMIT = 1e4
 """Largest magnitude of a logit or of a prototype's coordinate."""
 
 _SUM_TOLERANCE = 1e-3
+_NORM_TOLERANCE = 1e-4
 _STYPE = "numpy.ndarray"
 
 
 class Rejected(ValueError):
     """A payload is not what it must be.
 
-    ``reason`` is one word of a fixed set (``names stype dtype shape length header finite range sum
+    ``reason`` is one word of a fixed set (``names stype dtype shape length header finite range norm sum
     rows protocol run round transfer kind weights``), so that it can be counted; ``detail`` is a sentence.
     """
 
@@ -46,7 +47,8 @@ class Spec:
     """What one array must be: dtype, exact shape, closed range, and whether its rows sum to one.
 
     ``simplex`` also accepts rows of zeros where ``empty_rows`` says that a row may be unknown. ``packed``:
-    the values cross the wire compressed (zlib's format), so that the bytes depend on them.
+    the values cross the wire compressed (zlib's format), so that the bytes depend on them. ``norm``: the
+    largest Euclidean length of the whole array, to rounding.
     """
 
     dtype: str
@@ -56,6 +58,7 @@ class Spec:
     simplex: bool = False
     empty_rows: bool = False
     packed: bool = False
+    norm: float | None = None
 
     @property
     def raw(self) -> int:
@@ -276,6 +279,53 @@ class Votes(Knowledge):
 
 
 @dataclass(frozen=True, eq=False)
+class Alignment(Knowledge):
+    """What brings features of different domains together: mean embeddings, and votes on transfer rows.
+
+    ``source``, ``target`` float32 [size]: mean embedding of the sender's own rows and of the transfer rows;
+    ``reference`` float32 [size]: the fused one, in a teacher. Each has length at most 1, so that a client
+    moves a mean over n clients by at most 2/n. Votes of a client: ``labels`` int16 [rows], one class per row,
+    with ``confidence`` float32 [rows] or without, or ``values`` float32 [rows, classes], its probabilities.
+    In a teacher ``labels`` are the voted ones, -1 where there is no consensus. ``rows`` as in
+    :class:`Logits`.
+    """
+
+    kind = "alignment"
+    source: NDArray[np.float32] | None = None
+    target: NDArray[np.float32] | None = None
+    reference: NDArray[np.float32] | None = None
+    labels: NDArray[np.int16] | None = None
+    confidence: NDArray[np.float32] | None = None
+    values: NDArray[np.float32] | None = None
+    rows: NDArray[np.int32] | None = None
+
+    @staticmethod
+    def expected(
+        dims: Dims,
+        *,
+        size: int,
+        embeddings: Sequence[str],
+        votes: Sequence[str],
+        abstain: bool = False,
+        with_rows: bool = False,
+    ) -> Expected:
+        """Return the arrays of a message: the named embeddings of ``size`` numbers and the named votes.
+
+        ``abstain``: whether a label may be -1.
+        """
+        found = {name: Spec("float32", (size,), -1.0, 1.0, norm=1.0) for name in embeddings}
+        specs = {
+            "labels": Spec("int16", (dims.rows,), -1 if abstain else 0, dims.classes - 1),
+            "confidence": Spec("float32", (dims.rows,), 0.0, 1.0),
+            "values": Spec("float32", (dims.rows, dims.classes), 0.0, 1.0, simplex=True),
+        }
+        found |= {name: specs[name] for name in votes}
+        if with_rows:
+            found["rows"] = row_ids(dims)
+        return found
+
+
+@dataclass(frozen=True, eq=False)
 class Weights(Knowledge):
     """A whole model: only for strategies that declare ``shares: weights``.
 
@@ -406,6 +456,10 @@ def _check_values(name: str, array: NDArray[Any], spec: Spec) -> None:
         raise Rejected(
             "range", f"array '{name}' spans [{low}, {high}]; it must stay in [{spec.low}, {spec.high}]."
         )
+    if spec.norm is not None:
+        length = float(np.linalg.norm(array.astype(np.float64)))
+        if length > spec.norm + _NORM_TOLERANCE:
+            raise Rejected("norm", f"array '{name}' has length {length}; it must be at most {spec.norm}.")
     if spec.simplex:
         total = array.sum(axis=-1, dtype=np.float64)
         good = np.abs(total - 1.0) <= _SUM_TOLERANCE
