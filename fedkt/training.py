@@ -4,7 +4,7 @@ The stacked engine runs the same :class:`~fedkt.client.Fit` objects for many cli
 the plain loop that it must agree with.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 import numpy as np
@@ -59,12 +59,12 @@ def fit(
     """
     if phase.steps.count(phase.size) == 0:
         return state
-    optimizer = make_optimizer(module, phase.steps)
+    optimizer = make_optimizer(module.parameters(), phase.steps)
     _load(optimizer, module, state)
     net = ModuleForward(module)
     order = batch_order(phase.size, phase.steps, numpy_stream(seed, "batches", phase.name, client, round_))
     module.train()
-    with seeded(seed_of(seed, "dropout", phase.name, client, round_)), trainable(module, phase.only):
+    with seeded(seed_of(seed, "dropout", phase.name, client, round_)):
         for index in order:
             rows = torch.from_numpy(index)
             batch = {name: tensor[rows] for name, tensor in phase.rows.items()}
@@ -93,19 +93,6 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 @contextmanager
-def trainable(module: nn.Module, only: frozenset[str]) -> Iterator[None]:
-    """Let the block train these parameters alone (empty: all of them); the others get no gradient."""
-    frozen = [p for name, p in module.named_parameters() if only and name not in only]
-    for p in frozen:
-        p.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for p in frozen:
-            p.requires_grad_(True)
-
-
-@contextmanager
 def one_thread() -> Iterator[None]:
     """Run the block on one torch thread: sums then have one order, and results the same bits everywhere."""
     before = torch.get_num_threads()
@@ -120,14 +107,14 @@ def warm_up() -> None:
     """Take one step of a tiny model: the first optimiser of a process makes torch import for seconds."""
     steps = Steps(epochs=1, batch_size=1, optimizer="sgd", lr=0.1)
     module = nn.Linear(1, 1)
-    optimizer = make_optimizer(module, steps)
+    optimizer = make_optimizer(module.parameters(), steps)
     module(torch.zeros(1, 1)).sum().backward()
     optimizer.step()
 
 
-def make_optimizer(module: nn.Module, steps: Steps) -> torch.optim.Optimizer:
+def make_optimizer(parameters: Iterable[Tensor], steps: Steps) -> torch.optim.Optimizer:
     """Build the optimiser that the steps name, with PyTorch's defaults for what they do not set."""
-    params = list(module.parameters())
+    params = list(parameters)
     if steps.optimizer == "sgd":
         return torch.optim.SGD(
             params, lr=steps.lr, momentum=steps.momentum, weight_decay=steps.weight_decay, fused=True

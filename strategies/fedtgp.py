@@ -139,7 +139,7 @@ def train(
 ) -> None:
     """Train the generator of ``classes`` in place on prototypes [n, width] of the classes ``y`` [n]."""
     steps = Steps(config.epochs, config.batch_size, "sgd", config.lr)
-    optimizer = make_optimizer(module, steps)
+    optimizer = make_optimizer(module.parameters(), steps)
     for index in batch_order(len(y), steps, stream):
         rows = torch.from_numpy(index)
         loss = contrastive(prototypes[rows], y[rows], module(torch.arange(classes)), margin)

@@ -6,14 +6,16 @@ and hold no data, so that Ray pickles them by name and each process keeps its wo
 
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
-from fedkt.engine.jobs import Work, lockstep
+from fedkt.engine import trial
+from fedkt.engine.cohorts import Cohorts, Plan
+from fedkt.engine.jobs import Work, lockstep, one_by_one
 from fedkt.engine.party import Party
 from fedkt.engine.world import Place, World, world_at
 from fedkt.errors import RunError
@@ -41,25 +43,77 @@ class PartyApp(ClientApp):
     With ``raise_errors`` an exception ends the run, else it costs the client's reply.
     """
 
+    steps: Mapping[str, Step] = {"train": Party.train, "evaluate": Party.evaluate}
+
     def __init__(self, home: Home, *, raise_errors: bool = False) -> None:
         super().__init__()
-        self._steps: Mapping[str, Step] = {"train": Party.train, "evaluate": Party.evaluate}
         self._home, self._raise_errors = home, raise_errors
         self.query()(partial(_introduce, home))
-        for kind, register in (("train", self.train), ("evaluate", self.evaluate)):
-            register()(partial(self._handle, kind))
+        self.train()(self._alone)
+        self.evaluate()(self._alone)
 
     def batches(
         self, messages: Sequence[Message], contexts: Mapping[int, Context]
     ) -> Iterator[list[Message]]:
         """Answer messages of one kind, a cohort at a time; ``contexts`` by node."""
         for message in messages:
-            context = contexts[message.metadata.dst_node_id]
-            yield [self(message, context)]
+            yield [self(message, contexts[message.metadata.dst_node_id])]
 
-    def _handle(self, kind: str, message: Message, context: Context) -> Message:
+    def _alone(self, message: Message, context: Context) -> Message:
         with one_thread():
-            return lockstep([_visit(self._home, self._raise_errors, self._steps[kind], message, context)])[0]
+            return lockstep([self._visit(message, context)])[0]
+
+    def _visit(self, message: Message, context: Context) -> Work[Message]:
+        step = self.steps[message.metadata.message_type]
+        return _visit(self._home, self._raise_errors, step, message, context)
+
+
+class ResidentApp(PartyApp):
+    """The clients of one process, which keeps their states in memory between flushes; they work in cohorts.
+
+    ``share``: the part of the machine's memory that this process may count on.
+    """
+
+    def __init__(
+        self, world: World, states: Path, plan: Plan, *, share: float = 1.0, raise_errors: bool = False
+    ) -> None:
+        self._world, self._share = world, share
+        self._store = MemoryStore(DiskStore(states))
+        super().__init__(lambda: (world, self._store), raise_errors=raise_errors)
+        self.follow(plan)
+        warm_up()
+
+    def choose(self) -> Plan:
+        """Choose the cohorts of the run by a trial in this process, and follow them."""
+        chosen = trial.plan(self._world, self._plan.units, self._share)
+        self.follow(chosen)
+        return chosen
+
+    def follow(self, plan: Plan) -> None:
+        """Put clients together as the plan says."""
+        self._plan, self._cohorts = plan, Cohorts(self._world, plan)
+
+    def flush(self, kept: int) -> Mapping[str, int]:
+        """Bring the states that this process holds to disk; return the sizes of cohorts by architecture."""
+        self._store.flush(kept)
+        return self._cohorts.sizes
+
+    def batches(
+        self, messages: Sequence[Message], contexts: Mapping[int, Context]
+    ) -> Iterator[list[Message]]:
+        """Answer messages of one kind, a cohort at a time; ``contexts`` by node."""
+        if any(message.metadata.message_type not in self.steps for message in messages):
+            yield from super().batches(messages, contexts)
+            return
+        by_client = {}
+        for message in messages:
+            context = contexts[message.metadata.dst_node_id]
+            by_client[client_of(self._world, context)] = message, context
+        for cohort in self._cohorts.cut(list(by_client)):
+            run = self._cohorts.run if len(cohort) > 1 else one_by_one
+            with one_thread():
+                replies = lockstep([self._visit(*by_client[client]) for client in cohort], run)
+            yield replies
 
 
 def make_app(home: Home, *, raise_errors: bool = False) -> ClientApp:
@@ -112,22 +166,9 @@ def at_home(place: Place) -> tuple[World, StateStore]:
     return world_at(place), DiskStore(Path(place.states))
 
 
-def resident_app(states: Path, world: World) -> ClientApp:
-    """Build the app of a process that keeps its clients in memory between flushes."""
-    store = memory_store_at(states)
-    warm_up()
-    return make_app(lambda: (world, store))
-
-
-@lru_cache(maxsize=1)
-def memory_store_at(states: Path) -> MemoryStore:
-    """Return this process's store over the states in a folder."""
-    return MemoryStore(DiskStore(states))
-
-
-def flush_at(states: Path, kept: int) -> None:
-    """Bring the states that this process holds to disk."""
-    memory_store_at(states).flush(kept)
+def resident_app(states: Path, plan: Plan, share: float, world: World) -> ClientApp:
+    """Build the app of one of several processes."""
+    return ResidentApp(world, states, plan, share=share)
 
 
 def _failure(binding: Binding, client: str, where: str, error: Exception, stage: str) -> Reply:

@@ -23,12 +23,14 @@ log = logging.getLogger("fedkt")
 
 @dataclass
 class Checkpoint:
-    """A run after ``round`` complete rounds: the strategy's state and the loop's running totals."""
+    """A run after ``round`` complete rounds: the strategy's state, the loop's running totals, and what the
+    engine decided (:class:`fedkt.engine.cohorts.Plan`)."""
 
     round: int = 0
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
     strategy: Mapping[str, Any] = field(default_factory=dict)
     loop: Mapping[str, Any] = field(default_factory=dict)
+    engine: Mapping[str, Any] = field(default_factory=dict)
 
 
 def write(folder: Path, checkpoint: Checkpoint) -> int:
@@ -38,6 +40,7 @@ def write(folder: Path, checkpoint: Checkpoint) -> int:
         "round": checkpoint.round,
         "strategy": dict(checkpoint.strategy),
         "loop": dict(checkpoint.loop),
+        "engine": dict(checkpoint.engine),
     }
     write_tensors(_path(folder, checkpoint.round), checkpoint.tensors, note)
     rounds = _rounds(folder)
@@ -60,7 +63,7 @@ def read(folder: Path) -> Checkpoint:
                     f"{path} has checkpoint format {note['format']}; this fedkt reads up to {FORMAT}, so "
                     "upgrade it."
                 )
-            return Checkpoint(note["round"], tensors, note["strategy"], note["loop"])
+            return Checkpoint(note["round"], tensors, note["strategy"], note["loop"], note["engine"])
         except InputError:
             raise
         except Exception as error:

@@ -22,12 +22,14 @@ POLL_S = 0.02
 STATUSES = ("accepted", "rejected", "late", "declined", "failed")
 
 
-Flush = Callable[[int], None]
-"""Told the oldest round from which a resume may start, once per round before its checkpoint."""
+Flush = Callable[[int], Mapping[str, Any]]
+"""Told the oldest round from which a resume may start, once per round before its checkpoint; returns what
+the checkpoint is to keep for the engine."""
 
 
-def on_disk_already(kept: int) -> None:
+def on_disk_already(kept: int) -> Mapping[str, Any]:
     """Flush nothing: the engine's clients save to disk themselves."""
+    return {}
 
 
 @dataclass
@@ -193,7 +195,6 @@ class Loop:
             "round": number,
             "status": status,
             "accuracy": {**spread(totals.metrics), "server": totals.server} if measured else None,
-            "group_effect": group_effect(o.metrics for o in evaluated.values()),
             "bytes": {"up": up, "down": down},
             "replies": replies,
             "wall_s": round(wall_s, 4),
@@ -201,10 +202,10 @@ class Loop:
         }
         asked = sorted({*trained, *evaluated}, key=client_order)
         clients = [client_row(number, c, trained.get(c), evaluated.get(c)) for c in asked]
-        self.flush(self.strategy.kept)
+        engine = self.flush(self.strategy.kept)
         self.folder.append(row, clients)
         tensors, note = self.strategy.state()
-        done = Checkpoint(number, tensors, note, totals.__dict__)
+        done = Checkpoint(number, tensors, note, totals.__dict__, engine)
         self.strategy.kept = checkpoint.write(self.folder.checkpoint, done)
         self.observer.round_done(row, clients)
 
@@ -237,18 +238,6 @@ def server_accuracy(strategy: Strategy) -> float | None:
     test = None if federation is None else federation.server_tensors()[1]
     logits = None if test is None else strategy.serve(test[0])
     return None if test is None or logits is None else metrics.accuracy(logits, test[1])
-
-
-def group_effect(measured: Iterable[Mapping[str, float]]) -> float | None:
-    """Return the mean over taught clients of accuracy after the round's teacher minus accuracy before it.
-
-    On the common test set where there is one (the target domain's, in a domain shift), else on their own.
-    Below 0: negative transfer. Where weights are averaged, after is the aggregated model and before the
-    clients' own ones, which is the Group Effect of FedKA (Sun et al. 2022, arXiv:2203.11635). None where
-    nobody was both taught and measured. It is reported only: nothing in a run depends on it.
-    """
-    effects = [m.get("global", m["personal"]) - m["before_digest"] for m in measured if "before_digest" in m]
-    return statistics.fmean(effects) if effects else None
 
 
 def spread(measured: Mapping[str, Mapping[str, float]]) -> dict[str, float | None]:

@@ -10,6 +10,9 @@ class Observer(Protocol):
     def started(self, info: Mapping[str, Any]) -> None:
         """The run begins: ``name strategy engine clients rounds round`` (``round``: already done)."""
 
+    def noted(self, text: str) -> None:
+        """The engine has decided something that is worth knowing, in one sentence."""
+
     def asked(self, round_: int, stage: str, clients: int) -> None:
         """Messages of a stage (``train`` or ``evaluate``) went to this many clients."""
 
@@ -27,6 +30,8 @@ class Silent:
     """Watches nothing."""
 
     def started(self, info: Mapping[str, Any]) -> None: ...
+
+    def noted(self, text: str) -> None: ...
 
     def asked(self, round_: int, stage: str, clients: int) -> None: ...
 

@@ -4,7 +4,6 @@ Each node belongs to one actor for the whole run, so models, optimisers and data
 only messages move. Any Flower ``Strategy`` and ``ClientApp`` works over it; nothing in it knows fedkt's.
 """
 
-import heapq
 import math
 import os
 import sys
@@ -13,13 +12,14 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import ray
 from flwr.app import Error, Message
 from flwr.clientapp import ClientApp
 
 from fedkt.engine.flwr_runtime import FIRST_NODE, LocalGrid, answer, node_context, number
+from fedkt.engine.placement import balanced
 from fedkt.errors import InputError
 from fedkt.scenario import Engine
 
@@ -29,6 +29,7 @@ MOST_TRIES = 3
 CLIENT_PROCESS_FAILED = 1001
 """Error code of a reply that could not be made: the actor died each time, or the app raised."""
 
+T = TypeVar("T")
 MakeApp = Callable[[Any], ClientApp]
 
 
@@ -47,27 +48,38 @@ class Resident:
         for replies in answer(self._app, messages, self._contexts, _error_reply):
             yield number(replies)
 
-    def call(self, function: Callable[[], None]) -> None:
-        """Run a function in this process."""
-        function()
+    def call(self, function: Callable[[Any], T]) -> T:
+        """Run a function of the app in this process."""
+        return function(self._app)
 
 
 class RayGrid(LocalGrid):
     """Nodes dealt to ``workers`` actors, the heaviest first to the least loaded.
 
     ``make(shared)`` builds the app in each actor; ``shared`` is stored once per machine in Ray's object
-    store. ``loads``: how much work each node is. An actor gets all its messages of one push in one call and
+    store. ``loads``: how much work each node is; ``units``: nodes, by their place in ``loads``, that have to
+    be in one actor (default: none). An actor gets all its messages of one push in one call and
     streams the replies. An actor that dies is started again and what it has not answered is tried again;
     what it held in memory is lost.
     """
 
     def __init__(
-        self, make: MakeApp, shared: Any, loads: Sequence[float], *, workers: int, cpus: float, gpus: float
+        self,
+        make: MakeApp,
+        shared: Any,
+        loads: Sequence[float],
+        *,
+        workers: int,
+        cpus: float,
+        gpus: float,
+        units: Sequence[Sequence[int]] | None = None,
     ) -> None:
         super().__init__()
         self._remote = ray.remote(Resident).options(num_cpus=cpus, num_gpus=gpus)
-        self._make, self._shared, self._nodes = make, ray.put(shared), len(loads)
-        self._parts = [_Part(dealt) for dealt in balanced(loads, workers) if dealt]
+        self.make, self._shared, self._nodes = make, ray.put(shared), len(loads)
+        together = [[i] for i in range(len(loads))] if units is None else units
+        dealt = balanced([sum(loads[i] for i in unit) for unit in together], workers)
+        self._parts = [_Part([i for k in part for i in together[k]]) for part in dealt if part]
         self._part_of = {FIRST_NODE + i: part for part in self._parts for i in part.partitions}
         for part in self._parts:
             part.actor = self._start(part)
@@ -107,16 +119,26 @@ class RayGrid(LocalGrid):
             waiting -= {reply.metadata.reply_to_message_id for reply in pulled}
         return replies
 
-    def everywhere(self, function: Callable[[], None]) -> None:
-        """Run a function in every actor, and wait for it; one that died meanwhile is started again."""
+    def everywhere(self, function: Callable[[Any], T]) -> list[T]:
+        """Run a function of the app in every actor, and return the results.
+
+        An actor that died meanwhile is started again, and has none.
+        """
+        found: list[T] = []
         for part, reference in [(part, part.actor.call.remote(function)) for part in self._parts]:
             try:
-                ray.get(reference)
+                found.append(ray.get(reference))
             except ray.exceptions.RayActorError:
                 part.actor = self._start(part)
+        return found
+
+    def somewhere(self, function: Callable[[Any], T]) -> T:
+        """Run a function of the app in one actor, and return its result."""
+        result: T = ray.get(self._parts[0].actor.call.remote(function))
+        return result
 
     def _start(self, part: "_Part") -> Any:
-        return self._remote.remote(self._make, self._shared, part.partitions, self._nodes)
+        return self._remote.remote(self.make, self._shared, part.partitions, self._nodes)
 
     def _next(self, part: "_Part") -> None:
         """Give an idle actor its next call."""
@@ -200,17 +222,6 @@ class _Part:
 def _error_reply(message: Message, error: Exception) -> Message:
     first = str(error).strip().partition("\n")[0]
     return Message(Error(CLIENT_PROCESS_FAILED, f"{type(error).__name__}: {first}"), reply_to=message)
-
-
-def balanced(loads: Sequence[float], parts: int) -> list[list[int]]:
-    """Deal items to parts, the heaviest first, each to the part with the least load so far."""
-    heap = [(0.0, part) for part in range(parts)]
-    dealt: list[list[int]] = [[] for _ in range(parts)]
-    for item in sorted(range(len(loads)), key=lambda i: (-loads[i], i)):
-        load, part = heapq.heappop(heap)
-        dealt[part].append(item)
-        heapq.heappush(heap, (load + loads[item], part))
-    return dealt
 
 
 def worker_count(engine: Engine) -> int:

@@ -3,20 +3,24 @@
 import os
 import sys
 import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from functools import partial
+from operator import methodcaller
 from pathlib import Path
 
-from fedkt.engine import checkpoint
+from fedkt.engine import checkpoint, trial
 from fedkt.engine.check import checked_world
+from fedkt.engine.cohorts import Plan
 from fedkt.engine.loop import Loop
 from fedkt.engine.observer import Observer, Silent
 from fedkt.engine.world import Place, World
+from fedkt.errors import InputError
 from fedkt.files import write_json
 from fedkt.results.folder import RunFolder
 from fedkt.results.result import Result
 from fedkt.robust import Probe
 from fedkt.scenario import Scenario
-from fedkt.state import DiskStore, MemoryStore
 from fedkt.strategy import Setting
 
 
@@ -57,7 +61,13 @@ def simulate(
             }
         )
         if loop.round < scenario.rounds:
-            _drive(loop, world, (folder.checkpoint / "clients").absolute(), data_dir, stop)
+            plan = Plan.read(saved.engine) if saved.engine else None
+            if plan is not None and plan.sizes and scenario.engine.kind == "flower":
+                raise InputError(
+                    f"{folder.path} was trained in cohorts, which engine flower cannot do; resume it with "
+                    "engine ray or inline."
+                )
+            _drive(loop, world, (folder.checkpoint / "clients").absolute(), data_dir, stop, plan)
         summary = loop.summary()
         folder.finish(summary)
         watcher.finished(summary)
@@ -84,36 +94,60 @@ def _loop(world: World, folder: RunFolder, observer: Observer, stop: threading.E
     return Loop(strategy, folder, observer, stop)
 
 
-def _drive(loop: Loop, world: World, states: Path, data_dir: Path | None, stop: threading.Event) -> None:
-    """Run the loop over the grid of the scenario's engine."""
+def _drive(
+    loop: Loop, world: World, states: Path, data_dir: Path | None, stop: threading.Event, plan: Plan | None
+) -> None:
+    """Run the loop over the grid of the scenario's engine; ``plan``: the one of the run that is resumed."""
     engine, clients = world.scenario.engine, len(world.shards)
-    if engine.kind == "inline":
-        from fedkt.engine.app import make_app
-        from fedkt.engine.inline import InlineGrid
-
-        store = MemoryStore(DiskStore(states))
-        loop.run(InlineGrid(make_app(lambda: (world, store), raise_errors=True), clients), store.flush)
-    elif engine.kind == "ray":
-        from fedkt.engine.app import flush_at, resident_app
-        from fedkt.engine.resident import RayGrid, ray_session, worker_count
-
-        with ray_session(engine):
-            grid = RayGrid(
-                partial(resident_app, states),
-                world,
-                [len(shard.rows) for shard in world.shards.values()],
-                workers=worker_count(engine),
-                cpus=engine.cpus,
-                gpus=engine.gpus,
-            )
-            loop.run(grid, lambda kept: grid.everywhere(partial(flush_at, states, kept)))
-    else:
+    if engine.kind == "flower":
         from fedkt.engine import flower
         from fedkt.engine.app import at_home, make_app
 
         found = data_dir or (Path(os.environ["FEDKT_DATA"]) if "FEDKT_DATA" in os.environ else Path("data"))
         place = Place(world.scenario.model_dump_json(by_alias=True), str(found.absolute()), str(states))
         flower.run(loop, make_app(partial(at_home, place)), clients, engine, stop)
+    elif engine.kind == "inline":
+        from fedkt.engine.app import ResidentApp
+        from fedkt.engine.inline import InlineGrid
+
+        begin = plan or Plan(trial.units(world, 1))
+        app = ResidentApp(world, states, begin, raise_errors=True)
+        chosen = plan or _told(app.choose(), loop.observer)
+        loop.run(InlineGrid(app, clients), lambda kept: _noted(chosen, [app.flush(kept)]))
+    else:
+        from fedkt.engine.app import resident_app
+        from fedkt.engine.resident import RayGrid, ray_session, worker_count
+
+        with ray_session(engine):
+            workers = worker_count(engine)
+            begin = plan or Plan(trial.units(world, workers))
+            number = {client: i for i, client in enumerate(world.shards)}
+            grid = RayGrid(
+                partial(resident_app, states, begin, 1 / workers),
+                world,
+                [len(shard.rows) for shard in world.shards.values()],
+                workers=workers,
+                cpus=engine.cpus,
+                gpus=engine.gpus,
+                units=[[number[client] for client in unit] for unit in begin.units],
+            )
+            chosen = plan or _told(grid.somewhere(methodcaller("choose")), loop.observer)
+            if chosen is not begin:
+                grid.make = partial(resident_app, states, chosen, 1 / workers)
+                grid.everywhere(methodcaller("follow", chosen))
+            loop.run(grid, lambda kept: _noted(chosen, grid.everywhere(methodcaller("flush", kept))))
+
+
+def _told(plan: Plan, observer: Observer) -> Plan:
+    for text in plan.notes:
+        observer.noted(text)
+    return plan
+
+
+def _noted(plan: Plan, sizes: Sequence[Mapping[str, int]]) -> dict[str, object]:
+    """Return the plan for the checkpoint, with the sizes to which cohorts shrank."""
+    least = {key: min((s.get(key, most) for s in sizes), default=most) for key, most in plan.sizes.items()}
+    return asdict(replace(plan, sizes=least))
 
 
 def _input(world: World) -> dict[str, object]:

@@ -44,7 +44,8 @@ class World:
         dealt = models.deal(scenario_.clients.models, len(federation.shards), scenario_.seed)
         self.models: Mapping[str, Dealt] = dict(zip(self.shards, dealt, strict=True))
         self._dims: dict[str, Dims] = {}
-        self._skeletons: dict[str, models.Net] = {}
+        self.skeletons: dict[str, models.Net] = {}
+        """This process's module of each architecture that is in use."""
 
     @property
     def transfer_hash(self) -> str:
@@ -63,9 +64,9 @@ class World:
     def skeleton(self, client: str) -> models.Net:
         """Return this process's module of the client's architecture, for its weights to be put in."""
         key = self.architecture(client)
-        if key not in self._skeletons:
-            self._skeletons[key] = self.net(client).to(self.device)
-        return self._skeletons[key]
+        if key not in self.skeletons:
+            self.skeletons[key] = self.net(client).to(self.device)
+        return self.skeletons[key]
 
     def dims(self, client: str) -> Dims:
         """Return the sizes that fix the client's knowledge; computed once per architecture."""
@@ -74,7 +75,7 @@ class World:
             net = self.net(client)
             total = 0 if self.federation.transfer is None else self.federation.transfer.x.shape[0]
             shapes = {name: tuple(p.shape) for name, p in net.named_parameters()}
-            self._dims[key] = Dims(total, total, self.federation.classes, net.width, shapes, len(self.shards))
+            self._dims[key] = Dims(total, total, self.federation.classes, net.width, shapes)
         return self._dims[key]
 
     @cached_property

@@ -21,6 +21,8 @@ from fedkt.scenario import Scenario
 PACKAGES = ("fedkt", "flwr", "flwr-datasets", "torch", "ray", "opacus", "numpy", "pydantic")
 MAY_CHANGE = ("engine",)
 """Parts of a scenario that a resumed run may change: every engine gives the same numbers."""
+MAY_NOT = ("engine.cohort",)
+"""What it may not change within these: cohorts decide about the last bits of every model."""
 SHOWN_CHANGES = 3
 
 _FILES = ("rounds.jsonl", "clients.jsonl")
@@ -42,12 +44,8 @@ class RunFolder:
         self._lock = lock
 
     @classmethod
-    def create(
-        cls, path: Path | None, scenario: Scenario, resume: bool, *, run: str | None = None
-    ) -> "RunFolder":
+    def create(cls, path: Path | None, scenario: Scenario, resume: bool) -> "RunFolder":
         """Open a new folder (default: :func:`unused_path`), or with ``resume`` one of the same scenario.
-
-        ``run``: the id of a new run (default: a random one).
 
         Raises InputError where the folder exists and is not to be resumed, holds no run, belongs to another
         scenario, is in use by another process, or cannot be written; nothing is changed then.
@@ -60,7 +58,7 @@ class RunFolder:
         try:
             _check(folder, scenario, resume)  # again: another process may just have finished with it
             before = _read_environment(folder) if is_run(folder) else {}
-            now = environment(before.get("run") or run or uuid.uuid4().hex)
+            now = environment(before.get("run") or uuid.uuid4().hex)
             if before:
                 now |= {"started": before.get("started"), "resumed": now["started"]}
             write_json(folder / "environment.json", now)
@@ -229,7 +227,11 @@ def _read_environment(folder: Path) -> dict[str, Any]:
 
 def _check_same(folder: Path, scenario: Scenario) -> None:
     before, now = scenarios.to_dict(scenarios.load(folder / "scenario.yaml")), scenarios.to_dict(scenario)
-    changes = [change for change in _differences(before, now) if change[0].split(".")[0] not in MAY_CHANGE]
+    changes = [
+        change
+        for change in _differences(before, now)
+        if change[0].split(".")[0] not in MAY_CHANGE or change[0] in MAY_NOT
+    ]
     if not changes:
         return
     told = [f"{key} was {_short(old)} and is {_short(new)}" for key, old, new in changes[:SHOWN_CHANGES]]

@@ -38,6 +38,10 @@ class Progress:
             )
             self._live.start()
 
+    def noted(self, text: str) -> None:
+        """Print what the engine has decided."""
+        self._say(text)
+
     def asked(self, round_: int, stage: str, clients: int) -> None:
         """Note a new stage."""
         self._round, self._stage, self._asked, self._replied = round_, stage, clients, 0

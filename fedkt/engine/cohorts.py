@@ -1,0 +1,139 @@
+"""Who trains with whom: cohorts of clients of one architecture, and how their jobs are run together."""
+
+import logging
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fedkt.engine.jobs import FitJob, Job, PredictJob, one_by_one
+from fedkt.engine.stacked import Stack, Unstackable, fit_stacked, predict_stacked
+from fedkt.engine.world import World
+
+log = logging.getLogger("fedkt")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What decides about cohorts, fixed for a whole run and part of its checkpoint.
+
+    ``units``: clients of one architecture that live in one process; a round's cohorts are cut from these.
+    ``sizes``: the largest cohort by architecture; where there is none, clients train one by one. ``notes``:
+    why, in sentences.
+    """
+
+    units: Sequence[Sequence[str]] = ()
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+
+    @classmethod
+    def read(cls, note: Mapping[str, Any]) -> "Plan":
+        """Read what ``dataclasses.asdict`` made of a plan, also after JSON."""
+        return cls(note["units"], note["sizes"], note["notes"])
+
+
+class Cohorts:
+    """The cohorts of one process. ``sizes`` shrink where memory does not suffice."""
+
+    def __init__(self, world: World, plan: Plan) -> None:
+        self.sizes = dict(plan.sizes)
+        self._world = world
+        self._unit_of = {client: number for number, unit in enumerate(plan.units) for client in unit}
+        self._stacks: dict[nn.Module, Stack] = {}
+
+    def cut(self, clients: Sequence[str]) -> list[list[str]]:
+        """Return the cohorts of clients that are at work together: the largest data first, of equal size."""
+        world, units = self._world, self._world.shards
+        by_unit: dict[Hashable, list[str]] = {}
+        for client in clients:
+            by_unit.setdefault(self._unit_of.get(client, client), []).append(client)
+        found = []
+        for members in by_unit.values():
+            most = self.sizes.get(world.architecture(members[0]), 1)
+            members.sort(key=lambda client: -len(units[client].rows))
+            count = -(-len(members) // most)
+            edges = [len(members) * i // count for i in range(count + 1)]
+            found += [members[a:b] for a, b in pairwise(edges)]
+        return found
+
+    def run(self, jobs: Sequence[Job]) -> list[Any]:
+        """Run jobs of one stage: what is alike together, the rest one by one."""
+        results: dict[int, Any] = {}
+        alike: dict[Hashable, list[int]] = {}
+        for i, job in enumerate(jobs):
+            alike.setdefault(_kind(job), []).append(i)
+        for members in alike.values():
+            results |= zip(members, self._together([jobs[i] for i in members]), strict=True)
+        return [results[i] for i in range(len(jobs))]
+
+    def _together(self, jobs: Sequence[Job]) -> list[Any]:
+        if len(jobs) == 1:
+            return one_by_one(jobs)
+        try:
+            net = jobs[0].net
+            if net not in self._stacks:
+                self._stacks[net] = Stack(net)
+            return _stacked(self._stacks[net], jobs)
+        except Exception as error:
+            if is_out_of_memory(error):
+                return self._halved(jobs)
+            if not isinstance(error, Unstackable):
+                # Whoever it was: one by one, the exception is raised where it belongs.
+                log.info("a cohort of %d is run one by one (%s: %s)", len(jobs), type(error).__name__, error)
+            return one_by_one(jobs)
+
+    def _halved(self, jobs: Sequence[Job]) -> list[Any]:
+        half = len(jobs) // 2
+        for architecture, size in self.sizes.items():
+            if self._world.skeletons.get(architecture) is jobs[0].net and size > half:
+                self.sizes[architecture] = half
+                log.warning("out of memory: cohorts of %s have %d clients from now on", architecture, half)
+        return self._together(jobs[:half]) + self._together(jobs[half:])
+
+
+def _stacked(stack: Stack, jobs: Sequence[Job]) -> list[Any]:
+    fits = [job for job in jobs if isinstance(job, FitJob)]
+    predictions = [job for job in jobs if isinstance(job, PredictJob)]
+    return [
+        *(fit_stacked(stack, fits) if fits else ()),
+        *(predict_stacked(stack, predictions) if predictions else ()),
+    ]
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Say whether memory ran out, on the GPU or the CPU."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+
+
+def _kind(job: Job) -> Hashable:
+    """Return what jobs must have in common to be run together."""
+    if isinstance(job, PredictJob):
+        return job.net, job.x.dtype, job.x.shape[1:]
+    phase = job.phase
+    return (
+        job.net,
+        phase.name,
+        phase.private,
+        phase.steps,
+        loss_key(phase.loss),
+        _shapes((name, tensor[:0]) for name, tensor in phase.rows.items()),
+        _shapes(phase.constants.items()),
+    )
+
+
+def loss_key(loss: Any) -> Hashable:
+    """Return what makes two losses the same function: the function, and the settings bound to it."""
+    if isinstance(loss, partial):
+        bound = sorted(loss.keywords.items())
+        return loss_key(loss.func), tuple(map(loss_key, loss.args)), tuple((n, loss_key(v)) for n, v in bound)
+    return loss if isinstance(loss, Hashable) else id(loss)
+
+
+def _shapes(tensors: Iterable[tuple[str, Tensor]]) -> Hashable:
+    return tuple((name, tensor.dtype, tensor.shape) for name, tensor in tensors)

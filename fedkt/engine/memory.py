@@ -1,0 +1,86 @@
+"""How much memory there is, and how much the clients of a scenario take: estimates in bytes."""
+
+import os
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from fedkt.client import Steps
+
+FLOAT = 4
+SLOTS = {"sgd": 1, "adam": 2, "adamw": 2}
+"""Tensors of the model's size that an optimiser keeps at most."""
+SHARE = 0.5
+"""Share of the free memory that cohorts are planned for: the rest is for data, states and others."""
+_GROUP = Path("/sys/fs/cgroup")
+_MACHINE = Path("/proc/meminfo")
+
+
+def free(device: torch.device) -> int:
+    """Return the free memory of the device; for the CPU that of the machine, within a container's limit."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    there = total()
+    if _MACHINE.exists():
+        fields = dict(line.split(":", 1) for line in _MACHINE.read_text().splitlines())
+        there = min(there, 1024 * int(fields["MemAvailable"].split()[0]))
+    used = _number(_GROUP / "memory.current")
+    return there if used is None else min(there, max(0, total() - used))
+
+
+def total() -> int:
+    """Return the machine's memory, or a container's limit."""
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = _number(_GROUP / "memory.max")
+    return there if limit is None else min(there, limit)
+
+
+def _number(path: Path) -> int | None:
+    try:
+        text = path.read_text().strip()
+    except OSError:
+        return None
+    return int(text) if text.isdecimal() else None
+
+
+def parameters(net: nn.Module) -> int:
+    """Return the bytes of a model's tensors."""
+    return sum(t.numel() * t.element_size() for t in net.state_dict().values())
+
+
+def state(net: nn.Module, phases: "tuple[Steps, ...]") -> int:
+    """Return the bytes that a client keeps between rounds: its model, and an optimiser's state per phase."""
+    return parameters(net) * (1 + sum(SLOTS[steps.optimizer] for steps in phases))
+
+
+def activations(net: nn.Module, row: Tensor) -> int:
+    """Return the bytes that the layers put out for one row, ``row`` [1, ...]."""
+    seen = 0
+
+    def count(_: nn.Module, __: object, out: object) -> None:
+        nonlocal seen
+        if isinstance(out, Tensor):
+            seen += out.numel() * out.element_size()
+
+    leaves = [module for module in net.modules() if not list(module.children())]
+    hooks = [module.register_forward_hook(count) for module in leaves]
+    try:
+        with torch.no_grad():
+            net.eval()(row)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return seen
+
+
+def training(net: nn.Module, row: Tensor, steps: Steps) -> int:
+    """Return the bytes that one client takes while it trains: three sets of activations, for what is kept,
+    its gradient and what is in work, and the model with its gradient, a copy and the optimiser's state."""
+    return 3 * steps.batch_size * activations(net, row) + parameters(net) * (3 + SLOTS[steps.optimizer])
+
+
+def size_of(text: str) -> int:
+    """Return the bytes of a size such as ``4GiB``."""
+    number, unit = text[:-3], text[-3:]
+    return int(float(number) * 1024 ** ("KMGT".index(unit[0]) + 1))
