@@ -4,6 +4,7 @@ The client half of every method that exchanges logits or probabilities (FedMD, D
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -13,13 +14,16 @@ from fedkt import registry
 from fedkt.client import Arrays, Client, Fit, Holding, classification, distillation, transfer_rows
 from fedkt.distill.losses import as_logits
 from fedkt.knowledge import Dims, Expected, Knowledge, Logits
+from fedkt.selection import familiar
 
 
 class LogitsClient(Client):
     """Trains on private labels, sends logits or probabilities, fits itself to the teacher's.
 
     Settings: ``form``: ``logits`` or ``probabilities`` (softmax at ``temperature``); ``loss``: a
-    registered distillation loss; ``temperature``; ``label_share``: also send the label histogram.
+    registered distillation loss; ``temperature``; ``label_share``: also send the label histogram;
+    ``pretrain``: epochs on the public rows before the first round; ``selector``: settings of
+    :func:`fedkt.selection.familiar`, by which rows unlike the private ones are left out.
     """
 
     sends = Logits
@@ -39,13 +43,29 @@ class LogitsClient(Client):
         """Return one array [rows, classes], and [classes] where the label histogram is asked for."""
         probabilities = settings["form"] == "probabilities"
         return Logits.expected(
-            dims, probabilities=probabilities, label_share=settings.get("label_share", False)
+            dims,
+            probabilities=probabilities,
+            label_share=settings.get("label_share", False),
+            selected="selector" in settings,
         )
 
     @staticmethod
     def teacher(dims: Dims, settings: Mapping[str, Any], *, with_rows: bool) -> Expected:
         """Return one array [rows, classes], and the ids of the rows where they are not all."""
-        return Logits.expected(dims, probabilities=settings["form"] == "probabilities", with_rows=with_rows)
+        return Logits.expected(
+            dims,
+            probabilities=settings["form"] == "probabilities",
+            with_rows=with_rows,
+            selected="selector" in settings,
+        )
+
+    def prepare(self) -> Fit | None:
+        """Train on the labelled public rows, where the method says so."""
+        public, epochs = self.holding.public, self.holding.settings.get("pretrain", 0)
+        if public is None or not epochs:
+            return None
+        steps = replace(self.holding.local, epochs=epochs, batches=None)
+        return Fit("prepare", {"x": public[0], "y": public[1]}, classification, steps)
 
     def train(self, teacher: Arrays | None) -> Fit:
         """Train on private rows with cross entropy."""
@@ -54,11 +74,16 @@ class LogitsClient(Client):
 
     def inputs(self, rows: Tensor | None) -> Tensor:
         """Predict the transfer rows that were asked for."""
-        return transfer_rows(self.holding, rows)
+        self._asked = transfer_rows(self.holding, rows)
+        return self._asked
 
     def extract(self, features: Tensor, logits: Tensor, params: Arrays) -> Knowledge:
         """Send the predictions."""
         values = (logits / self.temperature).softmax(-1) if self.probabilities else logits
+        selector = self.holding.settings.get("selector")
+        if selector is not None:
+            known = familiar(self._asked, self.holding.x, self.holding.seed, self.holding.client, **selector)
+            values = values * known.unsqueeze(-1)
         share = self.holding.label_share.numpy() if self.holding.settings.get("label_share") else None
         return Logits(values.cpu().numpy(), label_share=share)
 
@@ -68,4 +93,7 @@ class LogitsClient(Client):
         if self.probabilities:
             values = as_logits(values, self.temperature)
         x = transfer_rows(self.holding, teacher.get("rows"))
+        if "selector" in self.holding.settings:
+            known = teacher["values"].sum(-1) > 0
+            x, values = x[known], values[known]
         return Fit("digest", {"x": x, "target": values}, self.loss, self.holding.distill)

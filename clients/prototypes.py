@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from fedkt.client import Arrays, Client, Fit, Forward, class_means
-from fedkt.distill.prototype import prototype_mse
+from fedkt.distill.prototype import nearest, prototype_mse
 from fedkt.knowledge import Dims, Expected, Knowledge, Prototypes
 
 
@@ -66,9 +66,3 @@ def pulled(net: Forward, batch: Arrays, constants: Arrays, *, weight: float) -> 
     z, logits = net(batch["x"])
     own = torch.nn.functional.cross_entropy(logits, batch["y"], reduction="none")
     return own + weight * prototype_mse(z, constants["values"], constants["counts"] > 0, batch["y"])
-
-
-def nearest(features: Tensor, prototypes: Tensor, known: Tensor) -> Tensor:
-    """Return scores [n, classes]: minus the distance to each prototype, the lowest where it is unknown."""
-    lowest = torch.finfo(features.dtype).min
-    return (-torch.cdist(features, prototypes)).masked_fill(~known, lowest)

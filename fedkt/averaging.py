@@ -16,7 +16,8 @@ from fedkt import models, weights
 from fedkt.knowledge import Weights
 from fedkt.models import Net
 from fedkt.rng import seed_of
-from fedkt.strategy import Contributions, Fused, Setting, Shares, Strategy, StrategyConfig
+from fedkt.strategy import Contributions, Fused, Setting, Shares, Strategy, StrategyConfig, client_order
+from fedkt.training import one_thread, predict
 
 
 class WeightAveraging(Strategy):
@@ -45,6 +46,14 @@ class WeightAveraging(Strategy):
         """Average with Flower's weighted mean."""
         return self.taught(self.averages(contributions))
 
+    def serve(self, x: Tensor) -> Tensor | None:
+        """Return the logits [n, classes] of the one model for all, None where there are several."""
+        common = self.teacher("")
+        if common is None:
+            return None
+        with one_thread():
+            return predict(self.net(next(iter(self._of)), common), x)[1]
+
     # For the methods that do more with the models ------------------------------------------------
 
     def alike(self, clients: Sequence[str]) -> dict[str, list[str]]:
@@ -61,6 +70,15 @@ class WeightAveraging(Strategy):
         if arrays is not None:
             net.load_state_dict(weights.parameters(arrays), strict=False)
         return net
+
+    def predictions(self, contributions: Contributions, x: Tensor) -> dict[str, Tensor]:
+        """Return the logits [rows, classes] of each contributor's model on ``x`` [rows, ...].
+
+        In the order of names, so that sums over them are the same however clients are listed.
+        """
+        clients = sorted(contributions.clients, key=client_order)
+        with one_thread():
+            return {c: predict(self.net(c, contributions.of(c)), x)[1] for c in clients}
 
     def averages(self, contributions: Contributions) -> dict[str, dict[str, Tensor]]:
         """Return the mean model of each architecture that contributed, and the rows behind it."""

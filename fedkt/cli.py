@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from fedkt.deploy.commands import site as site_commands
 from fedkt.errors import InputError, RunError
 
 if TYPE_CHECKING:
@@ -252,12 +253,59 @@ def export(
 
 
 @app.command()
+def submit(
+    scenario: ScenarioArg,
+    superlink: Annotated[str, typer.Option(help="A SuperLink that Flower's config.toml names.")],
+    set_: Overrides = None,
+    seed: Annotated[int | None, typer.Option(help="Replaces the scenario's seed.")] = None,
+    sites: Annotated[
+        int | None, typer.Option(help="Begin when so many have come [default: all in time].")
+    ] = None,
+    wait: Annotated[float, typer.Option(help="Seconds for which sites are waited for.")] = 60.0,
+    transfer: Annotated[
+        str | None, typer.Option(help="SHA-256 of the transfer set [default: that of most sites].")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="The run's folder [default: runs/<name>-<time>].")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show nothing but errors.")] = False,
+) -> None:
+    """Run a scenario at real sites; data are theirs, so data.partition is ignored."""
+    resolved = _load(scenario, set_, seed, None)
+    if resume and out is None:
+        raise InputError("--resume needs --out; name the folder of the run to continue.")
+    from fedkt.deploy.submit import submit as submit_run
+    from fedkt.results.folder import unused_path
+    from fedkt.results.progress import Progress, closing_table
+
+    progress = None if quiet else Progress()
+    try:
+        result = submit_run(
+            resolved,
+            superlink,
+            out=out or unused_path(resolved.name),
+            resume=resume,
+            sites=sites,
+            wait_s=wait,
+            transfer=transfer,
+            observer=progress,
+        )
+    finally:
+        if progress is not None:
+            progress.close()
+    if not quiet:
+        closing_table(result)
+
+
+@app.command()
 def doctor() -> None:
     """Say what will work on this machine."""
     from fedkt.doctor import examine
 
     if not examine():
         raise RunError("something essential is missing; see the lines marked 'broken'.")
+
+
+app.add_typer(site_commands, name="site")
 
 
 def _load(scenario: str, set_: list[str] | None, seed: int | None, engine: str | None) -> "Scenario":

@@ -93,7 +93,9 @@ class Fit:
     ``name`` names the phase's optimiser state and random stream; ``rows`` holds tensors with one entry
     per row (first dimension), batched together; ``constants`` are the same for every row of this
     client; ``private`` says whether the rows are the party's own data, which is what differential
-    privacy protects.
+    privacy protects; ``only``: the names of the parameters that are trained (empty: all of them);
+    ``coupled``: whether a row's loss depends on the other rows of its batch, so that batches may be neither
+    padded nor taken apart.
     """
 
     name: str
@@ -102,6 +104,8 @@ class Fit:
     steps: Steps
     constants: Arrays = field(default_factory=dict)
     private: bool = False
+    only: frozenset[str] = frozenset()
+    coupled: bool = False
 
     @property
     def size(self) -> int:
@@ -140,6 +144,8 @@ class Client(ABC):
 
     sends: ClassVar[type[Knowledge]]
     accepts: ClassVar[type[Knowledge]]
+    decides: ClassVar[str] = ""
+    """Which of the :meth:`predictors` is the client's own prediction; empty: the model's logits."""
 
     def __init__(self, holding: Holding) -> None:
         self.holding = holding
@@ -202,6 +208,18 @@ def distillation(
     """Distillation loss [B] of the model's logits against a teacher's, ``batch['target']`` [B, classes]."""
     _, logits = net(batch["x"])
     return loss(logits, batch["target"], temperature)
+
+
+def tutored(
+    net: Forward, batch: Arrays, constants: Arrays, *, alpha: float, loss: "Loss", temperature: float
+) -> Tensor:
+    """Return CE(f(x), y) + alpha loss(f(x), target, temperature) per row [B].
+
+    The second only where ``batch['known']`` [B] is 1, not where it is 0.
+    """
+    _, logits = net(batch["x"])
+    own = torch.nn.functional.cross_entropy(logits, batch["y"], reduction="none")
+    return own + alpha * batch["known"] * loss(logits, batch["target"], temperature)
 
 
 def class_means(rows: Tensor, y: Tensor, classes: int) -> tuple[Tensor, Tensor]:

@@ -25,6 +25,14 @@ def write_atomic(path: Path, data: bytes) -> None:
     sync_folder(path.parent)
 
 
+def write_secret(path: Path, data: bytes) -> None:
+    """Write a private key: readable by its owner alone, from the first moment."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(data)
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write ``content`` as indented JSON, atomically."""
     write_atomic(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
@@ -45,7 +53,8 @@ def read_tensors(path: Path) -> "tuple[dict[str, Tensor], Any]":
 
     with safe_open(path, framework="pt") as file:
         note = json.loads((file.metadata() or {}).get("note", "null"))
-        return {name: file.get_tensor(name) for name in file.keys()}, note  # noqa: SIM118
+        # Copied, since products of tensors that lie unaligned in the file's memory differ in the last bit.
+        return {name: file.get_tensor(name).clone() for name in file.keys()}, note  # noqa: SIM118
 
 
 def sync_folder(folder: Path) -> None:

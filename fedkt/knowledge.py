@@ -9,7 +9,8 @@ ever trusted. The same check guards what leaves a client (:func:`encode`).
 This module imports nothing else of the project.
 """
 
-from collections.abc import Mapping
+import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar
 
@@ -24,13 +25,14 @@ LIMIT = 1e4
 """Largest magnitude of a logit or of a prototype's coordinate."""
 
 _SUM_TOLERANCE = 1e-3
+_NORM_TOLERANCE = 1e-4
 _STYPE = "numpy.ndarray"
 
 
 class Rejected(ValueError):
     """A payload is not what it must be.
 
-    ``reason`` is one word of a fixed set (``names stype dtype shape length header finite range sum
+    ``reason`` is one word of a fixed set (``names stype dtype shape length header finite range norm sum
     rows protocol run round transfer kind weights``), so that it can be counted; ``detail`` is a sentence.
     """
 
@@ -44,7 +46,9 @@ class Rejected(ValueError):
 class Spec:
     """What one array must be: dtype, exact shape, closed range, and whether its rows sum to one.
 
-    ``simplex`` also accepts rows of zeros where ``empty_rows`` says that a row may be unknown.
+    ``simplex`` also accepts rows of zeros where ``empty_rows`` says that a row may be unknown. ``packed``:
+    the values cross the wire compressed (zlib's format), so that the bytes depend on them. ``norm``: the
+    largest Euclidean length of the whole array, to rounding.
     """
 
     dtype: str
@@ -53,11 +57,21 @@ class Spec:
     high: float = LIMIT
     simplex: bool = False
     empty_rows: bool = False
+    packed: bool = False
+    norm: float | None = None
+
+    @property
+    def raw(self) -> int:
+        """Size in bytes of the values."""
+        return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
 
     @property
     def nbytes(self) -> int:
-        """Size in bytes of the encoded array, header included."""
-        return len(_header(self)) + int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
+        """Size in bytes of the encoded array, header included; of a packed one, the largest possible."""
+        n = self.raw
+        # What zlib's compressBound adds in the worst case.
+        more = (n >> 12) + (n >> 14) + (n >> 25) + 13 if self.packed else 0
+        return len(_header(self)) + n + more
 
 
 Expected = Mapping[str, Spec]
@@ -70,7 +84,7 @@ class Dims:
 
     ``rows``: number of transfer rows that the message speaks about; ``transfer``: size of the transfer
     set (0: none); ``classes``; ``width``: feature width of the client's model; ``parameters``: the
-    shapes of its parameters by name.
+    shapes of its parameters by name; ``clients``: how many take part in the run.
     """
 
     rows: int
@@ -78,6 +92,7 @@ class Dims:
     classes: int
     width: int
     parameters: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    clients: int = 0
 
     def about(self, rows: int) -> "Dims":
         """Return the sizes of a message about this many rows (0: the whole transfer set)."""
@@ -130,12 +145,20 @@ class Logits(Knowledge):
 
     @staticmethod
     def expected(
-        dims: Dims, *, probabilities: bool, with_rows: bool = False, label_share: bool = False
+        dims: Dims,
+        *,
+        probabilities: bool,
+        with_rows: bool = False,
+        label_share: bool = False,
+        selected: bool = False,
     ) -> Expected:
-        """Return the arrays of a message about ``dims.rows`` rows."""
+        """Return the arrays of a message about ``dims.rows`` rows.
+
+        ``selected``: rows that the sender leaves out are zeros, of which packing leaves next to nothing.
+        """
         shape = (dims.rows, dims.classes)
         found = {
-            "values": Spec("float32", shape, 0.0, 1.0, simplex=True)
+            "values": Spec("float32", shape, 0.0, 1.0, simplex=True, empty_rows=selected, packed=selected)
             if probabilities
             else Spec("float32", shape)
         }
@@ -186,6 +209,56 @@ class Prototypes(Knowledge):
 
 
 @dataclass(frozen=True, eq=False)
+class PrototypeSets(Knowledge):
+    """The prototypes of every client, in the order of the clients.
+
+    ``values`` float32 [clients, classes, width]; ``counts`` int32 [clients, classes]: rows behind each
+    (0: the client does not hold the class, whose value then is all clients' mean, or took no part).
+    """
+
+    kind = "prototype_sets"
+    values: NDArray[np.float32]
+    counts: NDArray[np.int32]
+
+    @staticmethod
+    def expected(dims: Dims) -> Expected:
+        """Return the arrays of one message."""
+        shape = (dims.clients, dims.classes)
+        return {
+            "values": Spec("float32", (*shape, dims.width)),
+            "counts": Spec("int32", shape, 0, 2**31 - 1),
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Quantised(Knowledge):
+    """Probabilities on transfer rows in whole units of 1/(2^bits - 1), packed.
+
+    ``values``: with one bit the class of each row, uint8 [rows] (uint16 above 256 classes), else its units,
+    uint8 [rows, classes]; ``base`` int32 []: the round of the teacher that they are the difference to, 0 for
+    none; in a teacher, the round that made it; ``rows`` as in :class:`Logits`.
+    """
+
+    kind = "quantised"
+    values: NDArray[np.unsignedinteger[Any]]
+    base: NDArray[np.int32]
+    rows: NDArray[np.int32] | None = None
+
+    @staticmethod
+    def expected(dims: Dims, *, bits: int, with_rows: bool = False) -> Expected:
+        """Return the arrays of a message about ``dims.rows`` rows."""
+        if bits == 1:
+            dtype = "uint8" if dims.classes <= 256 else "uint16"
+            values = Spec(dtype, (dims.rows,), 0, dims.classes - 1, packed=True)
+        else:
+            values = Spec("uint8", (dims.rows, dims.classes), 0, 2**bits - 1, packed=True)
+        found = {"values": values, "base": Spec("int32", (), 0, 2**31 - 1)}
+        if with_rows:
+            found["rows"] = row_ids(dims)
+        return found
+
+
+@dataclass(frozen=True, eq=False)
 class Votes(Knowledge):
     """One class per transfer row.
 
@@ -200,6 +273,53 @@ class Votes(Knowledge):
     def expected(dims: Dims, *, with_rows: bool = False) -> Expected:
         """Return the arrays of a message about ``dims.rows`` rows."""
         found = {"labels": Spec("int16", (dims.rows,), -1, dims.classes - 1)}
+        if with_rows:
+            found["rows"] = row_ids(dims)
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class Alignment(Knowledge):
+    """What brings features of different domains together: mean embeddings, and votes on transfer rows.
+
+    ``source``, ``target`` float32 [size]: mean embedding of the sender's own rows and of the transfer rows;
+    ``reference`` float32 [size]: the fused one, in a teacher. Each has length at most 1, so that a client
+    moves a mean over n clients by at most 2/n. Votes of a client: ``labels`` int16 [rows], one class per row,
+    with ``confidence`` float32 [rows] or without, or ``values`` float32 [rows, classes], its probabilities.
+    In a teacher ``labels`` are the voted ones, -1 where there is no consensus. ``rows`` as in
+    :class:`Logits`.
+    """
+
+    kind = "alignment"
+    source: NDArray[np.float32] | None = None
+    target: NDArray[np.float32] | None = None
+    reference: NDArray[np.float32] | None = None
+    labels: NDArray[np.int16] | None = None
+    confidence: NDArray[np.float32] | None = None
+    values: NDArray[np.float32] | None = None
+    rows: NDArray[np.int32] | None = None
+
+    @staticmethod
+    def expected(
+        dims: Dims,
+        *,
+        size: int,
+        embeddings: Sequence[str],
+        votes: Sequence[str],
+        abstain: bool = False,
+        with_rows: bool = False,
+    ) -> Expected:
+        """Return the arrays of a message: the named embeddings of ``size`` numbers and the named votes.
+
+        ``abstain``: whether a label may be -1.
+        """
+        found = {name: Spec("float32", (size,), -1.0, 1.0, norm=1.0) for name in embeddings}
+        specs = {
+            "labels": Spec("int16", (dims.rows,), -1 if abstain else 0, dims.classes - 1),
+            "confidence": Spec("float32", (dims.rows,), 0.0, 1.0),
+            "values": Spec("float32", (dims.rows, dims.classes), 0.0, 1.0, simplex=True),
+        }
+        found |= {name: specs[name] for name in votes}
         if with_rows:
             found["rows"] = row_ids(dims)
         return found
@@ -261,7 +381,8 @@ def encode(arrays: Mapping[str, NDArray[Any]], expected: Expected) -> ArrayRecor
         if array.shape != spec.shape:
             raise Rejected("shape", f"array '{name}' has shape {array.shape}; it must be {spec.shape}.")
         _check_values(name, array, spec)
-        data = _header(spec) + np.ascontiguousarray(array).tobytes()
+        values = np.ascontiguousarray(array).tobytes()
+        data = _header(spec) + (zlib.compress(values, 9) if spec.packed else values)
         record[name] = Array(dtype=spec.dtype, shape=spec.shape, stype=_STYPE, data=data)
     return record
 
@@ -282,14 +403,18 @@ def decode(record: Mapping[str, Array], expected: Expected) -> dict[str, NDArray
             raise Rejected("dtype", f"array '{name}' is {sent.dtype}; it must be {spec.dtype}.")
         if tuple(sent.shape) != spec.shape:
             raise Rejected("shape", f"array '{name}' has shape {tuple(sent.shape)}; it must be {spec.shape}.")
-        if len(sent.data) != spec.nbytes:
+        if len(sent.data) > spec.nbytes or (len(sent.data) < spec.nbytes and not spec.packed):
+            most = "at most " if spec.packed else ""
             raise Rejected(
-                "length", f"array '{name}' has {len(sent.data)} bytes; it must have {spec.nbytes}."
+                "length", f"array '{name}' has {len(sent.data)} bytes; it must have {most}{spec.nbytes}."
             )
         header = _header(spec)
         if sent.data[: len(header)] != header:
             raise Rejected("header", f"array '{name}' has an npy header other than its declared form.")
-        array = np.frombuffer(sent.data, dtype=spec.dtype, offset=len(header)).reshape(spec.shape)
+        values = sent.data[len(header) :]
+        if spec.packed:
+            values = _unpacked(name, values, spec.raw)
+        array = np.frombuffer(values, dtype=spec.dtype).reshape(spec.shape)
         _check_values(name, array, spec)
         arrays[name] = array
     return arrays
@@ -298,6 +423,18 @@ def decode(record: Mapping[str, Array], expected: Expected) -> dict[str, NDArray
 def size(record: Mapping[str, Array]) -> int:
     """Return the bytes of an encoded record: what the project counts as exchanged."""
     return sum(len(array.data) for array in record.values())
+
+
+def _unpacked(name: str, data: bytes, size: int) -> bytes:
+    """Decompress to exactly ``size`` bytes: nothing larger is ever allocated, whatever the data says."""
+    unpacker = zlib.decompressobj()
+    try:
+        values = unpacker.decompress(data, size + 1)
+    except zlib.error:
+        raise Rejected("length", f"array '{name}' cannot be unpacked.") from None
+    if len(values) != size or not unpacker.eof or unpacker.unused_data:
+        raise Rejected("length", f"array '{name}' unpacks to other than its {size} bytes.")
+    return values
 
 
 def _check_names(arrays: Mapping[str, Any], expected: Expected) -> None:
@@ -319,6 +456,10 @@ def _check_values(name: str, array: NDArray[Any], spec: Spec) -> None:
         raise Rejected(
             "range", f"array '{name}' spans [{low}, {high}]; it must stay in [{spec.low}, {spec.high}]."
         )
+    if spec.norm is not None:
+        length = float(np.linalg.norm(array.astype(np.float64)))
+        if length > spec.norm + _NORM_TOLERANCE:
+            raise Rejected("norm", f"array '{name}' has length {length}; it must be at most {spec.norm}.")
     if spec.simplex:
         total = array.sum(axis=-1, dtype=np.float64)
         good = np.abs(total - 1.0) <= _SUM_TOLERANCE

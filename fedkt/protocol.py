@@ -182,6 +182,25 @@ class Reply:
         return cls(binding, client, cast(Status, status), reason, detail, arrays, metrics)
 
 
+def binding_of(content: RecordDict) -> Binding:
+    """Read what a request says that it belongs to; its protocol's version and its arrays are not checked."""
+    envelope = _envelope(content)
+    return Binding(
+        *(_entry(envelope, "run", str), _entry(envelope, "round", int), _entry(envelope, "transfer", str))
+    )
+
+
+def kept_of(content: RecordDict) -> int:
+    """Read the oldest round from which the sender of a request may resume."""
+    return _entry(_envelope(content), "kept", int)
+
+
+def status_of(content: RecordDict) -> tuple[str, str]:
+    """Read the status and the reason of a reply that was packed here."""
+    envelope = _envelope(content)
+    return _entry(envelope, "status", str), _entry(envelope, "reason", str)
+
+
 def knowledge_bytes(content: RecordDict) -> int:
     """Return the bytes of knowledge and row ids in a message; settings and metrics do not count."""
     return sum(size(_arrays(content, key)) for key in (_ROWS, _KNOWLEDGE) if key in content)

@@ -32,6 +32,7 @@ from fedkt.trained import Trained
 if TYPE_CHECKING:
     from fedkt.data import Federation
     from fedkt.data.dataset import InputSpec
+    from fedkt.models import Net
     from fedkt.models.build import Dealt
     from fedkt.scenario import Scenario
 
@@ -235,6 +236,15 @@ class Strategy(FlowerStrategy):
         """Return why the server cannot train a model on what is fused, as a clause (None: it can)."""
         return None if cls.needs_transfer else "what it fuses does not speak about transfer rows"
 
+    def decode(self, contributions: Contributions) -> Contributions:
+        """Return contributions as :meth:`fuse` takes them, where they cross the wire in another form."""
+        return contributions
+
+    @classmethod
+    def no_model(cls, net: "Net") -> str | None:
+        """Return why a client's model is none for this method, as a clause about it (None: it is one)."""
+        return None
+
     def server_lesson(self, fused: Fused) -> Fit | None:
         """Return what the server's model learns from this round's teachers (None: nothing).
 
@@ -314,9 +324,11 @@ class Strategy(FlowerStrategy):
         clients = tuple(sorted(arrays, key=client_order))
         self._contributed = frozenset(clients)
         self.report = {}
-        if len(clients) < self.setting.scenario.participation.quorum:
+        quorum = self.setting.scenario.participation.quorum
+        told = self.decode(stack(clients, arrays, self.rows)) if len(clients) >= quorum else None
+        if told is None or len(told.clients) < quorum:
             return None, None
-        contributions, dropped = self._trusted(stack(clients, arrays, self.rows))
+        contributions, dropped = self._trusted(told)
         fused = self.fuse(contributions)
         if fused is not None:
             self._teach(server_round, contributions.clients, fused)
@@ -325,7 +337,7 @@ class Strategy(FlowerStrategy):
                 self.student.fit(phase, self.setting.seed, server_round)
         if dropped:
             self.report = {**self.report, "dropped": dropped}
-        return ArrayRecord(), MetricRecord({"clients": len(clients)})
+        return ArrayRecord(), MetricRecord({"clients": len(told.clients)})
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid

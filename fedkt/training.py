@@ -64,7 +64,7 @@ def fit(
     net = ModuleForward(module)
     order = batch_order(phase.size, phase.steps, numpy_stream(seed, "batches", phase.name, client, round_))
     module.train()
-    with seeded(seed_of(seed, "dropout", phase.name, client, round_)):
+    with seeded(seed_of(seed, "dropout", phase.name, client, round_)), trainable(module, phase.only):
         for index in order:
             rows = torch.from_numpy(index)
             batch = {name: tensor[rows] for name, tensor in phase.rows.items()}
@@ -90,6 +90,19 @@ def seeded(seed: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         yield
+
+
+@contextmanager
+def trainable(module: nn.Module, only: frozenset[str]) -> Iterator[None]:
+    """Let the block train these parameters alone (empty: all of them); the others get no gradient."""
+    frozen = [p for name, p in module.named_parameters() if only and name not in only]
+    for p in frozen:
+        p.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for p in frozen:
+            p.requires_grad_(True)
 
 
 @contextmanager

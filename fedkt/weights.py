@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fedkt.knowledge import Weights
+from fedkt.knowledge import LIMIT, Weights
 
 
 def contribution(params: Mapping[str, Tensor], examples: int) -> Weights:
@@ -17,10 +17,11 @@ def contribution(params: Mapping[str, Tensor], examples: int) -> Weights:
 
 def teacher(net: nn.Module, examples: int = 0) -> dict[str, Tensor]:
     """Return what the server sends of a model: a copy of its parameters, and the rows behind them."""
-    tensors = {f"{Weights.PREFIX}{name}": p.detach().clone() for name, p in net.named_parameters()}
+    # No step of the server's may take a parameter out of the range that is declared for it.
+    tensors = {f"{Weights.PREFIX}{n}": p.detach().clamp(-LIMIT, LIMIT) for n, p in net.named_parameters()}
     return tensors | {"examples": torch.tensor(examples, dtype=torch.int32)}
 
 
-def parameters(arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the parameters by name in either message."""
-    return {n.removeprefix(Weights.PREFIX): t for n, t in arrays.items() if n.startswith(Weights.PREFIX)}
+def parameters(arrays: Mapping[str, Tensor], prefix: str = Weights.PREFIX) -> dict[str, Tensor]:
+    """Return the parameters by name in either message: the model's, or those of another prefix."""
+    return {name.removeprefix(prefix): t for name, t in arrays.items() if name.startswith(prefix)}

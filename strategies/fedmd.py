@@ -2,12 +2,19 @@
 
 Li, Wang 2019, "FedMD: Heterogenous Federated Learning via Model Distillation", arXiv 1910.03581.
 
+With a public set (``data.public``) each client first trains on it, as in the paper; then rounds of digesting
+the mean and revisiting private data follow. A round here revisits, sends and then digests, so the accuracy
+after revisiting is ``before_digest``, the accuracy itself that after digesting.
+
 What differs from the paper: the digestion's loss is the scenario's; the default is the official code's mean
-absolute error on logits. Under strong label skew a few very sure clients dominate a mean of logits, so a
-mean of probabilities can be exchanged instead (``average: probabilities``), which is KnFu at beta = 0.
+absolute error on logits. The transfer set is a set of its own, not a sample of the public set. Under strong
+label skew a few very sure clients dominate a mean of logits, so a mean of probabilities can be exchanged
+instead (``average: probabilities``), which is KnFu at beta = 0.
 """
 
 from typing import Any, Literal
+
+from pydantic import Field
 
 from fedkt.strategy import Contributions, Fused, Strategy, StrategyConfig
 
@@ -17,6 +24,8 @@ class FedMDConfig(StrategyConfig):
 
     average: Literal["logits", "probabilities"] = "logits"
     """What is exchanged and averaged; the paper's are logits."""
+    pretrain: int = Field(25, ge=0)
+    """Epochs on the public rows, where there are some, before the first round; the official code's 25."""
 
 
 class FedMD(Strategy):
@@ -30,7 +39,7 @@ class FedMD(Strategy):
     @classmethod
     def settings(cls, config: Any) -> dict[str, Any]:
         """Tell the client what to send."""
-        return {"form": config.average}
+        return {"form": config.average, "pretrain": config.pretrain}
 
     def fuse(self, contributions: Contributions) -> Fused:
         """Average over clients."""

@@ -13,8 +13,9 @@ from torch import Tensor
 from fedkt.client import Arrays, Holding, Steps, class_means, classification, transfer_rows
 from fedkt.clients.class_logits import ClassLogitsClient, regularised
 from fedkt.clients.logits import LogitsClient
-from fedkt.clients.prototypes import PrototypesClient, nearest, pulled
+from fedkt.clients.prototypes import PrototypesClient, pulled
 from fedkt.clients.weights import WeightsClient, proximal
+from fedkt.distill.prototype import nearest
 from fedkt.knowledge import Dims
 
 LN2 = 0.693147

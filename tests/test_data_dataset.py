@@ -4,6 +4,7 @@ import os
 import pickle
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -135,6 +136,31 @@ def test_npz_domains_with_and_without_test_rows(tmp_path):
     assert split.train.domain.tolist() == ["a", "a", "a", "b", "b"]
     assert split.test.domain.tolist() == ["b"]
     assert split.classes == 3
+
+
+def test_one_domain_of_an_npz_file(tmp_path):
+    rows: dict[str, Any] = {
+        "x_b_train": np.ones((2, 3)),
+        "y_b_train": [0, 1],
+        "x_b_test": np.ones((1, 3)),
+        "y_b_test": [1],
+    }
+    spec = write(tmp_path, **rows, x_a=np.zeros((3, 3)), y_a=[0, 1, 2])
+    split = load_dataset(f"{spec}#b", tmp_path)
+    assert (len(split.train), split.classes, split.train.domain) == (2, 2, None)
+    assert split.test is not None
+    assert split.test.y.tolist() == [1]
+    alone = load_dataset(f"{spec}#a", tmp_path)
+    assert (alone.train.y.tolist(), alone.test) == ([0, 1, 2], None)
+    # A mapping of such specifications leaves a domain out.
+    named = load_dataset({"one": f"{spec}#a"}, tmp_path).train.domain
+    assert named is not None
+    assert named.tolist() == ["one"] * 3
+    with pytest.raises(InputError, match=r"npz:a\.npz has no domain 'c'; valid names are a, b"):
+        load_dataset(f"{spec}#c", tmp_path)
+    single = write(tmp_path, "s.npz", x_train=np.ones((2, 3)), y_train=[0, 1])
+    with pytest.raises(InputError, match="has no domain 'train'; it holds a single data set"):
+        load_dataset(f"{single}#train", tmp_path)
 
 
 def test_npz_csr_pieces(tmp_path):

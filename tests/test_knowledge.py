@@ -2,6 +2,7 @@
 
 import io
 import tracemalloc
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -21,6 +22,8 @@ from fedkt.knowledge import (
     Logits,
     Nothing,
     Prototypes,
+    PrototypeSets,
+    Quantised,
     Rejected,
     Spec,
     Votes,
@@ -32,9 +35,9 @@ from fedkt.knowledge import (
 )
 
 PARAMETERS = {"features.1.weight": (2, 5), "head.bias": (3,), "scale": ()}
-DIMS = Dims(rows=4, transfer=6, classes=3, width=2, parameters=PARAMETERS)
+DIMS = Dims(rows=4, transfer=6, classes=3, width=2, parameters=PARAMETERS, clients=2)
 
-f4, i4, i2 = np.float32, np.int32, np.int16
+f4, i4, i2, u1 = np.float32, np.int32, np.int16, np.uint8
 SCORES = np.array([[1, -2, 3], [0, 0, 0], [LIMIT, -LIMIT, 0.1], [1e-30, 2, 3]], f4)
 CHANCES = np.array([[0.2, 0.3, 0.5], [1, 0, 0], [0.1, 0.1, 0.8], [0, 0.5, 0.5]], f4)
 ROWS = np.array([0, 2, 3, 5], i4)
@@ -53,6 +56,15 @@ KINDS: dict[str, tuple[Knowledge, Expected]] = {
     "prototypes": (
         Prototypes(np.array([[1, -2], [0, 0], [LIMIT, 3]], f4), COUNTS),
         Prototypes.expected(DIMS),
+    ),
+    "prototype-sets": (
+        PrototypeSets(np.full((2, 3, 2), -3, f4), np.stack([COUNTS, COUNTS])),
+        PrototypeSets.expected(DIMS),
+    ),
+    "quantised": (Quantised(np.array([0, 2, 2, 1], u1), np.array(3, i4)), Quantised.expected(DIMS, bits=1)),
+    "quantised-rows": (
+        Quantised(np.array([[0, 3, 0], [1, 1, 1], [3, 0, 0], [2, 0, 1]], u1), np.array(0, i4), ROWS),
+        Quantised.expected(DIMS, bits=2, with_rows=True),
     ),
     "votes": (Votes(np.array([0, -1, 2, 1], i2)), Votes.expected(DIMS)),
     "votes-rows": (Votes(np.array([0, -1, 2, 1], i2), ROWS), Votes.expected(DIMS, with_rows=True)),
@@ -108,7 +120,10 @@ def test_round_trip(kind: str) -> None:
 def test_numpy_reads_the_payload(kind: str) -> None:
     knowledge, expected = KINDS[kind]
     for name, array in encode(knowledge.arrays(), expected).items():
-        stream = io.BytesIO(array.data)
+        spec = expected[name]
+        head = replace(spec, packed=False).nbytes - spec.raw
+        values = array.data[head:]
+        stream = io.BytesIO(array.data[:head] + (zlib.decompress(values) if spec.packed else values))
         read = np.load(stream, allow_pickle=False)
         assert stream.read() == b""
         assert read.dtype.str == np.dtype(expected[name].dtype).newbyteorder("<").str
@@ -125,8 +140,10 @@ def test_numpy_reads_the_payload(kind: str) -> None:
 def test_the_size_is_known_before(kind: str) -> None:
     knowledge, expected = KINDS[kind]
     record = encode(knowledge.arrays(), expected)
-    assert {n: len(a.data) for n, a in record.items()} == {n: s.nbytes for n, s in expected.items()}
-    assert size(record) == sum(spec.nbytes for spec in expected.values())
+    for name, array in record.items():
+        spec = expected[name]
+        assert len(array.data) < spec.nbytes if spec.packed else len(array.data) == spec.nbytes
+    assert size(record) == sum(len(array.data) for array in record.values())
 
 
 def test_sizes_by_hand() -> None:
@@ -394,9 +411,12 @@ def test_mutated_payloads_are_within_the_specification_or_refused(
         assert error.reason in ("length", "header", *values)
         assert error.reason not in values or untouched
         return
+    assert all(within(back[n], spec) for n, spec in expected.items())
+    if expected[name].packed:
+        assert len(data) <= expected[name].nbytes  # the same labels can be packed in several ways
+        return
     assert len(data) == expected[name].nbytes
     assert untouched
-    assert all(within(back[n], spec) for n, spec in expected.items())
     assert back[name].tobytes() == data[head:]
 
 
@@ -446,3 +466,59 @@ def test_any_declaration_is_the_right_one_or_refused(
             "finite",
             "range",
         )
+
+
+PACKED = Quantised.expected(replace(DIMS, rows=1000), bits=1)
+LABELS = np.arange(1000, dtype=u1) % 3
+
+
+def packed(values: bytes) -> dict[str, Array]:
+    """A message whose labels are these bytes after their header."""
+    record = dict(encode({"values": LABELS, "base": np.array(0, i4)}, PACKED))
+    header = len(record["values"].data) - len(zlib.compress(LABELS.tobytes(), 9))
+    sent = record["values"]
+    data = sent.data[:header] + values
+    return {**record, "values": Array(dtype=sent.dtype, shape=sent.shape, stype=sent.stype, data=data)}
+
+
+def test_packed_labels_are_the_smaller_the_more_alike_they_are() -> None:
+    def sent(labels: np.ndarray) -> int:
+        record = encode({"values": labels, "base": np.array(0, i4)}, PACKED)
+        assert np.array_equal(decode(record, PACKED)["values"], labels)
+        return len(record["values"].data)
+
+    few = np.zeros(1000, u1)
+    few[::100] = 1
+    random = np.random.default_rng(0).integers(0, 3, 1000).astype(u1)
+    # 128 bytes of header; at least log2(3) = 1.58 bits a label where labels are random.
+    assert sent(np.zeros(1000, u1)) < sent(few) < 128 + 60
+    assert 128 + 1000 * 1.58 / 8 < sent(random) < 128 + 1000 * 2.5 / 8
+    assert sent(random) <= PACKED["values"].nbytes
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        b"",
+        b"no zlib data",
+        zlib.compress(LABELS.tobytes())[:-1],
+        zlib.compress(LABELS.tobytes()) + b"more",
+        zlib.compress(LABELS[:-1].tobytes()),
+        zlib.compress(LABELS.tobytes() + b"\0"),
+        zlib.compress(bytes(50_000_000)),
+    ],
+)
+def test_what_does_not_unpack_to_the_labels_is_refused(values: bytes) -> None:
+    message = packed(values)
+    tracemalloc.start()
+    assert reason_of(lambda: decode(message, PACKED)) == "length"
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    # Fifty megabytes of zeros are fifty kilobytes that were sent; they are never unpacked.
+    assert peak < 1_000_000
+
+
+def test_unpacked_labels_are_checked() -> None:
+    assert (
+        reason_of(lambda: decode(packed(zlib.compress(LABELS.tobytes()[:-1] + b"\x03")), PACKED)) == "range"
+    )

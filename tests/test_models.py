@@ -118,6 +118,15 @@ def test_stacked_gradients_are_those_of_each_model(name: str, input: InputSpec) 
         ("mlp", {"width": 16, "hidden": [32]}, InputSpec("image", (1, 28, 28)), 25_818),
         # 16*9 + 16, 32*16*9 + 32, 32*7*7*64 + 64, 64*10 + 10
         ("cnn", {}, InputSpec("image", (1, 28, 28)), 105_866),
+        # 6*9 + 6, 16*6*9 + 16, sides 28, 14, 7: 16*7*7*32 + 32, 32*10 + 10
+        (
+            "cnn",
+            {"width": 32, "channels": [6, 16], "strided": True},
+            InputSpec("image", (1, 28, 28)),
+            26_390,
+        ),
+        # 4*9 + 4, then sides 28 and 14: 4*14*14*8 + 8, 8*10 + 10
+        ("cnn", {"width": 8, "channels": [4]}, InputSpec("image", (1, 28, 28)), 6_410),
         # stem 16*9 + 2*16; stages 2*16*16*9 + 2*2*16 = 4672,
         # 32*(16 + 32)*9 + 16*32 + 3*2*32 = 14528, 64*(32 + 64)*9 + 32*64 + 3*2*64 = 57728; 64*10 + 10
         ("resnet8", {}, InputSpec("image", (1, 28, 28)), 77_754),
@@ -238,6 +247,12 @@ def test_errors_name_what_would_be_right() -> None:
     ]
     assert problems(ZOO["cnn"], InputSpec("image", (1, 3, 9))) == [
         "model 'cnn' takes images of at least 4x4 pixels, but these are 3x9; set data.image.size."
+    ]
+    assert problems((ZOO["cnn"], {"channels": [8, 0], "strided": 2})) == [
+        "channels of model 'cnn' is [8, 0]; it must be a list of integers of at least 1."
+    ]
+    assert problems((ZOO["cnn"], {"strided": 2})) == [
+        "strided of model 'cnn' is 2; it must be true or false."
     ]
     assert problems((ZOO["resnet8"], {"width": 10})) == [
         "width of model 'resnet8' is 10; it must be a multiple of 4."

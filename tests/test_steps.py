@@ -2,10 +2,14 @@
 
 import numpy as np
 import pytest
+import torch
 
-from fedkt.client import Steps
+from fedkt import models
+from fedkt.client import Fit, Steps, classification
+from fedkt.data.dataset import InputSpec
+from fedkt.models.net import projection
 from fedkt.scenario import from_dict
-from fedkt.training import batch_order
+from fedkt.training import batch_order, fit
 
 
 def order(size: int, steps: Steps) -> list[list[int]]:
@@ -41,3 +45,16 @@ def test_a_scenario_says_how_many() -> None:
     local = from_dict({"name": "s", "clients": {"local": {"steps": 20}}}).clients.local
     assert Steps.local(local).count(1000) == 20
     assert Steps.local(from_dict({"name": "s"}).clients.local).count(1000) == 3 * 32
+
+
+def test_a_phase_trains_only_what_it_names() -> None:
+    net = models.build({"name": "mlp", "width": 3, "hidden": [4]}, InputSpec("tabular", (2,)), 2, 0)
+    before = {name: p.detach().clone() for name, p in net.named_parameters()}
+    only = projection(before)
+    rows = {"x": torch.ones(6, 2), "y": torch.tensor([0, 1, 0, 0, 1, 0])}
+    phase = Fit("train", rows, classification, Steps(2, 3, "adam", 0.1), only=only)
+    state = fit(net, phase, {}, seed=0, client="0", round_=1)
+    changed = {name for name, p in net.named_parameters() if not torch.equal(p, before[name])}
+    assert changed == only == {"features.3.weight", "features.3.bias"}
+    assert {key.rpartition("/")[0] for key in state} == only
+    assert all(p.requires_grad for p in net.parameters())

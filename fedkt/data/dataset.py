@@ -4,7 +4,7 @@ A specification is one of
 
 ``digits``
     or another registered name (entry points ``fedkt.datasets``).
-``npz:FILE``
+``npz:FILE``, ``npz:FILE#DOMAIN``
     see :mod:`fedkt.data.npz`.
 ``hf:NAME``
     see :mod:`fedkt.data.hub`.

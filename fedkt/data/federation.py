@@ -135,7 +135,7 @@ class Federation:
         """One client that holds all clients' rows: for the bound that pools all data."""
         rows = np.sort(np.concatenate([shard.rows for shard in self.shards]))
         validation = np.sort(np.concatenate([shard.validation for shard in self.shards]))
-        return Shard("pooled", rows, validation, None, None, _share(self.pool.y[rows], self.classes))
+        return Shard("pooled", rows, validation, None, None, share_of(self.pool.y[rows], self.classes))
 
     def counts(self) -> NDArray[np.int64]:
         """Return the number of training rows [clients, classes]."""
@@ -185,7 +185,7 @@ def build(scenario: "Scenario", data_dir: Path | None = None) -> Federation:
     data, seed = scenario.data, scenario.seed
     split, target, extras = _load(data, data_dir)
     common = None if target is None else target.train if target.test is None else target.test
-    problems = _check_settings(data, split, common, extras)
+    problems = check_settings(data, split, common, extras)
     train, tests = split.train, split.test
     held = np.zeros(0, np.int64)
     own: Dataset | None = None
@@ -237,13 +237,13 @@ def build(scenario: "Scenario", data_dir: Path | None = None) -> Federation:
         transfer_hash=None if transfer is None else transfer_hash(transfer.x),
         public=public,
         preprocess=Preprocess(
-            input_of(train, data.image, others), data.missing, data.standardise, _constants(data)
+            input_of(train, data.image, others), data.missing, data.standardise, constants(data)
         ),
         transfer_labels=hidden,
     )
 
 
-def _constants(data: "Data") -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+def constants(data: "Data") -> tuple[tuple[float, ...], tuple[float, ...]] | None:
     if data.normalise is None:
         return None
     return tuple(data.normalise.mean), tuple(data.normalise.std)
@@ -255,7 +255,7 @@ def _load(data: "Data", data_dir: Path | None) -> tuple[Split, Split | None, dic
 
     def attempt(where: str, spec: Any, column: str | None = None) -> Split | None:
         try:
-            return _with_target(load_dataset(spec, data_dir, data.image, column=column), data.target)
+            return with_target(load_dataset(spec, data_dir, data.image, column=column), data.target)
         except InputError as error:
             problems.extend(f"{where}: {problem}" for problem in error.problems)
             return None
@@ -282,7 +282,7 @@ def _load(data: "Data", data_dir: Path | None) -> tuple[Split, Split | None, dic
     return split, test, extras
 
 
-def _with_target(split: Split, target: str | None) -> Split:
+def with_target(split: Split, target: str | None) -> Split:
     """Make two classes of the labels: whether ``y>N`` holds."""
     if target is None:
         return split
@@ -309,7 +309,7 @@ def _check_normalise(data: "Data", train: Dataset) -> list[str]:
     ]
 
 
-def _check_settings(
+def check_settings(
     data: "Data", split: Split, common: Dataset | None, extras: dict[str, Dataset]
 ) -> list[str]:
     """Return what does not fit together, of settings and loaded sets."""
@@ -444,13 +444,13 @@ def _shards(
                 validation=rows[aside],
                 test=None if name is None or tested is None else np.flatnonzero(tested == name),
                 domain=name,
-                share=_share(train.y[kept], classes),
+                share=share_of(train.y[kept], classes),
             )
         )
     return tuple(shards)
 
 
-def _share(labels: Labels, classes: int) -> NDArray[np.float64]:
+def share_of(labels: Labels, classes: int) -> NDArray[np.float64]:
     counts = np.bincount(labels, minlength=classes)
     return np.asarray(counts / counts.sum())
 

@@ -5,6 +5,9 @@ A file holds one data set, ``x_train y_train`` and optionally ``x_test y_test``,
 are no test rows, a seeded 20 % is held out when a federation is built. Wherever an ``x_...`` may stand, the
 four pieces of a CSR matrix may stand instead: ``x_..._data x_..._indices x_..._indptr x_..._shape``. Natural
 ids are ``<column>_train`` and so on. Other arrays are ignored.
+
+``npz:FILE#DOMAIN`` is one domain of a file alone: a mapping of such specifications leaves a domain out, and
+``data.test`` and ``data.transfer.from`` can name the one that was left out.
 """
 
 import os
@@ -18,6 +21,7 @@ import numpy as np
 
 from fedkt.data.dataset import Dataset, Split, dataset_of, join_domains, split_of
 from fedkt.errors import InputError
+from fedkt.registry import did_you_mean
 
 if TYPE_CHECKING:
     from fedkt.scenario import Image
@@ -41,9 +45,10 @@ def find_file(name: str, data_dir: Path | None) -> Path:
 
 
 def load_npz(name: str, data_dir: Path | None, image: "Image | None", column: str | None) -> Split:
-    """Load a file; raises InputError with all its problems."""
-    path = find_file(name, data_dir)
-    where = f"npz:{name}"
+    """Load a file, or one domain of it (``FILE#DOMAIN``); raises InputError with all its problems."""
+    file_name, _, domain = name.partition("#")
+    path = find_file(file_name, data_dir)
+    where = f"npz:{file_name}"
     try:
         file = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
@@ -53,7 +58,8 @@ def load_npz(name: str, data_dir: Path | None, image: "Image | None", column: st
     if not isinstance(file, np.lib.npyio.NpzFile):
         raise InputError(f"{where} holds a single array; it must be an npz file with x_train and y_train.")
     with file:
-        return _Reader(where, file, column).split(image)
+        reader = _Reader(where, file, column)
+        return reader.one(domain) if domain else reader.split(image)
 
 
 class _Reader:
@@ -75,7 +81,7 @@ class _Reader:
                 f"{self.where} holds {held}; it must hold x_train and y_train, or x_<domain> and y_<domain>."
             )
         found = self._read(self.parts)
-        trains = {part.removesuffix("_train"): part for part in self.parts if not part.endswith("_test")}
+        trains = self._domains()
         lonely = [p for p in self.parts if p.endswith("_test") and p.removesuffix("_test") not in trains]
         if lonely:
             raise InputError(
@@ -90,6 +96,21 @@ class _Reader:
             for domain, part in trains.items()
         }
         return join_domains(self.where, splits, image)
+
+    def one(self, domain: str) -> Split:
+        """Return one domain of a file with several; its rows carry no domain's name."""
+        trains = {} if "train" in self.parts else self._domains()
+        if domain not in trains:
+            remedy = did_you_mean(domain, sorted(trains)) if trains else "it holds a single data set."
+            raise InputError(f"{self.where} has no domain '{domain}'; {remedy}")
+        test = f"{domain}_test" if f"{domain}_test" in self.parts else None
+        found = self._read([trains[domain], *([test] if test else [])])
+        where = f"{self.where}: domain '{domain}'"
+        return split_of(where, found[trains[domain]], found[test] if test else None)
+
+    def _domains(self) -> dict[str, str]:
+        """Return the part that holds each domain's training rows."""
+        return {part.removesuffix("_train"): part for part in self.parts if not part.endswith("_test")}
 
     def _part_of(self, key: str) -> str:
         """Return ``books_train`` for ``x_books_train`` and for each of its CSR pieces."""

@@ -80,3 +80,9 @@ def supervised_contrastive(
     if known is not None:
         terms = terms.masked_fill(~known[y], 0)
     return terms
+
+
+def nearest(features: Tensor, prototypes: Tensor, known: Tensor) -> Tensor:
+    """Return scores [n, classes]: minus the distance to each prototype, the lowest where it is unknown."""
+    lowest = torch.finfo(features.dtype).min
+    return (-torch.cdist(features, prototypes)).masked_fill(~known, lowest)

@@ -64,6 +64,12 @@ def checked_world(
         if scenario.server_model is not None:
             model = scenario.server_model.model
             _try(problems, lambda: models.build(model, federation.input, federation.classes, 0))
+        if strategy is not None:
+            problems += [
+                f"strategy '{scenario.strategy.name}' cannot use {name}, since {why}; name another model."
+                for name, net in nets.items()
+                if net is not None and (why := strategy.no_model(net))
+            ]
         widths = sorted({net.width for net in nets.values() if net is not None})
         if strategy is not None and strategy.one_model and len(nets) > 1:
             problems.append(
@@ -84,6 +90,17 @@ def checked_world(
     if problems:
         raise InputError(*problems)
     return world
+
+
+def checked_method(scenario: Scenario) -> tuple[type[Strategy], StrategyConfig]:
+    """Return the strategy of a scenario and its settings, without any data. Raises InputError."""
+    strategy: type[Strategy] = registry.find("strategies", scenario.strategy.name)
+    problems: list[str] = []
+    _try(problems, lambda: _check_strategy(strategy, scenario))
+    config = _try(problems, lambda: _config(strategy, scenario))
+    if problems or config is None:
+        raise InputError(*dict.fromkeys(problems))
+    return strategy, config
 
 
 def _check_strategy(strategy: type[Strategy], scenario: Scenario) -> None:

@@ -195,6 +195,7 @@ class Loop:
             "round": number,
             "status": status,
             "accuracy": {**spread(totals.metrics), "server": totals.server} if measured else None,
+            "group_effect": group_effect(o.metrics for o in evaluated.values()),
             "bytes": {"up": up, "down": down},
             "replies": replies,
             "wall_s": round(wall_s, 4),
@@ -238,6 +239,18 @@ def server_accuracy(strategy: Strategy) -> float | None:
     test = None if federation is None else federation.server_tensors()[1]
     logits = None if test is None else strategy.serve(test[0])
     return None if test is None or logits is None else metrics.accuracy(logits, test[1])
+
+
+def group_effect(measured: Iterable[Mapping[str, float]]) -> float | None:
+    """Return the mean over taught clients of accuracy after the round's teacher minus accuracy before it.
+
+    On the common test set where there is one (the target domain's, in a domain shift), else on their own.
+    Below 0: negative transfer. Where weights are averaged, after is the aggregated model and before the
+    clients' own ones, which is the Group Effect of FedKA (Sun et al. 2022, arXiv:2203.11635). None where
+    nobody was both taught and measured. It is reported only: nothing in a run depends on it.
+    """
+    effects = [m.get("global", m["personal"]) - m["before_digest"] for m in measured if "before_digest" in m]
+    return statistics.fmean(effects) if effects else None
 
 
 def spread(measured: Mapping[str, Mapping[str, float]]) -> dict[str, float | None]:

@@ -63,7 +63,7 @@ class Party:
         found: dict[str, float] = {}
         if request.evaluate and request.teacher is not None:
             stage("measure")
-            before = yield from self._measure("measure", {})
+            before = yield from self._measure("measure", self._teacher)
             found["before_digest"] = before.get("global", before["personal"])
         digested = yield from self._digest(request, stage)
         if digested or not known:
@@ -153,7 +153,7 @@ class Party:
             for name, values in scores.items():
                 found |= _named(f"{name}personal", metrics.evaluate(values, y, federation.classes))
         if len(shard.validation):
-            scores, y = yield from self._scores(stage, *federation.validation_tensors(shard), {})
+            scores, y = yield from self._scores(stage, *federation.validation_tensors(shard), teacher)
             found["validation"] = metrics.accuracy(scores[""], y)
         return {name: value for name, value in found.items() if value is not None}
 
@@ -162,7 +162,8 @@ class Party:
     ) -> Work[tuple[dict[str, Tensor], Tensor]]:
         features, logits = yield from self._predict(stage, x.to(self.world.device))
         more = self.behaviour.predictors(features, logits, teacher) if teacher else {}
-        found = {"": logits} | {f"{name}_": values for name, values in more.items()}
+        own = more.pop(self.behaviour.decides, logits)
+        found = {"": own} | {f"{name}_": values for name, values in more.items()}
         return {name: values.cpu() for name, values in found.items()}, y
 
     # State ------------------------------------------------------------------------------------------

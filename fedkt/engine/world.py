@@ -75,7 +75,7 @@ class World:
             net = self.net(client)
             total = 0 if self.federation.transfer is None else self.federation.transfer.x.shape[0]
             shapes = {name: tuple(p.shape) for name, p in net.named_parameters()}
-            self._dims[key] = Dims(total, total, self.federation.classes, net.width, shapes)
+            self._dims[key] = Dims(total, total, self.federation.classes, net.width, shapes, len(self.shards))
         return self._dims[key]
 
     @cached_property

@@ -5,6 +5,7 @@ stacked (``torch.func.functional_call`` under ``vmap``): they keep no running st
 never BatchNorm, and change nothing in place.
 """
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -81,6 +82,15 @@ def wrap(module: Any, input: "InputSpec", classes: int, name: str = "") -> Net:
     return module
 
 
+def projection(names: Iterable[str]) -> frozenset[str]:
+    """Return the parameters of the last layer of features, of a model's parameters in order.
+
+    Everything before it is the extractor of methods that train a projection alone.
+    """
+    layers = [name.rpartition(".")[0] for name in names if name.startswith("features.")]
+    return frozenset(name for name in names if layers and name.rpartition(".")[0] == layers[-1])
+
+
 def trial_rows(input: "InputSpec") -> Tensor:
     """Return two rows of zeros of the form that a model gets: int64 token ids, float32 for all else."""
     kind = torch.int64 if input.kind == "tokens" else torch.float32
@@ -88,12 +98,19 @@ def trial_rows(input: "InputSpec") -> Tensor:
 
 
 def check_settings(
-    name: str, input: "InputSpec", kinds: tuple[str, ...], width: Any, dropout: Any, hidden: Any = ()
+    name: str,
+    input: "InputSpec",
+    kinds: tuple[str, ...],
+    width: Any,
+    dropout: Any,
+    hidden: Any = (),
+    *,
+    hidden_name: str = "hidden",
 ) -> None:
     """Raise InputError, all problems at once, unless a zoo model can be built of these.
 
     ``input.kind`` must be one of ``kinds``, ``width`` an integer of at least 1, ``dropout`` in [0, 1), and
-    ``hidden`` a list of integers of at least 1.
+    ``hidden`` (by the name that the model has for it) a list of integers of at least 1.
     """
     problems = []
     if input.kind not in kinds:
@@ -104,7 +121,7 @@ def check_settings(
         problems.append(f"width of model {name!r} is {width!r}; it must be an integer of at least 1.")
     if not isinstance(hidden, list | tuple) or not all(map(_is_whole, hidden)):
         problems.append(
-            f"hidden of model {name!r} is {hidden!r}; it must be a list of integers of at least 1."
+            f"{hidden_name} of model {name!r} is {hidden!r}; it must be a list of integers of at least 1."
         )
     if type(dropout) not in (int, float) or not 0 <= dropout < 1:
         problems.append(f"dropout of model {name!r} is {dropout!r}; it must be at least 0 and less than 1.")

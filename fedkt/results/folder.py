@@ -44,8 +44,12 @@ class RunFolder:
         self._lock = lock
 
     @classmethod
-    def create(cls, path: Path | None, scenario: Scenario, resume: bool) -> "RunFolder":
+    def create(
+        cls, path: Path | None, scenario: Scenario, resume: bool, *, run: str | None = None
+    ) -> "RunFolder":
         """Open a new folder (default: :func:`unused_path`), or with ``resume`` one of the same scenario.
+
+        ``run``: the id of a new run (default: a random one).
 
         Raises InputError where the folder exists and is not to be resumed, holds no run, belongs to another
         scenario, is in use by another process, or cannot be written; nothing is changed then.
@@ -58,7 +62,7 @@ class RunFolder:
         try:
             _check(folder, scenario, resume)  # again: another process may just have finished with it
             before = _read_environment(folder) if is_run(folder) else {}
-            now = environment(before.get("run") or uuid.uuid4().hex)
+            now = environment(before.get("run") or run or uuid.uuid4().hex)
             if before:
                 now |= {"started": before.get("started"), "resumed": now["started"]}
             write_json(folder / "environment.json", now)

@@ -31,24 +31,27 @@ _NEEDS = {
 """What a value must be, by pydantic's type of error."""
 
 
-def explain(error: ValidationError) -> Iterator[tuple[Path, str]]:
-    """Yield the place and the sentence of every problem."""
+Root = type[BaseModel]
+
+
+def explain(error: ValidationError, root: Root = Scenario) -> Iterator[tuple[Path, str]]:
+    """Yield the place and the sentence of every problem with a file whose schema is ``root``."""
     for detail in error.errors(include_url=False):
         path: Path = tuple(part for part in detail["loc"] if part not in MODEL_TAGS)
-        yield path, _sentence(path, detail)
+        yield path, _sentence(root, path, detail)
 
 
-def _sentence(path: Path, detail: ErrorDetails) -> str:
+def _sentence(root: Root, path: Path, detail: ErrorDetails) -> str:
     kind, context, key = detail["type"], detail.get("ctx", {}), dotted(path)
     if kind == "missing":
-        field = _keys(_model_at(path[:-1])).get(str(path[-1]))
+        field = _keys(_model_at(root, path[:-1])).get(str(path[-1]))
         example = field.examples[0] if field is not None and field.examples else "…"
         return f"{key} is missing; it must be given, such as '{path[-1]}: {example}'."
     if kind in ("extra_forbidden", "invalid_key"):
-        return f"unknown key '{key}'; {_nearest_key(path)}"
+        return f"unknown key '{key}'; {_nearest_key(root, path)}"
     if kind == "sentence":
         return f"{key} {context['words']}."
-    sentence = f"{key} is {_show(detail['input'])}; it must be {_need(path, detail)}"
+    sentence = f"{key} is {_show(detail['input'])}; it must be {_need(root, path, detail)}"
     near = nearest(detail["input"], _choices(detail)) if isinstance(detail["input"], str) else []
     return f"{sentence}; did you mean {near[0]!r}?" if near else f"{sentence}."
 
@@ -61,12 +64,12 @@ def _choices(detail: ErrorDetails) -> list[str]:
     return list(context.get("choices", ()))
 
 
-def _need(path: Path, detail: ErrorDetails) -> str:
+def _need(root: Root, path: Path, detail: ErrorDetails) -> str:
     kind, context = detail["type"], detail.get("ctx", {})
     if kind == "literal_error":
         return str(context["expected"])
     if kind in ("model_type", "model_attributes_type"):
-        model = _model_at(path)
+        model = _model_at(root, path)
         its_own = ["settings of its own"] if model and model.model_config.get("extra") == "allow" else []
         return f"a mapping of settings ({', '.join([*_keys(model), *its_own])})"
     if kind in _NEEDS:
@@ -74,10 +77,10 @@ def _need(path: Path, detail: ErrorDetails) -> str:
     return f"valid ({detail['msg']})"
 
 
-def _nearest_key(path: Path) -> str:
+def _nearest_key(root: Root, path: Path) -> str:
     """Return the end of the sentence about an unknown key: the nearest one here, or its place elsewhere."""
-    valid, word = list(_keys(_model_at(path[:-1]))), str(path[-1])
-    elsewhere = [dotted(place) for place in _all_keys(Scenario, ()) if place[-1] == word]
+    valid, word = list(_keys(_model_at(root, path[:-1]))), str(path[-1])
+    elsewhere = [dotted(place) for place in _all_keys(root, ()) if place[-1] == word]
     ending = did_you_mean(word, valid)
     if elsewhere and not ending.startswith("did you mean"):
         return f"did you mean {' or '.join(repr(place) for place in elsewhere)}?"
@@ -97,9 +100,9 @@ def _all_keys(model: type[BaseModel], above: Path) -> Iterator[Path]:
             yield from _all_keys(part, (*above, key))
 
 
-def _model_at(path: Path) -> type[BaseModel] | None:
+def _model_at(root: Root, path: Path) -> type[BaseModel] | None:
     """Return the model of the part at a path, None where that is no part."""
-    model: type[BaseModel] | None = Scenario
+    model: type[BaseModel] | None = root
     for key in path:
         if not isinstance(key, int):  # a place in a list: the part is the same for all of them
             field = _keys(model).get(str(key))

@@ -1,0 +1,143 @@
+"""A client that learns a new domain from votes and brings its features to a common embedding (FedKA).
+
+The client half of the knowledge-only FedKA; the losses are of fedkt/distill.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fedkt.client import Arrays, Client, Fit, Forward, Holding, Steps, classification, transfer_rows
+from fedkt.distill.embedding import Embedding, distance
+from fedkt.knowledge import Alignment, Dims, Expected, Knowledge
+
+VOTES = {"majority": ("labels",), "confidence": ("labels", "confidence"), "mean": ("values",), "off": ()}
+"""The arrays that each kind of vote is made of."""
+
+
+class AdaptationClient(Client):
+    """Trains on private rows and voted transfer rows together, while the means of both match a reference.
+
+    Settings: ``voting`` (majority, confidence, mean, off); ``matching``; ``weight`` of the matching;
+    ``embedding``, ``numbers``, ``bandwidths``: see :class:`~fedkt.distill.embedding.Embedding`.
+    """
+
+    sends = Alignment
+    accepts = Alignment
+
+    def __init__(self, holding: Holding) -> None:
+        super().__init__(holding)
+        settings = holding.settings
+        self.voting: str = settings["voting"]
+        self.embed = _embedding(settings, holding.dims) if settings["matching"] else None
+        self.loss = partial(adaptation, embed=self.embed, weight=settings["weight"])
+
+    @staticmethod
+    def contribution(dims: Dims, settings: Mapping[str, Any]) -> Expected:
+        """Return the mean embeddings of private and of transfer rows, and the votes on transfer rows."""
+        return Alignment.expected(
+            dims,
+            size=_embedding(settings, dims).size,
+            embeddings=("source", "target") if settings["matching"] else (),
+            votes=VOTES[settings["voting"]],
+        )
+
+    @staticmethod
+    def teacher(dims: Dims, settings: Mapping[str, Any], *, with_rows: bool) -> Expected:
+        """Return the reference embedding, the voted labels, and the ids of the rows if not all."""
+        return Alignment.expected(
+            dims,
+            size=_embedding(settings, dims).size,
+            embeddings=("reference",) if settings["matching"] else (),
+            votes=("labels",) if settings["voting"] != "off" else (),
+            abstain=True,
+            with_rows=with_rows,
+        )
+
+    def train(self, teacher: Arrays | None) -> Fit:
+        """Train on private rows; once there is a teacher, on transfer rows beside them.
+
+        A batch is as many private rows as ever and transfer rows in proportion, so steps stay as many.
+        """
+        holding = self.holding
+        if teacher is None:
+            rows = {"x": holding.x, "y": holding.y}
+            return Fit("train", rows, classification, holding.local, private=True)
+        x, y = self._voted(teacher)
+        total = len(holding.y) + len(y)
+        private, public = _rows(holding.x, holding.y, total, source=True), _rows(x, y, total, source=False)
+        rows = {name: torch.cat([private[name], public[name]]) for name in private}
+        batch_size = round(holding.local.batch_size * total / len(holding.y))
+        return self._fit("train", rows, teacher, replace(holding.local, batch_size=batch_size))
+
+    def digest(self, teacher: Arrays) -> Fit:
+        """Learn the voted rows and match the reference on transfer rows alone."""
+        x, y = self._voted(teacher)
+        return self._fit("digest", _rows(x, y, len(y), source=False), teacher, self.holding.distill)
+
+    def inputs(self, rows: Tensor | None) -> Tensor:
+        """Predict the transfer rows that were asked for, and the private ones where their mean is sent."""
+        asked = transfer_rows(self.holding, rows)
+        return asked if self.embed is None else torch.cat([asked, self.holding.x])
+
+    def extract(self, features: Tensor, logits: Tensor, params: Arrays) -> Knowledge:
+        """Send the mean embeddings and the votes."""
+        held: dict[str, Tensor] = {}
+        asked = len(features)
+        if self.embed is not None:
+            asked -= len(self.holding.y)
+            held["target"] = self.embed(features[:asked]).mean(0)
+            held["source"] = self.embed(features[asked:]).mean(0)
+        confidence, labels = logits[:asked].softmax(-1).max(-1)
+        votes = {
+            "labels": labels.to(torch.int16),
+            "confidence": confidence,
+            "values": logits[:asked].softmax(-1),
+        }
+        held |= {name: votes[name] for name in VOTES[self.voting]}
+        return Alignment(**{name: tensor.cpu().numpy() for name, tensor in held.items()})
+
+    def _voted(self, teacher: Arrays) -> tuple[Tensor, Tensor]:
+        """Return the rows that a teacher speaks about, and their voted labels (-1: none)."""
+        x = transfer_rows(self.holding, teacher.get("rows"))
+        nobody = torch.full((len(x),), -1, device=x.device)
+        return x, teacher.get("labels", nobody).long()
+
+    def _fit(self, name: str, rows: Arrays, teacher: Arrays, steps: Steps) -> Fit:
+        matched = self.embed is not None
+        constants = {"reference": teacher["reference"]} if matched else {}
+        return Fit(name, rows, self.loss, steps, constants, private=name == "train", coupled=matched)
+
+
+def adaptation(
+    net: Forward, batch: Arrays, constants: Arrays, *, embed: Embedding | None, weight: float
+) -> Tensor:
+    """Return the loss of FedKA per row [B]; with an embedding the mean over the batch is what counts.
+
+    Cross entropy times ``scale`` [B] where there is a label, plus ``weight`` times
+    |mean embedding - reference|² [], once for the batch's private and once for its transfer rows. ``batch``:
+    ``x``, ``y`` int64 [B] (-1: no label), ``source`` [B], 1 for private rows, else 0.
+    """
+    features, logits = net(batch["x"])
+    y, source = batch["y"], batch["source"]
+    own = torch.nn.functional.cross_entropy(logits, y.clamp(min=0), reduction="none")
+    loss = own * batch["scale"] * (y >= 0)
+    if embed is None:
+        return loss
+    embedded, reference = embed(features), constants["reference"]
+    gap = distance(embedded, source, reference) + distance(embedded, 1 - source, reference)
+    return loss + weight * gap
+
+
+def _rows(x: Tensor, y: Tensor, total: int, *, source: bool) -> dict[str, Tensor]:
+    """Return rows of a phase of ``total`` rows: scaled so that private and transfer rows have a mean each."""
+    scale = torch.full((len(y),), total / len(y), device=x.device)
+    return {"x": x, "y": y, "scale": scale, "source": torch.full_like(scale, float(source))}
+
+
+def _embedding(settings: Mapping[str, Any], dims: Dims) -> Embedding:
+    return Embedding(dims.width, settings["embedding"], settings["numbers"], tuple(settings["bandwidths"]))

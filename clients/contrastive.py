@@ -1,0 +1,84 @@
+"""A client with a frozen extractor that trains a projection against everybody's prototypes (FedPCL).
+
+Tan et al. 2022, "Federated Learning from Pre-Trained Models: A Contrastive Learning Approach", NeurIPS 2022,
+arXiv 2209.10083.
+
+The extractor is everything before the last layer of a model's features, which is the projection.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fedkt.client import Arrays, Client, Fit, Forward, class_means, classification
+from fedkt.distill.prototype import nearest, supervised_contrastive
+from fedkt.knowledge import Dims, Expected, Knowledge, Prototypes, PrototypeSets
+from fedkt.models.net import projection
+
+
+class ContrastiveClient(Client):
+    """Learns the whole model from public rows, then its projection alone; predicts by the nearest prototype.
+
+    Settings: ``pretrain``: epochs on the public rows before the first round; ``tau``: temperature of the
+    contrast. Before the first teacher there is nothing to contrast with, so the first round only sends.
+    """
+
+    sends = Prototypes
+    accepts = PrototypeSets
+    decides = "prototype"
+
+    @staticmethod
+    def contribution(dims: Dims, settings: Mapping[str, Any]) -> Expected:
+        """Return prototypes [classes, width] and counts [classes]."""
+        return Prototypes.expected(dims)
+
+    @staticmethod
+    def teacher(dims: Dims, settings: Mapping[str, Any], *, with_rows: bool) -> Expected:
+        """Return everybody's prototypes [clients, classes, width] and counts [clients, classes]."""
+        return PrototypeSets.expected(dims)
+
+    def prepare(self) -> Fit:
+        """Train extractor, projection and head on the labelled public rows."""
+        holding = self.holding
+        if holding.public is None:
+            raise ValueError("this behaviour needs a public set")
+        steps = replace(holding.local, epochs=holding.settings["pretrain"], batches=None)
+        rows = {"x": holding.public[0], "y": holding.public[1]}
+        return Fit("prepare", rows, classification, steps)
+
+    def train(self, teacher: Arrays | None) -> Fit | None:
+        """Train the projection on private rows."""
+        if not teacher:
+            return None
+        holding = self.holding
+        rows, loss = {"x": holding.x, "y": holding.y}, partial(contrast, tau=holding.settings["tau"])
+        only = projection(holding.dims.parameters)
+        return Fit("train", rows, loss, holding.local, dict(teacher), private=True, only=only)
+
+    def inputs(self, rows: Tensor | None) -> Tensor:
+        """Take the features of the private rows."""
+        return self.holding.x
+
+    def extract(self, features: Tensor, logits: Tensor, params: Arrays) -> Knowledge:
+        """Send the mean feature of each class that is held."""
+        values, counts = class_means(features, self.holding.y, self.holding.dims.classes)
+        return Prototypes(values.cpu().numpy(), counts.int().cpu().numpy())
+
+    def predictors(self, features: Tensor, logits: Tensor, teacher: Arrays) -> dict[str, Tensor]:
+        """Score classes by the nearest of the mean prototypes."""
+        values, held = teacher["values"], (teacher["counts"] > 0).to(features.dtype).unsqueeze(-1)
+        mean = (values * held).sum(0) / held.sum(0).clamp_min(1)
+        return {"prototype": nearest(features, mean, held.sum((0, 2)) > 0)}
+
+
+def contrast(net: Forward, batch: Arrays, constants: Arrays, *, tau: float) -> Tensor:
+    """Return the supervised contrast [B] to each client's prototypes, summed over those that sent some."""
+    z, _ = net(batch["x"])
+    sets, held = constants["values"], constants["counts"] > 0
+    known, y = held.any(0), batch["y"]
+    terms = torch.stack([supervised_contrastive(z, own, y, tau, known=known) for own in sets])
+    return (terms * held.any(1, keepdim=True)).sum(0)

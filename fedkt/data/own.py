@@ -1,0 +1,139 @@
+"""The data of one party on its own machine: a federation of one, by the rules of a scenario.
+
+What the scenario fixes for everybody (``target``, ``missing``, ``standardise``, ``image``, ``normalise``,
+``validation``) is applied to the party's own files; where rows come from is the party's matter, and how a
+simulation would deal them is ignored. The same rows under the same name give the same tensors, held-out
+rows and statistics as in a simulation.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fedkt.data.dataset import Dataset, Split, load_dataset
+from fedkt.data.federation import (
+    HELD_OUT,
+    Federation,
+    Shard,
+    check_settings,
+    constants,
+    share_of,
+    with_target,
+)
+from fedkt.data.preprocess import Preprocess, input_of
+from fedkt.data.sample import stratified
+from fedkt.data.transfer import transfer_hash
+from fedkt.errors import InputError
+from fedkt.rng import numpy_stream
+
+if TYPE_CHECKING:
+    from fedkt.scenario import Scenario
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where a party's data are: data sets as a scenario would name them, files below ``folder``.
+
+    ``rows``: private rows, with test rows of its own or without; ``transfer``, ``public``, ``test``: the
+    sets that all parties have in common, None where there is none. ``classes`` and ``vocabulary`` are those
+    of the whole federation, None where this party's own rows show them.
+    """
+
+    folder: Path
+    rows: Any
+    transfer: Any = None
+    public: Any = None
+    test: Any = None
+    classes: int | None = None
+    vocabulary: int | None = None
+
+
+def build_own(name: str, sources: Sources, scenario: "Scenario") -> Federation:
+    """Load a party's data. Raises InputError with all problems.
+
+    Where its rows come without test rows, and there is no common test set, a seeded 20 % by class is held
+    out.
+    """
+    data, seed = scenario.data, scenario.seed
+    parts = _load(sources, scenario)
+    split = parts["rows"]
+    split = replace(split, classes=max(split.classes, sources.classes or 0))
+    train, own = split.train, split.test
+    common = parts["test"].train if "test" in parts else None
+    extras: dict[str, Dataset] = {key: parts[key].train for key in ("transfer", "public") if key in parts}
+    problems = check_settings(data, split, common, extras)
+    if sources.classes is not None and split.classes > sources.classes:
+        problems.append(
+            f"data.rows holds label {split.classes - 1}, but data.classes is {sources.classes}; "
+            f"labels must lie in 0 to {sources.classes - 1}."
+        )
+    if split.classes < 2:
+        problems.append("data.rows holds one class only; data.classes must say how many there are in all.")
+    if problems:
+        raise InputError(*problems)
+    rows = np.arange(len(train))
+    if own is None and common is None:
+        count = max(1, round(HELD_OUT * len(rows)))
+        held = np.sort(stratified(train.y, count, numpy_stream(seed, "test", name)))
+        own, rows = train.take(held), np.setdiff1d(rows, held)
+    aside = stratified(
+        train.y[rows], int(data.validation * len(rows)), numpy_stream(seed, "validation", name)
+    )
+    kept = np.delete(rows, aside)
+    shard = Shard(
+        id=name,
+        rows=kept,
+        validation=rows[aside],
+        test=None if own is None else np.arange(len(own)),
+        domain=name,
+        share=share_of(train.y[kept], split.classes),
+    )
+    transfer = extras.get("transfer")
+    if transfer is not None:
+        transfer = replace(transfer, y=np.full(len(transfer), -1, np.int64))
+    others = [part for part in (own, common, transfer, extras.get("public")) if part is not None]
+    return Federation(
+        classes=split.classes,
+        shards=(shard,),
+        pool=train,
+        test=common,
+        own_test=own,
+        transfer=transfer,
+        transfer_hash=None if transfer is None else transfer_hash(transfer.x),
+        public=extras.get("public"),
+        preprocess=Preprocess(
+            input_of(train, data.image, others), data.missing, data.standardise, constants(data)
+        ),
+    )
+
+
+def _load(sources: Sources, scenario: "Scenario") -> dict[str, Split]:
+    data, problems, found = scenario.data, [], {}
+    for key in ("rows", "transfer", "public", "test"):
+        spec = getattr(sources, key)
+        if spec is None:
+            continue
+        try:
+            split = load_dataset(spec, sources.folder, data.image)
+        except InputError as error:
+            problems += [f"data.{key}: {problem}" for problem in error.problems]
+            continue
+        # A transfer set has no labels that anybody reads.
+        found[key] = _fit(split if key == "transfer" else with_target(split, data.target), sources)
+    if problems:
+        raise InputError(*problems)
+    return found
+
+
+def _fit(split: Split, sources: Sources) -> Split:
+    """Give token ids the vocabulary of the whole federation."""
+    if sources.vocabulary is None or split.train.kind != "tokens":
+        return split
+    train, test = (
+        None if part is None else replace(part, vocabulary=max(part.vocabulary, sources.vocabulary))
+        for part in (split.train, split.test)
+    )
+    assert train is not None
+    return replace(split, train=train, test=test)

@@ -1,0 +1,117 @@
+"""``fedkt site run``: the site's SuperNode with a guard and a health page around it."""
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from fedkt.deploy import desk
+from fedkt.deploy.init import supernode_command
+from fedkt.deploy.site import Site
+from fedkt.errors import RunError
+
+GRACE_S = 15.0
+"""How long the SuperNode may take to end when it is told to."""
+
+
+def run_site(site: Site, port: int | None = None) -> None:
+    """Run the site's SuperNode until it ends or this process is told to (SIGTERM, Ctrl-C).
+
+    ``port``: of Flower's own API between the SuperNode and its client processes, on 127.0.0.1. Raises
+    RunError where the SuperNode ends by itself.
+    """
+    command = supernode_command(site, port)
+    begun, stopping = time.time(), threading.Event()
+    node = subprocess.Popen(command, env=node_environment(site))
+
+    def stop(number: int, frame: object) -> None:
+        stopping.set()
+
+    for sign in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(sign, stop)
+    page = ThreadingHTTPServer(("127.0.0.1", site.file.health_port), _page(site, node, begun))
+    threading.Thread(target=page.serve_forever, daemon=True).start()
+    desk.log(site.state, {"event": "started", "pid": os.getpid(), "health": page.server_address[1]})
+    print(f"site '{site.file.name}': health at http://127.0.0.1:{page.server_address[1]}/health", flush=True)
+    try:
+        while node.poll() is None and not stopping.wait(0.5):
+            pass
+    finally:
+        status = _end(node)
+        page.shutdown()
+        page.server_close()
+        desk.log(site.state, {"event": "stopped", "pid": os.getpid()})
+    if not stopping.is_set():
+        raise RunError(
+            f"the SuperNode ended by itself (status {status}); its last lines above say why. "
+            "'fedkt site check' tries the connection."
+        )
+
+
+def node_environment(site: Site) -> Mapping[str, str]:
+    """Return the environment of the SuperNode: the guard in place of Flower's client process."""
+    tools = site.state / "bin"
+    tools.mkdir(parents=True, exist_ok=True)
+    guard = tools / "flwr-clientapp"
+    guard.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m fedkt.deploy.guard "$@"\n')
+    guard.chmod(0o755)
+    here = str(Path(sys.executable).parent)
+    return {
+        **os.environ,
+        "PATH": os.pathsep.join([str(tools), here, os.environ.get("PATH", "")]),
+        "FLWR_TELEMETRY_ENABLED": "0",
+        "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": os.environ.get("FLWR_SUPEREXEC_TASK_POLL_INTERVAL", "0.2"),
+    }
+
+
+def health(site: Site, running: bool, begun: float) -> dict[str, Any]:
+    """Return what the health page says: numbers and words of fixed sets, no data."""
+    lines = [line for line in desk.log_lines(site.state) if "stage" in line]
+    newest = lines[-1] if lines else None
+    return {
+        "site": site.file.name,
+        "healthy": running,
+        "up_s": round(time.time() - begun),
+        "newest": newest,
+        "statuses": dict(Counter(line.get("reason", line["status"]) for line in lines)),
+    }
+
+
+def _page(site: Site, node: "subprocess.Popen[bytes]", begun: float) -> type[BaseHTTPRequestHandler]:
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if self.path != "/health":
+                self.send_error(404)
+                return
+            found = health(site, node.poll() is None, begun)
+            body = json.dumps(found).encode()
+            self.send_response(200 if found["healthy"] else 503)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Stay silent: who asks is no event."""
+
+    return Page
+
+
+def _end(node: "subprocess.Popen[bytes]") -> int:
+    """Let the SuperNode end, with a message that it is in the middle of, and its children with it."""
+    if node.poll() is None:
+        node.terminate()
+    try:
+        return node.wait(GRACE_S)
+    except subprocess.TimeoutExpired:
+        node.kill()
+        return node.wait()

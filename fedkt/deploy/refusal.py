@@ -1,0 +1,31 @@
+"""A site's no: a reason in one word, so that it can be counted, and a sentence."""
+
+from typing import Literal
+
+from fedkt.errors import FedktError
+
+Reason = Literal[
+    "site",  # the site's own file, data or disk is not in order
+    "scenario",  # the scenario is none that this fedkt understands
+    "run",  # the message belongs to another run than the invitation
+    "strategy",
+    "kind",
+    "privacy",
+    "budget",
+    "participants",
+    "transfer",
+    "rounds",
+    "size",
+    "replayed",
+    "model",
+    "roster",  # the run began without this site, or another node plays it already
+]
+
+
+class Refused(FedktError):
+    """A site does not do what it is asked. ``detail`` quotes no data and no path of the site."""
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__(detail)
+        self.reason: Reason = reason
+        self.detail = detail

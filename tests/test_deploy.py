@@ -1,0 +1,448 @@
+"""Sites without processes: the two Flower apps over a grid in this process, policy, files, packing."""
+
+import io
+import json
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict, UserConfig
+
+import fedkt
+from fedkt import scenario as scenarios
+from fedkt.deploy import desk
+from fedkt.deploy.client import client_app
+from fedkt.deploy.events import MARK, listen
+from fedkt.deploy.flower import packed, unpacked
+from fedkt.deploy.hello import Facts, heard, here_i_am, not_me
+from fedkt.deploy.init import init_from_scenario, init_site, supernode_command
+from fedkt.deploy.invitation import Invitation
+from fedkt.deploy.pack import INVITATION, PACKAGE, invitation_in, pack
+from fedkt.deploy.policy import objections
+from fedkt.deploy.reception import fitting
+from fedkt.deploy.refusal import Refused
+from fedkt.deploy.server import coordinate
+from fedkt.deploy.site import Policy, Site
+from fedkt.engine.flwr_runtime import FIRST_NODE, LocalGrid, number
+from fedkt.errors import InputError, RunError
+
+SMALL = {
+    "name": "small",
+    "data": {
+        "partition": {"kind": "dirichlet", "alpha": 5, "clients": 3, "samples_per_client": 40},
+        "transfer": {"from": "train", "size": 50},
+        "validation": 0.1,
+    },
+    "clients": {"models": [{"name": "mlp", "width": 16}], "local": {"epochs": 1}, "distill": {"epochs": 1}},
+    "strategy": {"name": "knfu"},
+    "rounds": 2,
+    "participation": {"quorum": 2},
+    "engine": {"kind": "inline"},
+}
+ADDRESS = "127.0.0.1:1"
+
+
+class SitesGrid(LocalGrid):
+    """Sites in this process: node k runs the client app with the file of the k-th site.
+
+    ``away``: nodes that are not there; ``silent``: that take messages and never answer.
+    """
+
+    def __init__(self, invitation: Invitation, sites: Iterable[Path]) -> None:
+        super().__init__()
+        self.app = client_app(invitation.text())
+        self.nodes = {FIRST_NODE + k: path for k, path in enumerate(sites)}
+        self.away: set[int] = set()
+        self.silent: set[int] = set()
+        self.waiting: dict[str, Message] = {}
+        self.seen: list[Message] = []
+
+    def get_node_ids(self) -> Iterable[int]:
+        return [node for node in self.nodes if node not in self.away]
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        numbered = number(messages)
+        self.seen += numbered
+        self.waiting |= {message.metadata.message_id: message for message in numbered}
+        return [message.metadata.message_id for message in numbered]
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        found = []
+        for key in list(message_ids):
+            message = self.waiting.get(key)
+            if message is not None and message.metadata.dst_node_id not in self.silent:
+                found.append(self.visit(self.waiting.pop(key)))
+        return number(found)
+
+    def visit(self, message: Message) -> Message:
+        node = message.metadata.dst_node_id
+        config = UserConfig({"site": str(self.nodes[node] / "site.yaml")})
+        return self.app(message, Context(1, node, config, RecordDict(), UserConfig()))
+
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> Iterable[Message]:
+        return self.pull_messages(list(self.push_messages(messages)))
+
+
+def invite(settings: dict[str, Any] = SMALL, **more: Any) -> Invitation:
+    wanted: dict[str, Any] = {"sites": 3, "wait_s": 1.0, "transfer": None}
+    return Invitation.to(scenarios.from_dict(settings), **wanted | more)
+
+
+def sites_of(out: Path, settings: dict[str, Any] = SMALL) -> list[Path]:
+    made = init_from_scenario(scenarios.from_dict(settings), out, None, ADDRESS, None)
+    return [site.folder for site in made]
+
+
+def edit(site: Path, **changes: Any) -> None:
+    """Change top-level settings of a site's file; a mapping is merged."""
+    plain = Site.load(site).file.model_dump()
+    for key, value in changes.items():
+        plain[key] = plain[key] | value if isinstance(value, dict) else value
+    (site / "site.yaml").write_text(json.dumps(plain))
+
+
+def events(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    return [event for event in listen([capsys.readouterr().out]) if isinstance(event, dict)]
+
+
+def test_sites_get_the_numbers_of_the_simulation(tmp_path, capsys):
+    simulated = fedkt.simulate(SMALL, out=tmp_path / "simulated")
+    invitation = invite()
+    coordinate(SitesGrid(invitation, sites_of(tmp_path / "sites")), invitation, tmp_path / "home")
+    told = events(capsys)
+    assert [e["event"] for e in told if e["event"] not in ("asked", "replied")] == [
+        "waiting",
+        "started",
+        "round",
+        "round",
+        "finished",
+    ]
+    (summary,) = [e["summary"] for e in told if e["event"] == "finished"]
+    assert summary["engine"] == "sites"
+    for key in ("accuracy", "bytes", "replies", "rounds", "clients"):
+        assert summary[key] == simulated.summary[key], key
+    mine = [c for e in told if e["event"] == "round" for c in e["clients"]]
+    theirs = [
+        json.loads(line) for line in (tmp_path / "simulated" / "clients.jsonl").read_text().splitlines()
+    ]
+    assert mine == theirs
+    rounds = tmp_path / "home" / invitation.run / "rounds.jsonl"
+    assert [json.loads(line)["round"] for line in rounds.read_text().splitlines()] == [1, 2]
+
+
+def test_a_coordinator_goes_on_with_the_same_invitation(tmp_path, capsys):
+    whole = invite()
+    sites = sites_of(tmp_path / "whole")
+    coordinate(SitesGrid(whole, sites), whole, tmp_path / "home")
+    (expected,) = [e["summary"]["accuracy"] for e in events(capsys) if e["event"] == "finished"]
+
+    sites = sites_of(tmp_path / "cut")
+    invitation = invite(nonce="ab" * 16)
+    grid = SitesGrid(invitation, sites)
+    pull, left = grid.pull_messages, [9]  # 3 hellos, 3 trained, 3 evaluated, then the coordinator dies
+
+    def dying(ids: Iterable[str]) -> Iterable[Message]:
+        replies = list(pull(ids))
+        left[0] -= len(replies)
+        if left[0] < 0:
+            raise ConnectionError
+        return replies
+
+    grid.pull_messages = dying  # type: ignore[assignment,method-assign]
+    with pytest.raises(ConnectionError):
+        coordinate(grid, invitation, tmp_path / "home")
+    again = SitesGrid(invite(nonce="ab" * 16), sites)
+    coordinate(again, invitation, tmp_path / "home")
+    told = events(capsys)
+    assert [e["info"]["round"] for e in told if e["event"] == "started"] == [0, 1]
+    assert [e["summary"]["accuracy"] for e in told if e["event"] == "finished"] == [expected]
+    # Round 2 had been trained when the coordinator died: the sites repeat that answer.
+    trained = [e for site in sites for e in desk.log_lines(site / "state") if e["stage"] == "train"]
+    assert [e["round"] for e in trained] == ["1", "2", "2"] * 3
+    changed = invite(SMALL | {"seed": 1}, nonce="ab" * 16)
+    assert changed.run != invitation.run
+
+
+def test_a_site_that_was_away_is_counted_and_catches_up(tmp_path, capsys):
+    settings = SMALL | {"rounds": 3, "strategy": {"name": "fedproto"}}
+    settings |= {"participation": {"quorum": 2, "deadline_s": 3}}
+    invitation, sites = invite(settings), sites_of(tmp_path / "sites", settings)
+    grid = SitesGrid(invitation, sites)
+    push = grid.push_messages
+
+    def absent_in_round_two(messages: Iterable[Message]) -> Iterable[str]:
+        sent = list(push(messages))
+        newest = grid.seen[-1].metadata
+        grid.away = {FIRST_NODE + 2} if (newest.group_id, newest.message_type) == ("1", "evaluate") else set()
+        grid.silent = {FIRST_NODE + 1} if newest.group_id == "3" else set()
+        return sent
+
+    grid.push_messages = absent_in_round_two  # type: ignore[method-assign]
+    coordinate(grid, invitation, tmp_path / "home")
+    rows = [e for e in events(capsys) if e["event"] == "round"]
+    assert [row["row"]["replies"] for row in rows] == [
+        {"accepted": 3, "rejected": 0, "late": 0, "declined": 0, "failed": 0},
+        {"accepted": 2, "rejected": 0, "late": 1, "declined": 0, "failed": 0},
+        {"accepted": 2, "rejected": 0, "late": 1, "declined": 0, "failed": 0},
+    ]
+    assert [row["row"]["status"] for row in rows] == ["fused"] * 3
+    assert [[c["status"] for c in row["clients"]] for row in rows] == [
+        ["accepted"] * 3,
+        ["accepted", "accepted", "late"],
+        ["accepted", "late", "accepted"],
+    ]
+    # Back in round 3, the third site is brought the teacher of round 2 that it missed.
+    (asked,) = [
+        m
+        for m in grid.seen
+        if (m.metadata.dst_node_id, m.metadata.group_id, m.metadata.message_type)
+        == (FIRST_NODE + 2, "3", "train")
+    ]
+    envelope = asked.content["fedkt"]
+    assert isinstance(envelope, ConfigRecord)
+    assert (envelope["teacher"], envelope["teacher_round"]) == (True, 2)
+
+
+def test_a_wrong_transfer_set_costs_one_site_only(tmp_path, capsys):
+    sites = sites_of(tmp_path / "sites")
+    with np.load(sites[1] / "transfer.npz") as held:
+        rows = {name: held[name] for name in held.files}
+    with open(sites[1] / "transfer.npz", "wb") as file:
+        np.savez(file, **rows | {"x_train": rows["x_train"][::-1]})
+    invitation = invite()
+    coordinate(SitesGrid(invitation, sites), invitation, tmp_path / "home")
+    told = events(capsys)
+    (refused,) = [e for e in told if e["event"] == "refused"]
+    assert (refused["who"], refused["reason"]) == ("1", "transfer")
+    (summary,) = [e["summary"] for e in told if e["event"] == "finished"]
+    assert (summary["clients"], summary["replies"]["accepted"]) == (2, 4)
+
+    # Where the coordinator says which it is, the site itself declines.
+    named = invite(transfer=Site.load(sites[0]).federation(scenarios.from_dict(SMALL)).transfer_hash)
+    coordinate(SitesGrid(named, sites), named, tmp_path / "home")
+    (refused,) = [e for e in events(capsys) if e["event"] == "refused"]
+    assert refused["detail"].startswith("1: the site holds transfer set ")
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason", "words"),
+    [
+        ({"policy": {"kinds": ["prototypes"]}}, "kind", "exchanges logits"),
+        ({"policy": {"strategies": ["fedproto"]}}, "strategy", "'knfu' is not among"),
+        ({"policy": {"privacy": ["dpsgd"]}}, "privacy", "'none' is not among"),
+        ({"policy": {"max_epsilon": 3.0}}, "budget", "epsilon of infinity"),
+        ({"policy": {"min_participants": 3}}, "participants", "of 2 already"),
+        ({"policy": {"transfer_sets": ["0" * 64]}}, "transfer", "not in its policy"),
+        ({"policy": {"max_reply_bytes": 100}}, "size", "allows 100"),
+        ({"model": "cnn8"}, "model", "cnn8"),
+        ({"model": {"name": "tabular"}}, "model", "tabular"),
+        ({"data": {"rows": "npz:gone.npz"}}, "site", "failure.txt"),
+        ({"data": {"transfer": None}}, "transfer", "the site has none"),
+    ],
+)
+def test_a_site_declines_what_it_does_not_agree_to(tmp_path, capsys, changes, reason, words):
+    sites = sites_of(tmp_path / "sites")
+    edit(sites[0], **changes)
+    invitation = invite(sites=2)
+    grid = SitesGrid(invitation, sites)
+    coordinate(grid, invitation, tmp_path / "home")
+    told = events(capsys)
+    (refused,) = [e for e in told if e["event"] == "refused"]
+    assert refused["reason"] == reason
+    assert words in refused["detail"]
+    assert str(tmp_path) not in refused["detail"]
+    assert [e["summary"]["clients"] for e in told if e["event"] == "finished"] == [2]
+    (line,) = desk.log_lines(sites[0] / "state")
+    assert (line["stage"], line["status"], line["reason"]) == ("hello", "declined", reason)
+
+
+def test_rounds_per_day_and_the_end_of_a_run_that_nobody_goes_on_with(tmp_path, capsys):
+    sites = sites_of(tmp_path / "sites")
+    for site in sites:
+        edit(site, policy={"rounds_per_day": 1})
+    invitation = invite()
+    with pytest.raises(RunError, match=r"no site goes on .*0: rounds: this site trains 1 rounds a day"):
+        coordinate(SitesGrid(invitation, sites), invitation, tmp_path / "home")
+    rows = [e["row"] for e in events(capsys) if e["event"] == "round"]
+    assert [row["replies"]["declined"] for row in rows] == [0, 3]
+    for site in sites:
+        edit(site, policy={"rounds_per_day": None})
+    longer = invitation
+    coordinate(SitesGrid(longer, sites), longer, tmp_path / "home")
+    assert [e["info"]["round"] for e in events(capsys) if e["event"] == "started"] == [2]
+
+
+def test_a_message_that_is_repeated_is_answered_with_the_same_bytes_and_an_old_one_is_not(tmp_path):
+    settings = SMALL | {"rounds": 4}
+    invitation, sites = invite(settings), sites_of(tmp_path / "sites", settings)
+    grid = SitesGrid(invitation, sites)
+    coordinate(grid, invitation, tmp_path / "home")
+    first = [
+        m for m in grid.seen if m.metadata.dst_node_id == FIRST_NODE and m.metadata.message_type == "train"
+    ]
+    newest = grid.visit(first[-1])
+    assert packed(newest.content) == packed(grid.visit(first[-1]).content)
+    assert newest.content["fedkt"]["status"] == "accepted"
+    old = grid.visit(first[0]).content
+    assert set(old) == {"fedkt"}
+    assert (old["fedkt"]["status"], old["fedkt"]["reason"]) == ("declined", "replayed")
+    # A message of another run, with an invitation that does not belong to it.
+    grid.app = client_app(invite(settings, nonce="cd" * 16).text())
+    other = grid.visit(first[-1]).content
+    assert (other["fedkt"]["status"], other["fedkt"]["reason"]) == ("declined", "run")
+
+
+def test_a_key_of_a_newer_version_is_told_at_once(tmp_path, capsys):
+    sites = sites_of(tmp_path / "sites")
+    invitation = invite()
+    newer = json.loads(invitation.text())
+    newer["scenario"]["quantum"] = {"mode": "entangled"}
+    grid = SitesGrid(invitation, sites)
+    grid.app = client_app(json.dumps(newer))
+    with pytest.raises(RunError, match=r"0 sites came within 1 s \(none\); the scenario's quorum is 2"):
+        coordinate(grid, invitation, tmp_path / "home")
+    refused = [e for e in events(capsys) if e["event"] == "refused"]
+    assert [e["reason"] for e in refused] == ["scenario"] * 3
+    assert "unknown key 'quantum'" in refused[0]["detail"]
+
+
+def test_an_app_holds_the_invitation_and_nothing_else_gets_through(tmp_path):
+    invitation = invite()
+    bundle, digest = pack(invitation)
+    assert pack(invitation) == (bundle, digest)
+    assert invitation_in(bundle) == invitation.text()
+    assert Invitation.read(invitation_in(bundle)) == invitation
+
+    def rewritten(**changed: str | None) -> bytes:
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(io.BytesIO(bundle)) as old, zipfile.ZipFile(buffer, "w") as new:
+            for name in old.namelist():
+                text = changed.get(name, old.read(name).decode())
+                if text is not None:
+                    new.writestr(name, text)
+            for name in set(changed) - set(old.namelist()):
+                new.writestr(name, changed[name] or "")
+        return buffer.getvalue()
+
+    assert invitation_in(rewritten()) == invitation.text()
+    for bad, words in [
+        (rewritten(**{f"{PACKAGE}/extra.py": "import os"}), "other files"),
+        (rewritten(**{INVITATION: None}), "other files"),
+        (rewritten(**{f"{PACKAGE}/client.py": "import os"}), "client.py is not fedkt's"),
+        (rewritten(**{INVITATION: " " * (1 << 20) + " "}), "longer than any scenario"),
+        (b"PK", "cannot be read"),
+    ]:
+        with pytest.raises(Refused, match=words):
+            invitation_in(bad)
+    for bad_text in ("", "[]", "{}", '{"format": 2}', invitation.text().replace('"nonce": "', '"nonce": "x')):
+        with pytest.raises(Refused):
+            Invitation.read(bad_text)
+
+
+def test_sites_that_do_not_agree():
+    def facts(**changes: Any) -> Facts:
+        usual = {"fedkt": "1", "transfer": "a" * 64, "rows": 5, "classes": 2, "width": 8, "parameters": {}}
+        shape = {"kind": "tabular", "shape": [13], "vocabulary": 0}
+        return Facts.model_validate(usual | {"input": shape} | changes)
+
+    told: list[tuple[str, str]] = []
+    usual, other, wide = facts(), facts(transfer="b" * 64), facts(classes=3)
+    kept = fitting(
+        {"c": usual, "a": usual, "b": other, "d": wide}, lambda who, why: told.append((who, why.reason))
+    )
+    assert sorted(kept) == ["a", "c"]
+    assert told == [("b", "transfer"), ("d", "model")]
+    with pytest.raises(
+        Refused, match=r"do not agree: a \(transfer set aaaaaaaaaaaa .* and b \(transfer set bbbb"
+    ):
+        fitting({"a": usual, "b": other}, lambda who, why: None)
+    assert heard(here_i_am("a", usual)) == ("a", usual)
+    with pytest.raises(Refused, match="a: no") as no:
+        heard(not_me("a", Refused("privacy", "no")))
+    assert no.value.reason == "privacy"
+    lies = [
+        RecordDict(),
+        RecordDict({"fedkt": ArrayRecord()}),
+        RecordDict({"fedkt": ConfigRecord({"client": "a", "facts": "{}"})}),
+        RecordDict({"fedkt": ConfigRecord({"client": "a", "facts": "x" * (1 << 21)})}),
+        RecordDict(
+            {"fedkt": ConfigRecord({"client": 3, "facts": usual.model_dump_json().replace("2", "1")})}
+        ),
+    ]
+    for lie in lies:
+        with pytest.raises(Refused):
+            heard(lie)
+
+
+def test_a_sites_file_tells_all_its_problems(tmp_path):
+    (tmp_path / "site.yaml").write_text(
+        "name: Clinic/1\nsuperlink: {address: nowhere, key: node.key}\ndata: {transfer: npz:t.npz}\n"
+        "policy: {kind: [logits], rounds_per_day: 0}\n"
+    )
+    with pytest.raises(InputError) as error:
+        Site.load(tmp_path)
+    told = [problem.removeprefix(f"{tmp_path / 'site.yaml'}:") for problem in error.value.problems]
+    assert told[0].startswith("1: name is 'Clinic/1'; it must be ")
+    assert told[1].startswith("2: superlink.address is 'nowhere'; it must be ")
+    assert told[2:] == [
+        "3: data.rows is missing; it must be given, such as 'rows: npz:rows.npz'.",
+        "4: policy.rounds_per_day is 0; it must be at least 1.",
+        "4: unknown key 'policy.kind'; did you mean 'kinds'?",
+    ]
+    with pytest.raises(InputError, match="'fedkt site init' writes"):
+        Site.load(tmp_path / "nowhere")
+
+
+def test_init_writes_a_key_and_the_exact_command(tmp_path):
+    ca = tmp_path / "ca.pem"
+    site = init_site(tmp_path / "site", "cleveland", "fedkt.example.org:443", ca, {})
+    assert (site.folder / "node.key").stat().st_mode & 0o777 == 0o600
+    assert (site.folder / "node.pub").read_text().startswith("ecdsa-sha2-nistp384 ")
+    assert supernode_command(site, 9100) == [
+        "flower-supernode",
+        "--superlink",
+        "fedkt.example.org:443",
+        "--root-certificates",
+        str(ca),
+        "--auth-supernode-private-key",
+        str(site.folder / "node.key"),
+        "--node-config",
+        f'site="{site.folder}/site.yaml"',
+        "--port",
+        "9100",
+    ]
+    with pytest.raises(InputError, match="exists already"):
+        init_site(tmp_path / "site", "cleveland", "fedkt.example.org:443", ca, {})
+
+
+def test_what_a_policy_says_of_strategies_that_share_more():
+    def reasons(**changes: Any) -> list[str]:
+        scenario = scenarios.from_dict(SMALL | {"participation": {"quorum": 2}} | changes)
+        return [refusal.reason for refusal in objections(Policy(), scenario)]
+
+    assert reasons() == []
+    assert reasons(strategy={"name": "fedavg"}, allow=["weights"]) == ["kind"]
+    assert reasons(strategy={"name": "central"}) == ["kind"]
+    assert reasons(strategy={"name": "local"}, participation={"quorum": 1}) == []
+    assert reasons(participation={"quorum": 1}) == ["participants"]
+    assert reasons(strategy={"name": "no-such"}) == ["strategy"]
+
+
+def test_lines_of_output_are_heard_however_they_are_cut():
+    text = f'noise\n{MARK}{{"event": "a"}}\n2026 INFO {MARK}{{"event": "b", "row": 1}}\n{MARK}{{broken\n'
+    whole = list(listen([text]))
+    assert whole == ["noise", {"event": "a"}, {"event": "b", "row": 1}, f"{MARK}{{broken"]
+    assert list(listen(list(text))) == whole
+
+
+def test_digest_and_bytes_of_a_message():
+    content = RecordDict({"fedkt": ConfigRecord({"b": 1, "a": "x"}), "k": ArrayRecord([np.arange(3.0)])})
+    turned = RecordDict({"k": ArrayRecord([np.arange(3.0)]), "fedkt": ConfigRecord({"a": "x", "b": 1})})
+    other = RecordDict({"k": ArrayRecord([np.arange(3.0)]), "fedkt": ConfigRecord({"a": "x", "b": True})})
+    assert desk.digest(content) == desk.digest(turned) != desk.digest(other)
+    assert desk.digest(unpacked(packed(content))) == desk.digest(content)
