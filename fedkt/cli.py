@@ -142,6 +142,9 @@ def _simulate(resolved: "Scenario", folder: Path, resume: bool, data_dir: Path |
     finally:
         if progress is not None:
             progress.close()
+    from fedkt.results.report import write_report
+
+    write_report(result)
     if not quiet:
         closing_table(result)
 
@@ -209,6 +212,21 @@ def compare(
         quiet=quiet,
         again=["fedkt", *sys.argv[1:]],
     )
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(help="A comparison's folder, or a run's.", metavar="DIR")],
+    baseline: Annotated[
+        str | None, typer.Option(help="What the others are compared with [default: as compared].")
+    ] = None,
+    metric: Annotated[str | None, typer.Option(help="personal or global accuracy.")] = None,
+    target: Annotated[float | None, typer.Option(help="Accuracy to reach, in (0, 1].")] = None,
+) -> None:
+    """Write report.html of a comparison or of a run anew, with its tables and pictures."""
+    from fedkt.results.report import report_of
+
+    typer.echo(report_of(folder, {"baseline": baseline, "metric": metric, "target": target}))
 
 
 @app.command()

@@ -18,6 +18,7 @@ from fedkt.results.statistics import (
     interval,
     overview,
     transfer,
+    with_costs,
 )
 
 
@@ -151,7 +152,7 @@ def test_who_gains_and_who_loses() -> None:
 def lines(method: str, accuracy: list[float], up: float) -> list[dict[str, Any]]:
     return [
         {"scenario": "s", "condition": "", "method": method, "strategy": method, "seed": 0, "round": i + 1}
-        | {"personal_mean": value, "bytes_up": up, "bytes_down": 0.0, "wall_s": 2.0, "clients": 2}
+        | {"personal_mean": value, "bytes_up": up, "bytes_down": 0.0, "wall_s": 2.0}
         for i, value in enumerate(accuracy)
     ]
 
@@ -162,6 +163,7 @@ def test_what_accuracy_costs() -> None:
         + lines("fd", [0.2, 0.5, 0.7], 2e6)
         + lines("knfu", [0.4, 0.6, 0.8], 6e6)
     )
+    rounds = with_costs(rounds, runs({"local": [0.5], "fd": [0.7], "knfu": [0.8]}))
     targets = pd.Series({("s", ""): 0.5})
     table = efficiency(rounds, "personal", targets).set_index("method")
     # fd sends 1 MB per client and round, 3 MB in all: the budget. knfu sends 3 MB a round: one round of it.
@@ -178,7 +180,7 @@ def test_what_accuracy_costs() -> None:
 
 def test_overview_joins_all() -> None:
     found = runs({"local": [0.5], "fd": [0.7]})
-    rounds = pd.DataFrame(lines("local", [0.5], 0) + lines("fd", [0.7], 4e6)).drop(columns="clients")
+    rounds = pd.DataFrame(lines("local", [0.5], 0) + lines("fd", [0.7], 4e6))
     table = overview(found, rounds, final({"local": [0.5], "fd": [0.7]})).set_index("method")
     # 20 points for 2 MB per client
     assert table.loc["fd", "per_megabyte"] == pytest.approx(10)

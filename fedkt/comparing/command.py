@@ -14,7 +14,7 @@ from fedkt.comparing.run import compare
 from fedkt.errors import InputError, RunError
 from fedkt.results.comparison import FILE, Comparison
 from fedkt.results.folder import unused_path
-from fedkt.results.statistics import METRICS
+from fedkt.results.measured import METRICS
 from fedkt.scenario import Source
 
 
@@ -75,11 +75,13 @@ def _names(sources: Sequence[Source]) -> str:
 
 def finish(done: Comparison, quiet: bool) -> None:
     """Write the report of a comparison, print its table, and raise RunError where a run failed."""
-    from fedkt.results.tables import print_summary, write_tables
+    from fedkt.results.report import write_report
+    from fedkt.results.tables import print_summary
 
-    page = write_tables(done)
-    if not quiet:
-        print_summary(done, page)
+    if done.chosen:
+        page = write_report(done)
+        if not quiet:
+            print_summary(done, page)
     if done.problems:
         raise RunError(
             f"{len(done.problems)} of {len(done.cells)} runs have no result; --resume tries them again. "

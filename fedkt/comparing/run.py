@@ -133,7 +133,7 @@ class _Book:
         ]
         content = {
             "fedkt": fedkt.__version__,
-            "command": sys.argv,
+            "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
             "started": self.started,
             "settings": self.settings,
             "cells": [*self.earlier, *cells],

@@ -14,6 +14,7 @@ from fedkt.engine.check import checked_world
 from fedkt.engine.cohorts import Plan
 from fedkt.engine.loop import Loop
 from fedkt.engine.observer import Observer, Silent
+from fedkt.engine.plan import parties
 from fedkt.engine.world import Place, World
 from fedkt.errors import InputError
 from fedkt.files import write_json
@@ -50,6 +51,7 @@ def simulate(
         loop.restore(saved)
         folder.truncate(saved.round)
         write_json(folder.path / "model-input.json", _input(world))
+        write_json(folder.path / "federation.json", parties(world))
         watcher.started(
             {
                 "name": scenario.name,

@@ -145,8 +145,13 @@ class Comparison:
         """One row per scenario, condition and method (see :func:`fedkt.results.statistics.overview`)."""
         from fedkt.results.statistics import overview
 
-        chosen = {"metric": "personal", "baseline": "local", "target": None} | self.book.get("settings", {})
-        return overview(self.runs, self.rounds, self.final, **chosen)
+        return overview(self.runs, self.rounds, self.final, **self.settings)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What is compared by: ``metric``, ``baseline``, the ``target`` to reach (None: the baseline's)."""
+        defaults = {"metric": "personal", "baseline": "local", "target": None}
+        return defaults | dict(self.book.get("settings", {}))
 
     @cached_property
     def problems(self) -> list[str]:

@@ -13,7 +13,6 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-METRICS = ("personal", "global")
 BLOCK = ["scenario", "condition"]
 KEYS = [*BLOCK, "method"]
 CONFIDENCE = 0.95
@@ -170,23 +169,15 @@ def efficiency(
 ) -> pd.DataFrame:
     """Return what accuracy costs: ``at_budget budget to_target_rounds to_target_seconds reached``.
 
-    ``rounds``: one row per run and round (``Comparison.rounds``) with ``clients``; ``targets``: accuracy to
+    ``rounds``: what :func:`with_costs` returns; ``targets``: accuracy to
     reach, by block. ``budgets``: bytes per client by block; by default the smallest total of a run of the
     block that sent anything. ``at_budget``: mean accuracy after the last round within the budget, over seeds
     (NaN if the first round exceeds it); ``reached``: share of the seeds that reached the target, and
     ``to_target_*``: mean over those.
     """
     column = f"{metric}_mean"
-    rounds = rounds.copy()
-    run = [*KEYS, "seed"]
-    rounds["megabytes"] = (
-        rounds.assign(sent=(rounds["bytes_up"] + rounds["bytes_down"]) / rounds["clients"] / 1e6)
-        .groupby(run, sort=False)["sent"]
-        .cumsum()
-    )
-    rounds["seconds"] = rounds.groupby(run, sort=False)["wall_s"].cumsum()
-    totals = rounds.groupby(run, sort=False)["megabytes"].last().reset_index()
-    sent = totals[(totals["megabytes"] > 0)].groupby(BLOCK, sort=False)["megabytes"].min()
+    totals = rounds.groupby([*KEYS, "seed"], sort=False)["megabytes"].last().reset_index()
+    sent = totals[totals["megabytes"] > 0].groupby(BLOCK, sort=False)["megabytes"].min()
     limits = sent if budgets is None else budgets / 1e6
     rows = []
     for key, group in rounds.groupby(KEYS, sort=False):
@@ -211,6 +202,18 @@ def efficiency(
     return pd.DataFrame(rows, columns=[*KEYS, *columns])
 
 
+def with_costs(rounds: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the rounds with what they had cost when they ended: ``megabytes`` per client, ``seconds``."""
+    run = [*KEYS, "seed"]
+    found = rounds.merge(runs[[*run, "clients"]], on=run)
+    found["megabytes"] = (found["bytes_up"] + found["bytes_down"]) / found["clients"] / 1e6
+    found["seconds"] = found["wall_s"]
+    pooled = found["strategy"] == UPPER_BOUND
+    found.loc[pooled, "megabytes"] = np.nan
+    found[["megabytes", "seconds"]] = found.groupby(run, sort=False)[["megabytes", "seconds"]].cumsum()
+    return found
+
+
 def overview(
     runs: pd.DataFrame,
     rounds: pd.DataFrame,
@@ -228,11 +231,10 @@ def overview(
     table = averages(runs, metric)
     base = table[table["method"] == baseline].set_index(BLOCK)["mean"]
     targets = base if target is None else pd.Series(target, index=table.set_index(BLOCK).index.unique())
-    with_clients = rounds.merge(runs[[*KEYS, "seed", "clients"]], on=[*KEYS, "seed"])
     for more in (
         differences(runs, metric, baseline),
         transfer(final, metric),
-        efficiency(with_clients, metric, targets),
+        efficiency(with_costs(rounds, runs), metric, targets),
     ):
         table = table.merge(more, on=KEYS, how="left", suffixes=("", "_difference"))
     table["per_megabyte"] = 100 * table["difference"] / table["megabytes"].where(table["megabytes"] > 0)

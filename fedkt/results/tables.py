@@ -73,8 +73,7 @@ def _named(comparison: Comparison) -> list[str]:
 
 def _summary(comparison: Comparison, per_cent: str) -> list[list[str]]:
     table, named = comparison.statistics, _named(comparison)
-    settings = comparison.book.get("settings", {})
-    metric, baseline = settings.get("metric", "personal"), settings.get("baseline", "local")
+    metric, baseline = comparison.settings["metric"], comparison.settings["baseline"]
     columns: dict[str, Callable[[pd.Series], str]] = {
         f"{metric} accuracy in {per_cent}": lambda row: spread(row["mean"], row["low"], row["high"]),
         f"to {baseline}": lambda row: points(

@@ -1,0 +1,284 @@
+"""Everything that the page shows of a comparison or a run, as JSON values; the page only draws."""
+
+import base64
+import json
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from fedkt.knowledge import Weights
+from fedkt.results.comparison import Comparison
+from fedkt.results.folder import read_rows
+from fedkt.results.measured import METRICS, Measured
+from fedkt.results.result import Result
+from fedkt.results.statistics import (
+    BLOCK,
+    against_epsilon,
+    critical_difference,
+    gains,
+    overview,
+    with_costs,
+)
+
+STEPS = 250
+"""Accuracies in pictures of many cells are kept to 1 / STEPS; NOTHING stands for none."""
+NOTHING = 255
+MOST_MATRICES = 24
+"""Rounds of which a matrix between clients is kept; more are thinned out evenly."""
+MOST_CLASSES = 100
+
+
+def of_comparison(comparison: Comparison) -> dict[str, Any]:
+    """Collect a comparison."""
+    runs, settings = comparison.runs, comparison.settings
+    metrics = [m for m in METRICS if f"{m}_mean" in runs and runs[f"{m}_mean"].notna().any()]
+    chosen = settings["metric"] if settings["metric"] in metrics else metrics[0]
+    blocks = list(runs[BLOCK].drop_duplicates().itertuples(index=False, name=None))
+    methods = list(runs[["method", "strategy"]].drop_duplicates().itertuples(index=False, name=None))
+    final = comparison.final
+    tables = {m: overview(runs, comparison.rounds, final, **{**settings, "metric": m}) for m in metrics}
+    return {
+        "kind": "comparison",
+        "metric": chosen,
+        "metrics": metrics,
+        "baseline": settings["baseline"],
+        "methods": [{"label": label, "strategy": strategy} for label, strategy in methods],
+        "blocks": [{"scenario": s, "condition": c} for s, c in blocks],
+        "seeds": sorted({int(seed) for seed in runs["seed"]}),
+        "tables": {m: records(table) for m, table in tables.items()},
+        "curves": {m: _curves(comparison, m) for m in metrics},
+        "gains": {m: _gains(gains(final, m), m) for m in metrics},
+        "ranks": {m: critical_difference(table) for m, table in tables.items()},
+        "epsilon": {m: records(against_epsilon(runs, m)) for m in metrics},
+        "runs": list(_runs(comparison, metrics)),
+        "parties": _parties(comparison),
+        "tuning": records(comparison.tuning),
+        "problems": comparison.problems,
+        "impossible": comparison.book.get("impossible", []),
+    }
+
+
+def of_run(result: Result) -> dict[str, Any]:
+    """Collect a single run, as a comparison of one."""
+    from fedkt.results.measured import read_measured
+
+    summary, measured = result.summary, read_measured(result.path)
+    rounds = read_rows(result.path / "rounds.jsonl")
+    metrics = [
+        m for m in METRICS if any((row["accuracy"] or {}).get(f"{m}_mean") is not None for row in rounds)
+    ]
+    label = summary.get("strategy", "run")
+    block = {"scenario": summary.get("scenario", result.path.name), "condition": ""}
+    sent = np.cumsum([row["bytes"]["up"] + row["bytes"]["down"] for row in rounds])
+    clients = max(1, int(summary.get("clients", len(measured.clients)) or 1))
+    curve = {"megabytes": (sent / clients / 1e6).round(6).tolist()}
+    curve["seconds"] = np.cumsum([row["wall_s"] for row in rounds]).round(3).tolist()
+    curves = {m: [{"block": 0, "method": 0, **curve, **_spread_over_clients(rounds, m)}] for m in metrics}
+    one = {"block": 0, "method": 0, "seed": summary.get("seed", 0), "path": "."}
+    return {
+        "kind": "run",
+        "metric": metrics[0] if metrics else "personal",
+        "metrics": metrics,
+        "baseline": "",
+        "methods": [{"label": label, "strategy": label}],
+        "blocks": [block],
+        "seeds": [summary.get("seed", 0)],
+        "tables": {},
+        "curves": curves,
+        "gains": {},
+        "ranks": {},
+        "epsilon": {},
+        "runs": [one | _heat(measured, metrics) | _matrices(rounds)],
+        "parties": [
+            {
+                "block": 0,
+                "seed": one["seed"],
+                "methods": {"0": _exchange(result.path)},
+                **_shares(result.path),
+            }
+        ],
+        "tuning": [],
+        "problems": [],
+        "impossible": [],
+    }
+
+
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return a frame's rows as JSON values: NaN becomes null."""
+    rows: list[dict[str, Any]] = json.loads(frame.to_json(orient="records", double_precision=6))
+    return rows
+
+
+def _numbers(comparison: Comparison) -> tuple[dict[tuple[str, str], int], dict[str, int]]:
+    """Return the places of blocks and of methods in the page's lists."""
+    runs = comparison.runs
+    blocks = {
+        block: i for i, block in enumerate(runs[BLOCK].drop_duplicates().itertuples(index=False, name=None))
+    }
+    return blocks, {method: i for i, method in enumerate(runs["method"].drop_duplicates())}
+
+
+def _curves(comparison: Comparison, metric: str) -> list[dict[str, Any]]:
+    """Return, per block and method, the mean over seeds per round and their range."""
+    blocks, methods = _numbers(comparison)
+    column = f"{metric}_mean"
+    rounds = with_costs(comparison.rounds, comparison.runs)
+    found = []
+    for (scenario, condition, method), group in rounds.groupby([*BLOCK, "method"], sort=False):
+        measured = group[group[column].notna()]
+        by_round = measured.groupby("round")
+        values = by_round[column].agg(["mean", "min", "max"])
+        found.append(
+            {"block": blocks[scenario, condition], "method": methods[method]}
+            | {"rounds": [int(number) for number in values.index]}
+            | {name: _rounded(values[name], 4) for name in ("mean", "min", "max")}
+            | {name: _rounded(by_round[name].mean(), 6) for name in ("megabytes", "seconds")}
+        )
+    return found
+
+
+def _spread_over_clients(rounds: list[dict[str, Any]], metric: str) -> dict[str, Any]:
+    """Return a run's mean over clients per round and one standard deviation around it, within [0, 1]."""
+    measured = [(row["round"], row["accuracy"] or {}) for row in rounds]
+    numbers = [number for number, accuracy in measured]
+    found = [accuracy.get(f"{metric}_mean") for _, accuracy in measured]
+    mean = [None if value is None else round(value, 4) for value in found]
+    std = [accuracy.get(f"{metric}_std") or 0.0 for _, accuracy in measured]
+    low = [None if m is None else round(max(0.0, m - s), 4) for m, s in zip(mean, std, strict=True)]
+    high = [None if m is None else round(min(1.0, m + s), 4) for m, s in zip(mean, std, strict=True)]
+    return {"rounds": numbers, "mean": mean, "min": low, "max": high}
+
+
+def _gains(table: pd.DataFrame, metric: str) -> list[dict[str, Any]]:
+    """Return every client's gain per block and method, in points, seeds together."""
+    known = table[table["gain"].notna()]
+    return [
+        {"scenario": scenario, "condition": condition, "method": method}
+        | {"clients": [str(name) for name in group["client"]], "seeds": [int(seed) for seed in group["seed"]]}
+        | {"gain": _rounded(group["gain"], 4)}
+        for (scenario, condition, method), group in known.groupby([*BLOCK, "method"], sort=False)
+    ]
+
+
+def _runs(comparison: Comparison, metrics: list[str]) -> Iterable[dict[str, Any]]:
+    """Yield every run's pictures; matrices of a method's first seed in a block only."""
+    blocks, methods = _numbers(comparison)
+    kept: dict[str, dict[str, Any]] = {}
+    with_matrix: set[tuple[int, int]] = set()
+    for cell in comparison.chosen:
+        block, method = blocks[cell["scenario"], cell["condition"]], methods[cell["method"]]
+        row = {"block": block, "method": method, "seed": cell["seed"], "path": cell["path"]}
+        if cell["path"] not in kept:
+            kept[cell["path"]] = _heat(comparison.measured(cell["path"]), metrics)
+        matrices = {}
+        if (block, method) not in with_matrix:
+            with_matrix.add((block, method))
+            matrices = _matrices(read_rows(comparison.path / cell["path"] / "rounds.jsonl"))
+        yield row | kept[cell["path"]] | matrices
+
+
+def _heat(measured: Measured, metrics: list[str]) -> dict[str, Any]:
+    """Return the accuracy of clients [rows] by rounds [columns] as bytes in base 64."""
+    return {
+        "rounds": list(measured.rounds),
+        "clients": [str(name) for name in measured.clients],
+        "heat": {m: _packed(measured.values[m].T) for m in metrics if measured.values[m].size},
+    }
+
+
+def _matrices(rounds: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the weights between clients by round, where the strategy reported any."""
+    told = [(row["round"], row.get("report") or {}) for row in rounds]
+    told = [(number, report) for number, report in told if _is_matrix(report.get("weights"))]
+    if not told:
+        return {}
+    every = max(1, math.ceil(len(told) / MOST_MATRICES))
+    told = [pair for i, pair in enumerate(told) if i % every == 0 or i == len(told) - 1]
+    return {
+        "matrices": [
+            {
+                "round": number,
+                "clients": [str(name) for name in report.get("clients", range(len(report["weights"])))],
+                "weights": _packed(np.asarray(report["weights"], dtype=float)),
+            }
+            for number, report in told
+        ]
+    }
+
+
+def _is_matrix(weights: Any) -> bool:
+    if not isinstance(weights, list) or not weights:
+        return False
+    return all(isinstance(row, list) and len(row) == len(weights) for row in weights)
+
+
+def _packed(values: NDArray[Any]) -> str:
+    """Return numbers of [0, 1] row by row, one byte each: 0 to STEPS, or NOTHING for NaN."""
+    steps = np.where(np.isnan(values), NOTHING, np.clip(np.rint(np.nan_to_num(values) * STEPS), 0, STEPS))
+    return base64.b64encode(np.ascontiguousarray(steps, dtype=np.uint8).tobytes()).decode()
+
+
+def _parties(comparison: Comparison) -> list[dict[str, Any]]:
+    """Return who holds what, once per block and seed, and per method what a message consists of."""
+    blocks, methods = _numbers(comparison)
+    found: dict[tuple[int, int], dict[str, Any]] = {}
+    exchanged: dict[tuple[int, int], Any] = {}
+    for cell in comparison.chosen:
+        block, method = blocks[cell["scenario"], cell["condition"]], methods[cell["method"]]
+        folder = comparison.path / cell["path"]
+        key = block, cell["seed"]
+        if key not in found:
+            found[key] = {"block": block, "seed": cell["seed"], "methods": {}, **_shares(folder)}
+        if (block, method) not in exchanged:
+            exchanged[block, method] = _exchange(folder)
+            found[key]["methods"][str(method)] = exchanged[block, method]
+    return list(found.values())
+
+
+def _federation(folder: Path) -> dict[str, Any]:
+    file = folder / "federation.json"
+    return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
+
+
+def _shares(folder: Path) -> dict[str, Any]:
+    """Return the partition: rows of each class and client."""
+    about = _federation(folder)
+    if not about or about["classes"] > MOST_CLASSES:
+        return {}
+    clients = [{key: c[key] for key in ("client", "domain", "model", "rows")} for c in about["clients"]]
+    return {"clients": clients, "classes": about["classes"], "transfer": about["transfer"]}
+
+
+def _exchange(folder: Path) -> dict[str, Any]:
+    """Return what a message of a method consists of, and what it came to."""
+    about = _federation(folder)
+    summary = json.loads((folder / "summary.json").read_text()) if (folder / "summary.json").is_file() else {}
+    told = {
+        "bytes": summary.get("bytes"),
+        "clients": summary.get("clients"),
+        "rounds": summary.get("rounds"),
+        "privacy": summary.get("privacy"),
+        "replies": summary.get("replies"),
+    }
+    if about:
+        told["shares"] = about["shares"]
+        told["message"] = {way: _joined(arrays) for way, arrays in about["message"].items()}
+    return told
+
+
+def _joined(arrays: Mapping[str, int]) -> dict[str, int]:
+    """Return bytes by array; the tensors of a model are added up."""
+    found: dict[str, int] = {}
+    for name, count in arrays.items():
+        key = "model weights" if name.startswith(Weights.PREFIX) else name
+        found[key] = found.get(key, 0) + count
+    return found
+
+
+def _rounded(values: Iterable[float], digits: int) -> list[float | None]:
+    return [None if math.isnan(value) else round(float(value), digits) for value in values]

@@ -1,0 +1,144 @@
+"""The page itself: a template, its style and its script, and the data, in one file."""
+
+import json
+import shlex
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from fedkt.errors import InputError
+from fedkt.files import write_atomic
+from fedkt.results.comparison import FILE, Comparison
+from fedkt.results.folder import is_run
+from fedkt.results.measured import METRICS
+from fedkt.results.report import collect, sentences
+from fedkt.results.result import Result
+
+PAGE = "report.html"
+
+
+def write_report(of: Comparison | Result) -> Path:
+    """Write ``report.html`` into the folder of a comparison or a run, and return its path.
+
+    A comparison gets its tables and pictures beside it, which the page does not need.
+    """
+    if isinstance(of, Comparison):
+        from fedkt.results.pictures import write_pictures
+        from fedkt.results.tables import write_tables
+
+        write_tables(of)
+        write_pictures(of)
+        data = collect.of_comparison(of)
+        words, about = sentences.about_comparison(of), _about_comparison(of)
+        methods, seeds = len(data["methods"]), len(data["seeds"])
+        title = ", ".join(dict.fromkeys(block["scenario"] for block in data["blocks"]))
+        under = f"{_count(methods, 'strategy', 'strategies')}, {_count(seeds, 'seed', 'seeds')}"
+        if len(data["blocks"]) > 1:
+            under += f", {len(data['blocks'])} scenarios and conditions"
+    else:
+        data = collect.of_run(of)
+        words, about = sentences.about_run(of), _about_run(of.path)
+        title = data["blocks"][0]["scenario"]
+        under = f"{data['methods'][0]['label']}, seed {data['seeds'][0]}"
+    page = of.path / PAGE
+    write_atomic(page, render(title, under, words, data, about).encode())
+    return page
+
+
+def report_of(folder: Path, settings: Mapping[str, Any]) -> Path:
+    """Write the report of whatever a folder holds; ``settings`` that are not None replace the comparison's.
+
+    Raises InputError where it holds neither a comparison nor a run, or nothing of it has finished.
+    """
+    if (folder / FILE).is_file():
+        comparison = Comparison.read(folder)
+        given = {name: value for name, value in settings.items() if value is not None}
+        comparison = Comparison(folder, {**comparison.book, "settings": comparison.settings | given})
+        _check(comparison)
+        return write_report(comparison)
+    if is_run(folder):
+        return write_report(Result.read(folder))
+    raise InputError(
+        f"{folder} holds neither a comparison nor a run; name a folder that fedkt compare or simulate made."
+    )
+
+
+def _check(comparison: Comparison) -> None:
+    """Raise InputError where there is nothing to report, or it is not to be had as asked for."""
+    if not comparison.chosen:
+        raise InputError(
+            f"no run in {comparison.path} has finished; continue it with fedkt compare --resume."
+        )
+    settings, methods = comparison.settings, list(comparison.runs["method"].unique())
+    problems = []
+    if settings["metric"] not in METRICS:
+        problems.append(f"--metric is {settings['metric']!r}; it must be {' or '.join(METRICS)}.")
+    if settings["baseline"] not in methods:
+        known = ", ".join(methods)
+        problems.append(
+            f"--baseline is {settings['baseline']!r}, of which no run finished; it must be one of {known}."
+        )
+    if settings["target"] is not None and not 0 < settings["target"] <= 1:
+        problems.append(f"--target is {settings['target']}; it must be an accuracy above 0 and at most 1.")
+    if problems:
+        raise InputError(*problems)
+
+
+def render(title: str, under: str, words: list[str], data: dict[str, Any], about: dict[str, Any]) -> str:
+    """Return the page as text."""
+    from jinja2 import Environment, StrictUndefined
+
+    folder = files("fedkt.results.report")
+    texts = {name: (folder / f"page.{name}").read_text(encoding="utf-8") for name in ("html", "css", "js")}
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    # "<" is escaped, so that no text of a run can end the script that holds the data.
+    packed = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+    return environment.from_string(texts["html"]).render(
+        title=title,
+        under=under,
+        words=words,
+        data=packed,
+        about=about,
+        kind=data["kind"],
+        style=texts["css"],
+        script=texts["js"],
+    )
+
+
+def _about_comparison(comparison: Comparison) -> dict[str, Any]:
+    about = _about_run(comparison.path / comparison.chosen[0]["path"])
+    scenarios = {}
+    for cell in comparison.chosen:
+        name = " ".join(part for part in (cell["scenario"], cell["condition"], cell["method"]) if part)
+        if name not in scenarios:
+            scenarios[name] = _text(comparison.path / cell["path"] / "scenario.yaml")
+    return about | {
+        "command": shlex.join(comparison.book.get("command", [])),
+        "started": comparison.book.get("started", ""),
+        "scenarios": scenarios,
+    }
+
+
+def _about_run(folder: Path) -> dict[str, Any]:
+    file = folder / "environment.json"
+    environment = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    versions = {name: text for name, text in environment.get("versions", {}).items() if text}
+    program, *arguments = environment.get("command") or [""]
+    return {
+        "command": shlex.join([Path(program).name, *arguments]) if program else "",
+        "started": environment.get("started", ""),
+        "machine": f"{environment.get('platform', '')}, {environment.get('cpus', '?')} processors",
+        "versions": {"Python": environment.get("python", ""), **versions},
+        "scenarios": {folder.name: _text(folder / "scenario.yaml")},
+    }
+
+
+def _text(file: Path) -> str:
+    return file.read_text(encoding="utf-8") if file.is_file() else ""
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"
