@@ -6,7 +6,9 @@ repeated, or a round that is run again after a crash, starts from the same state
 bits; versions above are leftovers and are overwritten. That is the whole resume protocol.
 """
 
+import math
 from abc import ABC, abstractmethod
+from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +25,11 @@ class ClientState:
 
     tensors: dict[str, Tensor] = field(default_factory=dict)
     note: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the tensors."""
+        return sum(tensor.numel() * tensor.element_size() for tensor in self.tensors.values())
 
 
 class StateStore(ABC):
@@ -89,24 +96,44 @@ class DiskStore(StateStore):
 
 
 class MemoryStore(StateStore):
-    """Newest state of each client in memory; ``flush`` writes the changed ones to a :class:`DiskStore`."""
+    """Newest state of each client in memory; ``flush`` writes the changed ones to a :class:`DiskStore`.
 
-    def __init__(self, disk: DiskStore) -> None:
+    Past ``limit`` bytes (None: no limit) the states that were used longest ago go to disk and out of memory.
+    """
+
+    def __init__(self, disk: DiskStore, limit: float | None = None) -> None:
         self._disk = disk
-        self._newest: dict[str, tuple[int, ClientState]] = {}
+        self._limit = math.inf if limit is None else limit
+        self._newest: OrderedDict[str, tuple[int, ClientState]] = OrderedDict()
+        """The one that was used longest ago comes first."""
         self._unsaved: set[str] = set()
+        self.held = 0
+        """Bytes of the tensors in memory."""
 
     def load(self, client: str, below: int) -> ClientState | None:
         """Return the state in memory if it is old enough, else the one on disk."""
         held = self._newest.get(client)
         if held is not None and held[0] < below:
+            self._newest.move_to_end(client)
             return held[1]
         return self._disk.load(client, below)
 
     def save(self, client: str, version: int, state: ClientState, kept: int) -> None:
         """Keep the state in memory."""
+        self._forget(client)
         self._newest[client] = (version, state)
         self._unsaved.add(client)
+        self.held += state.nbytes
+        while self.held > self._limit:
+            oldest, (its_version, its_state) = next(iter(self._newest.items()))
+            if oldest in self._unsaved:
+                self._disk.save(oldest, its_version, its_state, kept)
+            self._unsaved.discard(oldest)
+            self._forget(oldest)
+
+    def _forget(self, client: str) -> None:
+        if client in self._newest:
+            self.held -= self._newest.pop(client)[1].nbytes
 
     def flush(self, kept: int) -> None:
         """Write the states that changed since the last flush."""

@@ -52,6 +52,8 @@ CASES = {
     ),
     "unlike widths": (["strategy={name: fedproto}", "clients.models=[mlp, {name: mlp, width: 5}]"], "width"),
     "no such GPU": (["engine.gpus=64"], "engine asks for 64 GPUs"),
+    "no workers": (["engine.workers=0"], "engine.workers"),
+    "little memory": (["engine.memory_limit=1KiB"], "engine.memory_limit is 1KiB, but one client's state"),
     "quorum": (["participation.quorum=9"], "participation.quorum is 9"),
 }
 

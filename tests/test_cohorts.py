@@ -97,6 +97,14 @@ def test_losses_may_use_features_head_parameters_and_constants() -> None:
             assert distance(a[0], b[0]) < 1e-5
 
 
+def test_only_what_a_phase_names_is_trained() -> None:
+    made = jobs(("mlp", {"width": 16}), Steps(1, 8, "adam", 0.05))
+    made = [replace(job, phase=replace(job.phase, only=frozenset({"head.bias"}))) for job in made]
+    for a, b, job in zip(one_by_one(made), fit_stacked(Stack(made[0].net), made), made, strict=True):
+        assert distance(a[0], b[0]) < 1e-5 and distance(a[1], b[1]) < 1e-5
+        assert torch.equal(b[0]["head.weight"], job.tensors["head.weight"])
+
+
 def test_a_client_without_rows_keeps_everything() -> None:
     made = jobs(("mlp", {"width": 16}), Steps(1, 8, "adam", 0.05), sizes=(9, 0))
     tensors, state = fit_stacked(Stack(made[0].net), made)[1]
@@ -294,3 +302,34 @@ def test_auto_stacks_where_a_trial_gains(
     assert plan.notes == [f"mlp: {'cohorts of 8' if size == 8 else 'one by one'} ({why})"]
     alone = trial.plan(world, trial.units(world, 4), 1.0)
     assert alone.sizes == {} and "one by one (2 of its clients" in alone.notes[0]
+
+
+def test_states_past_the_limit_go_to_disk_the_longest_unused_first(tmp_path: Path) -> None:
+    from fedkt.state import ClientState, DiskStore, MemoryStore
+
+    store = MemoryStore(DiskStore(tmp_path), limit=2 * 40)
+    for client, value in (("a", 1.0), ("b", 2.0)):
+        store.save(client, 2, ClientState({"w": torch.full((10,), value)}), 0)
+    assert store.held == 80 and not list(tmp_path.iterdir())
+    assert store.load("a", below=3) is not None
+    store.save("c", 2, ClientState({"w": torch.full((10,), 3.0)}), 0)
+    # a was used after b.
+    assert store.held == 80 and [p.name for p in tmp_path.iterdir()] == ["b"]
+    store.save("a", 3, ClientState({"w": torch.full((10,), 4.0)}), 0)
+    assert store.held == 80
+    for client, value in (("a", 4.0), ("b", 2.0), ("c", 3.0)):
+        state = store.load(client, below=4)
+        assert state is not None and state.tensors["w"].tolist() == [value] * 10
+    store.flush(0)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b", "c"]
+
+
+def test_a_run_whose_states_do_not_fit_into_memory_gives_the_same_bits(tmp_path: Path) -> None:
+    # One client's state: (64*16 + 16 + 16*10 + 10) numbers, three times (Adam), and as much for distillation.
+    limited = run(
+        tmp_path / "limited", "engine.memory_limit=60KiB", "clients.models=[{name: mlp, width: 16}]"
+    )
+    free = run(tmp_path / "free2", "clients.models=[{name: mlp, width: 16}]")
+    assert limited.summary["accuracy"] == free.summary["accuracy"]
+    one, other = final_tensors(tmp_path / "limited"), final_tensors(tmp_path / "free2")
+    assert list(one) == list(other) and all(torch.equal(one[n], other[n]) for n in one)

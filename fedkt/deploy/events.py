@@ -17,6 +17,9 @@ class EventLines:
         """Tell that the rounds begin."""
         tell("started", info=info)
 
+    def noted(self, text: str) -> None:
+        """Nothing: sites decide for themselves."""
+
     def asked(self, round_: int, stage: str, clients: int) -> None:
         """Tell that messages went out."""
         tell("asked", round=round_, stage=stage, clients=clients)

@@ -13,7 +13,7 @@ from typing import Protocol
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
-from fedkt.engine import trial
+from fedkt.engine import memory, trial
 from fedkt.engine.cohorts import Cohorts, Plan
 from fedkt.engine.jobs import Work, lockstep, one_by_one
 from fedkt.engine.party import Party
@@ -78,7 +78,7 @@ class ResidentApp(PartyApp):
         self, world: World, states: Path, plan: Plan, *, share: float = 1.0, raise_errors: bool = False
     ) -> None:
         self._world, self._share = world, share
-        self._store = MemoryStore(DiskStore(states))
+        self._store = MemoryStore(DiskStore(states), share * memory.for_states(world.scenario.engine))
         super().__init__(lambda: (world, self._store), raise_errors=raise_errors)
         self.follow(plan)
         warm_up()

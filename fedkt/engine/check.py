@@ -1,6 +1,6 @@
 """Everything about a scenario that can be known to be wrong before anything runs, all at once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -8,7 +8,8 @@ import torch
 from pydantic import ValidationError
 
 from fedkt import data, models, registry
-from fedkt.engine import adversity
+from fedkt.client import Steps
+from fedkt.engine import adversity, memory
 from fedkt.engine.world import World
 from fedkt.errors import InputError
 from fedkt.scenario import Scenario
@@ -70,6 +71,7 @@ def checked_world(
                 for name, net in nets.items()
                 if net is not None and (why := strategy.no_model(net))
             ]
+        problems += _check_memory(scenario, [net for net in nets.values() if net is not None])
         widths = sorted({net.width for net in nets.values() if net is not None})
         if strategy is not None and strategy.one_model and len(nets) > 1:
             problems.append(
@@ -101,6 +103,22 @@ def checked_method(scenario: Scenario) -> tuple[type[Strategy], StrategyConfig]:
     if problems or config is None:
         raise InputError(*dict.fromkeys(problems))
     return strategy, config
+
+
+def _check_memory(scenario: Scenario, nets: Sequence[models.Net]) -> list[str]:
+    """Return whether states fit, with each worker's part of the limit as the least that one client needs."""
+    engine, parts = scenario.engine, scenario.clients
+    if engine.memory_limit is None or not nets:
+        return []
+    phases = (Steps.local(parts.local), Steps.distill(parts.distill, parts.local))
+    workers = 1 if engine.kind == "inline" or engine.workers == "auto" else engine.workers
+    need = workers * max(memory.state(net, phases) for net in nets)
+    if memory.size_of(engine.memory_limit) >= need:
+        return []
+    return [
+        f"engine.memory_limit is {engine.memory_limit}, but one client's state in each of {workers} workers "
+        f"takes {need / 2**10:.0f}KiB; it must be at least that, or be left out."
+    ]
 
 
 def _check_strategy(strategy: type[Strategy], scenario: Scenario) -> None:

@@ -71,7 +71,7 @@ class Cohorts:
         return [results[i] for i in range(len(jobs))]
 
     def _together(self, jobs: Sequence[Job]) -> list[Any]:
-        if len(jobs) == 1:
+        if len(jobs) == 1 or not _may_be_stacked(jobs[0]):
             return one_by_one(jobs)
         try:
             net = jobs[0].net
@@ -104,6 +104,12 @@ def _stacked(stack: Stack, jobs: Sequence[Job]) -> list[Any]:
     ]
 
 
+def _may_be_stacked(job: Job) -> bool:
+    """Say whether jobs like this one can be run together: not where batches must stay as they are, and not
+    where training is made private, which the stacked loop does not do."""
+    return isinstance(job, PredictJob) or not (job.phase.coupled or getattr(job, "private", None))
+
+
 def is_out_of_memory(error: Exception) -> bool:
     """Say whether memory ran out, on the GPU or the CPU."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
@@ -120,6 +126,7 @@ def _kind(job: Job) -> Hashable:
         job.net,
         phase.name,
         phase.private,
+        phase.only,
         phase.steps,
         loss_key(phase.loss),
         _shapes((name, tensor[:0]) for name, tensor in phase.rows.items()),

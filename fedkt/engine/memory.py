@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from fedkt.client import Steps
+from fedkt.scenario import Engine
 
 FLOAT = 4
 SLOTS = {"sgd": 1, "adam": 2, "adamw": 2}
@@ -78,6 +79,11 @@ def training(net: nn.Module, row: Tensor, steps: Steps) -> int:
     """Return the bytes that one client takes while it trains: three sets of activations, for what is kept,
     its gradient and what is in work, and the model with its gradient, a copy and the optimiser's state."""
     return 3 * steps.batch_size * activations(net, row) + parameters(net) * (3 + SLOTS[steps.optimizer])
+
+
+def for_states(engine: Engine) -> int:
+    """Return the bytes that clients' states may take on this machine: a quarter of it unless it is set."""
+    return total() // 4 if engine.memory_limit is None else size_of(engine.memory_limit)
 
 
 def size_of(text: str) -> int:

@@ -50,12 +50,14 @@ class Stack:
             raise Unstackable("one of its tensors belongs to two layers")
         self.module = deepcopy(net)
         self.dropouts = dropout.Dropouts(self.module)
+        self.parameters = [name for name, _ in net.named_parameters()]
         self.trainable = [name for name, p in net.named_parameters() if p.requires_grad]
 
-    def split(self, jobs: Sequence[FitJob] | Sequence[PredictJob]) -> tuple[Stacked, Stacked]:
+    def split(self, jobs: Sequence[FitJob]) -> tuple[Stacked, Stacked]:
         """Stack the clients' tensors: those that are trained, and those that are not."""
-        stacked = {n: torch.stack([job.tensors[n] for job in jobs]) for n in jobs[0].tensors}
-        trained = {name: stacked.pop(name) for name in self.trainable}
+        stacked = stack_tensors(jobs)
+        only = jobs[0].phase.only
+        trained = {name: stacked.pop(name) for name in self.trainable if not only or name in only}
         return trained, stacked
 
     def losses(
@@ -63,7 +65,7 @@ class Stack:
     ) -> Tensor:
         """Return one client's losses [rows]."""
         self.dropouts.give(masks)
-        return loss(_Forward(self.module, params, fixed), batch, constants)
+        return loss(_Forward(self, {**params, **fixed}), batch, constants)
 
     def dropout_uses(self, job: FitJob) -> list[dropout.Use]:
         """Return how dropout is used in one call of the job's loss."""
@@ -83,8 +85,9 @@ class Stack:
 class _Forward:
     """One client's slice of a stacked model as :class:`~fedkt.client.Forward`."""
 
-    def __init__(self, module: nn.Module, params: Arrays, fixed: Arrays) -> None:
-        self._module, self._tensors, self.params = module, {**params, **fixed}, params
+    def __init__(self, stack: Stack, tensors: Arrays) -> None:
+        self._module, self._tensors = stack.module, dict(tensors)
+        self.params: Arrays = {name: tensors[name] for name in stack.parameters}
 
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
         out: tuple[Tensor, Tensor] = functional_call(self._module, self._tensors, (x,))
@@ -95,6 +98,11 @@ class _Forward:
         mine = {n.removeprefix("head."): t for n, t in self._tensors.items() if n.startswith("head.")}
         logits: Tensor = functional_call(self._module.get_submodule("head"), mine, (z,))
         return logits
+
+
+def stack_tensors(jobs: Sequence[FitJob] | Sequence[PredictJob]) -> Stacked:
+    """Stack the clients' tensors."""
+    return {name: torch.stack([job.tensors[name] for job in jobs]) for name in jobs[0].tensors}
 
 
 def fit_stacked(stack: Stack, jobs: Sequence[FitJob]) -> list[tuple[Arrays, OptimState]]:
@@ -142,12 +150,11 @@ def predict_stacked(stack: Stack, jobs: Sequence[PredictJob]) -> list[tuple[Tens
     """Predict for all jobs' clients together; inputs may differ in their number of rows."""
     order = sorted(range(len(jobs)), key=lambda i: -len(jobs[i].x))
     ranked = [jobs[i] for i in order]
-    params, fixed = stack.split(ranked)
+    tensors = stack_tensors(ranked)
     stack.module.eval()
     sizes = [len(job.x) for job in ranked]
     shared = all(job.x is ranked[0].x for job in ranked)
     call = vmap(lambda p, x: functional_call(stack.module, p, (x,)), in_dims=(0, None if shared else 0))
-    tensors = {**params, **fixed}
     found: list[tuple[Tensor, Tensor]] = []
     start, width = 0, max(1, PREDICT_ROWS // len(ranked))
     while start < sizes[0] or not found:
