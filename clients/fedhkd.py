@@ -109,5 +109,5 @@ def informed(
     known = constants["counts"] > 0
     apart = (net.head(constants["features"]) / softness).softmax(-1) - constants["predictions"]
     soft = ((apart.square().sum(-1) + SMALL).sqrt() * known).sum() / known.sum()
-    pull = prototype_mse(z, constants["features"], known, batch["y"])
+    pull = prototype_mse(z, constants["features"], batch["y"], known=known)
     return own + soft_weight * soft + feature_weight * pull

@@ -11,16 +11,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fedkt import registry
 from fedkt.client import Arrays, Client, Fit, Forward, class_means
-from fedkt.distill.prototype import nearest, prototype_mse
+from fedkt.distill.prototype import PrototypeLoss, nearest
 from fedkt.knowledge import Dims, Expected, Knowledge, Prototypes
 
 
 class PrototypesClient(Client):
-    """Cross entropy plus ``weight`` times the squared distance to the prototype of the row's class.
+    """Cross entropy plus ``weight`` times the distance to the prototype of the row's class.
 
-    Settings: ``weight`` (the paper's lambda). Beside the model's own prediction the nearest prototype's
-    is evaluated, which is what the paper predicts with.
+    Settings: ``weight`` (the paper's lambda), ``loss``: a registered loss of features. Beside the model's
+    own prediction the nearest prototype's is evaluated, which is what the paper predicts with.
     """
 
     sends = Prototypes
@@ -43,7 +44,11 @@ class PrototypesClient(Client):
             "values": torch.zeros(dims.classes, dims.width, device=holding.x.device),
             "counts": torch.zeros(dims.classes, dtype=torch.int32, device=holding.x.device),
         }
-        loss = partial(pulled, weight=holding.settings["weight"])
+        loss = partial(
+            pulled,
+            weight=holding.settings["weight"],
+            loss=registry.find("losses", holding.settings["loss"]),
+        )
         rows = {"x": holding.x, "y": holding.y}
         return Fit("train", rows, loss, holding.local, dict(teacher or nothing), private=True)
 
@@ -61,8 +66,8 @@ class PrototypesClient(Client):
         return {"prototype": nearest(features, teacher["values"], teacher["counts"] > 0)}
 
 
-def pulled(net: Forward, batch: Arrays, constants: Arrays, *, weight: float) -> Tensor:
-    """Return CE(f(x), y) + weight * mean((z - prototype[y])^2) per row [B]; the second where it is known."""
+def pulled(net: Forward, batch: Arrays, constants: Arrays, *, weight: float, loss: PrototypeLoss) -> Tensor:
+    """Return CE(f(x), y) + weight * loss(z, prototype[y]) per row [B]; the second where it is known."""
     z, logits = net(batch["x"])
     own = torch.nn.functional.cross_entropy(logits, batch["y"], reduction="none")
-    return own + weight * prototype_mse(z, constants["values"], constants["counts"] > 0, batch["y"])
+    return own + weight * loss(z, constants["values"], batch["y"], known=constants["counts"] > 0)

@@ -23,12 +23,12 @@ def familiar(
     The density of the client's rows is compared with that of ``noise`` uniform rows over the range of its
     values; a row is familiar if its ratio exceeds the ``quantile`` of those of held-out own rows. bool [n].
     """
-    flat, rows = x.flatten(1).double(), own.flatten(1).double()
+    flat, rows = x.flatten(1), own.flatten(1)
     order = torch.from_numpy(numpy_stream(seed, "selector", client).permutation(len(rows)))
     held = max(1, round(HELD_OUT * len(rows)))
     fitted = rows[order[held:]] if len(rows) > 1 else rows
     stream = torch_stream(seed, "selector", client)
-    uniform = torch.rand(noise, rows.shape[1], generator=stream, dtype=torch.float64).to(rows.device)
+    uniform = torch.rand(noise, rows.shape[1], generator=stream).to(rows.device)
     uniform = rows.min() + (rows.max() - rows.min()) * uniform
     ratio = KuLSIF(fitted, uniform, width, noise**-0.5)
     threshold = ratio(rows[order[:held]]).quantile(quantile)

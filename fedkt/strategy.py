@@ -180,6 +180,8 @@ class Strategy(FlowerStrategy):
     """Whether the method takes means over clients, by :meth:`Strategy.centre`, so that ``robust`` can."""
     default_loss: ClassVar[str] = "kl"
     """The distillation loss where the scenario names none."""
+    distils: ClassVar[Literal["scores", "features"]] = "scores"
+    """What its distillation loss must compare."""
     Config: ClassVar[type[StrategyConfig]] = StrategyConfig
     robust = Robust()
     """How fusion withstands hostile contributions: the scenario's part."""

@@ -19,6 +19,8 @@ class FedProtoConfig(StrategyConfig):
 
     weight: float = Field(1.0, ge=0)
     """The paper's lambda: weight of the distance to the prototype."""
+    loss: str = "prototype_mse"
+    """What pulls features towards prototypes: a loss of features (the paper's is ``prototype_mse``)."""
     weighted: bool = True
     """Whether prototypes are averaged by rows (the paper) or equally (the official code)."""
 
@@ -28,13 +30,14 @@ class FedProto(Strategy):
 
     client = "prototypes"
     one_width = True
+    distils = "features"
     Config = FedProtoConfig
     config: FedProtoConfig
 
     @classmethod
     def settings(cls, config: Any) -> dict[str, Any]:
         """Tell the client how strongly prototypes pull."""
-        return {"weight": config.weight}
+        return {"weight": config.weight, "loss": config.loss}
 
     def fuse(self, contributions: Contributions) -> Fused:
         """Average over the clients that hold the class."""

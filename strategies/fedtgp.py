@@ -30,6 +30,8 @@ class FedTGPConfig(StrategyConfig):
 
     weight: float = Field(10.0, ge=0)
     """The paper's lambda: weight of the distance to the prototype in a client's loss."""
+    loss: str = "prototype_mse"
+    """What pulls features towards prototypes: a loss of features (the paper's is ``prototype_mse``)."""
     tau: float = Field(100.0, ge=0)
     """Largest margin, a distance between features."""
     lr: float = Field(0.01, gt=0)
@@ -45,6 +47,7 @@ class FedTGP(Strategy):
 
     client = "prototypes"
     one_width = True
+    distils = "features"
     takes_mean = False
     Config = FedTGPConfig
     config: FedTGPConfig
@@ -60,7 +63,7 @@ class FedTGP(Strategy):
     @classmethod
     def settings(cls, config: Any) -> dict[str, Any]:
         """Tell the client how strongly prototypes pull."""
-        return {"weight": config.weight}
+        return {"weight": config.weight, "loss": config.loss}
 
     def fuse(self, contributions: Contributions) -> Fused:
         """Train the generator on what the clients hold and let it make each class's prototype."""

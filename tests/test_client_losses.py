@@ -15,7 +15,7 @@ from fedkt.clients.class_logits import ClassLogitsClient, regularised
 from fedkt.clients.logits import LogitsClient
 from fedkt.clients.prototypes import PrototypesClient, pulled
 from fedkt.clients.weights import WeightsClient, proximal
-from fedkt.distill.prototype import nearest
+from fedkt.distill.prototype import nd, nearest, prototype_mse, supervised_contrastive
 from fedkt.knowledge import Dims
 
 LN2 = 0.693147
@@ -136,13 +136,13 @@ def test_fedproto_pulled() -> None:
     net = by_probability((0.5, 0.5), (0.5, 0.5), features=features)
     constants = {"values": torch.tensor([[0.0, 2.0], [9.0, 9.0]]), "counts": torch.tensor([3, 0])}
     # ln 2 + 3 * ((1 - 0)^2 + (2 - 2)^2)/2 = .693147 + 1.5;  class 1 is unknown: ln 2
-    assert pulled(net, batch(0, 1), constants, weight=3.0).tolist() == pytest.approx(
+    assert pulled(net, batch(0, 1), constants, weight=3.0, loss=prototype_mse).tolist() == pytest.approx(
         [LN2 + 1.5, LN2], abs=1e-6
     )
 
 
 def test_fedproto_before_the_first_teacher_is_classification() -> None:
-    phase = PrototypesClient(holding(weight=1.0)).train(None)
+    phase = PrototypesClient(holding(weight=1.0, loss="nd")).train(None)
     assert phase.private
     net = by_probability((0.8, 0.1, 0.1), features=torch.ones(1, 2))
     assert torch.equal(phase.loss(net, batch(1), phase.constants), classification(net, batch(1), {}))
@@ -233,13 +233,14 @@ def test_losses_have_one_value_per_row() -> None:
     """A privacy mode clips rows, so no loss may mix them."""
     table = {"values": torch.full((2, 2), 0.5), "counts": torch.ones(2)}
     losses: list[Any] = [
-        classification,
-        partial(regularised, gamma=1.0),
-        partial(pulled, weight=1.0),
-        partial(proximal, mu=0.1),
+        (classification, {}),
+        (partial(regularised, gamma=1.0), table),
+        (partial(pulled, weight=1.0, loss=nd), table),
+        (partial(pulled, weight=1.0, loss=supervised_contrastive), table),
+        (partial(proximal, mu=0.1), {}),
     ]
-    for loss in losses:
-        both = loss(by_probability((0.8, 0.2), (0.3, 0.7)), batch(0, 1), {} if loss in losses[::3] else table)
-        alone = loss(by_probability((0.3, 0.7)), batch(1), {} if loss in losses[::3] else table)
+    for loss, constants in losses:
+        both = loss(by_probability((0.8, 0.2), (0.3, 0.7)), batch(0, 1), constants)
+        alone = loss(by_probability((0.3, 0.7)), batch(1), constants)
         assert both.shape == (2,)
         assert torch.allclose(both[1:], alone)

@@ -213,3 +213,20 @@ def test_clients_of_named_partitions():
         deal(ids=names, kind="natural-id", clients=4)
     with pytest.raises(InputError, match="smallest domain has 100 rows"):
         deal(domains=names, kind="domain", min_samples=101)
+
+
+def test_scarce_labels():
+    from fedkt.data.scarce import scarce
+
+    labels = np.repeat(np.arange(5), 40)
+    spec = Partition(
+        kind="fedkt.data.scarce:scarce", clients=3, samples_per_client=60, classes_per_client=2, shots=1
+    )
+    parts = scarce(labels, spec, np.random.default_rng(0))
+    assert len(np.unique(np.concatenate(parts))) == sum(map(len, parts))  # no row twice
+    for part in parts:
+        counts = np.bincount(labels[part], minlength=5)
+        # Of 60 random rows of five classes about 12 are of each; of the two target labels one is left.
+        assert sorted(counts)[:2] == [1, 1]
+        assert sorted(counts)[2] > 4
+        assert len(part) < 60

@@ -9,8 +9,11 @@ import torch
 from torch import Tensor
 
 from fedkt import registry
-from fedkt.distill import nd, prototype_mse, supervised_contrastive
+from fedkt.distill import about, nd, prototype_mse, supervised_contrastive
 from fedkt.distill.losses import as_logits
+from fedkt.engine.check import checked_world
+from fedkt.errors import InputError
+from fedkt.scenario import from_dict
 
 LOSSES = {
     name: registry.find("losses", f"fedkt.distill.losses:{name}")
@@ -116,7 +119,7 @@ def test_dkd_of_two_classes_has_nothing_but_the_target_part() -> None:
 
 def test_prototype_mse() -> None:
     features = torch.tensor([[1.0, 2.0], [3.0, 4.0], [9.0, 9.0], [0.0, 2.0]])
-    rows = prototype_mse(features, PROTOTYPES, KNOWN, LABELS)
+    rows = prototype_mse(features, PROTOTYPES, LABELS, known=KNOWN)
     # (1² + 0²)/2;  (2² + 3²)/2;  class 2 has no prototype: 0;  on its prototype: 0
     assert rows.tolist() == [0.5, 6.5, 0.0, 0.0]
     assert rows.mean().item() == 1.75  # all four rows are in it
@@ -265,3 +268,39 @@ def test_stacked_prototype_losses_are_the_same_as_one_by_one(name: str) -> None:
     alone = torch.stack([gradient(*one) for one in zip(features, prototypes, known, y, strict=True)])
     assert torch.allclose(stacked, alone, atol=1e-12)
     assert stacked[2].abs().max() == 0  # nothing is known there
+
+
+# ---- by name, in a scenario
+
+
+def described(strategy: dict[str, Any], loss: str | None = None) -> Any:
+    data = {"partition": {"samples_per_client": 20}, "transfer": {"size": 50}}
+    return from_dict(
+        {"name": "losses", "data": data, "strategy": strategy, "clients": {"distill": {"loss": loss}}}
+    )
+
+
+def test_every_loss_fits_the_strategies_of_its_kind() -> None:
+    for name in registry.names("losses"):
+        kind = about(registry.find("losses", name))
+        fits = {"scores": ({"name": "knfu"}, name), "features": ({"name": "fedproto", "loss": name}, None)}
+        world = checked_world(described(*fits[kind]))
+        assert world.settings["loss"] == name
+
+
+@pytest.mark.parametrize(
+    ("strategy", "loss", "words"),
+    [
+        (
+            {"name": "knfu"},
+            "nd",
+            "loss 'nd' compares features, but strategy 'knfu' distils scores; losses for",
+        ),
+        ({"name": "fedtgp", "loss": "kl"}, None, "loss 'kl' compares scores, but strategy 'fedtgp' distils"),
+        ({"name": "fedproto", "loss": "ndd"}, None, "there is no loss 'ndd'; did you mean 'nd'"),
+    ],
+)
+def test_a_loss_of_the_other_kind_is_refused(strategy: dict[str, Any], loss: str | None, words: str) -> None:
+    with pytest.raises(InputError) as raised:
+        checked_world(described(strategy, loss))
+    assert words in str(raised.value)

@@ -1,10 +1,20 @@
-"""Distillation losses, one value per row: pure functions, one citation each, for ``torch.func``."""
+"""Distillation losses, one value per row: pure functions, one citation each, for ``torch.func``.
+
+All are found by name (entry points ``fedkt.losses``). Those of :mod:`fedkt.distill.losses` compare scores,
+those of :mod:`fedkt.distill.prototype` features with prototypes; :func:`about` tells them apart.
+"""
+
+import inspect
+from collections.abc import Callable
+from typing import Any, Literal
 
 from fedkt.distill.losses import Loss, ce, dkd, kl, mae, mse, mse_prob
-from fedkt.distill.prototype import nd, prototype_mse, supervised_contrastive
+from fedkt.distill.prototype import PrototypeLoss, nd, prototype_mse, supervised_contrastive
 
 __all__ = [
     "Loss",
+    "PrototypeLoss",
+    "about",
     "ce",
     "dkd",
     "kl",
@@ -15,3 +25,8 @@ __all__ = [
     "prototype_mse",
     "supervised_contrastive",
 ]
+
+
+def about(loss: Callable[..., Any]) -> Literal["scores", "features"]:
+    """Return what a loss compares: those of features have a parameter ``prototypes``."""
+    return "features" if "prototypes" in inspect.signature(loss).parameters else "scores"

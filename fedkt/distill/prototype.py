@@ -1,4 +1,4 @@
-"""Losses that pull features towards class prototypes: supervised, so for labelled rows.
+"""Losses that pull features towards class prototypes: supervised, so for labelled rows (``fedkt.losses``).
 
 Shapes are the same everywhere: ``features`` [B, d], ``prototypes`` [K, d] with one row per class, ``known``
 bool [K], true for the classes that have a prototype, and ``y`` int64 [B]. All return one value per row [B],
@@ -7,6 +7,8 @@ mean that the engine takes); what the row of such a prototype holds is never rea
 it is a finite number.
 """
 
+from typing import Protocol
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -14,14 +16,22 @@ from torch.nn import functional as F
 LEAST_NORM = 1e-8
 
 
-def prototype_mse(features: Tensor, prototypes: Tensor, known: Tensor, y: Tensor) -> Tensor:
+class PrototypeLoss(Protocol):
+    """A loss of features [B, d] against prototypes [K, d] at the rows' classes: one value per row [B]."""
+
+    def __call__(
+        self, features: Tensor, prototypes: Tensor, y: Tensor, /, *, known: Tensor | None
+    ) -> Tensor: ...
+
+
+def prototype_mse(features: Tensor, prototypes: Tensor, y: Tensor, *, known: Tensor | None = None) -> Tensor:
     """Mean over dimensions of (feature - prototype of its class)²; its weight, λ, is outside.
 
     Tan et al. 2022, "FedProto", arXiv:2105.00243. Its formula has the local class means in place of the
     features; its code has single rows, as here, and also leaves classes without a prototype at 0.
     """
     terms: Tensor = (features - prototypes[y]).square().mean(-1)
-    return terms * known[y]
+    return terms if known is None else terms * known[y]
 
 
 def nd(

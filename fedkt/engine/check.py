@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from fedkt import data, models, registry
 from fedkt.client import Steps
+from fedkt.distill import about
 from fedkt.engine import adversity, memory
 from fedkt.engine.world import World
 from fedkt.errors import InputError
@@ -150,7 +151,13 @@ def _config(strategy: type[Strategy], scenario: Scenario) -> StrategyConfig:
         config = strategy.Config(**scenario.strategy.settings)
     except ValidationError as error:
         raise InputError(*_sentences(scenario.strategy.name, strategy, error)) from error
-    registry.find("losses", settings_for(strategy, config, scenario)["loss"])
+    name = settings_for(strategy, config, scenario)["loss"]
+    if (kind := about(registry.find("losses", name))) != strategy.distils:
+        fitting = [n for n in registry.names("losses") if about(registry.find("losses", n)) != kind]
+        raise InputError(
+            f"loss '{name}' compares {kind}, but strategy '{scenario.strategy.name}' distils "
+            f"{strategy.distils}; losses for those are {', '.join(fitting)}."
+        )
     return config
 
 
