@@ -178,6 +178,8 @@ class Strategy(FlowerStrategy):
     """Whether all clients must have one architecture."""
     takes_mean: ClassVar[bool] = True
     """Whether the method takes means over clients, by :meth:`Strategy.centre`, so that ``robust`` can."""
+    same_start: ClassVar[bool] = False
+    """Whether clients of one architecture start from the same weights."""
     default_loss: ClassVar[str] = "kl"
     """The distillation loss where the scenario names none."""
     distils: ClassVar[Literal["scores", "features"]] = "scores"

@@ -8,8 +8,9 @@ hold it. The loss is the supervised contrast to each set, summed; there is no cr
 
 What differs from the paper:
 
-1. Its backbones are pre-trained on large image sets; here each client trains its own model on the
-   scenario's labelled public rows first and then freezes all but the last layer of features.
+1. Its backbones are pre-trained on large image sets; here clients of one architecture start from the same
+   weights, each trains them on the scenario's labelled public rows and then freezes all but the last layer
+   of features. Between architectures prototypes have no common space, so one for all is best.
 2. There are no two augmented views of a row: it is contrasted with prototypes alone.
 3. Predictions are those of the nearest mean prototype; who has got none yet uses the pre-trained head.
 """
@@ -41,6 +42,7 @@ class FedPCL(Strategy):
     client = "contrastive"
     needs_public = True
     one_width = True
+    same_start = True
     Config = FedPCLConfig
     config: FedPCLConfig
 

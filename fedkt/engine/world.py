@@ -54,7 +54,8 @@ class World:
 
     def net(self, client: str) -> models.Net:
         """Build the client's model with its initial weights."""
-        seed = seed_of(self.scenario.seed, "model", client)
+        of = self.architecture(client) if self.strategy.same_start else client
+        seed = seed_of(self.scenario.seed, "model", of)
         return models.build(self.models[client], self.federation.input, self.federation.classes, seed)
 
     def architecture(self, client: str) -> str:
