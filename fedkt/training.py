@@ -60,7 +60,7 @@ def fit(
     if phase.steps.count(phase.size) == 0:
         return state
     optimizer = make_optimizer(module.parameters(), phase.steps)
-    _load(optimizer, module, state)
+    load_optimizer(optimizer, module, state)
     net = ModuleForward(module)
     order = batch_order(phase.size, phase.steps, numpy_stream(seed, "batches", phase.name, client, round_))
     module.train()
@@ -72,7 +72,7 @@ def fit(
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
-    return _dump(optimizer, module)
+    return dump_optimizer(optimizer, module)
 
 
 @torch.no_grad()
@@ -136,7 +136,8 @@ def make_optimizer(parameters: Iterable[Tensor], steps: Steps) -> torch.optim.Op
     return kind(params, lr=steps.lr, weight_decay=steps.weight_decay, fused=True)
 
 
-def _dump(optimizer: torch.optim.Optimizer, module: nn.Module) -> OptimState:
+def dump_optimizer(optimizer: torch.optim.Optimizer, module: nn.Module) -> OptimState:
+    """Return a copy of an optimiser's state by the names of the parameters."""
     names = {id(p): name for name, p in module.named_parameters()}
     return {
         f"{names[id(p)]}/{slot}": value.detach().clone()
@@ -146,7 +147,8 @@ def _dump(optimizer: torch.optim.Optimizer, module: nn.Module) -> OptimState:
     }
 
 
-def _load(optimizer: torch.optim.Optimizer, module: nn.Module, state: Mapping[str, Tensor]) -> None:
+def load_optimizer(optimizer: torch.optim.Optimizer, module: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Give an optimiser the state that :func:`dump_optimizer` returned."""
     params = dict(module.named_parameters())
     for key, value in state.items():
         name, slot = key.rsplit("/", 1)
