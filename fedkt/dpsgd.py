@@ -53,10 +53,8 @@ def sampling(size: int, steps: Steps) -> tuple[float, int]:
     Rate 1 / (batches per epoch), so that an epoch's batches hold each row once on average; this and the
     number of steps are what the phase costs.
     """
-    if size == 0 or steps.epochs == 0:
-        return 0.0, 0
-    batches = math.ceil(size / steps.batch_size)
-    return 1 / batches, steps.epochs * batches
+    count = steps.count(size)
+    return (1 / math.ceil(size / steps.batch_size) if count else 0.0), count
 
 
 def fit_privately(
@@ -178,6 +176,12 @@ class _Functional:
         out: tuple[Tensor, Tensor] = torch.func.functional_call(self._module, dict(self.params), (x,))
         return out
 
+    def head(self, z: Tensor) -> Tensor:
+        prefix = "head."
+        own = {n.removeprefix(prefix): p for n, p in self.params.items() if n.startswith(prefix)}
+        out: Tensor = torch.func.functional_call(self._module.get_submodule("head"), own, (z,))
+        return out
+
 
 def is_plain(module: nn.Module, phase: Fit) -> bool:
     """Say whether a phase's loss calls the model once, leaves its parameters alone and uses all of them.
@@ -220,6 +224,10 @@ class _Recorder:
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
         self.calls += 1
         return self._forward(x)
+
+    def head(self, z: Tensor) -> Tensor:
+        self.calls += 1  # the head's hooks know one call per batch only
+        return self._forward.head(z)
 
 
 def _tidy(module: nn.Module) -> None:

@@ -1,0 +1,206 @@
+"""One client's privacy at work: what a message will cost, the ledger before data are touched, noise after.
+
+A mode says what is noised; this module puts it around a client's training and release. Under private training
+nothing but the rows of a private phase may hold private data: losses, constants and what is sent come from an
+instance of the behaviour that holds no private rows at all, so that a mistake there cannot leak.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fedkt.client import Client, Fit, Holding
+from fedkt.dpsgd import Dpsgd, Generators, from_entropy, sampling
+from fedkt.errors import InputError
+from fedkt.knowledge import Expected
+from fedkt.privacy.accounting import Event, Spent, calibrate
+from fedkt.privacy.ledger import Anchor, Ledger, Purpose
+from fedkt.privacy.modes import Mode, ProtoGauss
+from fedkt.rng import torch_stream
+
+if TYPE_CHECKING:
+    from fedkt.engine.world import World
+
+Arrays = Mapping[str, NDArray[Any]]
+Describe = Callable[[Client], Fit | None]
+"""Asks a behaviour for one of its phases."""
+
+
+# What a run costs, from public numbers alone ------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What one party's data (a client's, or all clients' at a trusted server) pays in a run.
+
+    ``first``: once, before the first round; ``each``: in every round; ``noise``: the mode's noise.
+    """
+
+    first: tuple[Event, ...]
+    each: tuple[Event, ...]
+    noise: float
+
+    def after(self, rounds: int) -> list[Event]:
+        """Return everything that is paid in this many rounds."""
+        return [*self.first, *(e for e in self.each for _ in range(rounds))]
+
+
+def costs(world: "World", client: str) -> Costs:
+    """Return what a client pays in the scenario's rounds, with the noise of a target epsilon computed.
+
+    Raises InputError where no noise reaches the target.
+    """
+    mode, settings = world.mode, world.scenario.privacy
+    if mode is None:
+        return Costs((), (), 0.0)
+    rounds = world.scenario.rounds
+    noise = mode.noise
+    if noise is None:
+        target, delta = settings.target_epsilon or 0.0, settings.delta or 0.0
+
+        def events(size: float) -> list[Event]:
+            return _costs(world, mode, client, 1 / size if mode.growing else size).after(rounds)
+
+        try:
+            found = calibrate(events, target, delta, mode.unit)
+        except ValueError:
+            raise InputError(
+                f"privacy.target_epsilon {target:g} cannot be reached in {rounds} rounds: what does not "
+                "depend on the noise to be computed costs more; raise it, or the other noise."
+            ) from None
+        noise = 1 / found if mode.growing else found
+    return _costs(world, mode, client, noise)
+
+
+def _costs(world: "World", mode: Mode, client: str, noise: float) -> Costs:
+    expected = world.full_contribution(client)
+    if mode.at_server:
+        return Costs((), tuple(mode.release(expected, noise)), noise)
+    training = mode.training_noise(noise)
+    first, each = world.private_phases(client) if training is not None else ([], [])
+    return Costs(
+        tuple(training_event(phase, training) for phase in first),
+        (*(training_event(phase, training) for phase in each), *mode.release(expected, noise)),
+        noise,
+    )
+
+
+def training_event(phase: Fit, noise: float | None) -> Event:
+    """Return what one private phase costs."""
+    rate, count = sampling(phase.size, phase.steps)
+    return Event("gauss", "record", noise or 0.0, rate or 1.0, count)
+
+
+# One client ---------------------------------------------------------------------------------------------
+
+
+def without_private_rows(holding: Holding) -> Holding:
+    """Return what a party holds beside its own data: public rows, sizes, settings."""
+    return replace(
+        holding, x=holding.x[:0], y=holding.y[:0], label_share=torch.zeros_like(holding.label_share)
+    )
+
+
+class Guard:
+    """Stands around one client's work on one message of one run."""
+
+    def __init__(self, world: "World", client: str, behaviour: Client, folder: Path) -> None:
+        settings, mode = world.scenario.privacy, world.mode
+        if mode is None or settings.delta is None or settings.max_epsilon is None:
+            raise ValueError(f"mode {settings.mode} has nothing to guard")
+        self._mode, self._settings, self._client = mode, settings, client
+        self._delta, self._most = settings.delta, settings.max_epsilon
+        self._noise = world.costs(client).noise
+        self._training = mode.training_noise(self._noise)
+        self._own = behaviour
+        self._public = world.behaviour(without_private_rows(behaviour.holding))
+        self._seed = world.scenario.seed if settings.deterministic_noise else None
+        self.ledger = Ledger(folder)
+
+    @property
+    def releasing(self) -> Client:
+        """The behaviour that makes the contribution: under private training one without private rows."""
+        return self._own if self._training is None else self._public
+
+    # Before data are touched ------------------------------------------------------------------------
+
+    def sent(self, purpose: Purpose) -> dict[str, NDArray[Any]] | None:
+        """Return what was released for the same request before; a repeated request costs nothing."""
+        return self.ledger.released(purpose)
+
+    def reserve(self, purpose: Purpose, phases: Sequence[Describe], expected: Expected | None) -> None:
+        """Pay for the private ones of these phases and, unless None, for releasing these arrays.
+
+        Raises :class:`~fedkt.privacy.ledger.Declined`; data must not be touched before this returns.
+        """
+        events: list[Event] = []
+        if self._training is not None:
+            described = [describe(self._own) for describe in phases]
+            events = [training_event(p, self._training) for p in described if p is not None and p.private]
+        if expected is not None:
+            events += self._mode.release(expected, self._noise)
+        self.ledger.reserve(purpose, events, delta=self._delta, unit=self._mode.unit, most=self._most)
+
+    # Training ---------------------------------------------------------------------------------------
+
+    def phase(self, describe: Describe, round_: int) -> tuple[Fit | None, Dpsgd | None]:
+        """Return a phase to train and, where it is private training, how."""
+        own = describe(self._own)
+        if own is None or self._training is None:
+            return own, None
+        public = describe(self._public)
+        if public is None:
+            return None, None
+        if not own.private:
+            return public, None
+        how = Dpsgd(self._training, self._settings.max_grad_norm, self._generators(own.name, round_))
+        return replace(public, rows=own.rows, private=True), how
+
+    def _generators(self, phase: str, round_: int) -> Generators:
+        if self._seed is None:
+            return from_entropy
+        seed = self._seed
+        return lambda purpose: torch_stream(seed, "no privacy", purpose, phase, self._client, round_)
+
+    # Release ----------------------------------------------------------------------------------------
+
+    def privatise(self, arrays: Arrays, expected: Expected) -> Arrays:
+        """Return what may be sent in place of what the behaviour made."""
+        return self._mode.privatise(arrays, expected, self._noise)
+
+    def class_means(self, features: Tensor, logits: Tensor) -> Arrays | None:
+        """Return noisy means per class of the private rows; None where the mode releases something else."""
+        if not isinstance(self._mode, ProtoGauss):
+            return None
+        return self._mode.class_means(
+            self._own.sends,
+            features.cpu().numpy(),
+            logits.softmax(-1).cpu().numpy(),
+            self._own.holding.y.cpu().numpy(),
+            self._own.holding.dims.classes,
+            self._noise,
+        )
+
+    def release(self, purpose: Purpose, arrays: Arrays) -> None:
+        """Note what is about to be sent, so that a repeated request gets the same."""
+        self.ledger.release(purpose, arrays)
+
+    def spent(self) -> Spent:
+        """Return what this client's data have paid, ever."""
+        return self.ledger.spent(self._delta, self._mode.unit)
+
+    # The state's anchor -----------------------------------------------------------------------------
+
+    def anchor(self) -> dict[str, Any]:
+        """Return how far the ledger has come, to be kept with the client's state."""
+        return asdict(self.ledger.anchor())
+
+    def check(self, anchor: Mapping[str, Any] | None) -> None:
+        """Raise :class:`~fedkt.privacy.ledger.Declined` unless the ledger has what the state remembers."""
+        if anchor is not None:
+            self.ledger.check(Anchor(**anchor))

@@ -1,0 +1,312 @@
+"""The privacy modes: whom each protects, what a round costs, and what is done to what is sent.
+
+========== ======= ========================= ========================================================
+mode       unit    noise is added            fits
+========== ======= ========================= ========================================================
+dpsgd      record  in the client's training  knowledge that does not touch private rows again
+proto_...  record  on class sums and counts  mean features or mean predictions per class
+logit_...  client  on what the client sends  any knowledge made of bounded rows
+vote_rr    client  on each vote              predictions on transfer rows, as votes
+central_.. client  on the mean, at a server  strategies whose teacher follows from the clients' mean
+vote_gn..  client  on vote counts, there     the same, with votes
+========== ======= ========================= ========================================================
+
+A mode knows settings, shapes and arrays; who calls it when, and the ledger, are the engine's and the
+strategy's part.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedkt.knowledge import ClassLogits, Expected, Knowledge, Prototypes, Spec
+from fedkt.privacy import mechanisms
+from fedkt.privacy.accounting import Event, Unit
+
+if TYPE_CHECKING:
+    from fedkt.client import Client
+    from fedkt.scenario.schema import Privacy
+    from fedkt.strategy import Strategy
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+class Mode:
+    """Base: what every mode says of itself; ``noise`` is the one number that a target epsilon decides."""
+
+    unit: ClassVar[Unit]
+    adjacency: ClassVar[Literal["add/remove", "replace"]]
+    at_server: ClassVar[bool] = False
+    """Whether a trusted server adds the noise and keeps the ledger; else each client does."""
+    form: ClassVar[str | None] = None
+    """The form in which predictions are sent, where the mode needs one of its own."""
+    growing: ClassVar[bool] = False
+    """Whether a larger ``noise`` setting means *less* privacy (an epsilon, not a deviation)."""
+
+    def __init__(self, settings: "Privacy") -> None:
+        self.settings = settings
+
+    @property
+    def noise(self) -> float | None:
+        """The scenario's own noise; None where it follows from ``target_epsilon``."""
+        return self.settings.noise_multiplier
+
+    def misfit(self, strategy: "type[Strategy]", client: "type[Client]", config: Any) -> str | None:
+        """Return why this mode cannot protect a strategy, as the end of a sentence; None where it can."""
+        return None
+
+    def training_noise(self, noise: float) -> float | None:
+        """Return the noise multiplier of the clients' training, None where it is not private."""
+        return None
+
+    def release(self, expected: Expected, noise: float) -> list[Event]:
+        """Return what one round's release costs, from the shapes of what is sent."""
+        return []
+
+    def privatise(self, arrays: Arrays, expected: Expected, noise: float) -> Arrays:
+        """Return what may be sent in place of the arrays."""
+        return arrays
+
+
+class Dpsgd(Mode):
+    """Record level: the model is trained by DP-SGD; what follows from it alone is free."""
+
+    unit = "record"
+    adjacency = "add/remove"
+
+    def misfit(self, strategy: "type[Strategy]", client: "type[Client]", config: Any) -> str | None:
+        """Refuse knowledge that is computed from private rows after training."""
+        if client.reads_private_rows:
+            return (
+                "its knowledge is computed from private rows once more, which private training does not pay "
+                "for; use proto_gauss with 'provenance: dp_trained', or a strategy that sends predictions"
+            )
+        return None
+
+    def training_noise(self, noise: float) -> float | None:
+        """The mode's noise is that of the training."""
+        return noise
+
+
+class ProtoGauss(Mode):
+    """Record level: sums of clipped features per class, and counts, with Gaussian noise, in one release."""
+
+    unit = "record"
+    adjacency = "add/remove"
+
+    def misfit(self, strategy: "type[Strategy]", client: "type[Client]", config: Any) -> str | None:
+        """Accept prototypes and mean predictions per class."""
+        if client.sends not in (Prototypes, ClassLogits):
+            return (
+                f"it sends {client.sends.kind if hasattr(client.sends, 'kind') else 'other knowledge'}, not "
+                "means per class; use dpsgd"
+            )
+        return None
+
+    def training_noise(self, noise: float) -> float | None:
+        """Features that were trained on the same rows are trained privately."""
+        return self.settings.training_noise_multiplier
+
+    def release(self, expected: Expected, noise: float) -> list[Event]:
+        """One Gaussian event: sums and counts have one noise."""
+        return [Event("gauss", "record", noise, discrete=True)]
+
+    def class_means(
+        self,
+        kind: type[Knowledge],
+        features: Any,
+        probabilities: Any,
+        labels: Any,
+        classes: int,
+        noise: float,
+    ) -> Arrays:
+        """Return noisy means per class and noisy counts, of all classes, from private rows.
+
+        ``features`` [n, width] or ``probabilities`` [n, classes], whichever the knowledge is made of.
+        """
+        rows, clip = (probabilities, 1.0) if kind is ClassLogits else (features, self.settings.clip)
+        sums, counts = mechanisms.noisy_class_sums(rows, labels, classes, clip, noise)
+        means = sums / np.maximum(counts, 1.0)[:, None]
+        # Back to where true means lie: no mean of clipped rows is longer than the clip.
+        bounded = mechanisms.onto_simplex(means) if kind is ClassLogits else mechanisms.clip_rows(means, clip)
+        return {
+            "values": bounded.astype(np.float32),
+            "counts": np.maximum(np.rint(counts), 0).astype(np.int32),
+        }
+
+
+class LogitGauss(Mode):
+    """Client level: Gaussian noise on all rows that a client sends, each clipped to C."""
+
+    unit = "client"
+    adjacency = "replace"
+
+    def misfit(self, strategy: "type[Strategy]", client: "type[Client]", config: Any) -> str | None:
+        """Refuse weights, whose norm no clip of this kind leaves useful."""
+        if "weights" in strategy.shares:
+            return "it sends weights; use dpsgd, after which weights are free"
+        return None
+
+    def release(self, expected: Expected, noise: float) -> list[Event]:
+        """One Gaussian event for all rows together."""
+        return [Event("gauss", "client", noise, discrete=True)] if rows_of(expected) else []
+
+    def privatise(self, arrays: Arrays, expected: Expected, noise: float) -> Arrays:
+        """Noise all rows of all float arrays together; whole numbers, such as counts, become ones."""
+        clip, names = self.settings.clip, float_arrays(expected)
+        width = clip * mechanisms.GRID
+        steps = [mechanisms.to_grid(mechanisms.clip_rows(_rows(arrays[n]), clip), width) for n in names]
+        sensitivity = mechanisms.of_rows(clip, sum(len(s) for s in steps))
+        found: dict[str, NDArray[Any]] = {
+            name: np.ones(spec.shape, spec.dtype) for name, spec in expected.items() if name not in names
+        }
+        for name, part in zip(names, steps, strict=True):
+            # Independent noise per array, each for the whole sensitivity: one release of a longer vector.
+            noisy = mechanisms.gaussian(part, width, sensitivity, noise)
+            found[name] = fitting(noisy, expected[name])
+        return found
+
+    def signal_to_noise(self, expected: Expected, noise: float, clients: int) -> float:
+        """Return the expected ratio of a row's length (at most C) to its noise, averaged over clients.
+
+        √clients / (2 σ √(rows · width)): a row of norm C against noise of norm σ · 2C√rows · √width.
+        """
+        shapes = [expected[name].shape for name in float_arrays(expected)]
+        width = max(shape[-1] for shape in shapes)
+        return math.sqrt(clients) / (2 * noise * math.sqrt(rows_of(expected) * width))
+
+
+class VoteRR(Mode):
+    """Client level, local: each transfer row's vote is kept or replaced at random."""
+
+    unit = "client"
+    adjacency = "replace"
+    form = "votes"
+    growing = True
+
+    @property
+    def noise(self) -> float | None:
+        """Epsilon of one vote."""
+        return self.settings.epsilon_per_vote
+
+    def misfit(self, strategy: "type[Strategy]", client: "type[Client]", config: Any) -> str | None:
+        """Votes stand for predictions on transfer rows."""
+        return None if client.can_vote else "its knowledge cannot be given as votes; use dpsgd"
+
+    def release(self, expected: Expected, noise: float) -> list[Event]:
+        """One randomised answer per row."""
+        spec = expected["labels"]
+        return [Event("rr", "client", noise, count=spec.shape[0], classes=int(spec.high) + 1)]
+
+    def privatise(self, arrays: Arrays, expected: Expected, noise: float) -> Arrays:
+        """Answer at random around each vote."""
+        classes = int(expected["labels"].high) + 1
+        answers = mechanisms.randomised_response(arrays["labels"], classes, noise)
+        return {"labels": answers.astype(np.int16)}
+
+
+class CentralGauss(Mode):
+    """Client level, at a trusted server: the mean of clipped contributions, with Gaussian noise."""
+
+    unit = "client"
+    adjacency = "add/remove"
+    at_server = True
+
+    def misfit(self, strategy: "type[Strategy]", client: "type[Client]", config: Any) -> str | None:
+        """The teacher must follow from the mean of the contributions and nothing else of them."""
+        if not strategy.fuses_mean:
+            return "its teachers depend on more than the clients' mean; use dpsgd, or fedmd or dsfl"
+        return None
+
+    def release(self, expected: Expected, noise: float) -> list[Event]:
+        """One Gaussian event."""
+        return [Event("gauss", "client", noise, discrete=True)]
+
+    def mean(self, values: Any, clients: int, spec: Spec, noise: float) -> NDArray[Any]:
+        """Return the noisy mean of contributions [n, ...] over a public number of clients, as one of them."""
+        return fitting(mechanisms.noisy_client_mean(values, self.settings.clip, clients, noise), spec)
+
+
+class VoteGNMax(Mode):
+    """Client level, at a trusted server: the noisy winner of the clients' votes on each row (PATE)."""
+
+    unit = "client"
+    adjacency = "replace"
+    at_server = True
+    form = "votes"
+
+    @property
+    def noise(self) -> float | None:
+        """Standard deviation of the noise on votes."""
+        return self.settings.vote_noise
+
+    def misfit(self, strategy: "type[Strategy]", client: "type[Client]", config: Any) -> str | None:
+        """Votes, and a teacher that follows from the winners alone."""
+        if not client.can_vote:
+            return "its knowledge cannot be given as votes; use dpsgd"
+        if not strategy.fuses_mean:
+            return "its teachers depend on more than the winning votes; use vote_rr, or fedmd or dsfl"
+        return None
+
+    def release(self, expected: Expected, noise: float) -> list[Event]:
+        """A winner per row; with a threshold also a test per row, and as if every row were answered."""
+        rows = expected["labels"].shape[0]
+        winner = Event("gauss", "client", noise / math.sqrt(2), count=rows, discrete=True)
+        if self.settings.threshold_noise is None:
+            return [winner]
+        return [Event("gauss", "client", self.settings.threshold_noise, count=rows, discrete=True), winner]
+
+    def winners(self, labels: Any, classes: int, noise: float) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return which rows are answered [m] and their classes [m], from votes [clients, rows]."""
+        counts = np.stack([np.bincount(row, minlength=classes) for row in np.asarray(labels).T])
+        answered = np.arange(len(counts))
+        if self.settings.threshold is not None and self.settings.threshold_noise is not None:
+            answered = mechanisms.confident_rows(
+                counts, self.settings.threshold, self.settings.threshold_noise
+            )
+        if not len(answered):
+            return answered, answered
+        return answered, mechanisms.noisy_winner(counts[answered], noise)
+
+
+MODES: dict[str, type[Mode]] = {
+    "dpsgd": Dpsgd,
+    "proto_gauss": ProtoGauss,
+    "logit_gauss": LogitGauss,
+    "vote_rr": VoteRR,
+    "central_gauss": CentralGauss,
+    "vote_gnmax": VoteGNMax,
+}
+
+
+def mode_of(settings: "Privacy") -> Mode | None:
+    """Return the mode of a scenario, None for ``none``."""
+    return MODES[settings.mode](settings) if settings.mode in MODES else None
+
+
+# Shapes -------------------------------------------------------------------------------------------------
+
+
+def float_arrays(expected: Expected) -> list[str]:
+    """Return the names of the float arrays of a message, in order."""
+    return sorted(name for name, spec in expected.items() if np.dtype(spec.dtype).kind == "f")
+
+
+def rows_of(expected: Expected) -> int:
+    """Return how many rows the float arrays of a message have together; one without dimensions counts one."""
+    return sum(math.prod(expected[name].shape[:-1]) for name in float_arrays(expected))
+
+
+def fitting(values: Any, spec: Spec) -> NDArray[Any]:
+    """Return values [rows, d] as the specification asks: shape, range, rows that sum to one."""
+    held = np.asarray(values, np.float64)
+    if spec.simplex:
+        held = mechanisms.onto_simplex(held.reshape(-1, spec.shape[-1]))
+    return np.clip(held, spec.low, spec.high).reshape(spec.shape).astype(spec.dtype)
+
+
+def _rows(array: NDArray[Any]) -> NDArray[Any]:
+    return array.reshape(math.prod(array.shape[:-1]), -1)
