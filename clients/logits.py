@@ -8,39 +8,55 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from fedkt import registry
 from fedkt.client import Arrays, Client, Fit, Holding, classification, distillation, transfer_rows
 from fedkt.distill.losses import as_logits
-from fedkt.knowledge import Dims, Expected, Knowledge, Logits
+from fedkt.knowledge import Dims, Expected, Knowledge, Logits, Votes
 from fedkt.selection import familiar
 
 
 class LogitsClient(Client):
     """Trains on private labels, sends logits or probabilities, fits itself to the teacher's.
 
-    Settings: ``form``: ``logits`` or ``probabilities`` (softmax at ``temperature``); ``loss``: a
-    registered distillation loss; ``temperature``; ``label_share``: also send the label histogram;
-    ``pretrain``: epochs on the public rows before the first round; ``selector``: settings of
-    :func:`fedkt.selection.familiar`, by which rows unlike the private ones are left out.
+    Settings: ``form``: ``logits``, ``probabilities`` (softmax at ``temperature``) or ``votes`` (the likeliest
+    class, of all rows; teachers are probabilities); ``loss``: a registered distillation loss;
+    ``temperature``; ``label_share``: also send the label histogram; ``pretrain``: epochs on the public rows
+    before the first round; ``selector``: settings of :func:`fedkt.selection.familiar`, by which rows unlike
+    the private ones are left out.
     """
 
     sends = Logits
     accepts = Logits
+    can_vote = True
 
     def __init__(self, holding: Holding) -> None:
         super().__init__(holding)
         settings = holding.settings
         self.temperature: float = settings["temperature"]
-        self.probabilities = settings["form"] == "probabilities"
+        self.votes = settings["form"] == "votes"
+        if self.votes:
+            vars(self).update(sends=Votes)
+        self.probabilities = settings["form"] == "probabilities" or self.votes
         self.loss = partial(
             distillation, loss=registry.find("losses", settings["loss"]), temperature=self.temperature
         )
 
     @staticmethod
+    def reads_private_rows(settings: Mapping[str, Any]) -> bool:
+        """Predictions on transfer rows do not, unless rows are selected by likeness or labels are counted."""
+        return "selector" in settings or settings.get("label_share", False)
+
+    @staticmethod
     def contribution(dims: Dims, settings: Mapping[str, Any]) -> Expected:
-        """Return one array [rows, classes], and [classes] where the label histogram is asked for."""
+        """Return one array [rows, classes], and [classes] where the label histogram is asked for.
+
+        With votes one array [rows].
+        """
+        if settings["form"] == "votes":
+            return Votes.expected(dims)
         probabilities = settings["form"] == "probabilities"
         return Logits.expected(
             dims,
@@ -54,7 +70,7 @@ class LogitsClient(Client):
         """Return one array [rows, classes], and the ids of the rows where they are not all."""
         return Logits.expected(
             dims,
-            probabilities=settings["form"] == "probabilities",
+            probabilities=settings["form"] != "logits",
             with_rows=with_rows,
             selected="selector" in settings,
         )
@@ -79,6 +95,8 @@ class LogitsClient(Client):
 
     def extract(self, features: Tensor, logits: Tensor, params: Arrays) -> Knowledge:
         """Send the predictions."""
+        if self.votes:
+            return Votes(logits.argmax(-1).cpu().numpy().astype(np.int16))
         values = (logits / self.temperature).softmax(-1) if self.probabilities else logits
         selector = self.holding.settings.get("selector")
         if selector is not None:

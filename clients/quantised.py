@@ -38,6 +38,11 @@ class QuantisedClient(Client):
         self._base: Arrays | None = None
 
     @staticmethod
+    def reads_private_rows(settings: Mapping[str, Any]) -> bool:
+        """Predictions on transfer rows do not."""
+        return False
+
+    @staticmethod
     def contribution(dims: Dims, settings: Mapping[str, Any]) -> Expected:
         """Return the symbols of the rows asked for and their base."""
         return Quantised.expected(dims, bits=settings["bits_up"])

@@ -16,6 +16,11 @@ class SoloClient(Client):
     accepts = Nothing
 
     @staticmethod
+    def reads_private_rows(settings: Mapping[str, Any]) -> bool:
+        """Nothing is sent."""
+        return False
+
+    @staticmethod
     def contribution(dims: Dims, settings: Mapping[str, Any]) -> Expected:
         """Return no arrays."""
         return Nothing.expected()

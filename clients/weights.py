@@ -26,6 +26,11 @@ class WeightsClient(Client):
     accepts = Weights
 
     @staticmethod
+    def reads_private_rows(settings: Mapping[str, Any]) -> bool:
+        """Weights are the model; the number of examples is left out in private modes."""
+        return False
+
+    @staticmethod
     def contribution(dims: Dims, settings: Mapping[str, Any]) -> Expected:
         """Return every parameter of the model and the number of training rows."""
         return Weights.expected(dims.parameters) if settings["trains"] else Nothing.expected()

@@ -146,6 +146,8 @@ class Client(ABC):
     accepts: ClassVar[type[Knowledge]]
     decides: ClassVar[str] = ""
     """Which of the :meth:`predictors` is the client's own prediction; empty: the model's logits."""
+    can_vote: ClassVar[bool] = False
+    """Whether the setting ``form: votes`` makes the contribution one class per transfer row."""
 
     def __init__(self, holding: Holding) -> None:
         self.holding = holding
@@ -159,6 +161,15 @@ class Client(ABC):
     @abstractmethod
     def teacher(dims: Dims, settings: Mapping[str, Any], *, with_rows: bool) -> Expected:
         """Return the arrays of a teacher about ``dims.rows`` transfer rows, with their ids or without."""
+
+    @staticmethod
+    def reads_private_rows(settings: Mapping[str, Any]) -> bool:
+        """Say whether a contribution is computed from private rows, as means per class and counts are.
+
+        False promises that it comes from public rows and the model alone, which after private training costs
+        no privacy; private training then gives :meth:`extract` an instance that holds no private rows.
+        """
+        return True
 
     def prepare(self) -> Fit | None:
         """Return what to train once, before the first round."""

@@ -21,7 +21,15 @@ from torch import Tensor, nn
 from fedkt.client import Arrays, Fit, Forward, RowLoss, Steps
 from fedkt.privacy import entropy
 from fedkt.rng import seed_of
-from fedkt.training import ModuleForward, OptimState, dump_optimizer, load_optimizer, make_optimizer, seeded
+from fedkt.training import (
+    ModuleForward,
+    OptimState,
+    dump_optimizer,
+    load_optimizer,
+    make_optimizer,
+    seeded,
+    trainable,
+)
 
 _SMALLEST = 1e-6
 """Added to a norm before dividing by it, as Opacus does; it can only shrink what is clipped."""
@@ -71,32 +79,30 @@ def fit_privately(
     rate, count = sampling(phase.size, phase.steps)
     if not count:
         return state
-    optimizer = make_optimizer(module, phase.steps)
+    optimizer = make_optimizer(module.parameters(), phase.steps)
     load_optimizer(optimizer, module, state)
-    noisy = DPOptimizerFastGradientClipping(
-        optimizer,
-        noise_multiplier=how.multiplier,
-        max_grad_norm=how.max_grad_norm,
-        expected_batch_size=phase.size * rate,
-        generator=how.generators("noise"),
-    )
     batches = UniformWithReplacementSampler(
         num_samples=phase.size, sample_rate=rate, steps=count, generator=how.generators("sample")
     )
-    clipped = _ghost if is_plain(module, phase) else _by_row
-    module.train()
-    with (
-        seeded(seed_of(seed, "dropout", phase.name, client, round_)),
-        clipped(module, phase.loss, phase.constants, how.max_grad_norm) as add_gradients,
-    ):
-        for index in batches:
-            noisy.zero_grad(set_to_none=False)
-            for parameter in noisy.params:  # an empty batch leaves zeros, to which noise is added
-                parameter.grad = torch.zeros_like(parameter)
-            if index:
-                rows = torch.tensor(index)
-                add_gradients({name: tensor[rows] for name, tensor in phase.rows.items()})
-            noisy.step()
+    with trainable(module, phase.only), seeded(seed_of(seed, "dropout", phase.name, client, round_)):
+        noisy = DPOptimizerFastGradientClipping(
+            optimizer,
+            noise_multiplier=how.multiplier,
+            max_grad_norm=how.max_grad_norm,
+            expected_batch_size=phase.size * rate,
+            generator=how.generators("noise"),
+        )
+        clipped = _ghost if is_plain(module, phase) else _by_row
+        module.train()
+        with clipped(module, phase.loss, phase.constants, how.max_grad_norm) as add_gradients:
+            for index in batches:
+                noisy.zero_grad(set_to_none=False)
+                for parameter in noisy.params:  # an empty batch leaves zeros, to which noise is added
+                    parameter.grad = torch.zeros_like(parameter)
+                if index:
+                    rows = torch.tensor(index)
+                    add_gradients({name: tensor[rows] for name, tensor in phase.rows.items()})
+                noisy.step()
     _tidy(module)
     return dump_optimizer(optimizer, module)
 

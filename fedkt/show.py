@@ -13,6 +13,7 @@ from rich.text import Text
 from fedkt import registry, scenario
 from fedkt.data import describe
 from fedkt.engine.plan import bytes_per_round
+from fedkt.engine.private import epsilons, planned_text, privacy_notes
 from fedkt.engine.world import World
 from fedkt.errors import InputError
 from fedkt.results.progress import size_text
@@ -48,7 +49,9 @@ def show_scenario(world: World, out: Path | None) -> None:
         console.print(f"transfer set: {len(world.federation.transfer)} rows, SHA-256 {world.transfer_hash}")
     planned = bytes_per_round(world)
     console.print(f"per client and round: up {size_text(planned['up'])}, down {size_text(planned['down'])}")
-    console.print("epsilon planned: none (privacy mode none gives no differential-privacy guarantee)")
+    console.print(planned_text(world.scenario.privacy, epsilons(world)))
+    for note in privacy_notes(world):
+        console.print(f"note: {note}")
     if out is not None:
         picture = out / "partition.png"
         try:

@@ -6,17 +6,21 @@ repeated, or a round that is run again after a crash, starts from the same state
 bits; versions above are leftovers and are overwritten. That is the whole resume protocol.
 """
 
+import json
 import math
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from fedkt.files import read_tensors, write_atomic, write_tensors
+from fedkt.files import read_tensors, write_atomic, write_json, write_tensors
+
+OBSERVED = "observed.json"
+"""What a client measured of itself in a private mode: beside its states, not in any message."""
 
 
 @dataclass
@@ -40,8 +44,27 @@ class StateStore(ABC):
         """Return the newest state with a version below ``below``, None if there is none."""
 
     @abstractmethod
-    def save(self, client: str, version: int, state: ClientState, kept: int) -> None:
-        """Keep a state; what only rounds up to ``kept`` need may go, since a resume starts there or later."""
+    def save(
+        self, client: str, version: int, state: ClientState, kept: int, *, durable: bool = False
+    ) -> None:
+        """Keep a state; what only rounds up to ``kept`` need may go, since a resume starts there or later.
+
+        ``durable``: it is on disk when this returns.
+        """
+
+    @abstractmethod
+    def folder_of(self, client: str) -> Path:
+        """Return the client's own folder on disk: nothing in it leaves."""
+
+    def observe(self, client: str, round_: int, metrics: Mapping[str, float]) -> None:
+        """Keep what a client measured of itself but does not send."""
+        write_json(self.folder_of(client) / OBSERVED, {"round": round_, "metrics": dict(metrics)})
+
+    def observed(self, client: str, round_: int) -> dict[str, float]:
+        """Return what a client measured in this round and did not send; empty where that is not known."""
+        path = self.folder_of(client) / OBSERVED
+        found = json.loads(path.read_text()) if path.is_file() else {}
+        return dict(found["metrics"]) if found.get("round") == round_ else {}
 
     @abstractmethod
     def flush(self, kept: int) -> None:
@@ -70,7 +93,13 @@ class DiskStore(StateStore):
         tensors, note = read_tensors(self._path(client, max(older)))
         return ClientState(tensors, note)
 
-    def save(self, client: str, version: int, state: ClientState, kept: int) -> None:
+    def folder_of(self, client: str) -> Path:
+        """Return ``<folder>/<client>``."""
+        return self.folder / client
+
+    def save(
+        self, client: str, version: int, state: ClientState, kept: int, *, durable: bool = False
+    ) -> None:
         """Write the file, then delete those that no resume can need."""
         write_tensors(self._path(client, version), state.tensors, state.note)
         needed = [v for v in self._versions(client) if v < 2 * kept + 2]
@@ -118,11 +147,20 @@ class MemoryStore(StateStore):
             return held[1]
         return self._disk.load(client, below)
 
-    def save(self, client: str, version: int, state: ClientState, kept: int) -> None:
-        """Keep the state in memory."""
+    def folder_of(self, client: str) -> Path:
+        """Return the folder on disk."""
+        return self._disk.folder_of(client)
+
+    def save(
+        self, client: str, version: int, state: ClientState, kept: int, *, durable: bool = False
+    ) -> None:
+        """Keep the state in memory, and with ``durable`` on disk as well."""
         self._forget(client)
         self._newest[client] = (version, state)
         self._unsaved.add(client)
+        if durable:
+            self._disk.save(client, version, state, kept)
+            self._unsaved.discard(client)
         self.held += state.nbytes
         while self.held > self._limit:
             oldest, (its_version, its_state) = next(iter(self._newest.items()))

@@ -7,7 +7,8 @@ Flower ``Strategy``, so Flower's own ``start`` can drive it as well as fedkt's l
 
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -23,6 +24,9 @@ from fedkt import models, registry, robust
 from fedkt.client import Client, Fit
 from fedkt.errors import InputError
 from fedkt.knowledge import Dims, Expected, Rejected
+from fedkt.privacy.central import Central, central_of, teachable
+from fedkt.privacy.ledger import Declined
+from fedkt.privacy.modes import mode_of
 from fedkt.protocol import Binding, Reply, Request, knowledge_bytes, who_answered, who_are_you
 from fedkt.rng import numpy_stream
 from fedkt.scenario.adversity import Robust
@@ -61,6 +65,8 @@ class Setting:
     input: "InputSpec"
     federation: "Federation | None" = None
     probe: robust.Probe | None = None
+    own: Path | None = None
+    """The server's own folder, where its privacy ledger lies."""
 
     @property
     def seed(self) -> int:
@@ -180,6 +186,8 @@ class Strategy(FlowerStrategy):
     """Whether the method takes means over clients, by :meth:`Strategy.centre`, so that ``robust`` can."""
     same_start: ClassVar[bool] = False
     """Whether clients of one architecture start from the same weights."""
+    fuses_mean: ClassVar[bool] = False
+    """Whether there is one teacher, which follows from the clients' equally weighted mean alone."""
     default_loss: ClassVar[str] = "kl"
     """The distillation loss where the scenario names none."""
     distils: ClassVar[Literal["scores", "features"]] = "scores"
@@ -196,6 +204,8 @@ class Strategy(FlowerStrategy):
         self.behaviour: type[Client] = registry.find("clients", self.client)
         self.client_settings = settings_for(type(self), config, setting.scenario)
         self.robust = setting.scenario.robust
+        self.central = self._central()
+        """What the server does in a privacy mode, None in mode ``none``."""
         dims = next(iter(setting.dims.values()))
         sent = self.behaviour.contribution(dims, self.client_settings)
         self._simplex = "values" in sent and sent["values"].simplex
@@ -332,8 +342,11 @@ class Strategy(FlowerStrategy):
         told = self.decode(stack(clients, arrays, self.rows)) if len(clients) >= quorum else None
         if told is None or len(told.clients) < quorum:
             return None, None
-        contributions, dropped = self._trusted(told)
-        fused = self.fuse(contributions)
+        opened = self._open(server_round, told)
+        if opened is None:
+            return ArrayRecord(), MetricRecord({"clients": len(told.clients)})
+        contributions, dropped = self._trusted(opened)
+        fused = self._close(self.fuse(contributions))
         if fused is not None:
             self._teach(server_round, contributions.clients, fused)
             phase = None if self.student is None else self.server_lesson(fused)
@@ -403,8 +416,7 @@ class Strategy(FlowerStrategy):
 
     def sample(self, server_round: int) -> list[str]:
         """Return this round's clients: a seeded sample of the scenario's fraction, at least one."""
-        everyone = sorted(self.setting.dims, key=client_order)
-        count = max(1, round(self.setting.scenario.participation.fraction * len(everyone)))
+        everyone, count = sorted(self.setting.dims, key=client_order), self._asked()
         if count == len(everyone):
             return everyone
         stream = numpy_stream(self.setting.seed, "sample", server_round)
@@ -467,6 +479,45 @@ class Strategy(FlowerStrategy):
             ),
             [client for i, client in enumerate(clients) if i not in set(kept)],
         )
+
+    def _asked(self) -> int:
+        """Return how many clients are asked in each round: the scenario's fraction, at least one."""
+        return max(1, round(self.setting.scenario.participation.fraction * len(self.setting.dims)))
+
+    def _central(self) -> Central | None:
+        setting, dims = self.setting, next(iter(self.setting.dims.values()))
+        transfer = setting.scenario.data.transfer
+        rows = (transfer.rows or 0) if transfer and self.needs_transfer else 0
+        return central_of(
+            setting.scenario.privacy,
+            self.behaviour.contribution(dims.about(rows), self.client_settings),
+            run=setting.run,
+            rounds=setting.scenario.rounds,
+            clients=self._asked(),
+            own=setting.own,
+        )
+
+    def _open(self, server_round: int, contributions: Contributions) -> Contributions | None:
+        """Return the contributions, in a privacy mode what the mode makes of them (None: nothing)."""
+        central = self.central
+        if central is None:
+            return contributions
+        client = contributions.clients[0]
+        try:
+            classes = self.setting.dims[client].classes
+            opened = central.open(contributions, self._contribution(client), classes, server_round)
+        except Declined as no:
+            self.report = {"declined": no.reason, "detail": no.detail}
+            return None
+        if opened is not None:
+            self.rows = None if opened.rows is None else opened.rows.numpy()
+        return opened
+
+    def _close(self, fused: Fused | None) -> Fused | None:
+        """Return fused votes as distributions, which unbiased estimates may have left."""
+        if fused is None or self.client_settings.get("form") != "votes":
+            return fused
+        return replace(fused, arrays={**fused.arrays, "values": teachable(fused.arrays["values"])})
 
     def _teach(self, server_round: int, clients: Sequence[str], fused: Fused) -> None:
         self.report = fused.report
@@ -571,8 +622,11 @@ class Strategy(FlowerStrategy):
 def settings_for(kind: type[Strategy], config: StrategyConfig, scenario: "Scenario") -> dict[str, Any]:
     """Return the settings of a strategy's client half: the scenario's distillation, then the method's own."""
     distill = scenario.clients.distill
-    loss = distill.loss or kind.default_loss
-    return {"loss": loss, "temperature": distill.temperature, **kind.settings(config)}
+    mode = mode_of(scenario.privacy)
+    form = {} if mode is None or mode.form is None else {"form": mode.form}
+    # Votes are fused to probabilities, which losses on logits themselves make little of.
+    loss = distill.loss or (kind.default_loss if not form else "ce")
+    return {"loss": loss, "temperature": distill.temperature, **kind.settings(config), **form}
 
 
 def student_of(setting: Setting) -> Trained | None:

@@ -27,6 +27,7 @@ class DSFL(Strategy):
 
     client = "logits"
     needs_transfer = True
+    fuses_mean = True
     default_loss = "ce"
     Config = DSFLConfig
     config: DSFLConfig

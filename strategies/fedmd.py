@@ -33,6 +33,7 @@ class FedMD(Strategy):
 
     client = "logits"
     needs_transfer = True
+    fuses_mean = True
     default_loss = "mae"
     Config = FedMDConfig
 

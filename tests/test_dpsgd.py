@@ -192,6 +192,14 @@ def test_a_loss_that_leaves_the_head_alone_works() -> None:
     train(net, only_features, Dpsgd(1.0, 1.0))
 
 
+def test_what_a_phase_leaves_alone_is_left_alone() -> None:
+    net = mlp()
+    only = frozenset(name for name, _ in net.named_parameters() if not name.startswith("head"))
+    before = {name: p.detach().clone() for name, p in net.named_parameters()}
+    train(net, phase(8, only=only), Dpsgd(1.0, 1.0))
+    assert {name for name, p in net.named_parameters() if not torch.equal(p, before[name])} == only
+
+
 def test_a_loss_that_mixes_rows_is_refused() -> None:
     def mixing(net: Forward, batch: Arrays, constants: Arrays) -> Tensor:
         logits = net(batch["x"])[1]

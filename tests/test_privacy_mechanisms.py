@@ -47,7 +47,8 @@ RELEASES: dict[str, tuple[Callable[[Rows, NDArray[np.int64]], Rows], float, floa
 def test_sensitivities_are_those_of_the_table() -> None:
     """C = 1; the values were also found by a randomised search for the worst neighbours."""
     assert (m.of_sums(1, "add/remove"), m.of_sums(1, "replace")) == (1, 2)
-    assert (m.of_counts("add/remove"), m.of_counts("replace")) == (1, pytest.approx(1.414214))
+    assert m.of_counts("add/remove") == 1
+    assert m.of_counts("replace") == pytest.approx(1.414214)
     assert m.of_sums_and_counts(1, 1, "add/remove") == pytest.approx(1.414214)
     assert m.of_sums_and_counts(1, 1, "replace") == pytest.approx(2)
     for least, adding, replacing in [(1, 1, 2), (10, 0.181818, 0.257130), (50, 0.039216, 0.055459)]:
@@ -56,7 +57,8 @@ def test_sensitivities_are_those_of_the_table() -> None:
     assert m.of_rows(1, 100) == 20
     assert m.of_client_mean(10, 100, "add/remove") == pytest.approx(0.1)
     assert m.of_client_mean(10, 100, "replace") == pytest.approx(0.2)
-    assert (m.of_vote_counts("add/remove"), m.of_vote_counts("replace")) == (1, pytest.approx(1.414214))
+    assert m.of_vote_counts("add/remove") == 1
+    assert m.of_vote_counts("replace") == pytest.approx(1.414214)
 
 
 @pytest.mark.parametrize("name", RELEASES)
@@ -127,7 +129,7 @@ def test_the_nearest_distribution() -> None:
     """(1, 1, 1) and (.5, .5, .5) are nearest to the uniform one; (2, 0, 0) to a corner; by hand (.8, .6, 0):
     excess (.8+.6-1)/2 = .2, so (.6, .4, 0)."""
     found = m.onto_simplex(np.array([[1.0, 1, 1], [0.5, 0.5, 0.5], [2, 0, 0], [0.8, 0.6, 0.0]]))
-    assert np.allclose(found, [[1 / 3] * 3, [1 / 3] * 3, [1, 0, 0], [0.6, 0.4, 0]])
+    assert found.flatten().tolist() == pytest.approx([1 / 3] * 6 + [1, 0, 0, 0.6, 0.4, 0])
 
 
 @pytest.mark.parametrize("scale", [1.0, 10.0, 1000.0])
@@ -154,7 +156,7 @@ def test_noisy_class_sums_are_right_without_much_noise() -> None:
     """Rows of norm 5 are cut to norm 1; an absent class has noise only."""
     x = np.array([[3.0, 4.0], [0.0, 0.5], [0.0, 0.5]])
     sums, found = m.noisy_class_sums(x, np.array([0, 2, 2]), 4, 1.0, 1e-4)
-    assert np.allclose(sums, [[0.6, 0.8], [0, 0], [0, 1], [0, 0]], atol=2e-3)
+    assert sums.flatten().tolist() == pytest.approx([0.6, 0.8, 0, 0, 0, 1, 0, 0], abs=2e-3)
     assert np.allclose(found, [1, 0, 2, 0], atol=2e-3)
     noisy, noisy_counts = m.noisy_class_sums(np.zeros((1, 500)), np.array([0]), 2, 2.0, 3.0)
     # Stacked sensitivity √2·C = 2.83, times 3; the counts' noise is that over C.

@@ -57,6 +57,7 @@ class Visit:
     def world(self) -> "World":
         """Check the scenario against the policy, then build the site's world. Raises Refused."""
         from fedkt.engine.check import checked_method
+        from fedkt.engine.private import privacy_problems
         from fedkt.engine.world import World
 
         policy, name = self.site.file.policy, self.site.file.name
@@ -78,6 +79,8 @@ class Visit:
         ):
             if found is not None:
                 raise found
+        for problem in privacy_problems(world):
+            raise Refused("privacy", problem)
         if world.strategy.needs_transfer and not world.transfer_hash:
             words = f"strategy '{scenario.strategy.name}' needs a transfer set; the site has none."
             raise Refused("transfer", words)

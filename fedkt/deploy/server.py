@@ -75,6 +75,7 @@ def coordinate(grid: Grid, invitation: Invitation, folder: Path) -> None:
             dims={name: roster[name].dims for name in sorted(roster, key=client_order)},
             transfer=some.transfer,
             input=some.spec,
+            own=run.checkpoint / "server",
         )
         strategy = kind(config, setting)
         _bound(strategy)

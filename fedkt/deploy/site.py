@@ -146,7 +146,7 @@ class Site:
         return build_own(self.file.name, sources, scenario)
 
     def adapted(self, scenario: Scenario) -> Scenario:
-        """Return the scenario with the site's own model in it. Raises InputError where it has none."""
+        """Return the scenario with the site's own model and ledger. Raises InputError without a model."""
         model: Any = self.file.model
         if model is None:
             named = list(scenario.clients.models)
@@ -157,7 +157,9 @@ class Site:
                 )
             (model,) = named
         clients = scenario.clients.model_copy(update={"models": [model]})
-        return scenario.model_copy(update={"clients": clients})
+        # One ledger for the site's data, whatever the coordinator writes.
+        privacy = scenario.privacy.model_copy(update={"ledger": str(self.state / "ledger")})
+        return scenario.model_copy(update={"clients": clients, "privacy": privacy})
 
 
 _EMPTY = "the file is empty or no mapping; it must hold a site's settings, such as 'name: cleveland'."

@@ -20,6 +20,7 @@ from fedkt.engine.party import Party
 from fedkt.engine.world import Place, World, world_at
 from fedkt.errors import RunError
 from fedkt.knowledge import Dims, Expected, Rejected
+from fedkt.privacy.ledger import Declined
 from fedkt.protocol import MAX_NAME, MAX_TEXT, Binding, Reply, Request, Shapes, i_am
 from fedkt.state import DiskStore, MemoryStore, StateStore
 from fedkt.training import one_thread, warm_up
@@ -145,6 +146,9 @@ def _visit(home: Home, raise_errors: bool, step: Step, message: Message, context
         reply = yield from step(party, request, at.append)
         expected = party.contribution(request)
         content = reply.pack(expected)
+    except Declined as no:
+        reply = Reply(binding, client, "declined", no.reason[:MAX_NAME], no.detail[:MAX_TEXT])
+        content = reply.pack({})
     except Exception as error:
         where = f"client {client}, round {binding.round}, stage {at[-1]}"
         if raise_errors:

@@ -11,6 +11,7 @@ from fedkt import data, models, registry
 from fedkt.client import Steps
 from fedkt.distill import about
 from fedkt.engine import adversity, memory
+from fedkt.engine.private import privacy_problems
 from fedkt.engine.world import World
 from fedkt.errors import InputError
 from fedkt.scenario import Scenario
@@ -41,8 +42,6 @@ def checked_world(
         )
     for name, _ in models.deal(scenario.clients.models, len(scenario.clients.models), scenario.seed):
         _try(problems, lambda name=name: registry.find("models", name))  # type: ignore[misc]
-    if scenario.privacy.mode != "none":
-        problems.append(f"privacy.mode '{scenario.privacy.mode}' is not available yet; it must be 'none'.")
     workers = 1 if scenario.engine.workers == "auto" else scenario.engine.workers
     wanted, there = scenario.engine.gpus * workers, torch.cuda.device_count()
     if scenario.engine.address is None and wanted > there:
@@ -89,9 +88,9 @@ def checked_world(
     if problems or federation is None:
         raise InputError(*dict.fromkeys(problems))
     world = World(scenario, federation)
-    problems = adversity.problems_of(world)
+    problems = [*adversity.problems_of(world), *privacy_problems(world)]
     if problems:
-        raise InputError(*problems)
+        raise InputError(*dict.fromkeys(problems))
     return world
 
 

@@ -107,7 +107,7 @@ def _stacked(stack: Stack, jobs: Sequence[Job]) -> list[Any]:
 def _may_be_stacked(job: Job) -> bool:
     """Say whether jobs like this one can be run together: not where batches must stay as they are, and not
     where training is made private, which the stacked loop does not do."""
-    return isinstance(job, PredictJob) or not (job.phase.coupled or getattr(job, "private", None))
+    return isinstance(job, PredictJob) or not (job.phase.coupled or job.private)
 
 
 def is_out_of_memory(error: Exception) -> bool:

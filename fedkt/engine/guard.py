@@ -5,6 +5,7 @@ nothing but the rows of a private phase may hold private data: losses, constants
 instance of the behaviour that holds no private rows at all, so that a mistake there cannot leak.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,11 +17,11 @@ from torch import Tensor
 
 from fedkt.client import Client, Fit, Holding
 from fedkt.dpsgd import Dpsgd, Generators, from_entropy, sampling
-from fedkt.errors import InputError
 from fedkt.knowledge import Expected
-from fedkt.privacy.accounting import Event, Spent, calibrate
+from fedkt.privacy.accounting import Event
+from fedkt.privacy.central import ledger_folder
 from fedkt.privacy.ledger import Anchor, Ledger, Purpose
-from fedkt.privacy.modes import Mode, ProtoGauss
+from fedkt.privacy.modes import Mode, ProtoGauss, noise_of
 from fedkt.rng import torch_stream
 
 if TYPE_CHECKING:
@@ -55,25 +56,11 @@ def costs(world: "World", client: str) -> Costs:
 
     Raises InputError where no noise reaches the target.
     """
-    mode, settings = world.mode, world.scenario.privacy
+    mode = world.mode
     if mode is None:
         return Costs((), (), 0.0)
     rounds = world.scenario.rounds
-    noise = mode.noise
-    if noise is None:
-        target, delta = settings.target_epsilon or 0.0, settings.delta or 0.0
-
-        def events(size: float) -> list[Event]:
-            return _costs(world, mode, client, 1 / size if mode.growing else size).after(rounds)
-
-        try:
-            found = calibrate(events, target, delta, mode.unit)
-        except ValueError:
-            raise InputError(
-                f"privacy.target_epsilon {target:g} cannot be reached in {rounds} rounds: what does not "
-                "depend on the noise to be computed costs more; raise it, or the other noise."
-            ) from None
-        noise = 1 / found if mode.growing else found
+    noise = noise_of(mode, rounds, lambda size: _costs(world, mode, client, size).after(rounds))
     return _costs(world, mode, client, noise)
 
 
@@ -94,6 +81,13 @@ def training_event(phase: Fit, noise: float | None) -> Event:
     """Return what one private phase costs."""
     rate, count = sampling(phase.size, phase.steps)
     return Event("gauss", "record", noise or 0.0, rate or 1.0, count)
+
+
+def guard_of(world: "World", client: str, behaviour: Client, own: Path) -> "Guard | None":
+    """Return the guard of a client with this folder of its own; None where it adds no noise itself."""
+    if world.mode is None or world.mode.at_server:
+        return None
+    return Guard(world, client, behaviour, ledger_folder(world.scenario.privacy, own, client))
 
 
 # One client ---------------------------------------------------------------------------------------------
@@ -118,14 +112,15 @@ class Guard:
         self._noise = world.costs(client).noise
         self._training = mode.training_noise(self._noise)
         self._own = behaviour
-        self._public = world.behaviour(without_private_rows(behaviour.holding))
+        self._public = world.player(client, without_private_rows(behaviour.holding))
         self._seed = world.scenario.seed if settings.deterministic_noise else None
         self.ledger = Ledger(folder)
 
     @property
     def releasing(self) -> Client:
-        """The behaviour that makes the contribution: under private training one without private rows."""
-        return self._own if self._training is None else self._public
+        """The behaviour that makes the contribution; without private rows where only training is noised."""
+        at_release = self._training is None or isinstance(self._mode, ProtoGauss)
+        return self._own if at_release else self._public
 
     # Before data are touched ------------------------------------------------------------------------
 
@@ -141,10 +136,13 @@ class Guard:
         events: list[Event] = []
         if self._training is not None:
             described = [describe(self._own) for describe in phases]
-            events = [training_event(p, self._training) for p in described if p is not None and p.private]
+            # Noise that the seed tells hides nothing, whatever its size.
+            noise = self._training if self._seed is None else 0.0
+            events = [training_event(p, noise) for p in described if p is not None and p.private]
         if expected is not None:
             events += self._mode.release(expected, self._noise)
-        self.ledger.reserve(purpose, events, delta=self._delta, unit=self._mode.unit, most=self._most)
+        most = self._most if self._seed is None else math.inf
+        self.ledger.reserve(purpose, events, delta=self._delta, unit=self._mode.unit, most=most)
 
     # Training ---------------------------------------------------------------------------------------
 
@@ -190,9 +188,10 @@ class Guard:
         """Note what is about to be sent, so that a repeated request gets the same."""
         self.ledger.release(purpose, arrays)
 
-    def spent(self) -> Spent:
-        """Return what this client's data have paid, ever."""
-        return self.ledger.spent(self._delta, self._mode.unit)
+    def told(self) -> dict[str, float]:
+        """Return the one number that a private reply holds beside knowledge: epsilon, if it is finite."""
+        epsilon = self.ledger.spent(self._delta, self._mode.unit).epsilon
+        return {"epsilon": epsilon} if math.isfinite(epsilon) else {}
 
     # The state's anchor -----------------------------------------------------------------------------
 

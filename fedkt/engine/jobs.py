@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from fedkt.client import Arrays, Fit
+from fedkt.dpsgd import Dpsgd, fit_privately
 from fedkt.training import OptimState, fit, predict
 
 STAGES = ("prepare", "measure", "digest", "train", "extract", "evaluate")
@@ -37,6 +38,8 @@ class FitJob:
     seed: int
     client: str
     round: int
+    private: Dpsgd | None = None
+    """How the phase is trained privately; None: it is not."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,11 @@ def _attempt(job: Job) -> Any:
         job.net.load_state_dict(job.tensors)
         if isinstance(job, PredictJob):
             return predict(job.net, job.x)
-        state = fit(job.net, job.phase, job.state, seed=job.seed, client=job.client, round_=job.round)
+        how: dict[str, Any] = {"seed": job.seed, "client": job.client, "round_": job.round}
+        if job.private is None:
+            state = fit(job.net, job.phase, job.state, **how)
+        else:
+            state = fit_privately(job.net, job.phase, job.state, job.private, **how)
         job.net.zero_grad(set_to_none=True)
         return {name: tensor.detach().clone() for name, tensor in job.net.state_dict().items()}, state
     except Exception as error:

@@ -14,7 +14,9 @@ from fedkt import metrics
 from fedkt.engine import checkpoint
 from fedkt.engine.checkpoint import Checkpoint
 from fedkt.engine.observer import Observer
+from fedkt.engine.spending import Spending
 from fedkt.errors import Interrupted, RunError
+from fedkt.privacy.statement import statement
 from fedkt.results.folder import RunFolder
 from fedkt.strategy import Outcome, Strategy, client_order
 
@@ -46,6 +48,8 @@ class Totals:
     """Newest accuracy of the server's own model on the common test set."""
     changed: list[str] = field(default_factory=list)
     """Clients whose model changed since it was measured."""
+    epsilon: dict[str, float] = field(default_factory=dict)
+    """What each client last said that its data have paid, in a private mode."""
 
 
 class Loop:
@@ -65,6 +69,7 @@ class Loop:
         self.observer = observer
         self.stop = stop
         self.totals = Totals()
+        self.spending = Spending(strategy, folder.checkpoint / "clients")
         self.round = 0
 
     def restore(self, saved: Checkpoint) -> None:
@@ -96,14 +101,7 @@ class Loop:
             "clients": len(self.strategy.setting.dims),
             "accuracy": {**accuracy, "server": totals.server},
             "bytes": {"up": totals.up, "down": totals.down},
-            "privacy": {
-                "mode": "none",
-                "unit": None,
-                "epsilon": None,
-                "delta": None,
-                "statement": "No differential-privacy guarantee. Exchanged knowledge can reveal membership "
-                "and label distribution.",
-            },
+            "privacy": statement(scenario.privacy, self.spending.worst(totals.epsilon)),
             "time": {
                 "wall_s": round(totals.wall_s, 3),
                 "client_updates": totals.updates,
@@ -129,6 +127,7 @@ class Loop:
         messages = strategy.configure_evaluate(number, *nothing, grid)
         strategy.aggregate_evaluate(number, self._exchange(grid, number, "evaluate", messages))
         evaluated = dict(strategy.outcomes)
+        self.spending.look(number, evaluated)
         self._refuse_total_failure(number, evaluated)
         self._note_changed(c for c, o in evaluated.items() if o.taught is not None)
         for client, outcome in evaluated.items():
@@ -202,7 +201,10 @@ class Loop:
             "report": dict(self.strategy.report),
         }
         asked = sorted({*trained, *evaluated}, key=client_order)
-        clients = [client_row(number, c, trained.get(c), evaluated.get(c)) for c in asked]
+        paid = self.spending.paid(trained, totals.epsilon)
+        clients = [client_row(number, c, trained.get(c), evaluated.get(c), paid.get(c)) for c in asked]
+        if self.strategy.central is not None:
+            clients = [row | {"released": False} for row in clients]
         engine = self.flush(self.strategy.kept)
         self.folder.append(row, clients)
         tensors, note = self.strategy.state()
@@ -212,7 +214,7 @@ class Loop:
 
 
 def client_row(
-    number: int, client: str, trained: Outcome | None, evaluated: Outcome | None
+    number: int, client: str, trained: Outcome | None, evaluated: Outcome | None, epsilon: float | None = None
 ) -> dict[str, Any]:
     """Return one line of ``clients.jsonl``."""
     parts = [o for o in (trained, evaluated) if o is not None]
@@ -228,7 +230,7 @@ def client_row(
         "personal": metrics.pop("personal", None),
         "before_digest": metrics.pop("before_digest", None),
         "bytes": {"up": sum(o.up for o in parts), "down": sum(o.down for o in parts)},
-        "epsilon": None,
+        "epsilon": epsilon,
         **metrics,
     }
 

@@ -15,9 +15,11 @@ from torch import Tensor
 
 from fedkt import metrics
 from fedkt.client import Arrays, Client, Fit
+from fedkt.engine.guard import Describe, Guard, guard_of
 from fedkt.engine.jobs import FitJob, PredictJob, Work, no_predictions
 from fedkt.engine.world import World
 from fedkt.knowledge import Expected, Rejected
+from fedkt.privacy.ledger import Purpose
 from fedkt.protocol import Reply, Request
 from fedkt.state import ClientState, StateStore
 
@@ -36,6 +38,8 @@ class Party:
         self.model: Arrays = {}
         """The state dict; never changed in place."""
         self.behaviour: Client = world.player(client)
+        self.guard: Guard | None = guard_of(world, client, self.behaviour, store.folder_of(client))
+        """What stands between this client's data and its messages; None where it adds no noise itself."""
         self._optimizers: dict[str, dict[str, Tensor]] = {}
         self._teacher: dict[str, Tensor] = {}
         self._digested = -1
@@ -44,17 +48,27 @@ class Party:
     def train(self, request: Request, stage: Stage) -> Work[Reply]:
         """Digest a teacher that was missed, train on private data, and return the contribution."""
         number = request.binding.round
+        purpose = Purpose(request.binding.run, number, "train")
+        if self.guard is not None and (sent := self.guard.sent(purpose)) is not None:
+            return Reply(request.binding, self.client, arrays=sent, metrics=self.guard.told())
         self._load(2 * number, stage)
+        if self.guard is not None:
+            stage("reserve")
+            phases = [*self._preparation(), *self._digestion(request), self._training]
+            self.guard.reserve(purpose, phases, self.contribution(request))
         yield from self._prepare(number, stage)
         yield from self._digest(request, stage)
         stage("train")
-        yield from self._fit("train", self.behaviour.train(self._teacher or None), number)
+        yield from self._fit("train", self._training, number)
         stage("extract")
         rows = None if request.rows is None else torch.from_numpy(request.rows.copy())
-        knowledge = yield from self._extract(rows)
+        knowledge = yield from self._extract(rows, self.contribution(request))
         stage("save")
         self._save(2 * number, request.kept)
-        return Reply(request.binding, self.client, arrays=knowledge)
+        if self.guard is None:
+            return Reply(request.binding, self.client, arrays=knowledge)
+        self.guard.release(purpose, knowledge)
+        return Reply(request.binding, self.client, arrays=knowledge, metrics=self.guard.told())
 
     def evaluate(self, request: Request, stage: Stage) -> Work[Reply]:
         """Digest this round's teacher once, then measure; metrics only where they are asked for."""
@@ -65,6 +79,9 @@ class Party:
             stage("measure")
             before = yield from self._measure("measure", self._teacher)
             found["before_digest"] = before.get("global", before["personal"])
+        if self.guard is not None and (phases := self._digestion(request)):
+            stage("reserve")
+            self.guard.reserve(Purpose(request.binding.run, request.binding.round, "digest"), phases, None)
         digested = yield from self._digest(request, stage)
         if digested or not known:
             stage("save")
@@ -72,51 +89,82 @@ class Party:
         if request.evaluate:
             stage("evaluate")
             found |= yield from self._measure("evaluate", self._teacher)
+        if self.world.mode is not None:
+            # What was measured on private labels stays here; a simulation reads it outside the protocol.
+            self.store.observe(self.client, request.binding.round, found)
+            found = {}
         return Reply(request.binding, self.client, metrics=found)
 
     # Steps ----------------------------------------------------------------------------------------
 
+    def _preparation(self) -> list[Describe]:
+        """Return the phase before the first round, where it is to come."""
+        return [] if self._prepared else [lambda behaviour: behaviour.prepare()]
+
+    def _digestion(self, request: Request) -> list[Describe]:
+        """Return the phase of the request's teacher, where that was not digested before."""
+        if request.teacher is None or request.teacher_round <= self._digested:
+            return []
+        teacher = self._tensors(request.teacher)
+        return [lambda behaviour: behaviour.digest(teacher)]
+
+    def _training(self, behaviour: Client) -> Fit | None:
+        return behaviour.train(self._teacher or None)
+
+    def _tensors(self, arrays: Mapping[str, NDArray[Any]]) -> dict[str, Tensor]:
+        return {n: torch.from_numpy(array.copy()).to(self.world.device) for n, array in arrays.items()}
+
     def _prepare(self, number: int, stage: Stage) -> Work[None]:
-        if not self._prepared:
+        for describe in self._preparation():
             stage("prepare")
-            yield from self._fit("prepare", self.behaviour.prepare(), number)
+            yield from self._fit("prepare", describe, number)
             self._prepared = True
 
     def _digest(self, request: Request, stage: Stage) -> Work[bool]:
         """Digest the request's teacher unless it was digested before; say whether anything changed."""
-        if request.teacher is None or request.teacher_round <= self._digested:
+        phases = self._digestion(request)
+        if request.teacher is None or not phases:
             return False
         stage("digest")
-        teacher = {name: torch.from_numpy(array.copy()) for name, array in request.teacher.items()}
-        self._teacher = {name: tensor.to(self.world.device) for name, tensor in teacher.items()}
+        self._teacher = self._tensors(request.teacher)
         adopted = self.behaviour.adopt(self._teacher)
         if adopted is not None:
             self.model = {**self.model, **{name: adopted[name] for name in self.model if name in adopted}}
-        yield from self._fit("digest", self.behaviour.digest(self._teacher), request.binding.round)
+        for describe in phases:
+            yield from self._fit("digest", describe, request.binding.round)
         self._digested = request.teacher_round
         return True
 
-    def _fit(self, stage: str, phase: Fit | None, number: int) -> Work[None]:
+    def _fit(self, stage: str, describe: Describe, number: int) -> Work[None]:
+        private = None
+        if self.guard is None:
+            phase = describe(self.behaviour)
+        else:
+            phase, private = self.guard.phase(describe, number)
         if phase is not None:
             state = self._optimizers.get(phase.name, {})
             seed = self.world.scenario.seed
             self.model, self._optimizers[phase.name] = yield FitJob(
-                stage, self.net, self.model, phase, state, seed, self.client, number
+                stage, self.net, self.model, phase, state, seed, self.client, number, private
             )
 
     def _predict(self, stage: str, x: Tensor) -> Work[tuple[Tensor, Tensor]]:
         predictions: tuple[Tensor, Tensor] = yield PredictJob(stage, self.net, self.model, x)
         return predictions
 
-    def _extract(self, rows: Tensor | None) -> Work[Mapping[str, NDArray[Any]]]:
-        dims = self.world.dims(self.client)
-        inputs = self.behaviour.inputs(rows)
+    def _extract(self, rows: Tensor | None, expected: Expected) -> Work[Mapping[str, NDArray[Any]]]:
+        dims, behaviour = self.world.dims(self.client), self.behaviour
+        if self.guard is not None:
+            behaviour = self.guard.releasing
+        inputs = behaviour.inputs(rows)
         if inputs is None:
             features, logits = no_predictions(dims.width, dims.classes)
         else:
             features, logits = yield from self._predict("extract", inputs)
+        if self.guard is not None and (means := self.guard.class_means(features, logits)) is not None:
+            return means
         parameters = {name: self.model[name] for name in dims.parameters}
-        knowledge = self.behaviour.extract(features, logits, parameters)
+        knowledge = behaviour.extract(features, logits, parameters)
         if not isinstance(knowledge, self.behaviour.sends):
             raise Rejected(
                 "kind",
@@ -126,7 +174,7 @@ class Party:
         arrays = knowledge.arrays()
         if "weights" not in self.world.strategy.shares:
             refuse_weights(arrays, self.model)
-        return arrays
+        return arrays if self.guard is None else self.guard.privatise(arrays, expected)
 
     def contribution(self, request: Request) -> Expected:
         """Return the only arrays that may leave in the reply to this request."""
@@ -182,6 +230,8 @@ class Party:
             self._teacher = {name: t.to(self.world.device) for name, t in parts.pop("teacher").items()}
             self._optimizers = {part.removeprefix("optimizer:"): tensors for part, tensors in parts.items()}
             self._digested, self._prepared = state.note["digested"], state.note["prepared"]
+            if self.guard is not None:
+                self.guard.check(state.note.get("ledger"))
         self.model = {name: t.to(self.world.device) for name, t in self.model.items()}
         return state is not None
 
@@ -190,12 +240,15 @@ class Party:
         tensors |= {f"teacher/{name}": t.cpu() for name, t in self._teacher.items()}
         for phase, slots in self._optimizers.items():
             tensors |= {f"optimizer:{phase}/{name}": t.cpu() for name, t in slots.items()}
-        note = {
+        note: dict[str, Any] = {
             "digested": self._digested,
             "prepared": self._prepared,
             "model": self.world.models[self.client],
         }
-        self.store.save(self.client, version, ClientState(tensors, note), kept)
+        if self.guard is not None:
+            note["ledger"] = self.guard.anchor()
+        # What a private release came from must be on disk before it leaves: it is not made a second time.
+        self.store.save(self.client, version, ClientState(tensors, note), kept, durable=bool(self.guard))
 
 
 def _named(prefix: str, measured: Mapping[str, float | None]) -> dict[str, float | None]:

@@ -15,6 +15,7 @@ from fedkt.engine.cohorts import Plan
 from fedkt.engine.loop import Loop
 from fedkt.engine.observer import Observer, Silent
 from fedkt.engine.plan import parties
+from fedkt.engine.private import privacy_notes
 from fedkt.engine.world import Place, World
 from fedkt.errors import InputError
 from fedkt.files import write_json
@@ -62,6 +63,8 @@ def simulate(
                 "round": saved.round,
             }
         )
+        for note in privacy_notes(world):
+            watcher.noted(note)
         if loop.round < scenario.rounds:
             plan = Plan.read(saved.engine) if saved.engine else None
             if plan is not None and plan.sizes and scenario.engine.kind == "flower":
@@ -91,6 +94,7 @@ def _loop(world: World, folder: RunFolder, observer: Observer, stop: threading.E
         input=world.federation.input,
         federation=world.federation,
         probe=probe,
+        own=folder.checkpoint / "server",
     )
     strategy = world.strategy(world.config, setting)
     return Loop(strategy, folder, observer, stop)

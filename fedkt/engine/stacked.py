@@ -110,6 +110,8 @@ def fit_stacked(stack: Stack, jobs: Sequence[FitJob]) -> list[tuple[Arrays, Opti
 
     The jobs are alike: same architecture, phase, loss, optimiser, same shapes but for the number of rows.
     """
+    if any(job.private is not None for job in jobs):
+        raise Unstackable("private training is not stacked")  # never without its noise
     order = sorted(range(len(jobs)), key=lambda i: (-_steps(jobs[i]), _taken(jobs[i])))
     ranked = [jobs[i] for i in order]
     params, fixed = stack.split(ranked)

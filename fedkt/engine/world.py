@@ -9,12 +9,14 @@ from pathlib import Path
 import torch
 
 from fedkt import data, models, registry, scenario
-from fedkt.client import Client, Holding, Steps
+from fedkt.client import Client, Fit, Holding, Steps
 from fedkt.data import Federation
 from fedkt.data.federation import Shard
+from fedkt.engine.guard import Costs, costs
 from fedkt.hostile import hostile, who_is_hostile
-from fedkt.knowledge import Dims
+from fedkt.knowledge import Dims, Expected
 from fedkt.models.build import Dealt
+from fedkt.privacy.modes import mode_of
 from fedkt.rng import seed_of
 from fedkt.scenario import Attack, Scenario
 from fedkt.strategy import Strategy, StrategyConfig, settings_for
@@ -43,7 +45,10 @@ class World:
         self.shards: Mapping[str, Shard] = {shard.id: shard for shard in federation.shards}
         dealt = models.deal(scenario_.clients.models, len(federation.shards), scenario_.seed)
         self.models: Mapping[str, Dealt] = dict(zip(self.shards, dealt, strict=True))
+        self.mode = mode_of(scenario_.privacy)
+        """The privacy mode, None for ``none``."""
         self._dims: dict[str, Dims] = {}
+        self._costs: dict[str, Costs] = {}
         self.skeletons: dict[str, models.Net] = {}
         """This process's module of each architecture that is in use."""
 
@@ -84,11 +89,32 @@ class World:
         """The attacks of the hostile clients, by name."""
         return who_is_hostile(self.scenario.attacks, self.shards, self.scenario.seed)
 
-    def player(self, client: str) -> Client:
-        """Return the behaviour of a client, a hostile one where it is to attack."""
-        holding = self.holding(client)
+    def player(self, client: str, holding: Holding | None = None) -> Client:
+        """Return the behaviour of a client, a hostile one where it is to attack.
+
+        ``holding``: what it holds, in place of all that it has.
+        """
+        holding = holding or self.holding(client)
         attack = self.hostile.get(client)
         return self.behaviour(holding) if attack is None else hostile(self.behaviour, holding, attack)
+
+    def full_contribution(self, client: str) -> Expected:
+        """Return the arrays of a contribution about all rows that are asked for in a round."""
+        transfer = self.scenario.data.transfer
+        rows = (transfer.rows or 0) if transfer and self.strategy.needs_transfer else 0
+        return self.behaviour.contribution(self.dims(client).about(rows), self.settings)
+
+    def private_phases(self, client: str) -> tuple[list[Fit], list[Fit]]:
+        """Return the phases on private rows before the first round, and those of each round."""
+        behaviour = self.behaviour(self.holding(client))
+        first, each = behaviour.prepare(), behaviour.train(None)
+        return [f for f in [first] if f and f.private], [f for f in [each] if f and f.private]
+
+    def costs(self, client: str) -> Costs:
+        """Return what the client's data will pay in this scenario's run; computed once."""
+        if client not in self._costs:
+            self._costs[client] = costs(self, client)
+        return self._costs[client]
 
     def holding(self, client: str) -> Holding:
         """Collect what the client holds, on this world's device."""

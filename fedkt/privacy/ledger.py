@@ -16,6 +16,7 @@ uses the ledger, shows a file that was cut short or deleted. Neither stops a par
 import fcntl
 import hashlib
 import json
+import math
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -145,7 +146,7 @@ class Ledger:
                     **_purpose(purpose),
                     "unit": unit,
                     "delta": delta,
-                    "most": most,
+                    "most": most if math.isfinite(most) else None,
                     "events": [event.to_json() for event in events],
                 },
             )

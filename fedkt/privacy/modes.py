@@ -16,15 +16,16 @@ strategy's part.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fedkt.errors import InputError
 from fedkt.knowledge import ClassLogits, Expected, Knowledge, Prototypes, Spec
 from fedkt.privacy import mechanisms
-from fedkt.privacy.accounting import Event, Unit
+from fedkt.privacy.accounting import Event, Unit, calibrate
 
 if TYPE_CHECKING:
     from fedkt.client import Client
@@ -54,8 +55,13 @@ class Mode:
         """The scenario's own noise; None where it follows from ``target_epsilon``."""
         return self.settings.noise_multiplier
 
-    def misfit(self, strategy: "type[Strategy]", client: "type[Client]", config: Any) -> str | None:
-        """Return why this mode cannot protect a strategy, as the end of a sentence; None where it can."""
+    def misfit(
+        self, strategy: "type[Strategy]", client: "type[Client]", settings: Mapping[str, Any]
+    ) -> str | None:
+        """Return why this mode cannot protect a strategy, as the end of a sentence; None where it can.
+
+        ``settings``: those of the client half.
+        """
         return None
 
     def training_noise(self, noise: float) -> float | None:
@@ -77,18 +83,25 @@ class Dpsgd(Mode):
     unit = "record"
     adjacency = "add/remove"
 
-    def misfit(self, strategy: "type[Strategy]", client: "type[Client]", config: Any) -> str | None:
+    def misfit(
+        self, strategy: "type[Strategy]", client: "type[Client]", settings: Mapping[str, Any]
+    ) -> str | None:
         """Refuse knowledge that is computed from private rows after training."""
-        if client.reads_private_rows:
+        if client.reads_private_rows(settings):
             return (
-                "its knowledge is computed from private rows once more, which private training does not pay "
-                "for; use proto_gauss with 'provenance: dp_trained', or a strategy that sends predictions"
+                "what its clients send is computed from private rows once more, which private training does "
+                "not pay for; use proto_gauss with 'provenance: dp_trained' where it sends means per class, "
+                "or else send predictions alone"
             )
         return None
 
     def training_noise(self, noise: float) -> float | None:
         """The mode's noise is that of the training."""
         return noise
+
+    def privatise(self, arrays: Arrays, expected: Expected, noise: float) -> Arrays:
+        """Weigh clients alike: how many examples stand behind weights is not said."""
+        return {**arrays, "examples": np.ones((), np.int32)} if "examples" in arrays else arrays
 
 
 class ProtoGauss(Mode):
@@ -97,7 +110,9 @@ class ProtoGauss(Mode):
     unit = "record"
     adjacency = "add/remove"
 
-    def misfit(self, strategy: "type[Strategy]", client: "type[Client]", config: Any) -> str | None:
+    def misfit(
+        self, strategy: "type[Strategy]", client: "type[Client]", settings: Mapping[str, Any]
+    ) -> str | None:
         """Accept prototypes and mean predictions per class."""
         if client.sends not in (Prototypes, ClassLogits):
             return (
@@ -144,7 +159,9 @@ class LogitGauss(Mode):
     unit = "client"
     adjacency = "replace"
 
-    def misfit(self, strategy: "type[Strategy]", client: "type[Client]", config: Any) -> str | None:
+    def misfit(
+        self, strategy: "type[Strategy]", client: "type[Client]", settings: Mapping[str, Any]
+    ) -> str | None:
         """Refuse weights, whose norm no clip of this kind leaves useful."""
         if "weights" in strategy.shares:
             return "it sends weights; use dpsgd, after which weights are free"
@@ -192,7 +209,9 @@ class VoteRR(Mode):
         """Epsilon of one vote."""
         return self.settings.epsilon_per_vote
 
-    def misfit(self, strategy: "type[Strategy]", client: "type[Client]", config: Any) -> str | None:
+    def misfit(
+        self, strategy: "type[Strategy]", client: "type[Client]", settings: Mapping[str, Any]
+    ) -> str | None:
         """Votes stand for predictions on transfer rows."""
         return None if client.can_vote else "its knowledge cannot be given as votes; use dpsgd"
 
@@ -215,7 +234,9 @@ class CentralGauss(Mode):
     adjacency = "add/remove"
     at_server = True
 
-    def misfit(self, strategy: "type[Strategy]", client: "type[Client]", config: Any) -> str | None:
+    def misfit(
+        self, strategy: "type[Strategy]", client: "type[Client]", settings: Mapping[str, Any]
+    ) -> str | None:
         """The teacher must follow from the mean of the contributions and nothing else of them."""
         if not strategy.fuses_mean:
             return "its teachers depend on more than the clients' mean; use dpsgd, or fedmd or dsfl"
@@ -243,7 +264,9 @@ class VoteGNMax(Mode):
         """Standard deviation of the noise on votes."""
         return self.settings.vote_noise
 
-    def misfit(self, strategy: "type[Strategy]", client: "type[Client]", config: Any) -> str | None:
+    def misfit(
+        self, strategy: "type[Strategy]", client: "type[Client]", settings: Mapping[str, Any]
+    ) -> str | None:
         """Votes, and a teacher that follows from the winners alone."""
         if not client.can_vote:
             return "its knowledge cannot be given as votes; use dpsgd"
@@ -285,6 +308,24 @@ MODES: dict[str, type[Mode]] = {
 def mode_of(settings: "Privacy") -> Mode | None:
     """Return the mode of a scenario, None for ``none``."""
     return MODES[settings.mode](settings) if settings.mode in MODES else None
+
+
+def noise_of(mode: Mode, rounds: int, costs: Callable[[float], Sequence[Event]]) -> float:
+    """Return the mode's noise; where a target epsilon is set, the least that meets it.
+
+    ``costs(noise)``: all that is paid in all rounds. Raises InputError where no noise meets the target.
+    """
+    target, delta = mode.settings.target_epsilon, mode.settings.delta
+    if mode.noise is not None or target is None or delta is None:
+        return mode.noise or 0.0
+    try:
+        found = calibrate(lambda size: costs(1 / size if mode.growing else size), target, delta, mode.unit)
+    except ValueError:
+        raise InputError(
+            f"privacy.target_epsilon {target:g} cannot be reached in {rounds} rounds: what does not "
+            "depend on the noise to be computed costs more; raise it, or the other noise."
+        ) from None
+    return 1 / found if mode.growing else found
 
 
 # Shapes -------------------------------------------------------------------------------------------------

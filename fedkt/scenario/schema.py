@@ -303,7 +303,7 @@ _MODES_OF = {
     "threshold": ("vote_gnmax",),
     "threshold_noise": ("vote_gnmax",),
     "ledger": PRIVATE_MODES,
-    "deterministic_noise": PRIVATE_MODES,
+    "deterministic_noise": _TRAINED,
 }
 """The settings of privacy, with the modes that have them."""
 _NOISE_OF = {"vote_rr": "epsilon_per_vote", "vote_gnmax": "vote_noise"}
@@ -346,7 +346,7 @@ class Privacy(_Settings):
     ledger: Text | None = None
     """A folder whose ledgers go on from run to run; null: the run has its own. Sites use their own."""
     deterministic_noise: bool = False
-    """For debugging: noise from the scenario's seed, which hides nothing; epsilon is then infinite."""
+    """For debugging: training noise from the scenario's seed, which hides nothing: epsilon is infinite."""
 
     @field_validator(*_MODES_OF, mode="before")
     @classmethod
