@@ -5,28 +5,30 @@ arXiv 2007.14513, equation 6.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from fedkt import registry
-from fedkt.beyond import FeatureRows
+from fedkt import registry, weights
+from fedkt.beyond import FeatureRows, ServerLogits
 from fedkt.client import Arrays, Client, Fit, tutored
-from fedkt.knowledge import Dims, Expected, Knowledge, Logits
+from fedkt.knowledge import Dims, Expected, Knowledge
+from fedkt.models.features import on_features
+from fedkt.training import predict
 
 
 class FeaturesClient(Client):
     """Cross entropy plus ``alpha`` times a distillation loss to the server's logits of the same rows.
 
     Settings: ``rows``: how many private rows are shared, the first ones; ``alpha``; ``loss``;
-    ``temperature``. Rows are told apart by their place, so batches may be shuffled.
+    ``temperature``; ``model``: the server's net; ``whole``: whether it comes back with the logits. Rows are
+    told apart by their place, so batches may be shuffled.
     """
 
     sends = FeatureRows
-    accepts = Logits
+    accepts = ServerLogits
 
     @staticmethod
     def contribution(dims: Dims, settings: Mapping[str, Any]) -> Expected:
@@ -35,8 +37,12 @@ class FeaturesClient(Client):
 
     @staticmethod
     def teacher(dims: Dims, settings: Mapping[str, Any], *, with_rows: bool) -> Expected:
-        """Return the server's logits [rows, classes] of the same rows."""
-        return Logits.expected(replace(dims, rows=settings["rows"]), probabilities=False)
+        """Return the server's logits [rows, classes] of the same rows, and its net where that is sent."""
+        shapes: dict[str, tuple[int, ...]] = {}
+        if settings["whole"]:
+            net = on_features(settings["model"], dims.width, dims.classes, 0)
+            shapes = {name: tuple(p.shape) for name, p in net.named_parameters()}
+        return ServerLogits.expected(dims, settings["rows"], shapes)
 
     def train(self, teacher: Arrays | None) -> Fit:
         """Train on private rows, and to the server's logits where there are some."""
@@ -69,6 +75,15 @@ class FeaturesClient(Client):
             torch.nn.functional.pad(logits, fill).cpu().numpy(),
             labels.to(torch.int16).cpu().numpy(),
         )
+
+    def predictors(self, features: Tensor, logits: Tensor, teacher: Arrays) -> dict[str, Tensor]:
+        """Score by the server's net on this client's features, where the net is sent."""
+        told, dims = self.holding.settings, self.holding.dims
+        if not told["whole"]:
+            return {}
+        net = on_features(told["model"], dims.width, dims.classes, 0).to(features.device)
+        net.load_state_dict(weights.parameters(teacher, ServerLogits.NET))
+        return {"whole": predict(net, features)[1]}
 
     def _shared(self) -> int:
         return min(len(self.holding.y), int(self.holding.settings["rows"]))

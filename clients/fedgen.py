@@ -17,7 +17,7 @@ from fedkt.beyond import CountedWeights, GeneratorWeights
 from fedkt.client import Arrays, Client, Fit, Forward, classification
 from fedkt.distill.losses import kl
 from fedkt.knowledge import Dims, Expected, Knowledge
-from fedkt.models.generator import generator, generator_input
+from fedkt.models.features import generator, generator_input
 from fedkt.rng import torch_stream
 
 LEAST_STRENGTH = 1e-4

@@ -113,6 +113,27 @@ class FeatureRows(Knowledge):
         }
 
 
+@dataclass(frozen=True, eq=False)
+class ServerLogits(Knowledge):
+    """The server's logits of a client's private rows (FedGKT), and its net where the client is to have it.
+
+    ``values`` float32 [rows, classes], zeros in rows that only fill up; ``net``: float32 tensors by
+    parameter name.
+    """
+
+    kind = "server_logits"
+    values: NDArray[np.float32]
+    net: Mapping[str, NDArray[np.float32]]
+
+    NET: ClassVar[str] = "net."
+
+    @classmethod
+    def expected(cls, dims: Dims, rows: int, net: Shapes) -> Expected:
+        """Return the arrays of a message about ``rows`` private rows; ``net``: its parameters' shapes."""
+        shapes = {f"{cls.NET}{name}": Spec("float32", tuple(shape)) for name, shape in net.items()}
+        return {"values": Spec("float32", (rows, dims.classes)), **shapes}
+
+
 def class_counts(dims: Dims) -> Spec:
     """Return the specification of a number per class."""
     return Spec("int32", (dims.classes,), 0, 2**31 - 1)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from fedkt.averaging import WeightAveraging
 from fedkt.beyond import GeneratorWeights
 from fedkt.client import Arrays, Fit, Forward, Steps
-from fedkt.models.generator import generator, generator_input
+from fedkt.models.features import generator, generator_input
 from fedkt.rng import seed_of, torch_stream
 from fedkt.strategy import Contributions, Fused, Setting, StrategyConfig, client_order
 from fedkt.trained import Trained

@@ -5,28 +5,32 @@ He et al. 2020, "Group Knowledge Transfer: Federated Learning of Large CNNs at t
 arXiv 2007.14513, equations 5 and 6.
 
 What differs from the paper: features are vectors, what a client's head takes, so the server's net is a
-multilayer perceptron on them, where the paper cuts a ResNet after its first maps. Temperature and loss are
-the scenario's (``clients.distill``). What is measured is the client's own small model; the paper measures
-the server's net on its features, for which those of test rows would have to leave as well.
+model for tables of them, where the paper cuts a ResNet after its first maps. Temperature and loss are those of
+``clients.distill``. What is measured is the client's own small model. The paper measures the server's net on
+the client's features, and those of test rows leave too; here the net can be sent to the client instead, by
+``whole``, which is what a client needs to predict with it.
 """
 
 from collections.abc import Mapping
 from functools import partial
-from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
-from fedkt import registry
+from fedkt import registry, weights
+from fedkt.beyond import ServerLogits
 from fedkt.client import Fit, Steps, tutored
+from fedkt.errors import InputError
 from fedkt.knowledge import LIMIT
-from fedkt.models import Net
+from fedkt.models.features import on_features
 from fedkt.rng import seed_of
 from fedkt.strategy import Contributions, Fused, Setting, Strategy, StrategyConfig, client_order
 from fedkt.trained import Trained
-from fedkt.training import one_thread, predict, seeded
+
+if TYPE_CHECKING:
+    from fedkt.scenario import Scenario
 
 
 class FedGKTConfig(StrategyConfig):
@@ -36,8 +40,12 @@ class FedGKTConfig(StrategyConfig):
     """Private rows that each client shares, its first ones; a client with fewer fills up with zeros."""
     alpha: float = Field(1.0, ge=0)
     """Weight of distillation, on both sides."""
-    hidden: tuple[int, ...] = (256, 128)
-    """Units of the layers of the server's net."""
+    model: str | dict[str, Any] = Field(
+        default_factory=lambda: {"name": "mlp", "hidden": [256], "width": 128}
+    )
+    """The server's net, as in ``clients.models``: one that takes rows of a table."""
+    whole: bool = False
+    """Whether the server's net is sent to the clients, which then report ``whole_personal`` as well."""
     lr: float = Field(0.001, gt=0)
     """Learning rate of the server (Adam)."""
     epochs: int = Field(2, ge=1)
@@ -58,14 +66,23 @@ class FedGKT(Strategy):
     def __init__(self, config: StrategyConfig, setting: Setting) -> None:
         assert isinstance(config, FedGKTConfig)
         dims = next(iter(setting.dims.values()))
-        with seeded(seed_of(setting.seed, "model", "server")):
-            self._server = Trained(on_features(dims.width, config.hidden, dims.classes), "server")
+        seed = seed_of(setting.seed, "model", "server")
+        self._server = Trained(on_features(config.model, dims.width, dims.classes, seed), "server")
         super().__init__(config, setting)
 
     @classmethod
     def settings(cls, config: Any) -> dict[str, Any]:
-        """Tell the client how many rows it shares and how much the server's logits count."""
-        return {"rows": config.rows, "alpha": config.alpha}
+        """Tell the client how many rows it shares, how much the server's logits count, what comes back."""
+        return {"rows": config.rows, "alpha": config.alpha, "model": config.model, "whole": config.whole}
+
+    @classmethod
+    def problems(cls, config: Any, scenario: "Scenario", clients: int) -> list[str]:
+        """Refuse a net that does not take features."""
+        try:
+            on_features(config.model, width=1, classes=2, seed=0)
+        except InputError as error:
+            return [f"strategy.model: {problem}" for problem in error.problems]
+        return []
 
     def fuse(self, contributions: Contributions) -> Fused:
         """Train on all rows; predict each client's."""
@@ -83,11 +100,13 @@ class FedGKT(Strategy):
         loss = partial(tutored, alpha=config.alpha, loss=kind, temperature=told["temperature"])
         steps = Steps(config.epochs, config.batch_size, "adam", config.lr)
         self._server.fit(Fit("server", rows, loss, steps), self.setting.seed, self.round)
-        features = contributions.arrays["features"]
-        with one_thread():
-            _, logits = predict(self._server.module, features.flatten(0, 1))
-        values = logits.view(*features.shape[:2], -1).clamp(-LIMIT, LIMIT)
-        return Fused({"values": values * (contributions.arrays["labels"] >= 0).unsqueeze(-1)}, personal=True)
+        features, there = contributions.arrays["features"], contributions.arrays["labels"] >= 0
+        logits = self._server.predict(features.flatten(0, 1)).view(*features.shape[:2], -1)
+        arrays = {"values": logits.clamp(-LIMIT, LIMIT) * there.unsqueeze(-1)}
+        if config.whole:
+            net = weights.parameters(weights.teacher(self._server.module))
+            arrays |= {f"{ServerLogits.NET}{n}": p.expand(len(features), *p.shape) for n, p in net.items()}
+        return Fused(arrays, personal=True)
 
     def extra_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return the server's net."""
@@ -96,10 +115,3 @@ class FedGKT(Strategy):
     def load_extra(self, tensors: Mapping[str, Tensor], note: Mapping[str, Any]) -> None:
         """Restore the server's net."""
         self._server.load(tensors)
-
-
-def on_features(width: int, hidden: tuple[int, ...], classes: int) -> Net:
-    """Return a perceptron from features [B, width] to logits [B, classes]."""
-    units = [width, *hidden]
-    layers = [layer for a, b in pairwise(units) for layer in (nn.Linear(a, b), nn.ReLU())]
-    return Net(nn.Sequential(*layers), nn.Linear(units[-1], classes), units[-1])

@@ -19,7 +19,7 @@ from fedkt.engine.check import checked_world
 from fedkt.engine.world import World
 from fedkt.errors import InputError
 from fedkt.knowledge import Dims, decode, encode
-from fedkt.models.generator import generator, generator_input
+from fedkt.models.features import generator, generator_input, on_features
 from fedkt.scenario import from_dict
 from fedkt.strategies.feddf import ensemble
 from fedkt.strategies.fedet import agreeing, confidence, consensus, dissent
@@ -349,7 +349,7 @@ def test_fedgkt_tutored() -> None:
 
 @pytest.mark.parametrize(("rows", "labels"), [(6, [0, 1, 1, 0, -1, -1]), (3, [0, 1, 1]), (4, [0, 1, 1, 0])])
 def test_fedgkt_client_sends_a_fixed_number_of_rows(rows: int, labels: list[int]) -> None:
-    client = FeaturesClient(holding(rows=rows, alpha=1.0, loss="kl", temperature=1.0))
+    client = FeaturesClient(holding(rows=rows, alpha=1.0, loss="kl", temperature=1.0, whole=False))
     inputs = client.inputs(None)
     assert inputs is not None
     assert torch.equal(inputs, client.holding.x[:rows])
@@ -363,7 +363,7 @@ def test_fedgkt_client_sends_a_fixed_number_of_rows(rows: int, labels: list[int]
 
 
 def test_fedgkt_client_learns_about_the_rows_that_it_shared() -> None:
-    client = FeaturesClient(holding(rows=3, alpha=1.0, loss="kl", temperature=1.0))
+    client = FeaturesClient(holding(rows=3, alpha=1.0, loss="kl", temperature=1.0, whole=False))
     assert client.train(None).rows["known"].tolist() == [0, 0, 0, 0]
     values = torch.arange(9.0).view(3, 3)
     rows = client.train({"values": values}).rows
@@ -398,6 +398,38 @@ def test_fedgkt_server_learns_the_labels() -> None:
     fused = strategy.fuse(Contributions(("0", "1", "2"), held))
     assert fused is not None
     assert torch.equal(fused.arrays["values"].argmax(-1), labels)
+
+
+def test_fedgkt_client_predicts_with_the_server_s_net_where_it_is_sent() -> None:
+    model = {"name": "mlp", "width": 5}
+    _, strategy = begin("fedgkt", rows=4, whole=True, model=model)
+    held = {
+        "features": torch.rand(3, 4, 8),
+        "logits": torch.zeros(3, 4, 10),
+        "labels": torch.zeros(3, 4, dtype=torch.int16),
+    }
+    fused = strategy.fuse(Contributions(("0", "1", "2"), held))
+    assert fused is not None
+    server = strategy._server.module  # type: ignore[attr-defined]
+    dims = Dims(0, 0, 10, 8)
+    told = {"rows": 4, "whole": True, "model": model}
+    for teacher in fused.teachers:
+        encode(
+            {n: t.numpy() for n, t in teacher.items()}, FeaturesClient.teacher(dims, told, with_rows=False)
+        )
+    client = FeaturesClient(replace(holding(**told), dims=dims))
+    features = torch.rand(6, 8)
+    found = client.predictors(features, torch.zeros(6, 10), fused.teachers[1])
+    with torch.no_grad():
+        assert torch.allclose(found["whole"], server(features)[1])
+    assert on_features(model, 8, 10, 0).width == 5
+
+
+def test_fedgkt_server_s_net_must_take_features() -> None:
+    with pytest.raises(
+        InputError, match=r"strategy.model: model 'cnn' takes image rows, but .* tabular rows"
+    ):
+        begin("fedgkt", model="cnn")
 
 
 # ---- Fed-ET

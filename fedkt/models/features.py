@@ -1,8 +1,11 @@
-"""A generator of features: what FedGen's server trains and its clients sample."""
+"""Nets that make features or take them: what the servers of FedGen and FedGKT train."""
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from fedkt.models.build import build
 from fedkt.models.net import Net
 
 
@@ -19,3 +22,13 @@ def generator(classes: int, width: int, noise: int, hidden: int) -> Net:
 def generator_input(noise: Tensor, y: Tensor, classes: int) -> Tensor:
     """Return what the generator takes [B, noise + classes] for noise [B, noise] and classes ``y`` [B]."""
     return torch.cat([noise, nn.functional.one_hot(y, classes).to(noise.dtype)], -1)
+
+
+def on_features(spec: Any, width: int, classes: int, seed: int) -> Net:
+    """Build a model of the zoo on features [B, width], which are to it the rows of a table.
+
+    Raises InputError where the model takes none.
+    """
+    from fedkt.data.dataset import InputSpec
+
+    return build(spec, InputSpec("tabular", (width,)), classes, seed)
