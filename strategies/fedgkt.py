@@ -5,9 +5,9 @@ He et al. 2020, "Group Knowledge Transfer: Federated Learning of Large CNNs at t
 arXiv 2007.14513, equations 5 and 6.
 
 What differs from the paper: features are vectors, what a client's head takes, so the server's net is a
-model for tables of them, where the paper cuts a ResNet after its first maps. Temperature and loss are those of
-``clients.distill``. What is measured is the client's own small model. The paper measures the server's net on
-the client's features, and those of test rows leave too; here the net can be sent to the client instead, by
+model for tables of them, where the paper cuts a ResNet after its first maps. Temperature and loss are those
+of ``clients.distill``. What is measured is the client's own small model; the paper measures the server's net
+on the client's features, for which those of test rows leave too. Here the net can be sent to the client, by
 ``whole``, which is what a client needs to predict with it.
 """
 
