@@ -28,8 +28,13 @@ from fedkt.protocol import Reply, binding_of, kept_of, status_of
 if TYPE_CHECKING:
     from fedkt.engine.world import World
 
-BEGUN = time.time()
-"""When this process came to fedkt."""
+_begun = 0.0
+
+
+def begin() -> None:
+    """Note that a process that was forked begins now; one that was started began with the interpreter."""
+    global _begun
+    _begun = time.monotonic()
 
 
 def client_app(invitation: str) -> ClientApp:
@@ -159,10 +164,12 @@ def _declined(message: Message, name: str, refusal: Refused) -> RecordDict:
 
 
 def _process_age() -> float:
-    """Return the seconds since the system started this process."""
+    """Return the seconds since this process began, 0 where the system does not tell."""
+    if _begun:
+        return time.monotonic() - _begun
     try:
         with open("/proc/self/stat") as stat, open("/proc/uptime") as uptime:
             ticks = int(stat.read().rpartition(")")[2].split()[19])
             return float(uptime.read().split()[0]) - ticks / os.sysconf("SC_CLK_TCK")
     except (OSError, ValueError, IndexError):  # not Linux
-        return time.time() - BEGUN
+        return 0.0

@@ -1,11 +1,12 @@
 """``fedkt site run``: the site's SuperNode with a guard and a health page around it."""
 
+import ctypes
 import json
 import os
-import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -17,7 +18,8 @@ from typing import Any
 from fedkt.deploy import desk
 from fedkt.deploy.init import supernode_command
 from fedkt.deploy.site import Site
-from fedkt.errors import RunError
+from fedkt.deploy.warm import write_stub
+from fedkt.errors import InputError, RunError
 
 GRACE_S = 15.0
 """How long the SuperNode may take to end when it is told to."""
@@ -29,27 +31,28 @@ def run_site(site: Site, port: int | None = None) -> None:
     ``port``: of Flower's own API between the SuperNode and its client processes, on 127.0.0.1. Raises
     RunError where the SuperNode ends by itself.
     """
-    command = supernode_command(site, port)
-    begun, stopping = time.time(), threading.Event()
-    node = subprocess.Popen(command, env=node_environment(site))
-
-    def stop(number: int, frame: object) -> None:
-        stopping.set()
-
+    stopping = threading.Event()
     for sign in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(sign, stop)
-    page = ThreadingHTTPServer(("127.0.0.1", site.file.health_port), _page(site, node, begun))
-    threading.Thread(target=page.serve_forever, daemon=True).start()
-    desk.log(site.state, {"event": "started", "pid": os.getpid(), "health": page.server_address[1]})
-    print(f"site '{site.file.name}': health at http://127.0.0.1:{page.server_address[1]}/health", flush=True)
-    try:
-        while node.poll() is None and not stopping.wait(0.5):
-            pass
-    finally:
-        status = _end(node)
-        page.shutdown()
-        page.server_close()
-        desk.log(site.state, {"event": "stopped", "pid": os.getpid()})
+        signal.signal(sign, lambda *_: stopping.set())
+    page = _open_page(site)
+    with tempfile.TemporaryDirectory(prefix="fedkt-") as folder:  # a socket's path has to be short
+        at = str(Path(folder) / "warm")
+        write_stub(site.state / "bin", at)
+        warm = _start(site, [sys.executable, "-m", "fedkt.deploy.warm", at])
+        node = _start(site, supernode_command(site, port))
+        page.node = node
+        threading.Thread(target=page.serve_forever, daemon=True).start()
+        desk.log(site.state, {"event": "started", "pid": os.getpid(), "health": page.server_address[1]})
+        print(f"site '{site.file.name}': http://127.0.0.1:{page.server_address[1]}/health", flush=True)
+        try:
+            while node.poll() is None and not stopping.wait(0.5):
+                pass
+        finally:
+            status = _end(node)
+            _end(warm)
+            page.shutdown()
+            page.server_close()
+            desk.log(site.state, {"event": "stopped", "pid": os.getpid()})
     if not stopping.is_set():
         raise RunError(
             f"the SuperNode ended by itself (status {status}); its last lines above say why. "
@@ -57,14 +60,19 @@ def run_site(site: Site, port: int | None = None) -> None:
         )
 
 
+def _start(site: Site, command: list[str]) -> "subprocess.Popen[bytes]":
+    """Start a process that is told to end when this one dies, however it dies (on Linux)."""
+
+    def with_parent() -> None:
+        if sys.platform == "linux":
+            ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+
+    return subprocess.Popen(command, env=node_environment(site), preexec_fn=with_parent)
+
+
 def node_environment(site: Site) -> Mapping[str, str]:
     """Return the environment of the SuperNode: the guard in place of Flower's client process."""
-    tools = site.state / "bin"
-    tools.mkdir(parents=True, exist_ok=True)
-    guard = tools / "flwr-clientapp"
-    guard.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m fedkt.deploy.guard "$@"\n')
-    guard.chmod(0o755)
-    here = str(Path(sys.executable).parent)
+    tools, here = site.state / "bin", str(Path(sys.executable).parent)
     return {
         **os.environ,
         "PATH": os.pathsep.join([str(tools), here, os.environ.get("PATH", "")]),
@@ -76,34 +84,54 @@ def node_environment(site: Site) -> Mapping[str, str]:
 def health(site: Site, running: bool, begun: float) -> dict[str, Any]:
     """Return what the health page says: numbers and words of fixed sets, no data."""
     lines = [line for line in desk.log_lines(site.state) if "stage" in line]
-    newest = lines[-1] if lines else None
     return {
         "site": site.file.name,
         "healthy": running,
         "up_s": round(time.time() - begun),
-        "newest": newest,
+        "newest": lines[-1] if lines else None,
         "statuses": dict(Counter(line.get("reason", line["status"]) for line in lines)),
     }
 
 
-def _page(site: Site, node: "subprocess.Popen[bytes]", begun: float) -> type[BaseHTTPRequestHandler]:
-    class Page(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            if self.path != "/health":
-                self.send_error(404)
-                return
-            found = health(site, node.poll() is None, begun)
-            body = json.dumps(found).encode()
-            self.send_response(200 if found["healthy"] else 503)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+class HealthPage(ThreadingHTTPServer):
+    """``GET /health``: status 200 while the SuperNode runs, else 503, and :func:`health` as JSON."""
 
-        def log_message(self, format: str, *args: Any) -> None:
-            """Stay silent: who asks is no event."""
+    node: "subprocess.Popen[bytes] | None" = None
 
-    return Page
+    def __init__(self, site: Site) -> None:
+        super().__init__(("127.0.0.1", site.file.health_port), _Answer)
+        self.site = site
+        self.begun = time.time()
+
+
+class _Answer(BaseHTTPRequestHandler):
+    server: HealthPage
+
+    def do_GET(self) -> None:
+        if self.path != "/health":
+            self.send_error(404)
+            return
+        node = self.server.node
+        found = health(self.server.site, node is not None and node.poll() is None, self.server.begun)
+        body = json.dumps(found).encode()
+        self.send_response(200 if found["healthy"] else 503)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Stay silent: who asks is no event."""
+
+
+def _open_page(site: Site) -> HealthPage:
+    try:
+        return HealthPage(site)
+    except OSError as error:
+        raise InputError(
+            f"health_port: {site.file.health_port} cannot be opened ({error.strerror}); write another, or "
+            "0 for any free one. Perhaps this site runs already."
+        ) from error
 
 
 def _end(node: "subprocess.Popen[bytes]") -> int:
