@@ -1,7 +1,7 @@
 """One contract for every registered strategy, on a small run that is driven step by step."""
 
 import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -144,8 +144,8 @@ class Run:
         self.stages.append(Stage(number, kind, sent, replies, outcomes, aggregated))
 
 
-def begin(described: Scenario, folder: Path, meddle: Meddle | None = None) -> Run:
-    world = world_of(described)
+def begin(described: Scenario, folder: Path, meddle: Meddle | None = None, world: World | None = None) -> Run:
+    world = world or world_of(described)
     store = MemoryStore(DiskStore(folder / "clients"))
     grid = InlineGrid(make_app(lambda: (world, store), raise_errors=True), len(world.shards))
     run = Run(world, strategy_of(world), store, grid)
@@ -536,3 +536,27 @@ def test_replies_that_are_not_what_was_asked_for_change_nothing(name: str, tmp_p
     outcome = run.at(1, "train").outcomes["1"]
     assert (outcome.status, outcome.reason) == ("rejected", "run")
     assert run.fused[0].clients == ("0", "2", "3")
+
+
+@pytest.fixture(scope="module")
+def foreign(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A federation whose transfer set is another data set than the private one: noise of its form."""
+    folder = tmp_path_factory.mktemp("foreign")
+    (folder / "foreign_rows.py").write_text(
+        "import numpy as np\n"
+        "def noise():\n"
+        "    return np.random.default_rng(0).random((80, 8, 8), dtype=np.float32), np.zeros(80, np.int64)\n"
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder)
+        yield checked_world(scenario("knfu", transfer={"from": "foreign_rows:noise"})).federation
+
+
+@pytest.mark.parametrize("name", WITH_ROWS)
+def test_the_transfer_set_may_be_of_another_data_set(name: str, foreign: Any, tmp_path: Path) -> None:
+    described = scenario(name, transfer={"from": "foreign_rows:noise"})
+    world = World(described, foreign)
+    assert foreign.transfer.y.tolist() == [-1] * SIZE
+    run = begin(described, tmp_path, world=world).play(1)
+    assert {outcome.status for outcome in run.at(1, "evaluate").outcomes.values()} == {"accepted"}
+    assert run.strategy.taught_in(1)

@@ -1,27 +1,29 @@
 """The bundled scenarios: each says what it is for, fits its data, and runs."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
 
 import fedkt
-from fedkt import scenario
+from fedkt import registry, scenario
 from fedkt.engine.check import checked_world
 
 BUNDLED = scenario.bundled()
 
 
-def needs_files(name: str) -> bool:
-    return "npz:" in scenario.dump(scenario.load(name))
+def marks(name: str) -> list[pytest.MarkDecorator]:
+    files = re.findall(r"npz:([\w.-]+)", scenario.dump(scenario.load(name)))
+    folder = os.environ.get("FEDKT_DATA")
+    missing = [file for file in files if folder is None or not (Path(folder) / file).is_file()]
+    where = "$FEDKT_DATA, which is not set" if folder is None else folder
+    reason = f"{', '.join(missing)} must be in {where}"
+    return [pytest.mark.data, pytest.mark.skipif(bool(missing), reason=reason)] if files else []
 
 
 def parameters() -> list[object]:
-    marks = [
-        pytest.mark.data,
-        pytest.mark.skipif("FEDKT_DATA" not in os.environ, reason="FEDKT_DATA is not set"),
-    ]
-    return [pytest.param(name, marks=marks if needs_files(name) else []) for name in BUNDLED]
+    return [pytest.param(name, marks=marks(name)) for name in BUNDLED]
 
 
 def test_there_are_some() -> None:
@@ -44,3 +46,18 @@ def test_it_fits_its_data_and_runs(name: str, tmp_path: Path) -> None:
     checked_world(described)
     result = fedkt.simulate(described, out=tmp_path / "run")
     assert result.summary["replies"]["accepted"] == result.summary["clients"]
+
+
+KNOWLEDGE_ONLY = [
+    name
+    for name in registry.names("strategies")
+    if registry.find("strategies", name).shares in (("knowledge",), ("nothing",))
+]
+
+
+@pytest.mark.parametrize("name", KNOWLEDGE_ONLY)
+def test_one_scenario_suits_every_strategy_that_shares_knowledge_only(name: str) -> None:
+    described = scenario.load("strategies-digits", [f"strategy={{name: {name}}}", "rounds=1"])
+    assert not described.allow
+    world = checked_world(described)
+    assert len(world.shards) == 10
