@@ -16,7 +16,7 @@ from fedkt import models, weights
 from fedkt.knowledge import Weights
 from fedkt.models import Net
 from fedkt.rng import seed_of
-from fedkt.strategy import Contributions, Fused, Setting, Shares, Strategy, StrategyConfig, client_order
+from fedkt.strategy import Contributions, Fused, Setting, Shares, Strategy, StrategyConfig
 from fedkt.training import one_thread, predict
 
 
@@ -72,13 +72,10 @@ class WeightAveraging(Strategy):
         return net
 
     def predictions(self, contributions: Contributions, x: Tensor) -> dict[str, Tensor]:
-        """Return the logits [rows, classes] of each contributor's model on ``x`` [rows, ...].
-
-        In the order of names, so that sums over them are the same however clients are listed.
-        """
-        clients = sorted(contributions.clients, key=client_order)
+        """Return the logits [rows, classes] of each contributor's model on ``x`` [rows, ...], by name."""
+        held = contributions.by_name()
         with one_thread():
-            return {c: predict(self.net(c, contributions.of(c)), x)[1] for c in clients}
+            return {c: predict(self.net(c, held.of(c)), x)[1] for c in held.clients}
 
     def averages(self, contributions: Contributions) -> dict[str, dict[str, Tensor]]:
         """Return the mean model of each architecture that contributed, and the rows behind it."""

@@ -110,6 +110,13 @@ class Contributions:
         i = self.clients.index(client)
         return {name: tensor[i] for name, tensor in self.arrays.items()} | dict(self.unlike.get(client, {}))
 
+    def by_name(self) -> "Contributions":
+        """Return the same in the order of the clients' names.
+
+        What depends on an order, such as batches or sums, is then the same however clients are listed.
+        """
+        return self.among(sorted(self.clients, key=client_order))
+
     def among(self, clients: Sequence[str]) -> "Contributions":
         """Return the contributions of these clients alone, in this order."""
         return stack(clients, {client: self.of(client) for client in clients}, self.rows)
@@ -471,14 +478,8 @@ class Strategy(FlowerStrategy):
                 values, held, self.robust, simplex=self._simplex or values is not contributions.values
             )
         clients = contributions.clients
-        return (
-            Contributions(
-                tuple(clients[i] for i in kept),
-                {name: tensor[kept] for name, tensor in arrays.items()},
-                contributions.rows,
-            ),
-            [client for i, client in enumerate(clients) if i not in set(kept)],
-        )
+        trusted = contributions.among([clients[i] for i in kept])
+        return trusted, [client for client in clients if client not in trusted.clients]
 
     def _asked(self) -> int:
         """Return how many clients are asked in each round: the scenario's fraction, at least one."""

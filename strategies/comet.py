@@ -21,7 +21,7 @@ from torch import Tensor
 
 from fedkt.rng import seed_of
 from fedkt.robust import weighted_mean
-from fedkt.strategy import Contributions, Fused, Strategy, StrategyConfig, client_order
+from fedkt.strategy import Contributions, Fused, Strategy, StrategyConfig
 
 if TYPE_CHECKING:
     from fedkt.scenario import Scenario
@@ -65,14 +65,10 @@ class Comet(Strategy):
 
     def fuse(self, contributions: Contributions) -> Fused:
         """Cluster the clients that are there; teach each the centroid that is closest to it."""
-        clients, values = contributions.clients, contributions.values
-        # In the order of names, so that the same clients are clustered alike however they are listed.
-        order = sorted(range(len(clients)), key=lambda i: client_order(clients[i]))
-        centres = centroids(
-            values[order], self.config.clusters, seed_of(self.setting.seed, "clusters"), self.centre
-        )
-        chosen = closest(values, centres)
-        report = {"clients": list(clients), "cluster": chosen.tolist()}
+        ordered, seed = contributions.by_name().values, seed_of(self.setting.seed, "clusters")
+        centres = centroids(ordered, self.config.clusters, seed, self.centre)
+        chosen = closest(contributions.values, centres)
+        report = {"clients": list(contributions.clients), "cluster": chosen.tolist()}
         return Fused({"values": centres[chosen]}, personal=True, report=report)
 
 

@@ -30,7 +30,7 @@ from fedkt.errors import InputError
 from fedkt.knowledge import Weights
 from fedkt.models.build import named
 from fedkt.rng import seed_of
-from fedkt.strategy import Contributions, Fused, Setting, StrategyConfig, client_order
+from fedkt.strategy import Contributions, Fused, Setting, StrategyConfig
 from fedkt.trained import Trained
 
 SMALLEST = 1e-12
@@ -78,7 +78,7 @@ class FedET(WeightAveraging):
         """Teach the server's model by the small ones; average these and give them its last layer."""
         x, config = self.setting.transfer_x(), self.config
         net = self._server.module
-        held = contributions.among(sorted(contributions.clients, key=client_order)).arrays
+        held = contributions.by_name().arrays
         shared = {n: t.mean(0) for n, t in weights.parameters(held).items() if n.startswith("head.")}
         net.load_state_dict(shared, strict=False)
         logits = torch.stack(list(self.predictions(contributions, x).values()))

@@ -23,7 +23,7 @@ from fedkt.beyond import GeneratorWeights
 from fedkt.client import Arrays, Fit, Forward, Steps
 from fedkt.models.features import generator, generator_input
 from fedkt.rng import seed_of, torch_stream
-from fedkt.strategy import Contributions, Fused, Setting, StrategyConfig, client_order
+from fedkt.strategy import Contributions, Fused, Setting, StrategyConfig
 from fedkt.trained import Trained
 from fedkt.training import seeded
 
@@ -81,10 +81,10 @@ class FedGen(WeightAveraging):
 
     def fuse(self, contributions: Contributions) -> Fused:
         """Average the weights; train the generator from the heads."""
-        clients = sorted(contributions.clients, key=client_order)
-        counts = contributions.among(clients).arrays["counts"]
+        held = contributions.by_name()
+        counts = held.arrays["counts"]
         self._known |= counts.sum(0) > 0
-        heads = [self.net(client, contributions.of(client)).head.requires_grad_(False) for client in clients]
+        heads = [self.net(c, held.of(c)).head.requires_grad_(False) for c in held.clients]
         loss = partial(agreed, heads=heads, share=class_share(counts), diversity=self.config.diversity)
         if counts.any():
             self._generator.fit(self._phase(counts, loss), self.setting.seed, self.round)

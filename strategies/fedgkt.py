@@ -26,7 +26,7 @@ from fedkt.errors import InputError
 from fedkt.knowledge import LIMIT
 from fedkt.models.features import on_features
 from fedkt.rng import seed_of
-from fedkt.strategy import Contributions, Fused, Setting, Strategy, StrategyConfig, client_order
+from fedkt.strategy import Contributions, Fused, Setting, Strategy, StrategyConfig
 from fedkt.trained import Trained
 
 if TYPE_CHECKING:
@@ -86,8 +86,7 @@ class FedGKT(Strategy):
 
     def fuse(self, contributions: Contributions) -> Fused:
         """Train on all rows; predict each client's."""
-        # In the order of names, so that batches are the same however the clients are listed.
-        held = contributions.among(sorted(contributions.clients, key=client_order)).arrays
+        held = contributions.by_name().arrays
         there = held["labels"] >= 0
         rows = {
             "x": held["features"][there],

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from fedkt.client import Steps
 from fedkt.rng import numpy_stream, seed_of
-from fedkt.strategy import Contributions, Fused, Setting, Strategy, StrategyConfig, client_order
+from fedkt.strategy import Contributions, Fused, Setting, Strategy, StrategyConfig
 from fedkt.training import batch_order, make_optimizer, one_thread, seeded
 
 
@@ -68,10 +68,8 @@ class FedTGP(Strategy):
     def fuse(self, contributions: Contributions) -> Fused:
         """Train the generator on what the clients hold and let it make each class's prototype."""
         self._round += 1
-        # In the order of names, so that batches are the same however the clients are listed.
-        names = contributions.clients
-        order = sorted(range(len(names)), key=lambda i: client_order(names[i]))
-        prototypes, held = contributions.values[order], contributions.arrays["counts"][order] > 0
+        ordered = contributions.by_name()
+        prototypes, held = ordered.values, ordered.arrays["counts"] > 0
         gap = margin(prototypes, held, self.config.tau)
         stream = numpy_stream(self.setting.seed, "batches", "tgp", self._round)
         with one_thread():
