@@ -73,6 +73,13 @@ DataDir = Annotated[
     Path | None, typer.Option("--data-dir", help="Where data files lie [default: $FEDKT_DATA, else ./data].")
 ]
 
+TensorBoardDir = Annotated[
+    Path | None, typer.Option("--tensorboard", metavar="DIR", help="Also write TensorBoard events there.")
+]
+MLflowStore = Annotated[
+    str | None, typer.Option("--mlflow", metavar="URI", help="Also log there, such as sqlite:///runs.db.")
+]
+
 
 def _version(asked: bool) -> None:
     if asked:
@@ -105,6 +112,8 @@ def simulate(
     data_dir: DataDir = None,
     out: Annotated[Path | None, typer.Option(help="The run's folder [default: runs/<name>-<time>].")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
+    tensorboard: TensorBoardDir = None,
+    mlflow: MLflowStore = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Show nothing but errors.")] = False,
 ) -> None:
     """Run a scenario on this machine."""
@@ -115,7 +124,7 @@ def simulate(
 
     folder = out or unused_path(resolved.name)
     try:
-        _simulate(resolved, folder, resume, data_dir, quiet)
+        _simulate(resolved, folder, resume, data_dir, quiet, {"tensorboard": tensorboard, "mlflow": mlflow})
     except KeyboardInterrupt:
         if not is_run(folder):
             raise KeyboardInterrupt(
@@ -126,23 +135,38 @@ def simulate(
         again += [] if seed is None else ["--seed", str(seed)]
         again += [] if engine is None else ["--engine", engine]
         again += [] if data_dir is None else ["--data-dir", str(data_dir)]
+        again += [] if tensorboard is None else ["--tensorboard", str(tensorboard)]
+        again += [] if mlflow is None else ["--mlflow", mlflow]
         again += ["--out", str(folder), "--resume", *(["--quiet"] if quiet else [])]
         raise KeyboardInterrupt(
             f"interrupted; what is done is kept, continue with: {shlex.join(again)}"
         ) from None
 
 
-def _simulate(resolved: "Scenario", folder: Path, resume: bool, data_dir: Path | None, quiet: bool) -> None:
+def _simulate(
+    resolved: "Scenario",
+    folder: Path,
+    resume: bool,
+    data_dir: Path | None,
+    quiet: bool,
+    live: dict[str, Any],
+) -> None:
     from fedkt.engine.run import simulate as run_scenario
+    from fedkt.live import Several, end_failed, sinks
     from fedkt.results.progress import Progress, closing_table
+    from fedkt.results.report import write_report
 
     progress = None if quiet else Progress()
+    watchers = sinks(resolved, folder, **live)
+    observer = Several(*watchers, *([] if progress is None else [progress]))
     try:
-        result = run_scenario(resolved, out=folder, resume=resume, data_dir=data_dir, observer=progress)
+        result = run_scenario(resolved, out=folder, resume=resume, data_dir=data_dir, observer=observer)
+    except BaseException:
+        end_failed(watchers)
+        raise
     finally:
         if progress is not None:
             progress.close()
-    from fedkt.results.report import write_report
 
     write_report(result)
     if not quiet:
@@ -188,6 +212,8 @@ def compare(
     skip_impossible: Annotated[
         bool, typer.Option("--skip-impossible", help="Leave out strategies that cannot run on a scenario.")
     ] = False,
+    tensorboard: TensorBoardDir = None,
+    mlflow: MLflowStore = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Show nothing but errors.")] = False,
 ) -> None:
     """Run scenarios with several strategies and seeds, and write the report."""
@@ -210,6 +236,7 @@ def compare(
         resume=resume,
         skip_impossible=skip_impossible,
         quiet=quiet,
+        sinks={"tensorboard": tensorboard, "mlflow": mlflow},
         again=["fedkt", *sys.argv[1:]],
     )
 

@@ -38,7 +38,8 @@ def pins() -> dict[str, str]:
 
 def requirements() -> list[Requirement]:
     project = PROJECT["project"]
-    return [Requirement(text) for text in project["dependencies"] + project["optional-dependencies"]["dev"]]
+    extras = [text for extra in project["optional-dependencies"].values() for text in extra]
+    return [Requirement(text) for text in project["dependencies"] + extras]
 
 
 @checkout

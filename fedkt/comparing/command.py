@@ -34,6 +34,7 @@ def compare_command(
     resume: bool,
     skip_impossible: bool,
     quiet: bool,
+    sinks: Mapping[str, Any] | None = None,
     again: Sequence[str] = (),
 ) -> Comparison:
     """Read the options, run the comparison and write its report.
@@ -56,6 +57,7 @@ def compare_command(
             data_dir=data_dir,
             watcher=watcher,
             settings=settings,
+            sinks=sinks,
         )
     except KeyboardInterrupt:
         if not again or not (folder / FILE).is_file():

@@ -14,6 +14,7 @@ from fedkt.comparing.pool import Told, processors, run_here
 from fedkt.comparing.progress import ComparisonProgress
 from fedkt.errors import InputError
 from fedkt.files import write_atomic, write_json
+from fedkt.live import end_parent, parent_run, require
 from fedkt.results.comparison import FILE, Comparison
 from fedkt.results.folder import lock_folder, run_state
 from fedkt.scenario import Engine
@@ -29,13 +30,15 @@ def compare(
     data_dir: Path | None = None,
     watcher: ComparisonProgress | None = None,
     settings: Mapping[str, Any] | None = None,
+    sinks: Mapping[str, Any] | None = None,
 ) -> Comparison:
     """Run every combination that a request names and return the comparison.
 
     ``out``: the comparison's folder, which is locked meanwhile; with ``resume`` finished runs in it are
     kept, others are continued, and more may be asked for than before. ``jobs``: how many runs at a time
     (default: one per processor). Where ``engine.address`` is set, runs go to that Ray cluster instead.
-    ``settings``: what the report is to show, kept beside the runs.
+    ``settings``: what the report is to show, kept beside the runs. ``sinks``: where runs are shown live
+    (``tensorboard``: a folder, ``mlflow``: a store).
 
     Raises InputError before anything is written. A run that fails is noted as failed and stops no other.
     """
@@ -53,8 +56,9 @@ def compare(
         if watcher is not None:
             waiting = [record["rounds"] for record in book.records.values() if record["status"] == "waiting"]
             watcher.started(len(book.records), book.count("finished"), sum(waiting))
+        live = _start(sinks or {}, out)
         todo = [cell for cell in book.cells if book.records[cell.path]["status"] == "waiting"]
-        for cell, event in _run(todo, out, jobs, data_dir):
+        for cell, event in _run(todo, out, jobs, data_dir, live):
             book.note(cell, event)
             if watcher is not None and event["event"] == "round":
                 watcher.at_round(cell, event["round"])
@@ -64,7 +68,10 @@ def compare(
         if watcher is not None:
             watcher.close()
         lock.close()
-    return Comparison.read(out)
+    done = Comparison.read(out)
+    if "parent" in live:
+        end_parent(live["mlflow"], live["parent"], done.path)
+    return done
 
 
 def _check(folder: Path, resume: bool) -> None:
@@ -161,14 +168,14 @@ def _before(folder: Path) -> dict[str, Any]:
 
 
 def _run(
-    cells: Sequence[Cell], folder: Path, jobs: int | None, data_dir: Path | None
+    cells: Sequence[Cell], folder: Path, jobs: int | None, data_dir: Path | None, live: Mapping[str, Any]
 ) -> Iterator[tuple[Cell, dict[str, Any]]]:
     """Run cells and yield what is told of each: on the machine or the cluster that their engine names."""
     by_place: dict[str | None, list[Cell]] = {}
     for cell in cells:
         by_place.setdefault(cell.scenario.engine.address, []).append(cell)
     for address, here in by_place.items():
-        orders = [_job(cell, folder, data_dir) for cell in here]
+        orders = [_job(cell, folder, data_dir, live) for cell in here]
         engine = here[0].scenario.engine
         if address is not None and engine.kind == "inline":
             from fedkt.comparing.cluster import run_there
@@ -180,13 +187,27 @@ def _run(
             yield here[number], event
 
 
-def _job(cell: Cell, folder: Path, data_dir: Path | None) -> dict[str, Any]:
+def _start(asked: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Return the live views of a comparison's runs; in MLflow they are nested in one of its own."""
+    live = {name: str(where) for name, where in asked.items() if where is not None}
+    for name in live:
+        require(name)
+    if "mlflow" in live:
+        live["parent"] = parent_run(live["mlflow"], folder.name, " ".join(sys.argv))
+    return live
+
+
+def _job(cell: Cell, folder: Path, data_dir: Path | None, live: Mapping[str, Any]) -> dict[str, Any]:
     out = folder / cell.path
+    own = dict(live)
+    if "tensorboard" in own:
+        own["tensorboard"] = str(Path(own["tensorboard"]).absolute() / cell.path.removeprefix("cells/"))
     return {
         "scenario": scenario.to_dict(cell.scenario),
         "out": str(out.absolute()),
         "resume": run_state(out, cell.scenario) == "unfinished",
         "data_dir": None if data_dir is None else str(data_dir.absolute()),
+        "sinks": own,
     }
 
 

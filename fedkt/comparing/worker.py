@@ -10,6 +10,7 @@ from typing import Any
 
 from fedkt.engine.observer import Silent
 from fedkt.errors import FedktError
+from fedkt.live import Several, end_failed, sinks
 
 Event = dict[str, Any]
 """``{"event": "round", "round": n}``, then ``{"event": "done"}`` or ``{"event": "failed", "error": ...}``."""
@@ -34,17 +35,21 @@ def run_job(job: Mapping[str, Any], tell: Tell) -> None:
     from fedkt import scenario
     from fedkt.engine.run import simulate
 
+    watchers: list[Any] = []
     try:
         data_dir = None if job["data_dir"] is None else Path(job["data_dir"])
         resolved = scenario.from_dict(job["scenario"])
-        simulate(
-            resolved, out=Path(job["out"]), resume=job["resume"], data_dir=data_dir, observer=_Rounds(tell)
-        )
+        out = Path(job["out"])
+        watchers += sinks(resolved, out, **job.get("sinks", {}))
+        observer = Several(_Rounds(tell), *watchers)
+        simulate(resolved, out=out, resume=job["resume"], data_dir=data_dir, observer=observer)
     except BrokenPipeError:
         raise  # nobody listens any more
     except FedktError as error:
+        end_failed(watchers)
         tell({"event": "failed", "error": " ".join(str(error).split("\n"))})
     except Exception as error:
+        end_failed(watchers)
         where = traceback.extract_tb(error.__traceback__)[-1]
         text = f"{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})"
         tell({"event": "failed", "error": text, "traceback": traceback.format_exc()})
