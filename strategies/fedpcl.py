@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from pydantic import Field
 
+from fedkt.errors import InputError
 from fedkt.models.net import projection
-from fedkt.strategy import Contributions, Fused, Strategy, StrategyConfig, client_order
+from fedkt.strategy import Contributions, Fused, Setting, Strategy, StrategyConfig, client_order
 
 if TYPE_CHECKING:
     from fedkt.models import Net
@@ -45,6 +46,14 @@ class FedPCL(Strategy):
     same_start = True
     Config = FedPCLConfig
     config: FedPCLConfig
+
+    def __init__(self, config: StrategyConfig, setting: Setting) -> None:
+        if any(dims.clients != len(setting.dims) for dims in setting.dims.values()):
+            raise InputError(
+                "strategy 'fedpcl' sends everybody's prototypes, and sites do not know how many they are; "
+                "it runs in a simulation only."
+            )
+        super().__init__(config, setting)
 
     @classmethod
     def settings(cls, config: Any) -> dict[str, Any]:

@@ -38,7 +38,7 @@ def world_of(name: str) -> World:
                     "transfer": {"size": 6},
                     "public": {"size": 20},
                 },
-                "clients": {"models": [{"name": "mlp", "width": 4}]},
+                "clients": {"models": [{"name": "mlp", "width": 4, "hidden": [4]}]},
                 "strategy": {"name": name} | {key: 1 for key in SHORT if key in fields},
                 "allow": ["weights", "features"],
             }
@@ -59,7 +59,7 @@ def contribution(expected: Expected, rng: np.random.Generator, scale: float, emp
     """Draw arrays that are as declared; ``empty``: the share of classes that the client does not hold."""
     arrays: dict[str, NDArray[Any]] = {}
     for name, spec in expected.items():
-        if np.dtype(spec.dtype).kind == "i":
+        if np.dtype(spec.dtype).kind in "iu":
             high = int(min(spec.high, 40))
             arrays[name] = rng.integers(int(spec.low), high + 1, spec.shape).astype(spec.dtype)
         elif spec.simplex:
@@ -75,6 +75,8 @@ def contribution(expected: Expected, rng: np.random.Generator, scale: float, emp
         for name, spec in expected.items():
             if spec.shape[:1] == missing.shape and name != "counts" and "." not in name:
                 arrays[name][missing] = 0
+    if "base" in arrays:
+        arrays["base"][...] = 0  # there was no teacher before, of which anything could be a change
     if "examples" in arrays:
         arrays["examples"] = np.maximum(arrays["examples"], 1).astype(np.int32)
     return arrays
@@ -92,7 +94,8 @@ def contributions(world: World, clients: int, seed: int, scale: float, empty: fl
 
 
 def fuse(world: World, given: Contributions) -> Fused:
-    fused = strategy_of(world).fuse(given)
+    strategy = strategy_of(world)
+    fused = strategy.fuse(strategy.decode(given))
     assert fused is not None
     return fused
 
