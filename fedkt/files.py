@@ -2,11 +2,13 @@
 
 import json
 import os
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import Tensor
 
 
@@ -39,22 +41,38 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def write_tensors(path: Path, tensors: "Mapping[str, Tensor]", note: Any) -> None:
-    """Write tensors as safetensors with ``note`` as JSON in the header, atomically."""
+    """Write tensors as safetensors with ``note`` as JSON in the header, atomically; with a checksum."""
     # Through NumPy, since the saver for torch refuses tensors that share memory, as teachers may.
     from safetensors.numpy import save
 
     held = {name: tensor.detach().cpu().contiguous().numpy() for name, tensor in tensors.items()}
-    write_atomic(path, save(held, metadata={"note": json.dumps(note)}))
+    text = json.dumps(note)
+    write_atomic(path, save(held, metadata={"note": text, "crc32": _checksum(held, text)}))
 
 
 def read_tensors(path: Path) -> "tuple[dict[str, Tensor], Any]":
-    """Read what :func:`write_tensors` wrote: the tensors and the note."""
+    """Read what :func:`write_tensors` wrote: the tensors and the note.
+
+    Raises ValueError where the content does not match its checksum; files without one are taken as they are.
+    """
     from safetensors import safe_open
 
     with safe_open(path, framework="pt") as file:
-        note = json.loads((file.metadata() or {}).get("note", "null"))
+        about = file.metadata() or {}
+        text = about.get("note", "null")
         # Copied, since products of tensors that lie unaligned in the file's memory differ in the last bit.
-        return {name: file.get_tensor(name).clone() for name in file.keys()}, note  # noqa: SIM118
+        tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+    if "crc32" in about and about["crc32"] != _checksum({n: t.numpy() for n, t in tensors.items()}, text):
+        raise ValueError("its content does not match its checksum")
+    return tensors, json.loads(text)
+
+
+def _checksum(tensors: "Mapping[str, NDArray[Any]]", note: str) -> str:
+    """Return the CRC-32 of tensors and note: safetensors itself would not see a flipped bit."""
+    found = zlib.crc32(note.encode())
+    for name in sorted(tensors):
+        found = zlib.crc32(tensors[name].tobytes(), zlib.crc32(name.encode(), found))
+    return f"{found:08x}"
 
 
 def sync_folder(folder: Path) -> None:

@@ -10,7 +10,7 @@ This module imports nothing else of the project.
 """
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar
 
@@ -26,6 +26,7 @@ LIMIT = 1e4
 
 _SUM_TOLERANCE = 1e-3
 _NORM_TOLERANCE = 1e-4
+_SHOWN, _LONGEST = 5, 40
 _STYPE = "numpy.ndarray"
 
 
@@ -33,7 +34,8 @@ class Rejected(ValueError):
     """A payload is not what it must be.
 
     ``reason`` is one word of a fixed set (``names stype dtype shape length header finite range norm sum
-    rows protocol run round transfer kind weights``), so that it can be counted; ``detail`` is a sentence.
+    rows protocol run round transfer kind weights replay duplicate unasked``), so that it can be counted;
+    ``detail`` is a sentence.
     """
 
     def __init__(self, reason: str, detail: str) -> None:
@@ -398,11 +400,14 @@ def decode(record: Mapping[str, Array], expected: Expected) -> dict[str, NDArray
     for name, spec in expected.items():
         sent = record[name]
         if sent.stype != _STYPE:
-            raise Rejected("stype", f"array '{name}' is stored as {sent.stype!r}; it must be {_STYPE!r}.")
+            raise Rejected(
+                "stype", f"array '{name}' is stored as {sent.stype[:_LONGEST]!r}; it must be {_STYPE!r}."
+            )
         if sent.dtype != spec.dtype:
-            raise Rejected("dtype", f"array '{name}' is {sent.dtype}; it must be {spec.dtype}.")
+            raise Rejected("dtype", f"array '{name}' is {sent.dtype[:_LONGEST]}; it must be {spec.dtype}.")
         if tuple(sent.shape) != spec.shape:
-            raise Rejected("shape", f"array '{name}' has shape {tuple(sent.shape)}; it must be {spec.shape}.")
+            shape = str(tuple(sent.shape))[:_LONGEST]
+            raise Rejected("shape", f"array '{name}' has shape {shape}; it must be {spec.shape}.")
         if len(sent.data) > spec.nbytes or (len(sent.data) < spec.nbytes and not spec.packed):
             most = "at most " if spec.packed else ""
             raise Rejected(
@@ -437,11 +442,18 @@ def _unpacked(name: str, data: bytes, size: int) -> bytes:
     return values
 
 
+def few(names: Iterable[str]) -> str:
+    """Return a few names, shortened: what somebody sent must not fill a log."""
+    ordered = sorted(names)
+    found = str([name[:_LONGEST] for name in ordered[:_SHOWN]])
+    return found if len(ordered) <= _SHOWN else f"{found[:-1]}, ...]"
+
+
 def _check_names(arrays: Mapping[str, Any], expected: Expected) -> None:
     if set(arrays) != set(expected):
         raise Rejected(
             "names",
-            f"the message holds the arrays {sorted(arrays)}; it must hold exactly {sorted(expected)}.",
+            f"the message holds the arrays {few(arrays)}; it must hold exactly {sorted(expected)}.",
         )
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from numpy.typing import NDArray
 
-from fedkt.knowledge import PROTOCOL, Dims, Expected, Rejected, decode, encode, row_ids, size
+from fedkt.knowledge import PROTOCOL, Dims, Expected, Rejected, decode, encode, few, row_ids, size
 
 Status = Literal["accepted", "declined", "failed"]
 """What a reply can say of itself; the server adds ``rejected`` and ``late``."""
@@ -24,7 +24,7 @@ MAX_NAME = 40
 MAX_TEXT = 500
 """Longest text in an envelope: room for a sentence, not for knowledge."""
 _T = TypeVar("_T", int, str, bool)
-_BINDING = frozenset({"protocol", "run", "round", "transfer"})
+_BINDING = frozenset({"protocol", "run", "round", "transfer", "nonce"})
 _REQUEST = _BINDING | {"rows", "teacher", "teacher_rows", "teacher_round", "kept", "evaluate"}
 _REPLY = _BINDING | {"client", "status", "reason", "detail"}
 _ENVELOPE, _ROWS, _KNOWLEDGE, _METRICS = "fedkt", "rows", "knowledge", "metrics"
@@ -38,22 +38,31 @@ class Shapes(Protocol):
 
 @dataclass(frozen=True)
 class Binding:
-    """What ties a message to its place: run, round, and the transfer set of both ends."""
+    """What ties a message to its place: run, round, the transfer set of both ends, and the number of the
+    request, which nobody can guess and its reply repeats."""
 
     run: str
     round: int
     transfer: str
+    nonce: str = ""
 
     def fields(self) -> dict[str, int | str]:
         """Return the envelope's entries."""
-        return {"protocol": PROTOCOL, "run": self.run, "round": self.round, "transfer": self.transfer}
+        return {
+            "protocol": PROTOCOL,
+            "run": self.run,
+            "round": self.round,
+            "transfer": self.transfer,
+            "nonce": self.nonce,
+        }
 
     def check(self, envelope: Mapping[str, Any]) -> None:
         """Raise :class:`Rejected` unless the envelope holds the same entries."""
         for name, mine in self.fields().items():
             theirs = envelope.get(name)
             if theirs != mine or type(theirs) is not type(mine):
-                raise Rejected(name, f"the message's {name} is {theirs!r}; here it is {mine!r}.")
+                reason = "replay" if name == "nonce" else name
+                raise Rejected(reason, f"the message's {name} is {_short(theirs)}; here it is {mine!r}.")
 
 
 @dataclass(frozen=True)
@@ -100,7 +109,7 @@ class Request:
         """Decode a request at a client that holds the transfer set with this hash."""
         envelope = _envelope(content)
         run, number = _entry(envelope, "run", str), _entry(envelope, "round", int)
-        binding = Binding(run, number, transfer)
+        binding = Binding(run, number, transfer, _entry(envelope, "nonce", str))
         binding.check(envelope)
         _check_entries(envelope, _REQUEST)
         asked, taught = _entry(envelope, "rows", int), _entry(envelope, "teacher_rows", int)
@@ -170,14 +179,17 @@ class Reply:
         client, status = _entry(envelope, "client", str), _entry(envelope, "status", str)
         if status not in ("accepted", "declined", "failed"):
             raise Rejected(
-                "kind", f"the reply's status is {status!r}; it must be accepted, declined or failed."
+                "kind", f"the reply's status is {_short(status)}; it must be accepted, declined or failed."
             )
         wanted = {_KNOWLEDGE} if status == "accepted" and expected is not None else set()
         _check_keys(content, {_ENVELOPE} | wanted | ({_METRICS} if _METRICS in content else set()))
         arrays = decode(_arrays(content, _KNOWLEDGE), expected) if wanted and expected is not None else None
         metrics: Mapping[str, float] = {}
         if _METRICS in content:
-            metrics = _checked_metrics(cast(Mapping[str, float], content[_METRICS]))
+            record = content[_METRICS]
+            if not isinstance(record, MetricRecord):
+                raise Rejected("names", f"the message's '{_METRICS}' holds no metrics.")
+            metrics = _checked_metrics(cast(Mapping[str, float], record))
         reason, detail = _entry(envelope, "reason", str), _entry(envelope, "detail", str)
         return cls(binding, client, cast(Status, status), reason, detail, arrays, metrics)
 
@@ -203,7 +215,15 @@ def status_of(content: RecordDict) -> tuple[str, str]:
 
 def knowledge_bytes(content: RecordDict) -> int:
     """Return the bytes of knowledge and row ids in a message; settings and metrics do not count."""
-    return sum(size(_arrays(content, key)) for key in (_ROWS, _KNOWLEDGE) if key in content)
+    records = [content.get(key) for key in (_ROWS, _KNOWLEDGE)]
+    return sum(size(record) for record in records if isinstance(record, ArrayRecord))
+
+
+def round_of(content: RecordDict) -> int:
+    """Return the round that a message says it belongs to, 0 where it says nothing readable."""
+    envelope = content.get(_ENVELOPE)
+    number = envelope.get("round") if isinstance(envelope, ConfigRecord) else None
+    return number if type(number) is int else 0
 
 
 def who_are_you(node: int, ttl: float) -> Message:
@@ -230,7 +250,7 @@ def _checked_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
         if len(name) > MAX_NAME:
             raise Rejected("names", f"a metric's name has {len(name)} characters; {MAX_NAME} are allowed.")
         if not isinstance(value, float) or not math.isfinite(value):
-            raise Rejected("finite", f"metric '{name}' is {value!r}; it must be one finite number.")
+            raise Rejected("finite", f"metric '{name}' is {_short(value)}; it must be one finite number.")
     return dict(metrics)
 
 
@@ -262,13 +282,19 @@ def _arrays(content: RecordDict, key: str) -> ArrayRecord:
 
 def _check_keys(content: RecordDict, allowed: set[str]) -> None:
     if set(content) != allowed:
-        raise Rejected(
-            "names", f"the message holds {sorted(content)}; it must hold exactly {sorted(allowed)}."
-        )
+        raise Rejected("names", f"the message holds {few(content)}; it must hold exactly {sorted(allowed)}.")
+
+
+def _short(value: Any) -> str:
+    """Return what somebody sent as a text that is fit for a line."""
+    text = repr(value)
+    return text if len(text) <= MAX_NAME else f"{text[:MAX_NAME]}..."
 
 
 def _entry(envelope: Mapping[str, Any], name: str, kind: type[_T]) -> _T:
     value = envelope.get(name)
     if type(value) is not kind:
-        raise Rejected("names", f"the envelope's '{name}' is {value!r}; it must be of type {kind.__name__}.")
+        raise Rejected(
+            "names", f"the envelope's '{name}' is {_short(value)}; it must be of type {kind.__name__}."
+        )
     return value

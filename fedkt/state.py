@@ -8,6 +8,7 @@ bits; versions above are leftovers and are overwritten. That is the whole resume
 
 import json
 import math
+import shutil
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
@@ -108,6 +109,14 @@ class DiskStore(StateStore):
 
     def flush(self, kept: int) -> None:
         """Nothing to do: every save is on disk."""
+
+    def copy(self, client: str, below: int, to: "DiskStore") -> None:
+        """Copy the newest file with a version below ``below`` to another store."""
+        older = [version for version in self._versions(client) if version < below]
+        if older:
+            target = to._path(client, max(older))
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(self._path(client, max(older)), target)
 
     def note_failure(self, client: str, text: str) -> None:
         """Write the text as ``failure.txt`` into the client's folder."""

@@ -5,6 +5,7 @@ else (who is asked for which rows, validation, quorum, delivery, resume) is here
 Flower ``Strategy``, so Flower's own ``start`` can drive it as well as fedkt's loop.
 """
 
+import math
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,13 +22,15 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from fedkt import models, registry, robust
+from fedkt.churn import Churn
 from fedkt.client import Client, Fit
 from fedkt.errors import InputError
 from fedkt.knowledge import Dims, Expected, Rejected
 from fedkt.privacy.central import Central, central_of, teachable
 from fedkt.privacy.ledger import Declined
 from fedkt.privacy.modes import mode_of
-from fedkt.protocol import Binding, Reply, Request, knowledge_bytes, who_answered, who_are_you
+from fedkt.protocol import Binding, Reply, Request, knowledge_bytes, round_of, who_answered, who_are_you
+from fedkt.replay import Answers
 from fedkt.rng import numpy_stream
 from fedkt.scenario.adversity import Robust
 from fedkt.student import build, lesson, steps_of
@@ -39,6 +42,9 @@ if TYPE_CHECKING:
     from fedkt.models import Net
     from fedkt.models.build import Dealt
     from fedkt.scenario import Scenario
+
+UNHURRIED_S = 7 * 86400.0
+"""Real seconds that a message may take where time is simulated."""
 
 Shares = Literal["nothing", "knowledge", "features", "weights", "data"]
 
@@ -55,7 +61,8 @@ class Setting:
     what a model gets (``input``).
 
     ``federation`` is there in a simulation only, for the bound that pools all data; ``probe`` where the
-    server knows labels of transfer rows.
+    server knows labels of transfer rows; ``churn`` where clients come and go in a simulation,
+    ``hostile``: those who attack in it, whose accuracy counts in no mean.
     """
 
     scenario: "Scenario"
@@ -65,6 +72,8 @@ class Setting:
     input: "InputSpec"
     federation: "Federation | None" = None
     probe: robust.Probe | None = None
+    churn: Churn | None = None
+    hostile: frozenset[str] = frozenset()
     own: Path | None = None
     """The server's own folder, where its privacy ledger lies."""
 
@@ -233,6 +242,13 @@ class Strategy(FlowerStrategy):
         self._delivered: dict[str, int] = {}
         self._doubt: Tensor | None = None
         self._nodes: dict[int, str] = {}
+        self.answers = Answers()
+        """Which requests are open, which were answered."""
+        self.attempt = 0
+        """How often this round was begun before (the loop sets it)."""
+        self.needed = 0
+        """How many contributions this round takes in at most."""
+        self._accepted: dict[str, Reply] = {}
         self._contributed: frozenset[str] = frozenset()
         self.student = student_of(setting)
         """The server's own model, None where the scenario asks for none and the method has none."""
@@ -314,7 +330,24 @@ class Strategy(FlowerStrategy):
 
     def teacher(self, client: str) -> Mapping[str, Tensor] | None:
         """Return the newest teacher for this client, None if there is none."""
-        return self._personal.get(client, self._common)
+        return self._personal.get(client, self._common) or self.newcomer()
+
+    def newcomer(self) -> dict[str, Tensor] | None:
+        """Return what a client starts from that has no teacher of its own: the mean of the newest ones.
+
+        Where a class is known to some of them only, of theirs. None where they are of unlike shapes.
+        """
+        newest = max(self._made.values(), default=-1)
+        held = [teacher for client, teacher in self._personal.items() if self._made[client] == newest]
+        shapes = {tuple((name, tensor.shape) for name, tensor in sorted(t.items())) for t in held}
+        if len(shapes) != 1:
+            return None
+        stacked = {name: torch.stack([teacher[name] for teacher in held]) for name in held[0]}
+        known = stacked["counts"] > 0 if "counts" in stacked else None
+        return {
+            name: robust.weighted_mean(tensor, known) if tensor.is_floating_point() else tensor.amax(0)
+            for name, tensor in stacked.items()
+        }
 
     def taught_in(self, server_round: int) -> bool:
         """Say whether this round made a teacher."""
@@ -329,19 +362,23 @@ class Strategy(FlowerStrategy):
         self._learn_nodes(grid)
         self.round = server_round
         self.rows = self.choose_rows(server_round)
+        if not self.attempt:
+            self.answers.begin()
+            self.outcomes, self._accepted = {}, {}
         asked = self.sample(server_round)
-        self.outcomes = {client: Outcome(client) for client in asked}
+        for client in asked:
+            self.outcomes.setdefault(client, Outcome(client)).status = "late"
         return [self._request("train", server_round, client, node) for client, node in self._places(asked)]
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        """Validate the replies; fuse them if the quorum is met, else keep the old teachers."""
-        arrays = {
-            client: reply.arrays
-            for client, reply in self._receive(server_round, replies, with_knowledge=True).items()
-            if reply.arrays is not None
-        }
+        """Validate the replies; fuse them if the quorum is met, else keep the old teachers.
+
+        What was accepted before the round was begun again counts, too.
+        """
+        self._accepted |= self._receive(server_round, replies, with_knowledge=True)
+        arrays = {c: reply.arrays for c, reply in self._accepted.items() if reply.arrays is not None}
         clients = tuple(sorted(arrays, key=client_order))
         self._contributed = frozenset(clients)
         self.report = {}
@@ -369,7 +406,8 @@ class Strategy(FlowerStrategy):
         """Bring this round's teacher to those who contributed; ask for metrics where they are wanted."""
         self._learn_nodes(grid)
         taught = {client for client in self._contributed if self._lacks_teacher(client)}
-        asked = sorted(taught | self.wants_metrics, key=client_order)
+        there = {client for client in taught | self.wants_metrics if self.there(client, server_round)}
+        asked = sorted(there, key=client_order)
         self.outcomes = {client: Outcome(client) for client in asked}
         return [self._request("evaluate", server_round, client, node) for client, node in self._places(asked)]
 
@@ -400,7 +438,8 @@ class Strategy(FlowerStrategy):
             held[f"common/{name}"] = tensor
         for client, arrays in self._personal.items():
             held |= {f"personal/{client}/{name}": tensor for name, tensor in arrays.items()}
-        return held, {"extra": note, "made": self._made, "delivered": self._delivered}
+        note = {"extra": note, "made": self._made, "delivered": self._delivered}
+        return held, note | {"answered": self.answers.state()}
 
     def load_state(self, tensors: Mapping[str, Tensor], note: Mapping[str, Any]) -> None:
         """Restore what :meth:`state` returned."""
@@ -419,15 +458,48 @@ class Strategy(FlowerStrategy):
             client, name = key.split("/", 1)
             self._personal.setdefault(client, {})[name] = tensor
         self._made, self._delivered = dict(note["made"]), dict(note["delivered"])
+        self.answers.load(note.get("answered", {}))
         self.load_extra(parts["extra"], note["extra"])
 
     def sample(self, server_round: int) -> list[str]:
-        """Return this round's clients: a seeded sample of the scenario's fraction, at least one."""
-        everyone, count = sorted(self.setting.dims, key=client_order), self._asked()
-        if count == len(everyone):
-            return everyone
-        stream = numpy_stream(self.setting.seed, "sample", server_round)
-        return [everyone[i] for i in sorted(stream.choice(len(everyone), count, replace=False))]
+        """Return the clients to ask: a seeded sample of those that are there, at least one of them.
+
+        It has the scenario's fraction, and more where more are asked than needed. Where the round is begun
+        again, those are left out that have contributed to it.
+        """
+        there = [c for c in sorted(self.setting.dims, key=client_order) if self.there(c, server_round)]
+        part = self.setting.scenario.participation
+        self.needed = max(1, round(part.fraction * len(there)))
+        free = [client for client in there if client not in self._accepted]
+        count = min(len(free), math.ceil(self.needed * part.over_select) - len(self._accepted))
+        if count == len(free):
+            return free
+        again = (self.attempt,) if self.attempt else ()
+        stream = numpy_stream(self.setting.seed, "sample", server_round, *again)
+        return [free[i] for i in sorted(stream.choice(len(free), count, replace=False))]
+
+    def there(self, client: str, server_round: int) -> bool:
+        """Say whether a client takes part in a round: it has not withdrawn and churn leaves it there."""
+        churn, withdrawn = self.setting.churn, self.setting.scenario.participation.withdrawn
+        return withdrawn.get(client, math.inf) > server_round and (
+            churn is None or churn.there(client, server_round)
+        )
+
+    @property
+    def wanted(self) -> int:
+        """How many more contributions this round takes in."""
+        return self.needed - len(self._accepted)
+
+    def note_late(self, messages: Iterable[Message]) -> None:
+        """Count the bytes of replies that came after the deadline."""
+        for message in messages:
+            outcome = self.outcomes.get(self.client_at(message.metadata.src_node_id))
+            if outcome is not None and message.has_content():
+                outcome.up += knowledge_bytes(message.content)
+
+    def client_at(self, node: int) -> str:
+        """Return the client that a node plays, an empty name where that is unknown."""
+        return self._nodes.get(node, "")
 
     def choose_rows(self, server_round: int) -> NDArray[np.int32] | None:
         """Return the transfer rows to ask for (None: all), by the scenario's policy.
@@ -537,7 +609,10 @@ class Strategy(FlowerStrategy):
         self._score_rows(fused.teachers if fused.beliefs is None else [{"values": fused.beliefs}])
 
     def _teacher_round(self, client: str) -> int:
-        return self._made.get(client, self._made.get("", -1))
+        # A newcomer has no teacher of its own; what it gets instead is as new as the newest of the others.
+        if client in self._made or "" in self._made:
+            return self._made.get(client, self._made.get("", -1))
+        return -1 if self.newcomer() is None else max(self._made.values())
 
     def _lacks_teacher(self, client: str) -> bool:
         return self._teacher_round(client) > self._delivered.get(client, -1)
@@ -547,7 +622,7 @@ class Strategy(FlowerStrategy):
         taught = self._lacks_teacher(client) and (kind == "train" or client in self._contributed)
         teacher = self.teacher(client) if taught else None
         request = Request(
-            self._binding(server_round),
+            self._binding(server_round, self.answers.ask(client)),
             self.rows if kind == "train" else None,
             None if teacher is None else {name: tensor.numpy() for name, tensor in teacher.items()},
             self._teacher_round(client) if taught else 0,
@@ -555,10 +630,12 @@ class Strategy(FlowerStrategy):
             kind == "evaluate" and client in self.wants_metrics,
         )
         content = request.pack(self.setting.dims[client], self._teacher_arrays)
-        self.outcomes[client].down = knowledge_bytes(content)
+        self.outcomes[client].down += knowledge_bytes(content)
         self.outcomes[client].taught = request.teacher_round if taught else None
         deadline = self.setting.scenario.participation.deadline_s
-        return Message(content, node, kind, ttl=deadline, group_id=str(server_round))
+        # Where time is simulated, what is simulated may take longer than that.
+        ttl = deadline if self.setting.churn is None else UNHURRIED_S
+        return Message(content, node, kind, ttl=ttl, group_id=str(server_round))
 
     def _teacher_arrays(self, dims: Dims, with_rows: bool) -> Expected:
         return self.behaviour.teacher(dims, self.client_settings, with_rows=with_rows)
@@ -568,19 +645,27 @@ class Strategy(FlowerStrategy):
     ) -> dict[str, Reply]:
         """Return the accepted replies by client and note what became of every message."""
         accepted: dict[str, Reply] = {}
+        stage = "train" if with_knowledge else "evaluate"
         for message in replies:
-            client = self._nodes.get(message.metadata.src_node_id)
-            outcome = self.outcomes.get(client or "")
-            if client is None or outcome is None or outcome.status != "late":
-                continue  # not asked, or answered already
+            client = self.client_at(message.metadata.src_node_id)
+            try:
+                nonce = self.answers.number(client, server_round, stage)
+            except Rejected:
+                continue  # counted there
+            outcome = self.outcomes[client]
+            if with_knowledge and len(accepted) >= self.wanted:
+                self.note_late([message])
+                continue
+            self.answers.close(client, server_round, stage)
             if message.has_error():
                 outcome.status, outcome.reason = "failed", "flower"
                 outcome.detail = message.error.reason or "the client's process failed"
                 continue
-            outcome.up = knowledge_bytes(message.content)
+            outcome.up += knowledge_bytes(message.content)
             try:
+                self.answers.check(client, round_of(message.content))
                 expected = self._contribution(client) if with_knowledge else None
-                reply = Reply.unpack(message.content, self._binding(server_round), expected)
+                reply = Reply.unpack(message.content, self._binding(server_round, nonce), expected)
                 if reply.client != client:
                     raise Rejected("kind", f"client {client} answered as '{reply.client}'.")
             except Rejected as error:
@@ -598,8 +683,8 @@ class Strategy(FlowerStrategy):
         dims = self.setting.dims[client].about(0 if self.rows is None else len(self.rows))
         return self.behaviour.contribution(dims, self.client_settings)
 
-    def _binding(self, server_round: int) -> Binding:
-        return Binding(self.setting.run, server_round, self.setting.transfer)
+    def _binding(self, server_round: int, nonce: str) -> Binding:
+        return Binding(self.setting.run, server_round, self.setting.transfer, nonce)
 
     def _places(self, clients: Sequence[str]) -> list[tuple[str, int]]:
         node_of = {client: node for node, client in self._nodes.items()}

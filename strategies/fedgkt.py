@@ -60,6 +60,7 @@ class FedGKT(Strategy):
     shares = ("features",)
     client = "features"
     one_width = True
+    takes_mean = False
     Config = FedGKTConfig
     config: FedGKTConfig
 
@@ -83,6 +84,9 @@ class FedGKT(Strategy):
         except InputError as error:
             return [f"strategy.model: {problem}" for problem in error.problems]
         return []
+
+    def newcomer(self) -> None:
+        """Teach nobody what speaks of other clients' rows."""
 
     def fuse(self, contributions: Contributions) -> Fused:
         """Train on all rows; predict each client's."""

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from fedkt.errors import InputError
 from fedkt.files import read_tensors, write_tensors
 from fedkt.knowledge import Expected, row_ids
 from fedkt.protocol import Binding, Request
-from fedkt.scenario import Scenario, from_dict
+from fedkt.scenario import Robust, Scenario, from_dict
 from fedkt.state import DiskStore, MemoryStore
 from fedkt.strategy import Contributions, Fused, Outcome, Setting, Strategy
 
@@ -417,27 +417,31 @@ def test_a_returning_client_gets_the_newest_teacher(name: str, tmp_path: Path) -
                     world.dims(client),
                     lambda dims, with_rows: world.behaviour.teacher(dims, told, with_rows=with_rows),
                 )
-                assert request.binding == Binding("run", number, world.transfer_hash)
-                lacks = made.get(client, -1) > delivered.get(client, -1)
+                assert replace(request.binding, nonce="") == Binding("run", number, world.transfer_hash)
+                # Who has none of its own starts from the mean of the newest ones.
+                newcomer = client not in made and client in teachers
+                newest = max(made.values(), default=-1) if newcomer else made.get(client, -1)
+                lacks = newest > delivered.get(client, -1)
                 # Between the rounds only those are taught who took part in this one.
                 if kind == "evaluate":
                     lacks = lacks and client in run.at(number, "train").outcomes
                     assert lacks or client in run.strategy.wants_metrics
                 assert (request.teacher is not None) == lacks
-                assert stage.outcomes[client].taught == (made[client] if lacks else None)
+                assert stage.outcomes[client].taught == (newest if lacks else None)
                 if request.teacher is not None:
-                    assert request.teacher_round == made[client]
+                    assert request.teacher_round == newest
                     assert sorted(request.teacher) == sorted(teachers[client])
                     for array, values in request.teacher.items():
                         assert np.array_equal(values, teachers[client][array].numpy())
                     returned += kind == "train" and number > 1
-                    delivered[client] = made[client]
+                    delivered[client] = newest
             if kind == "train" and name != "local":
                 assert len(stage.outcomes) == 2
                 teachers = run.teachers[number - 1]
                 fresh = stage.outcomes if run.strategy._personal else EVERYONE
                 made |= dict.fromkeys(fresh, number)
-    assert bool(returned) == (name != "local" and not run.strategy._personal)
+    starts = run.strategy.newcomer() is not None
+    assert bool(returned) == (name != "local" and (not run.strategy._personal or starts))
     assert {frozenset(run.at(number, "train").outcomes) for number in range(1, rounds + 1)} != {
         frozenset(run.at(1, "train").outcomes)
     }
@@ -560,3 +564,19 @@ def test_the_transfer_set_may_be_of_another_data_set(name: str, foreign: Any, tm
     run = begin(described, tmp_path, world=world).play(1)
     assert {outcome.status for outcome in run.at(1, "evaluate").outcomes.values()} == {"accepted"}
     assert run.strategy.taught_in(1)
+
+
+@every_teacher
+def test_means_over_clients_are_taken_by_the_hook(name: str, usual: Callable[[str], Run]) -> None:
+    """So that robust fusion can replace them, or is refused where the method takes none."""
+    run = usual(name)
+    strategy, called = strategy_of(run.world), []
+
+    def spied(values: Tensor, weights: Tensor | None = None) -> Tensor:
+        called.append(len(values))
+        return Strategy.centre(strategy, values, weights)
+
+    vars(strategy)["centre"] = spied
+    strategy.robust = Robust(centre="trimmed-mean", hostile=0.0)
+    strategy.fuse(run.fused[0])
+    assert bool(called) == strategy.takes_mean

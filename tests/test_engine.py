@@ -44,6 +44,7 @@ def final_states(folder: Path) -> dict[str, bytes]:
     for client in sorted((folder / "checkpoint" / "clients").iterdir()):
         tensors, note = read_tensors(max(client.glob("*.safetensors")))
         found |= {f"{client.name}/{name}": t.numpy().tobytes() for name, t in tensors.items()}
+        del note["kept"]  # how far back a resume may start: less far after one from a damaged checkpoint
         found[f"{client.name}/note"] = json.dumps(note, sort_keys=True).encode()
     tensors, note = read_tensors(max((folder / "checkpoint").glob("round-*.safetensors")))
     del note["loop"]["wall_s"]

@@ -250,8 +250,8 @@ RECORDS_OF_REPLY: dict[str, tuple[Callable[[RecordDict], RecordDict], str]] = {
         lambda c: with_record(c, "knowledge", encode({"values": SCORES, "b": SCORES}, TWICE)),
         "names",
     ),
-    "metrics of another kind": (lambda c: with_record(c, "metrics", ConfigRecord({"a": "b"})), "finite"),
-    "arrays as metrics": (lambda c: with_record(c, "metrics", ArrayRecord([SCORES])), "finite"),
+    "metrics of another kind": (lambda c: with_record(c, "metrics", ConfigRecord({"a": "b"})), "names"),
+    "arrays as metrics": (lambda c: with_record(c, "metrics", ArrayRecord([SCORES])), "names"),
 }
 
 

@@ -214,8 +214,9 @@ def build(scenario: "Scenario", data_dir: Path | None = None) -> Federation:
     transfer = extras.get("transfer", train).take(transfer_rows) if data.transfer is not None else None
     public = extras.get("public", train).take(public_rows) if data.public is not None else None
     hidden = None
-    if transfer is not None:
-        hidden = np.where(transfer.y < split.classes, transfer.y, -1)
+    if transfer is not None and data.transfer is not None:
+        # Another data set's labels may mean other classes.
+        hidden = transfer.y if data.transfer.from_ == "train" else np.full(len(transfer), -1, np.int64)
         transfer = replace(transfer, y=np.full(len(transfer), -1, np.int64))
     dealt = [
         free[part]

@@ -1,14 +1,21 @@
-"""What can be known to be wrong with the parts ``robust`` and ``attacks`` before anything runs."""
+"""What can be known to be wrong with hostile clients, robust fusion and churn before anything runs."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
+from fedkt import churn
+from fedkt.churn import Trace
+from fedkt.data import Federation
+from fedkt.data.npz import find_file
 from fedkt.engine.world import World
 from fedkt.errors import InputError
+from fedkt.scenario import Scenario
 
 
 def problems_of(world: World) -> list[str]:
     """Return what does not fit the world, in sentences."""
-    problems = [*_robust(world), *_attacks(world)]
+    problems = [*_robust(world), *_attacks(world), *_withdrawn(world)]
+    problems += churn.problems_of(world.scenario.churn, world.scenario.rounds)
     try:
         world.hostile  # noqa: B018 (names and numbers are checked where they are dealt)
     except InputError as error:
@@ -16,9 +23,28 @@ def problems_of(world: World) -> list[str]:
     return problems
 
 
+def trace_of(scenario: Scenario, federation: Federation, data_dir: Path | None) -> Trace | None:
+    """Read the trace of a scenario, where it has one; a file is found as data files are, or as it stands."""
+    name = scenario.churn.trace
+    if name is None:
+        return None
+    path = Path(name) if Path(name).is_file() else find_file(name, data_dir)
+    return churn.read_trace(path, [shard.id for shard in federation.shards])
+
+
+def _withdrawn(world: World) -> Iterator[str]:
+    for client in world.scenario.participation.withdrawn:
+        if client not in world.shards:
+            yield (
+                f"participation.withdrawn names '{client}', which is no client; "
+                f"there are {', '.join(world.shards)}."
+            )
+
+
 def _has_values(world: World) -> bool:
-    dims = world.dims(next(iter(world.shards)))
-    return "values" in world.behaviour.contribution(dims, world.settings)
+    """Say whether clients send comparable ``values``: all of one shape."""
+    sent = [world.behaviour.contribution(world.dims(client), world.settings) for client in world.shards]
+    return all("values" in each for each in sent) and len({each["values"].shape for each in sent}) == 1
 
 
 def _robust(world: World) -> Iterator[str]:

@@ -87,8 +87,9 @@ def checked_world(
             problems += strategy.problems(config, scenario, clients)
     if problems or federation is None:
         raise InputError(*dict.fromkeys(problems))
-    world = World(scenario, federation)
-    problems = [*adversity.problems_of(world), *privacy_problems(world)]
+    trace = _try(problems, lambda: adversity.trace_of(scenario, federation, data_dir))
+    world = World(scenario, federation, trace)
+    problems += [*adversity.problems_of(world), *privacy_problems(world)]
     if problems:
         raise InputError(*dict.fromkeys(problems))
     return world

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fedkt.errors import InputError
 from fedkt.files import read_tensors, write_tensors
+from fedkt.state import DiskStore
 
 FORMAT = 1
 KEPT = 2
@@ -34,7 +35,7 @@ class Checkpoint:
 
 
 def write(folder: Path, checkpoint: Checkpoint) -> int:
-    """Write a checkpoint and drop the oldest; return the oldest round that is still there."""
+    """Write a checkpoint and drop the oldest; return the oldest round from which a resume may start."""
     note = {
         "format": FORMAT,
         "round": checkpoint.round,
@@ -42,43 +43,62 @@ def write(folder: Path, checkpoint: Checkpoint) -> int:
         "loop": dict(checkpoint.loop),
         "engine": dict(checkpoint.engine),
     }
-    write_tensors(_path(folder, checkpoint.round), checkpoint.tensors, note)
-    rounds = _rounds(folder)
-    for old in rounds[:-KEPT]:
-        _path(folder, old).unlink(missing_ok=True)
-    return rounds[-KEPT:][0]
+    write_tensors(path(folder, checkpoint.round), checkpoint.tensors, note)
+    there = rounds(folder)
+    for old in there[:-KEPT]:
+        path(folder, old).unlink(missing_ok=True)
+    return oldest(folder)
 
 
 def read(folder: Path) -> Checkpoint:
     """Return the newest readable checkpoint, an empty one if there is none.
 
-    A damaged file is skipped with a warning. Raises InputError for a format that is newer than this fedkt's.
+    One that is damaged, or that needs a client's state which is, is skipped with a warning. Raises InputError
+    for a format that is newer than this fedkt's, and where all are damaged although clients are past the
+    beginning.
     """
-    for round_ in reversed(_rounds(folder)):
-        path = _path(folder, round_)
+    there = rounds(folder)
+    for round_ in reversed(there):
+        file = path(folder, round_)
         try:
-            tensors, note = read_tensors(path)
+            tensors, note = read_tensors(file)
             if note["format"] > FORMAT:
                 raise InputError(
-                    f"{path} has checkpoint format {note['format']}; this fedkt reads up to {FORMAT}, so "
+                    f"{file} has checkpoint format {note['format']}; this fedkt reads up to {FORMAT}, so "
                     "upgrade it."
                 )
-            return Checkpoint(note["round"], tensors, note["strategy"], note["loop"], note["engine"])
+            _check_states(folder / "clients", round_)
+            return Checkpoint(note["round"], tensors, note["strategy"], note["loop"], note.get("engine", {}))
         except InputError:
             raise
         except Exception as error:
-            log.warning("%s is damaged (%s); the checkpoint before it is used.", path, error)
+            log.warning("%s cannot be used (%s); the checkpoint before it is.", file, error)
+    if len(there) >= KEPT:
+        raise InputError(f"all checkpoints in {folder} are damaged; start a new run in another folder.")
     return Checkpoint()
 
 
 def oldest(folder: Path) -> int:
     """Return the oldest round from which a resume may start; 0 where there is no checkpoint."""
-    return (_rounds(folder) or [0])[0] if len(_rounds(folder)) >= KEPT else 0
+    there = rounds(folder)
+    return there[0] if len(there) >= KEPT else 0
 
 
-def _path(folder: Path, round_: int) -> Path:
+def path(folder: Path, round_: int) -> Path:
+    """Return the file of a round's checkpoint."""
     return folder / f"round-{round_:06d}.safetensors"
 
 
-def _rounds(folder: Path) -> list[int]:
+def rounds(folder: Path) -> list[int]:
+    """Return the rounds that have a checkpoint, in order."""
     return sorted(int(p.stem.removeprefix("round-")) for p in folder.glob("round-[0-9]*.safetensors"))
+
+
+def _check_states(folder: Path, round_: int) -> None:
+    """Raise ValueError where a client's state that goes with a round's checkpoint cannot be read."""
+    states = DiskStore(folder)
+    for client in states.clients():
+        try:
+            states.load(client, below=2 * round_ + 2)
+        except Exception as error:
+            raise ValueError(f"the state of client {client} is damaged: {error}") from error

@@ -1,10 +1,12 @@
 """The round loop: two exchanges a round over any Flower grid, results and a checkpoint after each."""
 
+import math
 import statistics
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from flwr.app import ArrayRecord, ConfigRecord, Message
@@ -13,14 +15,14 @@ from flwr.serverapp import Grid
 from fedkt import metrics
 from fedkt.engine import checkpoint
 from fedkt.engine.checkpoint import Checkpoint
+from fedkt.engine.exchange import SimulatedTime, exchange
 from fedkt.engine.observer import Observer
 from fedkt.engine.spending import Spending
-from fedkt.errors import Interrupted, RunError
+from fedkt.errors import RunError
 from fedkt.privacy.statement import statement
 from fedkt.results.folder import RunFolder
 from fedkt.strategy import Outcome, Strategy, client_order
 
-POLL_S = 0.02
 STATUSES = ("accepted", "rejected", "late", "declined", "failed")
 
 
@@ -50,6 +52,12 @@ class Totals:
     """Clients whose model changed since it was measured."""
     epsilon: dict[str, float] = field(default_factory=dict)
     """What each client last said that its data have paid, in a private mode."""
+    missed: int = 0
+    """Rounds that ended without a quorum."""
+    repeats: int = 0
+    """How often a round was begun again for want of a quorum."""
+    simulated_s: float = 0.0
+    """Simulated duration of the rounds, where clients dawdle."""
 
 
 class Loop:
@@ -71,6 +79,7 @@ class Loop:
         self.totals = Totals()
         self.spending = Spending(strategy, folder.checkpoint / "clients")
         self.round = 0
+        self._simulated_s = 0.0
 
     def restore(self, saved: Checkpoint) -> None:
         """Continue after the round of a checkpoint."""
@@ -90,7 +99,7 @@ class Loop:
     def summary(self) -> dict[str, Any]:
         """Return the contents of ``summary.json``."""
         totals, scenario = self.totals, self.scenario
-        accuracy = spread(totals.metrics)
+        accuracy = self._spread()
         rate = totals.updates / totals.wall_s if totals.wall_s else 0.0
         return {
             "scenario": scenario.name,
@@ -108,15 +117,19 @@ class Loop:
                 "client_updates_per_s": round(rate, 3),
             },
             "replies": totals.replies,
+            "quorum": {"missed": totals.missed, "repeats": totals.repeats},
         }
 
     # One round ------------------------------------------------------------------------------------
 
     def _one_round(self, grid: Grid, number: int) -> None:
         begun = time.monotonic()
+        for client, gone in self.scenario.participation.withdrawn.items():
+            if number >= gone:
+                self.totals.metrics.pop(client, None)
         strategy, nothing = self.strategy, (ArrayRecord(), ConfigRecord())
-        messages = strategy.configure_train(number, *nothing, grid)
-        fused, _ = strategy.aggregate_train(number, self._exchange(grid, number, "train", messages))
+        self._simulated_s = 0.0
+        fused = self._train(grid, number)
         trained = dict(strategy.outcomes)
         self._refuse_total_failure(number, trained)
         self._note_changed(c for c, o in trained.items() if o.status == "accepted")
@@ -141,24 +154,42 @@ class Loop:
         status = "no-quorum" if fused is None else "fused" if strategy.taught_in(number) else "nothing"
         self._finish_round(number, status, trained, evaluated, measure, time.monotonic() - begun)
 
+    def _train(self, grid: Grid, number: int) -> ArrayRecord | None:
+        """Ask for contributions and fuse them; again where there is no quorum and the scenario says so."""
+        strategy, nothing = self.strategy, (ArrayRecord(), ConfigRecord())
+        part = self.scenario.participation
+        fused = None
+        for attempt in range(1 + part.retries * (part.no_quorum == "repeat")):
+            strategy.attempt = attempt
+            messages = list(strategy.configure_train(number, *nothing, grid))
+            if attempt and not messages:
+                break  # nobody is left who could answer
+            self.totals.repeats += attempt > 0
+            replies = self._exchange(grid, number, "train", messages)
+            fused, _ = strategy.aggregate_train(number, replies)
+            if fused is not None:
+                break
+        self.totals.missed += fused is None
+        return fused
+
     def _exchange(self, grid: Grid, number: int, stage: str, messages: Iterable[Message]) -> list[Message]:
-        """Push messages and pull replies until all are there or the deadline is over."""
-        sent = list(messages)
+        """Push messages and pull the replies that come in time, in the order in which they come."""
+        sent, strategy = list(messages), self.strategy
         self.observer.asked(number, stage, len(sent))
-        waiting = set(grid.push_messages(sent))
-        end = time.monotonic() + self.scenario.participation.deadline_s
-        replies: list[Message] = []
-        while waiting and time.monotonic() < end:
-            if self.stop.is_set():
-                raise Interrupted
-            pulled = list(grid.pull_messages(waiting))
-            for reply in pulled:
-                waiting.discard(reply.metadata.reply_to_message_id)
-                self.observer.replied(number, stage)
-            replies += pulled
-            if not pulled:
-                time.sleep(POLL_S)
-        return replies
+        replied = partial(self.observer.replied, number, stage)
+        enough = min(len(sent), strategy.wanted) if stage == "train" else len(sent)
+        deadline, churn = self.scenario.participation.deadline_s, strategy.setting.churn
+        if churn is None:
+            return exchange(grid, sent, deadline, enough, self.stop, replied)
+        fate = partial(churn.fate, round_=number, stage=stage, attempt=strategy.attempt)
+        time_ = SimulatedTime(
+            {m.metadata.dst_node_id: fate(strategy.client_at(m.metadata.dst_node_id)) for m in sent}
+        )
+        replies = exchange(grid, time_.reached(sent), math.inf, len(sent), self.stop, replied)
+        in_time, late, waited = time_.pass_(replies, deadline, enough)
+        strategy.note_late(late)
+        self._simulated_s += waited
+        return in_time
 
     def _refuse_total_failure(self, number: int, outcomes: Mapping[str, Outcome]) -> None:
         failed = [o for o in outcomes.values() if o.status == "failed"]
@@ -167,6 +198,11 @@ class Loop:
                 f"every client failed in round {number}; the first: {failed[0].detail}. "
                 f"Tracebacks are in {self.folder.checkpoint / 'clients'}/*/failure.txt."
             )
+
+    def _spread(self) -> dict[str, float | None]:
+        """Return the spread of all metrics over the clients that are honest."""
+        hostile = self.strategy.setting.hostile
+        return spread({c: m for c, m in self.totals.metrics.items() if c not in hostile})
 
     def _note_changed(self, clients: Iterable[str]) -> None:
         self.totals.changed = sorted({*self.totals.changed, *clients}, key=client_order)
@@ -193,13 +229,18 @@ class Loop:
         row = {
             "round": number,
             "status": status,
-            "accuracy": {**spread(totals.metrics), "server": totals.server} if measured else None,
+            "accuracy": {**self._spread(), "server": totals.server} if measured else None,
             "group_effect": group_effect(o.metrics for o in evaluated.values()),
             "bytes": {"up": up, "down": down},
             "replies": replies,
             "wall_s": round(wall_s, 4),
             "report": dict(self.strategy.report),
+            "refused": dict(sorted(self.strategy.answers.refused.items())),
+            "attempts": self.strategy.attempt + 1,
         }
+        if self.strategy.setting.churn is not None:
+            row["simulated_s"] = round(self._simulated_s, 4)
+            totals.simulated_s += self._simulated_s
         asked = sorted({*trained, *evaluated}, key=client_order)
         paid = self.spending.paid(trained, totals.epsilon)
         clients = [client_row(number, c, trained.get(c), evaluated.get(c), paid.get(c)) for c in asked]

@@ -5,6 +5,7 @@ Every engine and every deployed site runs this code. What trains or predicts is 
 :mod:`fedkt.state`.
 """
 
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -220,6 +221,7 @@ class Party:
         stage("load")
         state = self.store.load(self.client, below=version)
         if state is None:
+            self._refuse_replay(version)
             self.model = {name: t.detach() for name, t in self.world.net(self.client).state_dict().items()}
         else:
             parts: dict[str, dict[str, Tensor]] = {"model": {}, "teacher": {}}
@@ -235,6 +237,12 @@ class Party:
         self.model = {name: t.to(self.world.device) for name, t in self.model.items()}
         return state is not None
 
+    def _refuse_replay(self, version: int) -> None:
+        """Raise Rejected where the server said before that no resume can start this early."""
+        newest = self.store.load(self.client, below=sys.maxsize)
+        if newest is not None and version // 2 <= newest.note["kept"]:
+            raise Rejected("replay", f"the message is about round {version // 2}, which is over.")
+
     def _save(self, version: int, kept: int) -> None:
         tensors = {f"model/{name}": t.cpu() for name, t in self.model.items()}
         tensors |= {f"teacher/{name}": t.cpu() for name, t in self._teacher.items()}
@@ -244,6 +252,7 @@ class Party:
             "digested": self._digested,
             "prepared": self._prepared,
             "model": self.world.models[self.client],
+            "kept": kept,
         }
         if self.guard is not None:
             note["ledger"] = self.guard.anchor()

@@ -84,6 +84,8 @@ class RayGrid(LocalGrid):
         for part in self._parts:
             part.actor = self._start(part)
         self._replies: dict[str, Message] = {}
+        self._until: dict[str, float] = {}
+        """When a message's time is over, by a clock that nobody sets."""
         ray.get([part.actor.ready.remote() for part in self._parts])
 
     def get_node_ids(self) -> Iterable[int]:
@@ -93,6 +95,8 @@ class RayGrid(LocalGrid):
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Send messages to the actors of their nodes."""
         numbered = number(messages)
+        now = time.monotonic()
+        self._until |= {message.metadata.message_id: now + message.metadata.ttl for message in numbered}
         for part in self._parts:
             mine = [m for m in numbered if self._part_of[m.metadata.dst_node_id] is part]
             if mine:
@@ -197,7 +201,7 @@ class RayGrid(LocalGrid):
 
     def _keep(self, message: Message, reply: Message) -> None:
         """Keep a reply until it is pulled; nobody waits for one that comes after its message's time."""
-        if time.time() < message.metadata.created_at + message.metadata.ttl:
+        if time.monotonic() < self._until.pop(message.metadata.message_id, 0.0):
             self._replies[message.metadata.message_id] = reply
 
 

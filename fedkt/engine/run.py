@@ -1,5 +1,6 @@
 """Simulate a scenario: check it, lay out the run folder, drive the rounds, sum up."""
 
+import errno
 import os
 import sys
 import threading
@@ -17,13 +18,16 @@ from fedkt.engine.observer import Observer, Silent
 from fedkt.engine.plan import parties
 from fedkt.engine.private import privacy_notes
 from fedkt.engine.world import Place, World
-from fedkt.errors import InputError
+from fedkt.errors import InputError, RunError
 from fedkt.files import write_json
 from fedkt.results.folder import RunFolder
 from fedkt.results.result import Result
 from fedkt.robust import Probe
 from fedkt.scenario import Scenario
 from fedkt.strategy import Setting
+
+CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG)
+"""What the system says of a disk that is full, and of a folder that is not ours to write."""
 
 
 def simulate(
@@ -76,6 +80,13 @@ def simulate(
         summary = loop.summary()
         folder.finish(summary)
         watcher.finished(summary)
+    except OSError as error:
+        if error.errno not in CANNOT_WRITE:
+            raise
+        raise RunError(
+            f"{folder.path} cannot be written ({error.strerror}); what is done is kept: "
+            "make room, or writable, and continue with --resume."
+        ) from error
     finally:
         folder.close()
     return Result(folder.path)
@@ -94,6 +105,8 @@ def _loop(world: World, folder: RunFolder, observer: Observer, stop: threading.E
         input=world.federation.input,
         federation=world.federation,
         probe=probe,
+        churn=world.churn,
+        hostile=frozenset(world.hostile),
         own=folder.checkpoint / "server",
     )
     strategy = world.strategy(world.config, setting)

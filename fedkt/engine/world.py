@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from fedkt import data, models, registry, scenario
+from fedkt.churn import Churn, Trace
 from fedkt.client import Client, Fit, Holding, Steps
 from fedkt.data import Federation
 from fedkt.data.federation import Shard
@@ -34,9 +35,10 @@ class Place:
 class World:
     """The parties of a scenario: their data, models, behaviours. Nothing here changes during a run."""
 
-    def __init__(self, scenario_: Scenario, federation: Federation) -> None:
+    def __init__(self, scenario_: Scenario, federation: Federation, trace: Trace | None = None) -> None:
         self.scenario = scenario_
         self.federation = federation
+        self._trace = trace
         self.device = torch.device("cuda" if scenario_.engine.gpus > 0 else "cpu")
         self.strategy: type[Strategy] = registry.find("strategies", scenario_.strategy.name)
         self.config: StrategyConfig = self.strategy.Config(**scenario_.strategy.settings)
@@ -88,6 +90,14 @@ class World:
     def hostile(self) -> Mapping[str, Attack]:
         """The attacks of the hostile clients, by name."""
         return who_is_hostile(self.scenario.attacks, self.shards, self.scenario.seed)
+
+    @cached_property
+    def churn(self) -> Churn | None:
+        """What becomes of clients and their messages; None where nothing does."""
+        described, part = self.scenario.churn, self.scenario.participation
+        if not described.active and part.over_select == 1:
+            return None
+        return Churn(described, list(self.shards), self.scenario.rounds, self.scenario.seed, self._trace)
 
     def player(self, client: str, holding: Holding | None = None) -> Client:
         """Return the behaviour of a client, a hostile one where it is to attack.

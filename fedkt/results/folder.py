@@ -61,6 +61,8 @@ class RunFolder:
         lock = lock_folder(folder)
         try:
             _check(folder, scenario, resume)  # again: another process may just have finished with it
+            for left in folder.rglob(".*.tmp"):
+                left.unlink()  # of a process that was killed while it wrote
             before = _read_environment(folder) if is_run(folder) else {}
             now = environment(before.get("run") or run or uuid.uuid4().hex)
             if before:

@@ -444,6 +444,8 @@ class Participation(_Settings):
     deadline_s: Positive = 600.0
     over_select: float = Field(1.0, ge=1)
     """Ask this many times more clients than needed; the first replies count, the others are late."""
+    withdrawn: dict[Text, Whole] = Field(default_factory=dict)
+    """Clients that are not asked any more, with the first round without them; fedkt forget writes it."""
 
 
 class Engine(_Settings):

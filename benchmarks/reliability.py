@@ -1,0 +1,316 @@
+"""The figures of docs/reliability.md: kills and resumes, dying clients, long runs, the cost of checkpoints.
+
+    python -m benchmarks.reliability kills [--kills 100]
+    python -m benchmarks.reliability deaths [--rounds 20]
+    python -m benchmarks.reliability soak [--rounds 200] [--engine inline]
+    python -m benchmarks.reliability checkpoints
+
+Each prints one line of JSON with what was measured, and ends with status 1 where a figure is missed.
+"""
+
+import argparse
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import fedkt
+from fedkt.engine import checkpoint
+from fedkt.engine.observer import Silent
+from fedkt.engine.run import simulate
+from fedkt.files import read_tensors
+from fedkt.scenario import load
+from fedkt.state import DiskStore
+
+RESTART_S, EXTRA_S, GROWTH, SHARE = 10.0, 5.0, 0.05, 0.05
+
+
+def scenario(clients: int, rounds: int, rows: int = 20, **more: Any) -> dict[str, Any]:
+    """Describe a small run whose time goes into rounds, not into training."""
+    return {
+        "name": "reliability",
+        "data": {
+            "partition": {"kind": "iid", "clients": clients, "samples_per_client": rows},
+            "transfer": {"size": 50},
+        },
+        "clients": {"models": ["mlp"], "local": {"epochs": 1}, "distill": {"epochs": 1}},
+        "strategy": {"name": "knfu"},
+        "rounds": rounds,
+        "engine": {"kind": "inline", "cohort": "off"},
+        "evaluate": {"every": 10},
+        **more,
+    }
+
+
+def final(folder: Path) -> dict[str, bytes]:
+    """Return every tensor of the server and of all clients at a run's end."""
+    found = {}
+    states = folder / "checkpoint" / "clients"
+    files = [max(client.glob("*.safetensors")) for client in sorted(states.iterdir())]
+    for file in [*files, max((folder / "checkpoint").glob("round-*.safetensors"))]:
+        tensors, _ = read_tensors(file)
+        found |= {f"{file.parent.name}/{name}": t.numpy().tobytes() for name, t in tensors.items()}
+    return found
+
+
+# ---- kill -9 of the whole run
+
+
+def kills(count: int, seed: int) -> bool:
+    """Kill a run ``count`` times at random instants; its end must be that of a run that nobody killed."""
+    draw = random.Random(seed)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        described = scenario(8, 6 * count)
+        (folder / "scenario.yaml").write_text(fedkt.scenario.dump(load(described)))
+        fedkt.simulate(described, out=folder / "whole")
+        restarts: list[float] = []
+        early = 0
+        for number in range(count):
+            begun = time.monotonic()
+            process = start(folder, resume=(folder / "killed" / "scenario.yaml").exists())
+            if draw.random() < 0.2:
+                # While it starts, reads the checkpoint, or begins: no new round may have been made yet.
+                early += 1
+                time.sleep(draw.uniform(0, 1.2 * max(restarts, default=3.0)))
+            else:
+                first_round(process)
+                restarts.append(time.monotonic() - begun)
+                time.sleep(draw.uniform(0, 0.5))
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            print(f"kill {number + 1} after {time.monotonic() - begun:.2f} s", file=sys.stderr, flush=True)
+        process = start(folder, resume=True)
+        process.communicate()
+        same = process.returncode == 0 and final(folder / "killed") == final(folder / "whole")
+        rows = len((folder / "killed" / "rounds.jsonl").read_text().splitlines())
+    slowest = max(restarts)
+    tell(
+        kills=count,
+        of_them_before_a_new_round=early,
+        same_end=same,
+        rounds=rows,
+        restart_s={"slowest": slowest, "median": sorted(restarts)[len(restarts) // 2]},
+    )
+    return same and rows == 6 * count and slowest <= RESTART_S
+
+
+def start(folder: Path, *, resume: bool) -> "subprocess.Popen[str]":
+    """Begin or continue the run in a process group of its own."""
+    command = [sys.executable, "-c", "from fedkt.cli import main; main()", "simulate"]
+    command += [str(folder / "scenario.yaml"), "--out", str(folder / "killed")]
+    command += ["--resume"] if resume else []
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def first_round(process: "subprocess.Popen[str]") -> None:
+    """Wait until a process tells of its first new round."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("round"):
+            return
+
+
+# ---- clients' processes that die
+
+
+class Killer(Silent):
+    """Kills half of the clients' processes at random instants of each round."""
+
+    def __init__(self, seed: int) -> None:
+        self._draw = random.Random(seed)
+        self.killed = 0
+        self.seconds: list[float] = []
+
+    def asked(self, round_: int, stage: str, clients: int) -> None:
+        """Choose victims as the messages of a round go out."""
+        if stage == "train":
+            pids = list(actors())
+            for pid in self._draw.sample(pids, len(pids) // 2):
+                threading.Timer(self._draw.uniform(0, 1.0), self._kill, [pid]).start()
+
+    def round_done(self, row: Mapping[str, Any], clients: Sequence[Mapping[str, Any]]) -> None:
+        """Note how long the round took."""
+        self.seconds.append(row["wall_s"])
+
+    def _kill(self, pid: int) -> None:
+        try:
+            os.kill(pid, signal.SIGKILL)
+            self.killed += 1
+        except ProcessLookupError:
+            pass
+
+
+def actors() -> Iterator[int]:
+    """Yield the processes below this one that are Ray actors of fedkt."""
+    parents = {}
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdecimal():
+                status = (entry / "stat").read_text().rpartition(")")[2].split()
+                parents[int(entry.name)] = (int(status[1]), (entry / "cmdline").read_text())
+        except OSError:
+            continue
+    for pid, (_, command) in parents.items():
+        above = pid
+        while above in parents and above != os.getpid():
+            above = parents[above][0]
+        if above == os.getpid() and "Resident" in command:
+            yield pid
+
+
+def deaths(rounds: int, seed: int, deadline_s: float) -> bool:
+    """Kill half of 8 clients' processes in every round; rounds must still close in time."""
+    described = scenario(
+        8,
+        rounds,
+        engine={"kind": "ray", "workers": 8, "cpus": 0.25, "cohort": "off"},
+        participation={"quorum": 3, "deadline_s": deadline_s},
+    )
+    killer = Killer(seed)
+    with tempfile.TemporaryDirectory() as name:
+        result = simulate(load(described), out=Path(name) / "run", observer=killer)
+        summary = result.summary
+    slowest = max(killer.seconds)
+    # A round has two exchanges, each with the deadline.
+    tell(
+        rounds=summary["rounds"],
+        killed=killer.killed,
+        deadline_s=deadline_s,
+        slowest_round_s=slowest,
+        replies=summary["replies"],
+        quorum=summary["quorum"],
+    )
+    return summary["rounds"] == rounds and slowest <= deadline_s + EXTRA_S
+
+
+# ---- long runs
+
+
+class Usage(Silent):
+    """Notes what this process holds after each round."""
+
+    def __init__(self) -> None:
+        self.seen: list[dict[str, int]] = []
+
+    def round_done(self, row: Mapping[str, Any], clients: Sequence[Mapping[str, Any]]) -> None:
+        """Read memory, threads and descriptors; with Ray, of the actors as well."""
+        pids = [os.getpid(), *actors()]
+        self.seen.append(
+            {
+                "rss_kb": sum(status(pid, "VmRSS") for pid in pids),
+                "threads": sum(status(pid, "Threads") for pid in pids),
+                "descriptors": sum(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in pids),
+                "objects": ray_objects(),
+            }
+        )
+
+
+def status(pid: int, name: str) -> int:
+    """Return a number of a process's status."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return int(next(line.split()[1] for line in lines if line.startswith(f"{name}:")))
+
+
+def ray_objects() -> int:
+    """Return how many objects this process holds references to in Ray's store, 0 without Ray."""
+    if "ray" not in sys.modules:
+        return 0
+    import ray
+
+    if not ray.is_initialized():
+        return 0
+    worker: Any = ray._private.worker.global_worker
+    return len(worker.core_worker.get_all_reference_counts())
+
+
+def soak(rounds: int, clients: int, engine: str) -> bool:
+    """Run many rounds; what the process holds must not grow."""
+    usage = Usage()
+    workers = {"workers": 2} if engine == "ray" else {}
+    described = scenario(clients, rounds, engine={"kind": engine, "cohort": "off", **workers})
+    with tempfile.TemporaryDirectory() as name:
+        simulate(load(described), out=Path(name) / "run", observer=usage)
+        left = len(list((Path(name) / "run" / "checkpoint").rglob("*.safetensors")))
+    # The first tenth is warming up: allocator, caches, lazy imports.
+    early, late = usage.seen[rounds // 10], usage.seen[-1]
+    growth = late["rss_kb"] / early["rss_kb"] - 1
+    tell(engine=engine, rounds=rounds, clients=clients, early=early, late=late, growth=growth, files=left)
+    steady = all(late[name] <= early[name] for name in ("threads", "descriptors", "objects"))
+    return growth < GROWTH and steady and left <= 2 + 3 * clients
+
+
+# ---- the cost of checkpoints
+
+
+def checkpoints(clients: int, rounds: int) -> bool:
+    """Measure the share of a run's time that goes into checkpoints and clients' states."""
+    spent = [0.0]
+
+    def timed(function: Any) -> Any:
+        def call(*args: Any) -> Any:
+            begun = time.monotonic()
+            try:
+                return function(*args)
+            finally:
+                spent[0] += time.monotonic() - begun
+
+        return call
+
+    checkpoint.write = timed(checkpoint.write)
+    setattr(DiskStore, "save", timed(DiskStore.save))  # noqa: B010 (a method is replaced)
+    described = scenario(
+        clients,
+        rounds,
+        data={
+            "partition": {"kind": "iid", "clients": clients, "samples_per_client": 200},
+            "dataset": "npz:mnist.npz",
+            "transfer": {"size": 500},
+        },
+        clients={"models": ["mlp"], "local": {"epochs": 3}, "distill": {"epochs": 3}},
+        evaluate={"every": rounds},
+    )
+    with tempfile.TemporaryDirectory() as name:
+        result = fedkt.simulate(described, out=Path(name) / "run")
+        wall = float(result.rounds["wall_s"].sum()) + spent[0]
+    tell(clients=clients, rounds=rounds, rounds_s=wall, checkpoints_s=spent[0], share=spent[0] / wall)
+    return spent[0] / wall < SHARE
+
+
+def tell(**measured: Any) -> None:
+    """Print what was measured, as JSON."""
+    print(json.dumps(measured))
+
+
+def main() -> None:
+    """Measure one figure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("what", choices=["kills", "deaths", "soak", "checkpoints"])
+    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--rounds", type=int, default=None)
+    parser.add_argument("--clients", type=int, default=None)
+    parser.add_argument("--deadline", type=float, default=30.0)
+    parser.add_argument("--engine", choices=["inline", "ray"], default="inline")
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    if given.what == "kills":
+        reached = kills(given.kills, given.seed)
+    elif given.what == "deaths":
+        reached = deaths(given.rounds or 20, given.seed, given.deadline)
+    elif given.what == "soak":
+        reached = soak(given.rounds or 200, given.clients or 20, given.engine)
+    else:
+        reached = checkpoints(given.clients or 100, given.rounds or 3)
+    sys.exit(0 if reached else 1)
+
+
+if __name__ == "__main__":
+    main()
