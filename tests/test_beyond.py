@@ -1,6 +1,7 @@
 """What the methods that share more than knowledge compute, against numbers worked out by hand."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from fedkt.client import Arrays, Holding, Steps, classification, tutored
 from fedkt.clients.features import FeaturesClient
 from fedkt.clients.fedgen import FedGenClient, guided
 from fedkt.clients.fedhkd import FedHKDClient, clipped, informed
+from fedkt.deploy.submit import submit
 from fedkt.distill.losses import kl
 from fedkt.engine.check import checked_world
 from fedkt.engine.world import World
@@ -531,11 +533,13 @@ def test_they_are_refused_unless_allowed(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["feddf", "fedet"])
-def test_the_server_needs_a_transfer_set(name: str) -> None:
+def test_the_server_needs_a_transfer_set(name: str, tmp_path: Path) -> None:
     world, _ = begin(name)
     data = world.scenario.data.model_copy(update={"transfer": None})
     with pytest.raises(InputError, match=f"strategy '{name}' needs a transfer set"):
         checked_world(world.scenario.model_copy(update={"data": data}))
+    with pytest.raises(InputError, match=f"strategy '{name}' predicts the transfer set on the server"):
+        submit(world.scenario, superlink="none", out=tmp_path)
     federation = replace(world.federation, transfer=None)
     setting = Setting(world.scenario, "run", {}, "", world.federation.input, federation)
     with pytest.raises(InputError, match="needs the transfer set's rows; it has none here"):

@@ -51,6 +51,11 @@ def submit(
         raise InputError(
             f"strategy '{scenario.strategy.name}' pools all data; it exists in simulations only."
         )
+    if kind.server_transfer:
+        raise InputError(
+            f"strategy '{scenario.strategy.name}' predicts the transfer set on the server, which holds none "
+            "of its rows; it exists in simulations only."
+        )
     problems = kind.problems(config, scenario, sites) if sites is not None else []
     if sites is not None and sites < scenario.participation.quorum:
         problems = [
