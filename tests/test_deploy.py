@@ -1,6 +1,7 @@
 """Sites without processes: the two Flower apps over a grid in this process, policy, files, packing."""
 
 import io
+import itertools
 import json
 import zipfile
 from collections.abc import Iterable
@@ -235,7 +236,7 @@ def test_a_wrong_transfer_set_costs_one_site_only(tmp_path, capsys):
         ({"policy": {"kinds": ["prototypes"]}}, "kind", "exchanges logits"),
         ({"policy": {"strategies": ["fedproto"]}}, "strategy", "'knfu' is not among"),
         ({"policy": {"privacy": ["dpsgd"]}}, "privacy", "'none' is not among"),
-        ({"policy": {"max_epsilon": 3.0}}, "budget", "epsilon of infinity"),
+        ({"policy": {"max_epsilon": 3.0}}, "budget", "nothing bounds epsilon"),
         ({"policy": {"min_participants": 3}}, "participants", "of 2 already"),
         ({"policy": {"transfer_sets": ["0" * 64]}}, "transfer", "not in its policy"),
         ({"policy": {"max_reply_bytes": 100}}, "size", "allows 100"),
@@ -446,3 +447,26 @@ def test_digest_and_bytes_of_a_message():
     other = RecordDict({"k": ArrayRecord([np.arange(3.0)]), "fedkt": ConfigRecord({"a": "x", "b": True})})
     assert desk.digest(content) == desk.digest(turned) != desk.digest(other)
     assert desk.digest(unpacked(packed(content))) == desk.digest(content)
+
+
+def test_a_sites_ledger_is_its_own_and_its_budget_ends_what_it_gives(tmp_path, capsys):
+    private = {"mode": "dpsgd", "noise_multiplier": 1.0, "delta": 1e-3, "max_epsilon": 50.0}
+    settings = SMALL | {"privacy": private, "rounds": 3}
+    invitation, sites = invite(settings), sites_of(tmp_path / "sites", settings)
+    coordinate(SitesGrid(invitation, sites), invitation, tmp_path / "home")
+    rows = [e for e in events(capsys) if e["event"] == "round"]
+    spent = [{c["client"]: c["epsilon"] for c in row["clients"]} for row in rows]
+    assert [sorted(row) for row in spent] == [[0, 1, 2]] * 3
+    assert all(a[c] < b[c] for a, b in itertools.pairwise(spent) for c in a)
+    for site in sites:
+        assert len((site / "state" / "ledger" / site.name / "ledger.jsonl").read_text().splitlines()) >= 3
+
+    # The ledger counts all runs: in a second one nothing is left of one site's own, lower budget.
+    edit(sites[0], policy={"max_epsilon": spent[-1][0] * 1.01})
+    again = invite(settings)
+    coordinate(SitesGrid(again, sites), again, tmp_path / "home")
+    rows = [e for e in events(capsys) if e["event"] == "round"]
+    first = [row["clients"][0] for row in rows]
+    assert [c["status"] for c in first] == ["declined"] * 3
+    assert {c["reason"] for c in first} == {"budget"}
+    assert [row["row"]["replies"]["accepted"] for row in rows] == [2] * 3

@@ -83,12 +83,16 @@ def _policy(site: Site, scenario: Scenario) -> str:
 
 def _world(site: Site, scenario: Scenario) -> str:
     from fedkt.engine.check import checked_method
+    from fedkt.engine.private import privacy_problems
     from fedkt.engine.world import World
 
     checked_method(scenario)
     world = World(site.adapted(scenario), site.federation(scenario))
     name, policy = site.file.name, site.file.policy
     dims = world.dims(name)
+    problems = privacy_problems(world)
+    if problems:
+        raise InputError(*problems)
     for refusal in (
         transfer_objection(policy, world.transfer_hash, None),
         size_objection(policy, world.behaviour.contribution(dims.about(0), world.settings)),

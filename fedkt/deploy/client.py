@@ -84,11 +84,11 @@ class Visit:
         ):
             if found is not None:
                 raise found
-        for problem in privacy_problems(world):
-            raise Refused("privacy", problem)
         if world.strategy.needs_transfer and not world.transfer_hash:
             words = f"strategy '{scenario.strategy.name}' needs a transfer set; the site has none."
             raise Refused("transfer", words)
+        if self.stage == "hello" and (problems := privacy_problems(world)):
+            raise Refused("privacy", " ".join(problems))
         return world
 
 

@@ -43,11 +43,8 @@ def objections(policy: Policy, scenario: Scenario) -> list[Refused]:
                 "privacy", f"privacy mode '{mode}' is not among this site's: {', '.join(policy.privacy)}."
             )
         )
-    spends, may = scenario.privacy.max_epsilon, policy.max_epsilon
-    if may is not None and (mode == "none" or spends is None or spends > may):
-        words = (
-            f"the scenario may spend an epsilon of {spends or 'infinity'}; this site allows {may:g} in all."
-        )
+    if mode == "none" and policy.max_epsilon is not None:
+        words = f"without a privacy mode nothing bounds epsilon; this site allows {policy.max_epsilon:g}."
         found.append(Refused("budget", words))
     quorum = scenario.participation.quorum
     if "nothing" not in strategy.shares and quorum < policy.min_participants:

@@ -146,7 +146,10 @@ class Site:
         return build_own(self.file.name, sources, scenario)
 
     def adapted(self, scenario: Scenario) -> Scenario:
-        """Return the scenario with the site's own model and ledger. Raises InputError without a model."""
+        """Return the scenario with the site's own model, ledger and budget. Raises InputError.
+
+        The ledger counts all runs over the site's data; of two budgets the lower one holds.
+        """
         model: Any = self.file.model
         if model is None:
             named = list(scenario.clients.models)
@@ -158,7 +161,10 @@ class Site:
             (model,) = named
         clients = scenario.clients.model_copy(update={"models": [model]})
         # One ledger for the site's data, whatever the coordinator writes.
-        privacy = scenario.privacy.model_copy(update={"ledger": str(self.state / "ledger")})
+        budgets = (scenario.privacy.max_epsilon, self.file.policy.max_epsilon)
+        most = min((limit for limit in budgets if limit is not None), default=None)
+        own = {"ledger": str(self.state / "ledger"), "max_epsilon": most}
+        privacy = scenario.privacy.model_copy(update=own)
         return scenario.model_copy(update={"clients": clients, "privacy": privacy})
 
 
