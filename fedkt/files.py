@@ -1,5 +1,6 @@
 """Files that are whole or absent: write beside, flush to disk, rename."""
 
+import ctypes
 import json
 import os
 import zlib
@@ -12,19 +13,24 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def write_atomic(path: Path, data: bytes) -> None:
-    """Replace ``path`` by ``data`` so that a reader, or a crash, sees the old file or the new one."""
+def write_atomic(path: Path, data: bytes, *, sync: bool = True) -> None:
+    """Replace ``path`` by ``data`` so that a reader, or a crash, sees the old file or the new one.
+
+    Without ``sync`` that holds for readers and for a crash of this process, not of the machine.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(beside, "wb") as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
-    sync_folder(path.parent)
+    if sync:
+        sync_folder(path.parent)
 
 
 def write_secret(path: Path, data: bytes) -> None:
@@ -40,14 +46,15 @@ def write_json(path: Path, content: Any) -> None:
     write_atomic(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
 
 
-def write_tensors(path: Path, tensors: "Mapping[str, Tensor]", note: Any) -> None:
+def write_tensors(path: Path, tensors: "Mapping[str, Tensor]", note: Any, *, sync: bool = True) -> None:
     """Write tensors as safetensors with ``note`` as JSON in the header, atomically; with a checksum."""
     # Through NumPy, since the saver for torch refuses tensors that share memory, as teachers may.
     from safetensors.numpy import save
 
     held = {name: tensor.detach().cpu().contiguous().numpy() for name, tensor in tensors.items()}
     text = json.dumps(note)
-    write_atomic(path, save(held, metadata={"note": text, "crc32": _checksum(held, text)}))
+    data = save(held, metadata={"note": text, "crc32": _checksum(held, text)})
+    write_atomic(path, data, sync=sync)
 
 
 def read_tensors(path: Path) -> "tuple[dict[str, Tensor], Any]":
@@ -80,5 +87,19 @@ def sync_folder(folder: Path) -> None:
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sync_all(folder: Path) -> None:
+    """Bring all that was written to the folder's file system to the disk: one wait for many files."""
+    libc = ctypes.CDLL(None)
+    if not hasattr(libc, "syncfs"):
+        os.sync()
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        if libc.syncfs(handle):
+            raise OSError(f"{folder} cannot be synchronised")
     finally:
         os.close(handle)

@@ -18,7 +18,7 @@ from typing import Any
 
 from torch import Tensor
 
-from fedkt.files import read_tensors, write_atomic, write_json, write_tensors
+from fedkt.files import read_tensors, sync_all, write_atomic, write_json, write_tensors
 
 OBSERVED = "observed.json"
 """What a client measured of itself in a private mode: beside its states, not in any message."""
@@ -102,7 +102,11 @@ class DiskStore(StateStore):
         self, client: str, version: int, state: ClientState, kept: int, *, durable: bool = False
     ) -> None:
         """Write the file, then delete those that no resume can need."""
-        write_tensors(self._path(client, version), state.tensors, state.note)
+        self.write(client, version, state, kept, sync=True)
+
+    def write(self, client: str, version: int, state: ClientState, kept: int, *, sync: bool) -> None:
+        """Do as :meth:`save`; without ``sync`` the file may still be in the system's cache afterwards."""
+        write_tensors(self._path(client, version), state.tensors, state.note, sync=sync)
         needed = [v for v in self._versions(client) if v < 2 * kept + 2]
         for old in sorted(needed)[:-1]:
             self._path(client, old).unlink(missing_ok=True)
@@ -145,6 +149,8 @@ class MemoryStore(StateStore):
         self._newest: OrderedDict[str, tuple[int, ClientState]] = OrderedDict()
         """The one that was used longest ago comes first."""
         self._unsaved: set[str] = set()
+        self._loose = False
+        """Whether files were written that may not be on disk yet."""
         self.held = 0
         """Bytes of the tensors in memory."""
 
@@ -174,7 +180,8 @@ class MemoryStore(StateStore):
         while self.held > self._limit:
             oldest, (its_version, its_state) = next(iter(self._newest.items()))
             if oldest in self._unsaved:
-                self._disk.save(oldest, its_version, its_state, kept)
+                self._disk.write(oldest, its_version, its_state, kept, sync=False)
+                self._loose = True
             self._unsaved.discard(oldest)
             self._forget(oldest)
 
@@ -183,11 +190,17 @@ class MemoryStore(StateStore):
             self.held -= self._newest.pop(client)[1].nbytes
 
     def flush(self, kept: int) -> None:
-        """Write the states that changed since the last flush."""
+        """Write the states that changed since the last flush, and wait once until all are on disk.
+
+        A file that is lost before then is of a version that no resume reads: its round is not complete.
+        """
         for client in sorted(self._unsaved):
             version, state = self._newest[client]
-            self._disk.save(client, version, state, kept)
+            self._disk.write(client, version, state, kept, sync=False)
+        if self._loose or self._unsaved:
+            sync_all(self._disk.folder)
         self._unsaved.clear()
+        self._loose = False
 
     def note_failure(self, client: str, text: str) -> None:
         """Write the text to disk."""

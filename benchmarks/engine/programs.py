@@ -1,0 +1,292 @@
+"""The programs that are compared: each warms up, runs some rounds and returns their seconds."""
+
+import logging
+import multiprocessing
+import tempfile
+import time
+import warnings
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid, ServerApp
+from flwr.serverapp.strategy import FedAvg
+from torch import Tensor
+
+import fedkt
+from benchmarks.engine import work
+from fedkt import scenario
+from fedkt.engine.check import checked_world
+from fedkt.engine.world import World
+from fedkt.protocol import Reply, Request, i_am
+from fedkt.strategy import Setting
+
+ROUNDS = 5
+PROCESSES = 2
+READY_ROWS = 1000
+
+Seconds = list[float]
+
+
+# Training -------------------------------------------------------------------------------------------------
+
+
+def loop(kind: str) -> Seconds:
+    """A plain loop in one process on one thread."""
+    torch.set_num_threads(1)
+    weights, taken = work.start(kind), []
+    for number in range(1 + ROUNDS):
+        begun = time.perf_counter()
+        weights = work.mean([work.train(kind, weights, client) for client in work.sample(number)])
+        taken.append(time.perf_counter() - begun)
+    return taken[1:]
+
+
+def processes(kind: str) -> Seconds:
+    """The same loop in two processes of one thread, which send partial means."""
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(PROCESSES, torch.set_num_threads, (1,)) as pool:
+        weights, taken = work.start(kind), []
+        for number in range(
+            2 + ROUNDS
+        ):  # one more round to warm up, since either process may take both parts
+            begun = time.perf_counter()
+            sampled = work.sample(number)
+            parts = [(kind, weights, sampled[i::PROCESSES]) for i in range(PROCESSES)]
+            weights = work.mean(pool.starmap(_part, parts, chunksize=1))
+            taken.append(time.perf_counter() - begun)
+    return taken[2:]
+
+
+def _part(kind: str, weights: dict[str, Tensor], clients: Sequence[int]) -> dict[str, Tensor]:
+    return work.mean([work.train(kind, weights, client) for client in clients])
+
+
+def flower(kind: str) -> Seconds:
+    """Flower's simulation runtime with its FedAvg."""
+    clock = _Timed(
+        fraction_train=work.A_ROUND / work.CLIENTS, fraction_evaluate=0.0, min_train_nodes=work.A_ROUND
+    )
+    first = ArrayRecord({n: Array(t.numpy()) for n, t in work.start(kind).items()})
+    _run_flower(trainer(kind), lambda grid: clock.start(grid, first, num_rounds=1 + ROUNDS), work.CLIENTS)
+    return clock.taken[1:]
+
+
+def trainer(kind: str) -> ClientApp:
+    """Return the app of Flower's clients."""
+    app = ClientApp()
+
+    @app.train()
+    def train(message: Message, context: Context) -> Message:
+        torch.set_num_threads(1)
+        weights = message.content.array_records["arrays"].to_torch_state_dict()
+        trained = work.train(kind, weights, int(context.node_config["partition-id"]))
+        arrays = ArrayRecord({n: Array(t.numpy()) for n, t in trained.items()})
+        metrics = MetricRecord({"num-examples": work.ROWS})
+        return Message(RecordDict({"arrays": arrays, "metrics": metrics}), reply_to=message)
+
+    return app
+
+
+class _Timed(FedAvg):
+    """FedAvg that notes how long rounds take."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.taken: Seconds = []
+        self._begun = 0.0
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Start the clock."""
+        self._begun = time.perf_counter()
+        return super().configure_train(server_round, arrays, config, grid)
+
+    def aggregate_train(self, server_round: int, replies: Iterable[Message]) -> Any:
+        """Stop it."""
+        result = super().aggregate_train(server_round, replies)
+        self.taken.append(time.perf_counter() - self._begun)
+        return result
+
+
+def _run_flower(app: ClientApp, main: Any, nodes: int) -> None:
+    from flwr.simulation import run_simulation
+
+    server = ServerApp()
+
+    @server.main()
+    def run(grid: Grid, context: Context) -> None:
+        while len(list(grid.get_node_ids())) < nodes:
+            time.sleep(0.1)
+        main(grid)
+
+    logging.getLogger("flwr").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        run_simulation(
+            server_app=server,
+            client_app=app,
+            num_supernodes=nodes,
+            backend_config={
+                "init_args": {"num_cpus": PROCESSES, "include_dashboard": False, "log_to_driver": False},
+                "client_resources": {"num_cpus": 1, "num_gpus": 0.0},
+            },
+        )
+
+
+def simulate(spec: dict[str, Any]) -> tuple[Seconds, Any]:
+    """Run a scenario in a folder that is thrown away; return seconds per round and the summary."""
+    with tempfile.TemporaryDirectory() as folder:
+        result = fedkt.simulate(spec, out=Path(folder) / "run")
+        return [float(s) for s in result.rounds["wall_s"]], result.summary
+
+
+def fedkt_training(kind: str, strategy: str, cohort: Any = "auto") -> Seconds:
+    """fedkt on the same work: ``fedavg`` exchanges the same weights, ``fd`` what it is made for."""
+    name, settings = work.MODELS[kind]
+    taken, _ = simulate(
+        {
+            "name": "bench",
+            "data": {
+                "dataset": "benchmarks.engine.work:images",
+                "partition": {"kind": "iid", "clients": work.CLIENTS},
+            },
+            "clients": {
+                "models": [{"name": name, **settings}],
+                "local": {"epochs": 1, "batch_size": work.BATCH, "optimizer": "sgd", "lr": work.RATE},
+            },
+            "strategy": {"name": strategy},
+            "allow": ["weights"],
+            "rounds": 2 + ROUNDS,
+            "participation": {"fraction": work.A_ROUND / work.CLIENTS},
+            "evaluate": {"every": 1000},
+            "engine": {"kind": "ray", "workers": PROCESSES, "cohort": cohort},
+        }
+    )
+    return taken[1:-1]  # without the last, in which all clients are evaluated
+
+
+# The engine alone -----------------------------------------------------------------------------------------
+
+
+def ready_world() -> World:
+    """Return clients of a method that exchanges predictions on 1000 rows."""
+    return checked_world(
+        scenario.from_dict(
+            {
+                "name": "ready",
+                "data": {
+                    "dataset": "benchmarks.engine.work:images",
+                    "partition": {"kind": "iid", "clients": work.A_ROUND},
+                    "transfer": {"size": READY_ROWS},
+                },
+                "clients": {"models": ["mlp"]},
+                "strategy": {"name": "fedmd", "average": "probabilities"},
+                "rounds": 1,
+            }
+        )
+    )
+
+
+def ready_app(world: World) -> ClientApp:
+    """Return the app of clients that send a matrix that is ready, and take a teacher."""
+    app = ClientApp()
+    values = np.full((READY_ROWS, work.CLASSES), 1 / work.CLASSES, np.float32)
+    clients = list(world.shards)
+
+    def shapes(dims: Any, with_rows: bool) -> Any:
+        return world.behaviour.teacher(dims, world.settings, with_rows=with_rows)
+
+    def reply(message: Message, context: Context, arrays: Any) -> Message:
+        client = clients[int(context.node_config["partition-id"])]
+        dims = world.dims(client)
+        request = Request.unpack(message.content, world.transfer_hash, dims, shapes)
+        expected = world.behaviour.contribution(dims.about(0), world.settings)
+        return Message(Reply(request.binding, client, arrays=arrays).pack(expected), reply_to=message)
+
+    @app.query()
+    def who(message: Message, context: Context) -> Message:
+        return i_am(clients[int(context.node_config["partition-id"])], message)
+
+    @app.train()
+    def train(message: Message, context: Context) -> Message:
+        return reply(message, context, {"values": values})
+
+    @app.evaluate()
+    def evaluate(message: Message, context: Context) -> Message:
+        return reply(message, context, None)
+
+    return app
+
+
+def _ready_rounds(world: World, grid: Grid, rounds: int) -> Seconds:
+    setting = Setting(
+        scenario=world.scenario,
+        run="run",
+        dims={client: world.dims(client) for client in world.shards},
+        transfer=world.transfer_hash,
+        input=world.federation.input,
+    )
+    strategy = world.strategy(world.config, setting)
+    nothing, taken = (ArrayRecord(), ConfigRecord()), []
+    for number in range(1, rounds + 1):
+        begun = time.perf_counter()
+        asked = strategy.configure_train(number, *nothing, grid)
+        strategy.aggregate_train(number, grid.send_and_receive(asked, timeout=60))
+        taught = strategy.configure_evaluate(number, *nothing, grid)
+        strategy.aggregate_evaluate(number, grid.send_and_receive(taught, timeout=60))
+        taken.append(time.perf_counter() - begun)
+        accepted = [outcome.status for outcome in strategy.outcomes.values()]
+        assert accepted == ["accepted"] * work.A_ROUND, accepted
+    return taken
+
+
+def ready_fedkt() -> Seconds:
+    """The engine alone, on fedkt's grid."""
+    from fedkt.engine.resident import RayGrid, ray_session
+    from fedkt.scenario import Engine
+
+    world = ready_world()
+    with ray_session(Engine(workers=PROCESSES)):
+        grid = RayGrid(ready_app, world, [1.0] * work.A_ROUND, workers=PROCESSES, cpus=1, gpus=0)
+        return _ready_rounds(world, grid, 30)[10:]
+
+
+def ready_flower() -> Seconds:
+    """The engine alone, in Flower's runtime."""
+    world, found = ready_world(), []
+    _run_flower(ready_app(world), lambda grid: found.extend(_ready_rounds(world, grid, 7)), work.A_ROUND)
+    return found[2:]
+
+
+# Many clients ---------------------------------------------------------------------------------------------
+
+
+def many(clients: int, a_round: int, engine: dict[str, Any], rounds: int = 6) -> Seconds:
+    """fedkt with a digits-sized perceptron of its own for each client, trained, fused and distilled."""
+    taken, _ = simulate(
+        {
+            "name": "many",
+            "data": {
+                "dataset": "benchmarks.engine.work:patches",
+                "partition": {"kind": "iid", "clients": clients},
+                "transfer": {"size": 100},
+            },
+            "clients": {
+                "models": [{"name": "mlp", "width": 64}],
+                "local": {"epochs": 1, "batch_size": 10, "steps": 2},
+                "distill": {"epochs": 1, "batch_size": 50},
+            },
+            "strategy": {"name": "fedmd"},
+            "rounds": rounds,
+            "participation": {"fraction": a_round / clients},
+            "evaluate": {"every": 1000},
+            "engine": {"kind": "ray", "workers": PROCESSES, **engine},
+        }
+    )
+    return taken[1:-1]
