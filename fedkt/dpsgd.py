@@ -11,7 +11,7 @@ float32 and not hardened against floating-point attacks; the number of rows coun
 
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -31,7 +31,7 @@ from fedkt.training import (
     trainable,
 )
 
-_SMALLEST = 1e-6
+CLIP_SLACK = 1e-6
 """Added to a norm before dividing by it, as Opacus does; it can only shrink what is clipped."""
 _TRIED = 3
 """Rows of the trial that shows what kind of loss this is."""
@@ -65,6 +65,17 @@ def sampling(size: int, steps: Steps) -> tuple[float, int]:
     return (1 / math.ceil(size / steps.batch_size) if count else 0.0), count
 
 
+def poisson_batches(phase: Fit, how: Dpsgd) -> Iterable[list[int]]:
+    """Return the rows of each step: every row with the same probability, whatever the others do."""
+    from opacus.utils.uniform_sampler import UniformWithReplacementSampler
+
+    rate, count = sampling(phase.size, phase.steps)
+    sampler: Iterable[list[int]] = UniformWithReplacementSampler(
+        num_samples=phase.size, sample_rate=rate, steps=count, generator=how.generators("sample")
+    )
+    return sampler
+
+
 def fit_privately(
     module: nn.Module, phase: Fit, state: OptimState, how: Dpsgd, *, seed: int, client: str, round_: int
 ) -> OptimState:
@@ -74,16 +85,13 @@ def fit_privately(
     dropout only.
     """
     from opacus.optimizers import DPOptimizerFastGradientClipping
-    from opacus.utils.uniform_sampler import UniformWithReplacementSampler
 
     rate, count = sampling(phase.size, phase.steps)
     if not count:
         return state
     optimizer = make_optimizer(module.parameters(), phase.steps)
     load_optimizer(optimizer, module, state)
-    batches = UniformWithReplacementSampler(
-        num_samples=phase.size, sample_rate=rate, steps=count, generator=how.generators("sample")
-    )
+    batches = poisson_batches(phase, how)
     with trainable(module, phase.only), seeded(seed_of(seed, "dropout", phase.name, client, round_)):
         noisy = DPOptimizerFastGradientClipping(
             optimizer,
@@ -164,7 +172,7 @@ def _by_row(module: nn.Module, loss: RowLoss, constants: Arrays, clip: float) ->
         held = {name: p.detach() for name, p in trained.items()}
         per_row = gradients(held, dict(batch))
         norms = torch.stack([g.flatten(1).norm(dim=1) for g in per_row.values()]).norm(dim=0)
-        weights = (clip / (norms + _SMALLEST)).clamp(max=1.0)
+        weights = (clip / (norms + CLIP_SLACK)).clamp(max=1.0)
         for name, parameter in trained.items():
             parameter.grad = torch.einsum("b,b...->...", weights, per_row[name])
 

@@ -15,9 +15,11 @@ from fedkt import models
 from fedkt.client import Fit, Steps, classification
 from fedkt.data.dataset import InputSpec
 from fedkt.distill.losses import kl
+from fedkt.dpsgd import Dpsgd
 from fedkt.engine.cohorts import Cohorts, Plan, loss_key
 from fedkt.engine.jobs import FitJob, PredictJob, one_by_one
-from fedkt.engine.stacked import Stack, Unstackable, fit_stacked, predict_stacked
+from fedkt.engine.stack import Stack, Unstackable
+from fedkt.engine.stacked import fit_stacked, predict_stacked
 from fedkt.models.net import Net
 from fedkt.training import one_thread
 
@@ -103,6 +105,39 @@ def test_only_what_a_phase_names_is_trained() -> None:
     for a, b, job in zip(one_by_one(made), fit_stacked(Stack(made[0].net), made), made, strict=True):
         assert distance(a[0], b[0]) < 1e-5 and distance(a[1], b[1]) < 1e-5
         assert torch.equal(b[0]["head.weight"], job.tensors["head.weight"])
+
+
+def fixed(client: int) -> Any:
+    """Generators that give the same numbers twice: for comparison only."""
+    return lambda purpose: torch.Generator().manual_seed(10 * client + len(purpose))
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize("noise", [1e-3, 1.5])
+@pytest.mark.parametrize("model", [("mlp", {"width": 16, "dropout": 0.3}), ("cnn", {"width": 8})])
+def test_stacked_dp_sgd_takes_the_gradients_of_opacus(model: Any, noise: float, steps: int) -> None:
+    # Plain gradient descent with rate 1 moves each tensor by its gradient: sum of clipped rows and noise.
+    made = jobs(model, Steps(1, 8, "sgd", 1.0, batches=steps))
+    made = [replace(job, private=Dpsgd(noise, 0.5 + k, fixed(k))) for k, job in enumerate(made)]
+    with one_thread():
+        alone, together = one_by_one(made), fit_stacked(Stack(made[0].net), made)
+    for job, a, b in zip(made, alone, together, strict=True):
+        assert distance(a[0], b[0]) < 1e-4
+        # Clipping binds: without noise no sum of 8 rows over 8 is longer than the clip.
+        moved = torch.cat([(b[0][n] - job.tensors[n]).flatten() for n in b[0]])
+        assert job.private is not None and moved.norm() > 0
+        if noise < 0.1 and steps == 1:
+            assert moved.norm() < 3 * job.private.max_grad_norm
+
+
+def test_private_and_plain_jobs_are_never_trained_together() -> None:
+    made = jobs(("mlp", {"width": 16}), Steps(1, 8, "sgd", 1.0))
+    mixed = [replace(made[0], private=Dpsgd(1.0, 1.0)), *made[1:]]
+    with pytest.raises(ValueError, match="do not train privately"):
+        fit_stacked(Stack(made[0].net), mixed)
+    from fedkt.engine.cohorts import _kind
+
+    assert _kind(mixed[0]) != _kind(mixed[1])
 
 
 def test_a_client_without_rows_keeps_everything() -> None:

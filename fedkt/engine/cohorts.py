@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from fedkt.engine.jobs import FitJob, Job, PredictJob, one_by_one
-from fedkt.engine.stacked import Stack, Unstackable, fit_stacked, predict_stacked
+from fedkt.engine.stack import Stack, Unstackable
+from fedkt.engine.stacked import fit_stacked, predict_stacked
 from fedkt.engine.world import World
 
 log = logging.getLogger("fedkt")
@@ -105,9 +106,8 @@ def _stacked(stack: Stack, jobs: Sequence[Job]) -> list[Any]:
 
 
 def _may_be_stacked(job: Job) -> bool:
-    """Say whether jobs like this one can be run together: not where batches must stay as they are, and not
-    where training is made private, which the stacked loop does not do."""
-    return isinstance(job, PredictJob) or not (job.phase.coupled or job.private)
+    """Say whether jobs like this one can be run together: not where batches must stay as they are."""
+    return isinstance(job, PredictJob) or not job.phase.coupled
 
 
 def is_out_of_memory(error: Exception) -> bool:
@@ -125,7 +125,7 @@ def _kind(job: Job) -> Hashable:
     return (
         job.net,
         phase.name,
-        phase.private,
+        job.private is not None,
         phase.only,
         phase.steps,
         loss_key(phase.loss),

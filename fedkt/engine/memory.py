@@ -75,10 +75,14 @@ def activations(net: nn.Module, row: Tensor) -> int:
     return seen
 
 
-def training(net: nn.Module, row: Tensor, steps: Steps) -> int:
+def training(net: nn.Module, row: Tensor, steps: Steps, *, by_row: bool = False) -> int:
     """Return the bytes that one client takes while it trains: three sets of activations, for what is kept,
-    its gradient and what is in work, and the model with its gradient, a copy and the optimiser's state."""
-    return 3 * steps.batch_size * activations(net, row) + parameters(net) * (3 + SLOTS[steps.optimizer])
+    its gradient and what is in work, and the model with its gradient, a copy and the optimiser's state;
+    ``by_row``: also a gradient for every row, twice."""
+    rows = 2 * steps.batch_size * parameters(net) if by_row else 0
+    return (
+        rows + 3 * steps.batch_size * activations(net, row) + parameters(net) * (3 + SLOTS[steps.optimizer])
+    )
 
 
 def for_states(engine: Engine) -> int:

@@ -7,11 +7,13 @@ from typing import Any
 
 import torch
 
+from fedkt.dpsgd import Dpsgd
 from fedkt.engine import memory
 from fedkt.engine.cohorts import Plan
 from fedkt.engine.jobs import FitJob, one_by_one
 from fedkt.engine.placement import balanced
-from fedkt.engine.stacked import Stack, fit_stacked
+from fedkt.engine.stack import Stack
+from fedkt.engine.stacked import fit_stacked
 from fedkt.engine.world import World
 from fedkt.training import one_thread
 
@@ -75,26 +77,16 @@ def _choose(world: World, unit: Sequence[str], at_once: int, wanted: Any, share:
     except Exception as error:
         return 1, f"it cannot be stacked: {' '.join(str(error).split())[:200]}"
     row = next(iter(job.phase.rows.values()))[:1]
-    fits = int(
-        memory.SHARE * share * memory.free(world.device) / memory.training(job.net, row, job.phase.steps)
-    )
+    need = memory.training(job.net, row, job.phase.steps, by_row=job.private is not None)
+    fits = int(memory.SHARE * share * memory.free(world.device) / need)
     if fits < 2:
         return 1, "memory suffices for no more"
     if wanted != "auto":
-        return (
-            (wanted, "set")
-            if wanted <= fits
-            else (fits, f"set to {wanted}, for which memory does not suffice")
-        )
+        too_many = f"set to {wanted}, for which memory does not suffice"
+        return (wanted, "set") if wanted <= fits else (fits, too_many)
     most = min(at_once, fits)
-    key = (
-        world.architecture(unit[0]),
-        world.federation.input,
-        job.phase.steps,
-        world.device,
-        most,
-        len(job.tensors),
-    )
+    kind = world.architecture(unit[0]), world.federation.input, world.strategy.client, world.device
+    key = (*kind, job.phase.steps, job.private is None, most)
     if key not in _known:
         _known[key] = _timed(world, stack, unit, most)
     return _known[key]
@@ -130,7 +122,8 @@ def _job(world: World, client: str) -> FitJob | None:
     net = world.skeleton(client)
     tensors = {name: tensor.detach().clone() for name, tensor in net.state_dict().items()}
     short = replace(phase, steps=replace(phase.steps, batches=STEPS))
-    return FitJob("train", net, tensors, short, {}, 0, client, 0)
+    private = Dpsgd(1.0, 1.0) if world.scenario.privacy.mode == "dpsgd" else None  # of any strength
+    return FitJob("train", net, tensors, short, {}, 0, client, 0, private)
 
 
 def _time(run: Callable[[], Any]) -> float:
