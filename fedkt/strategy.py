@@ -250,6 +250,8 @@ class Strategy(FlowerStrategy):
         """How many contributions this round takes in at most."""
         self._accepted: dict[str, Reply] = {}
         self._contributed: frozenset[str] = frozenset()
+        if setting.scenario.server_model is not None and self.needs_transfer:
+            setting.transfer_x()  # refused now rather than in the first round
         self.student = student_of(setting)
         """The server's own model, None where the scenario asks for none and the method has none."""
         first = self.initial()

@@ -49,6 +49,7 @@ class CFD(Strategy):
     def __init__(self, config: StrategyConfig, setting: Setting) -> None:
         super().__init__(config, setting)
         self._simplex = True  # what is decoded
+        self._x = setting.transfer_x()
         self._classes = next(iter(setting.dims.values())).classes
         if self.student is None:
             model = models.deal(setting.scenario.clients.models, 1, setting.seed)[0]
@@ -80,10 +81,9 @@ class CFD(Strategy):
     def fuse(self, contributions: Contributions) -> Fused:
         """Distil the mean prediction into the server's model and quantise what that says."""
         assert self.student is not None
-        x, scenario = self.setting.transfer_x(), self.setting.scenario
-        x = x if contributions.rows is None else x[contributions.rows.long()]
+        x = self._x if contributions.rows is None else self._x[contributions.rows.long()]
         mean = self.centre(contributions.values)
-        phase = lesson(x, mean, self.client_settings, steps_of(scenario), logits=False)
+        phase = lesson(x, mean, self.client_settings, steps_of(self.setting.scenario), logits=False)
         self.student.fit(phase, self.setting.seed, self.round)
         beliefs = self.student.predict(x).softmax(-1)
         down = self.config.bits_down
