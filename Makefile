@@ -59,7 +59,7 @@ $(VENV)/.runtime: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing fedkt and its development tools into $(VENV) (a minute or two)"
-	@$(PIP_INSTALL) -e ".[dev]"
+	@$(PIP_INSTALL) -e ".[dev,docs,tensorboard,mlflow]"
 	@touch $(VENV)/.runtime $@
 
 $(BIN)/python:

@@ -177,6 +177,21 @@ class Comparison:
     def __repr__(self) -> str:
         return f"Comparison({str(self.path)!r})"
 
+    def _repr_html_(self) -> str:
+        """Show the summary table in a notebook."""
+        import html
+
+        from fedkt.results.tables import summary_rows
+
+        if not self.chosen:
+            return f"<p>{html.escape(repr(self))}: no run has finished.</p>"
+        head, *rows = summary_rows(self)
+        heads = "".join(f"<th>{html.escape(text)}</th>" for text in head)
+        body = "".join(
+            "<tr>" + "".join(f"<td>{html.escape(text)}</td>" for text in row) + "</tr>" for row in rows
+        )
+        return f"<table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>"
+
 
 def text_of(settings: Mapping[str, str]) -> str:
     """Return settings as one text: ``alpha=0.1, clients=10``."""

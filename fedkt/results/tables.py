@@ -25,17 +25,17 @@ def write_tables(comparison: Comparison) -> Path:
         frames["tuning"] = comparison.tuning
     for name, frame in frames.items():
         write_atomic(folder / f"{name}.csv", frame.to_csv(index=False).encode())
-    head, *rows = _summary(comparison, per_cent="%")
+    head, *rows = summary_rows(comparison)
     lines = [_markdown(head), "|" + "---|" * len(head), *map(_markdown, rows)]
     write_atomic(folder / "summary.md", ("\n".join(lines) + "\n").encode())
-    write_atomic(folder / "summary.tex", _latex(_summary(comparison, per_cent=r"\%")).encode())
+    write_atomic(folder / "summary.tex", _latex(summary_rows(comparison, per_cent=r"\%")).encode())
     return folder
 
 
 def print_summary(comparison: Comparison, page: Path, console: Console | None = None) -> None:
     """Print the summary table and where the report is."""
     to = console or Console(highlight=False, width=None if sys.stdout.isatty() else WIDE)
-    head, *rows = _summary(comparison, per_cent="%")
+    head, *rows = summary_rows(comparison)
     table = Table(box=None, pad_edge=False)
     for place, name in enumerate(head):
         table.add_column(name, justify="left" if place < len(_named(comparison)) else "right")
@@ -57,6 +57,7 @@ def points(difference: float, low: float, high: float) -> str:
     if pd.isna(difference):
         return "–"
     text = f"{100 * difference:+.1f}".replace("-", "−")
+    text = "0.0" if text in ("+0.0", "−0.0") else text
     return text if pd.isna(low) else f"{text} ± {50 * (high - low):.1f}"
 
 
@@ -71,7 +72,8 @@ def _named(comparison: Comparison) -> list[str]:
     return [key for key in ("scenario", "condition") if table[key].nunique() > 1] + ["method"]
 
 
-def _summary(comparison: Comparison, per_cent: str) -> list[list[str]]:
+def summary_rows(comparison: Comparison, per_cent: str = "%") -> list[list[str]]:
+    """Return the summary as text: the headings, then one row per scenario, condition and method."""
     table, named = comparison.statistics, _named(comparison)
     metric, baseline = comparison.settings["metric"], comparison.settings["baseline"]
     columns: dict[str, Callable[[pd.Series], str]] = {

@@ -57,7 +57,11 @@
   const minus = (text) => text.replace("-", "−");
   const missing = (value) => value === null || value === undefined;
   const percent = (value, digits = 1) => (missing(value) ? "–" : (100 * value).toFixed(digits));
-  const signed = (value) => (missing(value) ? "–" : minus((value > 0 ? "+" : "") + (100 * value).toFixed(1)));
+  const signed = (value) => {
+    if (missing(value)) return "–";
+    const text = (100 * value).toFixed(1);
+    return /^-?0\.0$/.test(text) ? "0.0" : minus((value > 0 ? "+" : "") + text);
+  };
   const number = (value, digits) => (missing(value) ? "–" : value.toFixed(digits));
   const significant = (value) => (missing(value) ? "–" : value < 0.001 ? "< 0.001" : value.toFixed(3));
   function size(count) {
@@ -132,7 +136,7 @@
       ["", (r) => r.mean, (r) => percent(r.mean) + (missing(r.low) ? "" : " ± " + percent((r.high - r.low) / 2))],
       [`against ${D.baseline}`, (r) => r.difference, (r) => signed(r.difference), (r) => (r.q !== null && r.q < 0.05 ? (r.difference > 0 ? "good" : "bad") : "")],
       ["q", (r) => r.q, (r) => significant(r.q)],
-      ["clients worse off than alone, %", (r) => r.worse, (r) => percent(r.worse, 0)],
+      ["clients worse off, %", (r) => r.worse, (r) => percent(r.worse, 0)],
       ["worst tenth, %", (r) => r.worst, (r) => percent(r.worst)],
       ["MB per client", (r) => r.megabytes, (r) => number(r.megabytes, 3)],
       ["points per MB", (r) => r.per_megabyte, (r) => minus(number(r.per_megabyte, 1))],
@@ -334,8 +338,9 @@
 
   // Paints rows x columns of bytes; the caller says what a cell is called. Arrow keys walk over cells.
   function field(parent, bytes, rows, columns, name, label, low = 0, high = 250) {
-    const cell = Math.max(2, Math.min(22, Math.floor(900 / columns), Math.floor(520 / rows) || 2));
-    const wide = Math.max(cell, Math.min(22, Math.floor(900 / columns)));
+    const most = rows === columns ? 30 : 22;
+    const cell = Math.max(2, Math.min(most, Math.floor(900 / columns), Math.floor(520 / rows) || 2));
+    const wide = Math.max(cell, Math.min(rows === columns ? most : 56, Math.floor(900 / columns)));
     const stops = ["--low", "--mid", "--high"].map(rgb);
     const canvas = make(parent, "canvas", { tabindex: 0, role: "img", "aria-label": label });
     canvas.width = columns * wide; canvas.height = rows * cell;
