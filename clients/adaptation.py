@@ -4,14 +4,13 @@ The client half of the knowledge-only FedKA; the losses are of fedkt/distill.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from fedkt.client import Arrays, Client, Fit, Forward, Holding, Steps, classification, transfer_rows
+from fedkt.client import Arrays, Client, Fit, Forward, Holding, Steps, beside, classification, transfer_rows
 from fedkt.distill.embedding import Embedding, distance
 from fedkt.knowledge import Alignment, Dims, Expected, Knowledge
 
@@ -58,6 +57,11 @@ class AdaptationClient(Client):
             with_rows=with_rows,
         )
 
+    @staticmethod
+    def reads_private_rows(settings: Mapping[str, Any]) -> bool:
+        """The mean embedding of private rows is made of them; votes are not."""
+        return bool(settings["matching"])
+
     def train(self, teacher: Arrays | None) -> Fit:
         """Train on private rows; once there is a teacher, on transfer rows beside them.
 
@@ -67,17 +71,15 @@ class AdaptationClient(Client):
         if teacher is None:
             rows = {"x": holding.x, "y": holding.y}
             return Fit("train", rows, classification, holding.local, private=True)
-        x, y = self._voted(teacher)
-        total = len(holding.y) + len(y)
-        private, public = _rows(holding.x, holding.y, total, source=True), _rows(x, y, total, source=False)
-        rows = {name: torch.cat([private[name], public[name]]) for name in private}
-        batch_size = round(holding.local.batch_size * total / len(holding.y))
-        return self._fit("train", rows, teacher, replace(holding.local, batch_size=batch_size))
+        rows, steps = beside(holding.x, holding.y, *self._voted(teacher), holding.local)
+        return self._fit("train", rows, teacher, steps)
 
     def digest(self, teacher: Arrays) -> Fit:
         """Learn the voted rows and match the reference on transfer rows alone."""
         x, y = self._voted(teacher)
-        return self._fit("digest", _rows(x, y, len(y), source=False), teacher, self.holding.distill)
+        scale = torch.ones(len(y), device=x.device)
+        rows = {"x": x, "y": y, "source": torch.zeros_like(scale), "scale": scale}
+        return self._fit("digest", rows, teacher, self.holding.distill)
 
     def inputs(self, rows: Tensor | None) -> Tensor:
         """Predict the transfer rows that were asked for, and the private ones where their mean is sent."""
@@ -131,12 +133,6 @@ def adaptation(
     embedded, reference = embed(features), constants["reference"]
     gap = distance(embedded, source, reference) + distance(embedded, 1 - source, reference)
     return loss + weight * gap
-
-
-def _rows(x: Tensor, y: Tensor, total: int, *, source: bool) -> dict[str, Tensor]:
-    """Return rows of a phase of ``total`` rows: scaled so that private and transfer rows have a mean each."""
-    scale = torch.full((len(y),), total / len(y), device=x.device)
-    return {"x": x, "y": y, "scale": scale, "source": torch.full_like(scale, float(source))}
 
 
 def _embedding(settings: Mapping[str, Any], dims: Dims) -> Embedding:

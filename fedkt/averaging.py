@@ -17,7 +17,7 @@ from fedkt.knowledge import Weights
 from fedkt.models import Net
 from fedkt.rng import seed_of
 from fedkt.strategy import Contributions, Fused, Setting, Shares, Strategy, StrategyConfig
-from fedkt.training import one_thread, predict
+from fedkt.training import one_thread, predict, seeded
 
 
 class WeightAveraging(Strategy):
@@ -67,6 +67,8 @@ class WeightAveraging(Strategy):
         """Return a model of this client's architecture: with the weights in ``arrays``, or initial ones."""
         seed, classes = seed_of(self.setting.seed, "model", "server"), self.setting.dims[client].classes
         net = models.build(self._of[client], self.setting.input, classes, seed)
+        with seeded(seed_of(seed, "attached")):
+            self.behaviour.attach(net, net.width)
         if arrays is not None:
             net.load_state_dict(weights.parameters(arrays), strict=False)
         return net

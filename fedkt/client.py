@@ -11,11 +11,11 @@ The steps of a round: ``digest`` the teacher, ``train`` on private data, ``extra
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fedkt.knowledge import Dims, Expected, Knowledge
 
@@ -38,6 +38,14 @@ class Forward(Protocol):
 
     def head(self, z: Tensor) -> Tensor:
         """Return the logits [B, classes] of features [B, width]."""
+        ...
+
+
+class Movable(Forward, Protocol):
+    """A :class:`Forward` that other parameters can be put into, as into all of the engine's."""
+
+    def at(self, params: Arrays, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Call the same model with these parameters, such as those that the server sent."""
         ...
 
 
@@ -171,6 +179,14 @@ class Client(ABC):
         """
         return True
 
+    @classmethod
+    def attach(cls, net: nn.Module, width: int) -> None:
+        """Add parts to a model that the behaviour trains beside features and head (here: none).
+
+        ``width``: the number of features. Torch's random state is seeded for the initial weights.
+        """
+        return
+
     def prepare(self) -> Fit | None:
         """Return what to train once, before the first round."""
         return None
@@ -231,6 +247,24 @@ def tutored(
     _, logits = net(batch["x"])
     own = torch.nn.functional.cross_entropy(logits, batch["y"], reduction="none")
     return own + alpha * batch["known"] * loss(logits, batch["target"], temperature)
+
+
+def beside(
+    x: Tensor, y: Tensor, other_x: Tensor, other_y: Tensor, steps: Steps
+) -> tuple[dict[str, Tensor], Steps]:
+    """Return rows of a phase on private rows and others beside them, and its steps.
+
+    ``y`` int64, -1 where there is no label. Beside ``x`` and ``y`` come ``source``, 1 for private rows, else
+    0, and ``scale``, by which each kind of rows has a mean of its own in the mean over all. A batch is as
+    many private rows as ever and others in proportion, so steps stay as many.
+    """
+    own, other = len(y), len(other_y)
+    total = own + other
+    parts = [torch.full((n,), value, device=x.device) for n, value in ((own, 1.0), (other, 0.0))]
+    scale = [torch.full((n,), total / max(n, 1), device=x.device) for n in (own, other)]
+    rows = {"x": torch.cat([x, other_x]), "y": torch.cat([y, other_y])}
+    rows |= {"source": torch.cat(parts), "scale": torch.cat(scale)}
+    return rows, replace(steps, batch_size=round(steps.batch_size * total / max(own, 1)))
 
 
 def class_means(rows: Tensor, y: Tensor, classes: int) -> tuple[Tensor, Tensor]:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from fedkt.client import Arrays, Fit, Steps
 from fedkt.rng import numpy_stream, seed_of
@@ -37,6 +38,11 @@ class ModuleForward:
         head: nn.Module = self._module.get_submodule("head")
         logits: Tensor = head(z)
         return logits
+
+    def at(self, params: Arrays, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Call the model with other parameters."""
+        out: tuple[Tensor, Tensor] = functional_call(self._module, dict(params), (x,))
+        return out
 
 
 def batch_order(size: int, steps: Steps, generator: np.random.Generator) -> Iterator[np.ndarray]:

@@ -13,8 +13,8 @@ What differs from the paper (``fedka_weights`` has its own algorithm): no weight
 keeps its encoder, and the global model that pseudo-labels teach there is the server's own here, if there is
 one. The paper compares the embedding of source rows with that of the global encoder's target rows, here both
 are compared with the mean of all clients' target embeddings. There is no adversarial disentangler, whose two
-domain heads would have to be shared. Hard majorities of few weak voters can harm, so votes count by
-confidence here; ``voting: majority`` is the paper's.
+domain heads would have to be shared. Hard majorities of few weak voters can harm, so the clients'
+probabilities are averaged here; ``voting: majority`` is the paper's.
 """
 
 from typing import Annotated, Any, Literal
@@ -27,18 +27,19 @@ from fedkt.client import Fit, classification
 from fedkt.distill.embedding import Kind
 from fedkt.strategy import Contributions, Fused, Strategy, StrategyConfig
 from fedkt.student import steps_of
+from fedkt.voting import voted, votes
 
 
 class FedKAConfig(StrategyConfig):
     """Settings of the knowledge-only FedKA."""
 
-    voting: Literal["majority", "confidence", "mean", "off"] = "confidence"
+    voting: Literal["majority", "confidence", "mean", "off"] = "mean"
     """What counts as a vote: 1 for the likeliest class, its probability, or all classes' probabilities."""
-    threshold: float = Field(0.7, ge=0, le=1)
+    threshold: float = Field(0.6, ge=0, le=1)
     """Least share of all votes that the winning class of a row needs."""
     matching: bool = True
     """Whether embeddings are exchanged and matched."""
-    weight: float = Field(10.0, ge=0)
+    weight: float = Field(3.0, ge=0)
     """Of the matching beside the cross entropy of a row."""
     warm_up: int = Field(0, ge=0)
     """Rounds in which clients only train, before the first teacher."""
@@ -113,22 +114,6 @@ class FedKA(Strategy):
         kept = labels >= 0
         rows = {"x": x[kept], "y": labels[kept].long()}
         return Fit("distill", rows, classification, steps_of(self.setting.scenario))
-
-
-def votes(classes: int, labels: Tensor, confidence: Tensor | None = None) -> Tensor:
-    """Return what each client gives to each class of a row [clients, rows, classes], at most 1 in all.
-
-    ``labels`` [clients, rows]; ``confidence`` [clients, rows] in [0, 1], or None: each vote counts 1.
-    """
-    cast = torch.nn.functional.one_hot(labels.long(), classes).float()
-    return cast if confidence is None else cast * confidence.unsqueeze(-1)
-
-
-def voted(shares: Tensor, threshold: float) -> Tensor:
-    """Return the winning class of each row, int16 [rows]: -1 below the threshold and where several tie."""
-    top, label = shares.max(-1)
-    alone = (shares == top.unsqueeze(-1)).sum(-1) == 1
-    return torch.where((top >= threshold) & alone, label, -1).to(torch.int16)
 
 
 def mmd(source: Tensor, target: Tensor) -> Tensor:

@@ -18,7 +18,8 @@ from fedkt.distill.embedding import Embedding, distance, normalised
 from fedkt.engine.loop import group_effect
 from fedkt.errors import InputError
 from fedkt.knowledge import Alignment, Dims, Rejected, decode, encode
-from fedkt.strategies.fedka import mmd, voted, votes, within_unit_ball
+from fedkt.strategies.fedka import mmd, within_unit_ball
+from fedkt.voting import voted, votes
 
 FREQUENCIES = [-0.527509, -1.390036, -0.35644, 0.07287]
 

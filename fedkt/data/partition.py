@@ -302,18 +302,16 @@ def _by_flower(code: Labels, spec: "Partition", rng: np.random.Generator, seed: 
 
 
 def _by_name(names: Names, spec: "Partition", rng: np.random.Generator) -> list[Indices]:
-    """Deal each name's rows to a client of its own, in the order of names."""
-    from datasets import Dataset as Table
-    from flwr_datasets.partitioner import NaturalIdPartitioner
+    """Deal each name's rows to a client of its own, in the order of names.
 
+    As flwr-datasets' NaturalIdPartitioner does, which takes seconds where there are many rows.
+    """
     _, code, sizes = np.unique(names, return_inverse=True, return_counts=True)
     chosen = np.flatnonzero(sizes >= spec.min_samples)
     if spec.clients is not None:
         chosen = np.sort(rng.choice(chosen, spec.clients, replace=False))
-    rows = np.flatnonzero(np.isin(code, chosen))
-    # Ids are numbers in the order of names: nothing else of the names matters to the partitioner.
-    table = Table.from_dict({"row": rows, "id": code[rows]})
-    return _read_back(NaturalIdPartitioner("id"), table, len(chosen))
+    order, ends = np.argsort(code, kind="stable"), np.cumsum(sizes)
+    return [order[ends[owner] - sizes[owner] : ends[owner]] for owner in chosen]
 
 
 def _by_function(labels: Labels, spec: "Partition", rng: np.random.Generator) -> list[Indices]:

@@ -84,6 +84,11 @@ class _Forward:
         logits: Tensor = functional_call(self._module.get_submodule("head"), mine, (z,))
         return logits
 
+    def at(self, params: Arrays, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Call the model with other parameters."""
+        out: tuple[Tensor, Tensor] = functional_call(self._module, {**self._tensors, **params}, (x,))
+        return out
+
 
 def stack_tensors(jobs: Sequence[FitJob] | Sequence[PredictJob]) -> Stacked:
     """Stack the clients' tensors."""

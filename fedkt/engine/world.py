@@ -21,6 +21,7 @@ from fedkt.privacy.modes import mode_of
 from fedkt.rng import seed_of
 from fedkt.scenario import Attack, Scenario
 from fedkt.strategy import Strategy, StrategyConfig, settings_for
+from fedkt.training import seeded
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,10 @@ class World:
         """Build the client's model with its initial weights."""
         of = self.architecture(client) if self.strategy.same_start else client
         seed = seed_of(self.scenario.seed, "model", of)
-        return models.build(self.models[client], self.federation.input, self.federation.classes, seed)
+        net = models.build(self.models[client], self.federation.input, self.federation.classes, seed)
+        with seeded(seed_of(seed, "attached")):
+            self.behaviour.attach(net, net.width)
+        return net
 
     def architecture(self, client: str) -> str:
         """Return what clients with the same kind of model have in common: its name and settings."""

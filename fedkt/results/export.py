@@ -54,6 +54,7 @@ def export(run: Path, client: str, out: Path) -> Path:
         "round": last,
     }
     net = _net(description)
+    tensors = {name: tensors[name] for name in net.state_dict()}  # without what a behaviour attached
     net.load_state_dict(tensors)  # so what is written can be read again
     try:
         write_tensors(out / "model.safetensors", tensors, description)
