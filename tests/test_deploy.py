@@ -3,30 +3,46 @@
 import io
 import itertools
 import json
+import socket
+import ssl
+import subprocess
+import threading
+import time
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from email.utils import formatdate
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict, UserConfig
+from flwr.supercore.inflatable.inflatable_utils import ObjectPullError, pull_objects
+from flwr.superlink.grid import http_grid
 
 import fedkt
 from fedkt import scenario as scenarios
 from fedkt.deploy import desk
+from fedkt.deploy.certificates import make_certificates
+from fedkt.deploy.check import check_site
 from fedkt.deploy.client import client_app
 from fedkt.deploy.events import MARK, listen
-from fedkt.deploy.flower import packed, unpacked
+from fedkt.deploy.flower import bound_replies, packed, unpacked
 from fedkt.deploy.hello import Facts, heard, here_i_am, not_me
 from fedkt.deploy.init import init_from_scenario, init_site, supernode_command
 from fedkt.deploy.invitation import Invitation
+from fedkt.deploy.node import health
 from fedkt.deploy.pack import INVITATION, PACKAGE, invitation_in, pack
 from fedkt.deploy.policy import objections
 from fedkt.deploy.reception import fitting
 from fedkt.deploy.refusal import Refused
 from fedkt.deploy.server import coordinate
 from fedkt.deploy.site import Policy, Site
+from fedkt.deploy.warm import _read as warm_read
+from fedkt.deploy.warm import write_stub
 from fedkt.engine.flwr_runtime import FIRST_NODE, LocalGrid, number
 from fedkt.errors import InputError, RunError
 
@@ -470,3 +486,149 @@ def test_a_sites_ledger_is_its_own_and_its_budget_ends_what_it_gives(tmp_path, c
     assert [c["status"] for c in first] == ["declined"] * 3
     assert {c["reason"] for c in first} == {"budget"}
     assert [row["row"]["replies"]["accepted"] for row in rows] == [2] * 3
+
+
+class Speaker(BaseHTTPRequestHandler):
+    """A coordinator of a test: answers with a clock of its own."""
+
+    ahead = 0.0
+
+    def do_GET(self) -> None:
+        self.send_response_only(404)
+        self.send_header("Date", formatdate(time.time() + self.ahead, usegmt=True))
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@contextmanager
+def speaking(pki: Path | None, ahead: float = 0.0) -> Iterator[str]:
+    """Serve on 127.0.0.1 with a certificate, or without TLS; yield the address."""
+    server = HTTPServer(("127.0.0.1", 0), type("Speaker", (Speaker,), {"ahead": ahead}))
+    if pki is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(pki / "server.pem", pki / "server.key")
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+    server.handle_error = lambda *_: None  # type: ignore[method-assign]
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_what_check_says_of_the_connection(tmp_path):
+    hosts, year_ago = ["127.0.0.1"], datetime.now(UTC) - timedelta(days=365)
+    for name, days, starts, names in [
+        ("good", 1, None, hosts),
+        ("other", 1, None, hosts),
+        ("expired", 30, year_ago, hosts),
+        ("early", 30, datetime.now(UTC) + timedelta(days=2), hosts),
+        ("elsewhere", 1, None, ["fedkt.example.org"]),
+    ]:
+        make_certificates(tmp_path / name, names, days, starts)
+
+    def said(pki: str | None, ca: str, ahead: float = 0.0) -> str:
+        with speaking(None if pki is None else tmp_path / pki, ahead) as address:
+            out = tmp_path / f"{pki}-{ca}-{ahead}"
+            site = init_site(out, "a", address, tmp_path / ca / "ca.pem", {})
+            try:
+                return check_site(site, None)[-1]
+            except InputError as error:
+                (problem,) = error.problems
+                return problem.replace(address, "ADDRESS")
+
+    assert "answers over TLS, clocks" in said("good", "good")
+    where = "superlink.address: ADDRESS "
+    assert said("good", "other") == (
+        where + "shows a certificate that superlink.root_certificates did not sign; ask for the right CA."
+    )
+    assert said("expired", "expired") == (
+        where + "shows an expired certificate; the coordinator has to renew it."
+    )
+    assert said("early", "early").startswith(where + "shows a certificate that is not valid yet")
+    assert said("elsewhere", "elsewhere").startswith(where + "shows a certificate for another host")
+    assert said(None, "good").startswith(where + "answers without TLS")
+    assert "ahead of the coordinator's; signatures hold" in said("good", "good", ahead=-400.0)
+    assert "behind the coordinator's; signatures hold from 305 s behind" in said("good", "good", ahead=900.0)
+
+
+def test_check_tells_everything_at_once(tmp_path):
+    sites = sites_of(tmp_path / "sites")
+    edit(
+        sites[0],
+        policy={"kinds": ["votes"]},
+        superlink={"address": "127.0.0.1:1"},
+        data={"rows": "npz:no.npz"},
+    )
+    (sites[0] / "node.key").chmod(0o644)
+    with pytest.raises(InputError) as error:
+        check_site(Site.load(sites[0]), scenarios.from_dict(SMALL))
+    told = error.value.problems
+    assert [text.split(" ")[0] for text in told] == [
+        "superlink.key:",
+        "policy:",
+        "data.rows:",
+        "superlink.address:",
+    ]
+    assert "'chmod 600' keeps it secret" in told[0]
+    fine = check_site(Site.load(sites[1]), scenarios.from_dict(SMALL), connect=False)
+    assert fine[2:] == [
+        "the policy agrees to small (knfu)",
+        f"36 training rows, 10 classes, model mlp, transfer set {transfer_of(sites[1])}",
+    ]
+
+
+def transfer_of(site: Path) -> str:
+    held = Site.load(site).federation(scenarios.from_dict(SMALL)).transfer_hash
+    assert held is not None
+    return held
+
+
+def test_a_reply_of_too_many_pieces_is_not_fetched(monkeypatch):
+    monkeypatch.setattr(http_grid, "pull_objects", pull_objects)
+    bound_replies(3, seconds=1.0)
+    pull = vars(http_grid)["pull_objects"]
+    asked: list[str] = []
+
+    def fetch(name: str) -> bytes:
+        asked.append(name)
+        return b"x"
+
+    assert pull(["a", "b", "c"], fetch) == {"a": b"x", "b": b"x", "c": b"x"}
+    with pytest.raises(ObjectPullError, match=r"too-large.*215 objects; 3 are allowed"):
+        pull([str(n) for n in range(215)], fetch)  # 1 GiB in objects of 5 MB
+    assert sorted(asked) == ["a", "b", "c"]
+
+
+def test_health_says_numbers_and_words(tmp_path):
+    site = init_site(tmp_path / "site", "a", ADDRESS, None, {"health_port": 0})
+    for status, more in [("accepted", {}), ("declined", {"reason": "rounds"}), ("accepted", {})]:
+        desk.log(site.state, {"stage": "train", "status": status, **more})
+    found = health(site, running=True, begun=time.time() - 5)
+    assert (found["site"], found["healthy"], found["up_s"]) == ("a", True, 5)
+    assert found["statuses"] == {"accepted": 2, "rounds": 1}
+    assert found["newest"]["status"] == "accepted"
+
+
+def test_the_warm_process_hands_over_or_leaves_it(tmp_path):
+    write_stub(tmp_path, str(tmp_path / "s"))
+    with socket.socket(socket.AF_UNIX) as door:
+        door.bind(str(tmp_path / "s"))
+        door.listen()
+        stub = subprocess.Popen([str(tmp_path / "flwr-clientapp"), "--token", "t 1"])
+        line, _ = door.accept()
+        assert warm_read(line) == ["--token", "t 1"]
+        line.sendall(b"ok")
+        line.close()
+        assert stub.wait(30) == 0
+    (tmp_path / "s").unlink()
+    alone = subprocess.run(
+        [str(tmp_path / "flwr-clientapp"), "--help"], capture_output=True, text=True, timeout=120
+    )
+    assert "--runtime-api-address" in alone.stdout  # it became Flower's client process itself

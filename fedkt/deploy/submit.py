@@ -93,25 +93,35 @@ def _follow(
     observer: Observer,
 ) -> Result:
     runs: list[int] = list(noted.get("flower_runs", []))
+    settings = {"nonce": invitation.nonce, "sites": invitation.sites, "wait_s": invitation.wait_s}
+    settings |= {"transfer": invitation.transfer, "superlink": control.name, "app_sha256": digest}
     known = control.state(runs[-1]) if runs else None
-    if known is None or not (known.active or known.ended == "completed"):
-        runs.append(control.start(bundle, digest))
-        settings = {"nonce": invitation.nonce, "sites": invitation.sites, "wait_s": invitation.wait_s}
-        settings |= {"transfer": invitation.transfer, "superlink": control.name}
-        write_json(folder.path / FILE, {**settings, "app_sha256": digest, "flower_runs": runs})
-    run = runs[-1]
+    if known is not None and (known.active or known.ended == "completed"):
+        ended, problem = _watch_or_stop(control, runs[-1], folder, observer)
+        if ended or problem:
+            return _result(control, runs[-1], folder, ended, problem)
+        # It was only said to be running, as after a crash of the SuperLink, until its heartbeats were missed.
+    runs.append(control.start(bundle, digest))
+    write_json(folder.path / FILE, {**settings, "flower_runs": runs})
+    ended, problem = _watch_or_stop(control, runs[-1], folder, observer)
+    return _result(control, runs[-1], folder, ended, problem)
+
+
+def _result(control: Control, run: int, folder: RunFolder, finished: bool, problem: str) -> Result:
+    if finished:
+        return Result(folder.path)
+    state = control.state(run)
+    why = problem or (state.details if state else "") or "its log says why"
+    words = f"Flower run {run} ended early: {why.rstrip('.')}."
+    raise RunError(f"{words} 'fedkt submit … --resume' continues it.")
+
+
+def _watch_or_stop(control: Control, run: int, folder: RunFolder, observer: Observer) -> tuple[bool, str]:
     try:
-        finished, problem = _watch(control, run, folder, observer)
+        return _watch(control, run, folder, observer)
     except KeyboardInterrupt:
         control.stop(run)
         raise
-    if not finished:
-        state = control.state(run)
-        why = problem or (state.details if state else "") or "its log says why"
-        raise RunError(
-            f"Flower run {run} ended early: {why.rstrip('.')}. 'fedkt submit … --resume' continues it."
-        )
-    return Result(folder.path)
 
 
 def _watch(control: Control, run: int, folder: RunFolder, observer: Observer) -> tuple[bool, str]:
