@@ -6,6 +6,7 @@ only messages move. Any Flower ``Strategy`` and ``ClientApp`` works over it; not
 
 import math
 import os
+import socket
 import sys
 import time
 from collections import deque
@@ -24,6 +25,8 @@ from fedkt.errors import InputError
 from fedkt.scenario import Engine
 
 WAIT_S = 0.05
+KNOCK_S = 5.0
+"""How long an address has to answer."""
 MOST_TRIES = 3
 """The last one is made for each message alone: if one of several kills the actor, only that one is lost."""
 CLIENT_PROCESS_FAILED = 1001
@@ -257,20 +260,35 @@ def ray_session(engine: Engine) -> Iterator[None]:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     if engine.address is not None:
         options["address"] = engine.address
-        os.environ.setdefault("RAY_gcs_rpc_server_connect_timeout_s", "5")
+        _knock(engine.address)
     else:
         options |= resources_for(engine)
     try:
         ray.init(**options)
     except (ConnectionError, ValueError) as error:
-        raise InputError(
-            f"no Ray cluster answers at engine.address {engine.address}; start one with 'ray start --head', "
-            "or leave engine.address out."
-        ) from error
+        raise _no_answer(engine.address) from error
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Raise InputError where nothing listens at ``host:port``: Ray itself would try for minutes."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if not (host and port.isdecimal()):
+        return  # a word such as auto, which Ray looks up on this machine
+    try:
+        socket.create_connection((host, int(port)), timeout=KNOCK_S).close()
+    except (OSError, OverflowError) as error:
+        raise _no_answer(address) from error
+
+
+def _no_answer(address: str | None) -> InputError:
+    return InputError(
+        f"no Ray cluster answers at engine.address {address}; start one with 'ray start --head', "
+        "or leave engine.address out."
+    )
 
 
 def resources_for(engine: Engine) -> dict[str, int]:
