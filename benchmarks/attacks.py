@@ -67,12 +67,14 @@ def measure(out: Path, name: str, alpha: float, attack: str | None, fusion: str,
     return 100 * float(accuracy)
 
 
-def table(out: Path, name: str, alpha: float, seeds: list[int], attacks: tuple[str, ...]) -> list[str]:
+def table(
+    out: Path, name: str, alpha: float, seeds: list[int], attacks: list[str], fusions: list[str]
+) -> list[str]:
     """Return the Markdown table of one data set: mean ± standard deviation over seeds."""
-    lines = ["| attack | " + " | ".join(FUSIONS) + " |", "|" + "---|" * (len(FUSIONS) + 1)]
+    lines = ["| attack | " + " | ".join(fusions) + " |", "|" + "---|" * (len(fusions) + 1)]
     for attack in (None, *attacks):
         cells = []
-        for fusion in FUSIONS:
+        for fusion in fusions:
             found = [measure(out, name, alpha, attack, fusion, seed) for seed in seeds]
             spread = f" ± {statistics.stdev(found):.1f}" if len(found) > 1 else ""
             cells.append(f"{statistics.fmean(found):.1f}{spread}")
@@ -87,11 +89,12 @@ def main() -> None:
     parser.add_argument("--data", nargs="+", choices=sorted(DATA), default=sorted(DATA))
     parser.add_argument("--alpha", type=float, default=5.0, help="Dirichlet concentration of the labels")
     parser.add_argument("--attacks", nargs="+", choices=ATTACKS, default=list(ATTACKS))
+    parser.add_argument("--fusions", nargs="+", choices=list(FUSIONS), default=list(FUSIONS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     given = parser.parse_args()
     for name in given.data:
         print(f"\n{name}, alpha {given.alpha:g}\n", flush=True)
-        print("\n".join(table(given.out, name, given.alpha, given.seeds, tuple(given.attacks))))
+        print("\n".join(table(given.out, name, given.alpha, given.seeds, given.attacks, given.fusions)))
 
 
 if __name__ == "__main__":

@@ -54,7 +54,8 @@ def once(data: bytes) -> None:
     try:
         if kind == PAYLOAD:
             # Half of them at the right length, so that what lies behind that check is reached.
-            payloads.decoded(rest[:LEN].ljust(LEN, b"\0") if data and data[0] & 128 else rest)
+            sized = rest[:LEN].ljust(LEN, b"\0") if data and data[0] & 128 else rest
+            assert payloads.holds(payloads.decoded(sized))
             return
         content = message(rest)
         if content is None:

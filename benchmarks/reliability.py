@@ -279,10 +279,12 @@ def checkpoints(clients: int, rounds: int) -> bool:
         evaluate={"every": rounds},
     )
     with tempfile.TemporaryDirectory() as name:
-        result = fedkt.simulate(described, out=Path(name) / "run")
-        wall = float(result.rounds["wall_s"].sum()) + spent[0]
-    tell(clients=clients, rounds=rounds, rounds_s=wall, checkpoints_s=spent[0], share=spent[0] / wall)
-    return spent[0] / wall < SHARE
+        begun = time.process_time()
+        fedkt.simulate(described, out=Path(name) / "run")
+        # On a busy machine writing is measured by the wall, all else by the processor: never too low a share.
+        whole = time.process_time() - begun + spent[0]
+    tell(clients=clients, rounds=rounds, run_s=whole, checkpoints_s=spent[0], share=spent[0] / whole)
+    return spent[0] / whole < SHARE
 
 
 def tell(**measured: Any) -> None:

@@ -294,6 +294,9 @@ def holds(reply: Reply) -> bool:
     )
 
 
-def decoded(data: bytes) -> None:
-    """Decode a payload by itself."""
-    decode({"values": Array(dtype="float32", shape=(4, 3), stype="numpy.ndarray", data=data)}, EXPECTED)
+def decoded(data: bytes) -> Reply:
+    """Decode a payload by itself; return it as if a reply had held it."""
+    arrays = decode(
+        {"values": Array(dtype="float32", shape=(4, 3), stype="numpy.ndarray", data=data)}, EXPECTED
+    )
+    return Reply(BINDING, "7", arrays=arrays)

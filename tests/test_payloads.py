@@ -117,6 +117,6 @@ def test_mutated_messages(data: st.DataObject) -> None:
 
 
 def test_a_payload_by_itself() -> None:
-    payloads.decoded(GOOD)
+    assert payloads.holds(payloads.decoded(GOOD))
     assert reason_of(lambda: payloads.decoded(GOOD[1:])) == "length"
     assert copy.copy(GOOD) == payloads.payload()
