@@ -267,17 +267,9 @@ def checkpoints(clients: int, rounds: int) -> bool:
 
     checkpoint.write = timed(checkpoint.write)
     setattr(DiskStore, "save", timed(DiskStore.save))  # noqa: B010 (a method is replaced)
-    described = scenario(
-        clients,
-        rounds,
-        data={
-            "partition": {"kind": "iid", "clients": clients, "samples_per_client": 200},
-            "dataset": "npz:mnist.npz",
-            "transfer": {"size": 500},
-        },
-        clients={"models": ["mlp"], "local": {"epochs": 3}, "distill": {"epochs": 3}},
-        evaluate={"every": rounds},
-    )
+    described = scenario(clients, rounds, rows=200, evaluate={"every": rounds})
+    described["data"] |= {"dataset": "npz:mnist.npz", "transfer": {"size": 500}}
+    described["clients"] |= {"local": {"epochs": 3}, "distill": {"epochs": 3}}
     with tempfile.TemporaryDirectory() as name:
         begun = time.process_time()
         fedkt.simulate(described, out=Path(name) / "run")

@@ -120,7 +120,7 @@ def kept(values: Tensor, held: Tensor | None, robust: "Robust", *, simplex: bool
         return krum(values, held, hostile, 1)
     if robust.filter == "multi-krum":
         return krum(values, held, hostile, len(values) - hostile)
-    return at_least(similarity(values, held, simplex=simplex), robust.least)
+    return at_least(similarity(values, held, simplex=simplex), robust.least or 0.0)
 
 
 def agreeing(values: Tensor, labels: Tensor, least: float) -> list[int]:

@@ -546,7 +546,9 @@ class Strategy(FlowerStrategy):
         values = self._probabilities(contributions.values)
         if self.robust.filter == "probe" and probe is not None:
             there, labels = probe.among(contributions.rows)
-            kept = robust.agreeing(values[:, there], labels, self.robust.least)
+            kept = robust.agreeing(
+                values[:, there], labels, 0.5 if self.robust.least is None else self.robust.least
+            )
         else:
             kept = robust.kept(
                 values, held, self.robust, simplex=self._simplex or values is not contributions.values

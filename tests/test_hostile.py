@@ -1,11 +1,13 @@
 """What hostile clients send, by hand; it passes the server's checks, and robust fusion withstands it."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+import fedkt
 from fedkt.client import Client, Holding, Steps
 from fedkt.clients.class_logits import ClassLogitsClient
 from fedkt.clients.logits import LogitsClient
@@ -159,3 +161,36 @@ def test_who_is_hostile() -> None:
     assert {len(names) for names in drawn} == {1}
     assert len(set(drawn)) > 1
     assert drawn[0] == tuple(who_is_hostile([Attack(kind="echo")], shards, 0))
+
+
+def test_a_run_with_a_hostile_client_and_what_is_said_of_it(tmp_path: Path) -> None:
+    described: dict[str, Any] = {
+        "name": "hostile",
+        "data": {
+            "partition": {"kind": "iid", "clients": 5, "samples_per_client": 60},
+            "transfer": {"size": 60},
+        },
+        "clients": {"models": ["mlp"], "local": {"epochs": 4, "lr": 0.01}, "distill": {"epochs": 1}},
+        "strategy": {"name": "fedmd", "average": "probabilities"},
+        "attacks": [{"kind": "constant", "target": 3, "clients": ["1"]}],
+        "rounds": 2,
+        "engine": {"kind": "inline"},
+    }
+    parts: list[dict[str, Any]] = [
+        {"filter": "multi-krum"},
+        {"filter": "probe", "probe_rows": 30},
+    ]
+    for part in parts:
+        result = fedkt.simulate(
+            {**described, "robust": {"hostile": 0.2, **part}}, out=tmp_path / part["filter"]
+        )
+        assert list(result.rounds["report.dropped"]) == [["1"], ["1"]]
+        # Every client is measured and told of, but the mean is that of the honest ones.
+        last = result.clients[result.clients["round"] == 2].set_index("client")["global"]
+        assert len(last) == 5
+        assert result.summary["accuracy"]["global_mean"] == pytest.approx(last.drop(1).mean())
+    plain = fedkt.simulate(described, out=tmp_path / "mean")
+    assert "report.dropped" not in plain.rounds
+    # One of five is certain of class 3 everywhere: a fifth of every teacher, which the median does not see.
+    robust = fedkt.simulate({**described, "robust": {"centre": "median"}}, out=tmp_path / "median")
+    assert robust.summary["accuracy"]["global_mean"] != plain.summary["accuracy"]["global_mean"]

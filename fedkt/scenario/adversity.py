@@ -32,9 +32,9 @@ class Robust(Settings):
     """What drops contributions before they are fused."""
     hostile: float = Field(0.25, ge=0, lt=0.5)
     """The largest share of hostile contributions to withstand (trimmed-mean, krum, multi-krum)."""
-    least: float = Field(0.5, ge=0, le=1)
-    """Cosine: smallest similarity to the median contribution; probe: smallest agreement with the labels,
-    as a share of the median client's."""
+    least: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Cosine: smallest similarity to the median contribution, 0 unless set; probe: smallest agreement with
+    the labels, as a share of the median client's, 0.5 unless set."""
     probe_rows: Whole = 100
     """Transfer rows whose labels the server knows and keeps to itself (probe)."""
 
