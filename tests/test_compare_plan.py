@@ -146,3 +146,16 @@ def test_folders_are_safe_and_tell_apart() -> None:
     assert _folder("beta=5, temperature=2") == "beta=5,temperature=2"
     assert "/" not in _folder("../x") and _folder("../x") != _folder("..-x")
     assert len(_folder(long.words)) == LONGEST and _folder(long.words) != _folder(other.words)
+
+
+def test_bounds_stand_outside_of_privacy() -> None:
+    """One run of a bound for all values of epsilon; what follows from a swept setting follows for each."""
+    private = SMALL | {"privacy": {"mode": "dpsgd", "target_epsilon": 8, "delta": 0.001}}
+    _, conditions = grid(["privacy.target_epsilon=4,32"])
+    made = plan(Request([private], methods("knfu"), [0], conditions=conditions))
+    assert not made.impossible
+    by_method = {label: [c for c in made.cells if c.method.label == label] for label in ("local", "knfu")}
+    assert [cell.scenario.privacy.mode for cell in by_method["local"]] == ["none", "none"]
+    assert len({cell.path for cell in by_method["local"]}) == 1
+    assert [cell.scenario.privacy.max_epsilon for cell in by_method["knfu"]] == [4, 32]
+    assert len({cell.path for cell in by_method["knfu"]}) == 2

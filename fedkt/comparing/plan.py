@@ -1,8 +1,9 @@
 """Which runs a comparison consists of, all of them checked before anything starts."""
 
 import hashlib
+import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -101,10 +102,10 @@ def plan(request: Request, data_dir: Path | None = None) -> Plan:
     if problems:
         raise InputError(*dict.fromkeys(problems))
     made = Plan()
-    for base in bases:
+    for source, base in zip(request.sources, bases, strict=True):
         assert base is not None
         for condition in request.conditions:
-            _plan_condition(made, base, condition, request, data_dir, problems)
+            _plan_condition(made, source, base, condition, request, data_dir, problems)
     if problems:
         raise InputError(*dict.fromkeys(problems))
     # Seeds outermost: an interrupted comparison has a complete one of fewer seeds.
@@ -116,7 +117,8 @@ def _base(source: Source, request: Request) -> Scenario:
     base = scenario.load(source, request.overrides)
     for condition in request.conditions:
         for tried in request.tried:
-            scenario.load(base, _overrides((*condition, *tried), sure_only=True))
+            changes = _overrides((*condition, *tried), sure_only=True)
+            scenario.load(source, [*request.overrides, *changes])
     if any(request.tried) and base.data.validation == 0:
         raise InputError(
             f"{base.name} sets no validation rows aside, so nothing can be tuned on them; "
@@ -132,6 +134,7 @@ def _overrides(choices: Choices, *, sure_only: bool = False) -> list[str]:
 
 def _plan_condition(
     made: Plan,
+    source: Source,
     base: Scenario,
     condition: Choices,
     request: Request,
@@ -139,12 +142,11 @@ def _plan_condition(
     problems: list[str],
 ) -> None:
     """Add one condition's runs of a scenario."""
-    seeds = request.seeds or [base.seed]
     federations: dict[str, Federation] = {}
     for method, bound in _with_bounds(request.methods or [_own(base)]):
         found: list[Cell] = []
         reasons: list[str] = []
-        for cell in _cells(base, method, condition, request.tried, seeds, reasons):
+        for cell in _cells(source, base, method, condition, request, reasons):
             key = repr((cell.scenario.data, cell.scenario.seed))
             if key not in federations:
                 built = _attempt(problems, lambda c=cell: data.build(c.scenario, data_dir))
@@ -178,23 +180,24 @@ def _with_bounds(methods: Sequence[Method]) -> Iterator[tuple[Method, bool]]:
 
 
 def _cells(
+    source: Source,
     base: Scenario,
     method: Method,
     condition: Choices,
-    tried: Iterable[Choices],
-    seeds: Sequence[int],
+    request: Request,
     reasons: list[str],
 ) -> Iterator[Cell]:
     bound = method.name in BOUNDS
-    plain = (
-        scenario.to_dict(base) | {"strategy": method.part} | ({"privacy": {"mode": "none"}} if bound else {})
-    )
-    for setting in tried:
+    # On the source, not on the resolved base: there defaults that follow from a swept setting are fixed.
+    changes = [*request.overrides, f"strategy={json.dumps(method.part)}"]
+    changes += ["privacy={mode: none}"] if bound else []
+    for setting in request.tried:
         both = (*condition, *setting)
         applied = tuple(c for c in both if not (bound and c.key.partition(".")[0] == "privacy"))
-        for seed in seeds:
+        for seed in request.seeds or [base.seed]:
             resolved = _attempt(
-                reasons, lambda a=applied, s=seed: scenario.load(plain, [*_overrides(a), f"seed={s}"])
+                reasons,
+                lambda a=applied, s=seed: scenario.load(source, [*changes, *_overrides(a), f"seed={s}"]),
             )
             if resolved is not None:
                 path = f"cells/{base.name}/{_folder(method.name)}/{_settings(method, applied)}/{seed}"
