@@ -3,6 +3,7 @@
 import io
 import itertools
 import json
+import os
 import socket
 import ssl
 import subprocess
@@ -632,3 +633,25 @@ def test_the_warm_process_hands_over_or_leaves_it(tmp_path):
         [str(tmp_path / "flwr-clientapp"), "--help"], capture_output=True, text=True, timeout=120
     )
     assert "--runtime-api-address" in alone.stdout  # it became Flower's client process itself
+
+
+@pytest.mark.data
+@pytest.mark.skipif("FEDKT_DATA" not in os.environ, reason="FEDKT_DATA is not set")
+def test_four_hospitals_as_sites_give_the_numbers_of_the_simulation(tmp_path, capsys):
+    scenario = scenarios.load("heart-disease", ["rounds=3"])
+    fedkt.simulate(scenario, out=tmp_path / "simulated")
+    made = init_from_scenario(scenario, tmp_path / "sites", None, ADDRESS, None)
+    assert [site.file.name for site in made] == ["cleveland", "hungarian", "switzerland", "va"]
+    with np.load(made[0].folder / "rows.npz") as rows:
+        assert set(rows["y_train"].tolist()) == {0, 1}
+        assert np.isnan(rows["x_train"]).any()  # filled at the site, by the scenario's rule
+    invitation = Invitation.to(scenario, sites=4, wait_s=60, transfer=None)
+    coordinate(SitesGrid(invitation, [site.folder for site in made]), invitation, tmp_path / "home")
+    mine = [c for e in events(capsys) if e["event"] == "round" for c in e["clients"]]
+    theirs = [
+        json.loads(line) for line in (tmp_path / "simulated" / "clients.jsonl").read_text().splitlines()
+    ]
+    assert [c["client"] for c in mine[:4]] == ["cleveland", "hungarian", "switzerland", "va"]
+    for name in ("round", "client", "status", "personal", "personal_balanced", "personal_auc", "bytes"):
+        assert [c.get(name) for c in mine] == [c.get(name) for c in theirs], name
+    assert {c["global"] for c in mine} == {None}  # no common test set at real sites

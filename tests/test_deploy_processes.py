@@ -103,7 +103,8 @@ def test_strangers_are_turned_away(it: Rehearsal, tmp_path: Path) -> None:
 
 
 def test_kill_9_of_a_site_and_of_the_coordinator(it: Rehearsal, tmp_path: Path) -> None:
-    more = ("--set", "rounds=5", "--set", "participation.deadline_s=40")
+    # With a quorum of all, the coordinator waits for the site that was killed too.
+    more = ("--set", "rounds=5", "--set", "participation={quorum: 3, deadline_s: 240}")
     simulated = fedkt.simulate(scenarios.load(SCENARIO, ["rounds=5"]), out=tmp_path / "run")
     out = it.folder / "runs" / "killed"
     command = it.submit_command(SCENARIO, "--sites", "3", "--wait", "200", "--out", str(out), *more)
