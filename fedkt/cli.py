@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 from fedkt.deploy.commands import site as site_commands
 from fedkt.errors import InputError, RunError
+from fedkt.privacy.commands import app as privacy_commands
 
 if TYPE_CHECKING:
     from fedkt.scenario import Scenario
@@ -371,6 +372,23 @@ def forget(
 
 
 @app.command()
+def audit(
+    scenario: ScenarioArg,
+    set_: Overrides = None,
+    data_dir: DataDir = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The audit's folder [default: runs/<name>-<time>].")
+    ] = None,
+    canaries: Annotated[int, typer.Option(help="Transfer rows that get a planted label.")] = 500,
+) -> None:
+    """Run a scenario with canaries, attack what it releases: a lower bound of epsilon against the claim."""
+    from fedkt.engine.audit import audit_scenario, report
+
+    found = audit_scenario(_load(scenario, set_, None, None), out=out, data_dir=data_dir, canaries=canaries)
+    typer.echo(report(found))
+
+
+@app.command()
 def doctor() -> None:
     """Say what will work on this machine."""
     from fedkt.doctor import examine
@@ -380,6 +398,7 @@ def doctor() -> None:
 
 
 app.add_typer(site_commands, name="site")
+app.add_typer(privacy_commands, name="privacy")
 
 
 def _load(scenario: str, set_: list[str] | None, seed: int | None, engine: str | None) -> "Scenario":

@@ -24,6 +24,7 @@ from fedkt.rng import seed_of
 from fedkt.training import (
     ModuleForward,
     OptimState,
+    ahead,
     dump_optimizer,
     load_optimizer,
     make_optimizer,
@@ -89,6 +90,7 @@ def fit_privately(
     rate, count = sampling(phase.size, phase.steps)
     if not count:
         return state
+    module, phase = ahead(module, phase)
     optimizer = make_optimizer(module.parameters(), phase.steps)
     load_optimizer(optimizer, module, state)
     batches = poisson_batches(phase, how)

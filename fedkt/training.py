@@ -6,6 +6,7 @@ the plain loop that it must agree with.
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -65,6 +66,7 @@ def fit(
     """
     if phase.steps.count(phase.size) == 0:
         return state
+    module, phase = ahead(module, phase)
     optimizer = make_optimizer(module.parameters(), phase.steps)
     load_optimizer(optimizer, module, state)
     net = ModuleForward(module)
@@ -79,6 +81,32 @@ def fit(
             loss.backward()
             optimizer.step()
     return dump_optimizer(optimizer, module)
+
+
+class FixedFeatures(nn.Module):
+    """A model whose features are not trained, called with features in place of inputs."""
+
+    def __init__(self, head: nn.Module) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        return z, self.head(z)
+
+
+def ahead(module: nn.Module, phase: Fit) -> tuple[nn.Module, Fit]:
+    """Compute features once instead of in every step, where the model's are fixed and rows are its inputs.
+
+    Returns what to train and on what; parameters keep their names.
+    """
+    features, head = getattr(module, "features", None), getattr(module, "head", None)
+    if not (isinstance(features, nn.Module) and isinstance(head, nn.Module)):
+        return module, phase
+    fixed = not any(True for _ in features.parameters())
+    if not fixed or not any(True for _ in features.buffers()) or not set(phase.rows) <= {"x", "y", "target"}:
+        return module, phase
+    z, _ = predict(module, phase.rows["x"])
+    return FixedFeatures(head), replace(phase, rows={**phase.rows, "x": z})
 
 
 @torch.no_grad()
