@@ -310,7 +310,7 @@ SETUP = [
         ("bandwidths: [-1]", "strategy.bandwidths.0 is -1"),
         ("weight: -1", "strategy.weight is -1"),
         ("voting: off, matching: false", "nothing would be exchanged"),
-        ("warm_up: 2", "strategy.warm_up is 2 of 2 rounds"),
+        ("warm_up: -1", "strategy.warm_up is -1"),
     ],
 )
 def test_bad_settings(settings: str, problem: str, tmp_path: Path) -> None:
