@@ -21,6 +21,9 @@ from fedkt.deploy.site import Site
 from fedkt.deploy.warm import write_stub
 from fedkt.errors import InputError, RunError
 
+STEADY_S, PAUSE_S, ATTEMPTS = 60.0, 10.0, 12
+"""A SuperNode that ends within so many seconds is started again after a pause, so many times."""
+
 GRACE_S = 15.0
 """How long the SuperNode may take to end when it is told to."""
 
@@ -44,9 +47,19 @@ def run_site(site: Site, port: int | None = None) -> None:
         threading.Thread(target=page.serve_forever, daemon=True).start()
         desk.log(site.state, {"event": "started", "pid": os.getpid(), "health": page.server_address[1]})
         print(f"site '{site.file.name}': http://127.0.0.1:{page.server_address[1]}/health", flush=True)
+        begun, failures = time.monotonic(), 0
         try:
-            while node.poll() is None and not stopping.wait(0.5):
-                pass
+            while not stopping.wait(0.5):
+                if node.poll() is None:
+                    continue
+                # A coordinator turns a node away for up to a minute after it was killed: until its
+                # heartbeats are missed, the old process counts as the one that is there.
+                failures = failures + 1 if time.monotonic() - begun < STEADY_S else 1
+                desk.log(site.state, {"event": "ended", "status": node.returncode, "failures": failures})
+                if failures > ATTEMPTS or stopping.wait(PAUSE_S):
+                    break
+                node, begun = _start(site, supernode_command(site, port)), time.monotonic()
+                page.node = node
         finally:
             status = _end(node)
             _end(warm)
