@@ -28,8 +28,9 @@ from fedkt.engine.observer import Silent
 from fedkt.engine.run import simulate
 from fedkt.files import read_tensors
 from fedkt.scenario import load
-from fedkt.state import DiskStore
+from fedkt.state import MemoryStore
 
+ROUNDS_PER_KILL = 12
 RESTART_S, EXTRA_S, GROWTH, SHARE = 10.0, 5.0, 0.05, 0.05
 
 
@@ -69,11 +70,12 @@ def kills(count: int, seed: int) -> bool:
     draw = random.Random(seed)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        described = scenario(8, 6 * count)
+        # Long enough that it is never at its end when it is killed.
+        described = scenario(8, ROUNDS_PER_KILL * count)
         (folder / "scenario.yaml").write_text(fedkt.scenario.dump(load(described)))
         fedkt.simulate(described, out=folder / "whole")
         restarts: list[float] = []
-        early = 0
+        early = killed = 0
         for number in range(count):
             begun = time.monotonic()
             process = start(folder, resume=(folder / "killed" / "scenario.yaml").exists())
@@ -86,7 +88,7 @@ def kills(count: int, seed: int) -> bool:
                 restarts.append(time.monotonic() - begun)
                 time.sleep(draw.uniform(0, 0.5))
             os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            killed += process.wait() == -signal.SIGKILL
             print(f"kill {number + 1} after {time.monotonic() - begun:.2f} s", file=sys.stderr, flush=True)
         process = start(folder, resume=True)
         process.communicate()
@@ -94,13 +96,13 @@ def kills(count: int, seed: int) -> bool:
         rows = len((folder / "killed" / "rounds.jsonl").read_text().splitlines())
     slowest = max(restarts)
     tell(
-        kills=count,
+        kills=killed,
         of_them_before_a_new_round=early,
         same_end=same,
         rounds=rows,
         restart_s={"slowest": slowest, "median": sorted(restarts)[len(restarts) // 2]},
     )
-    return same and rows == 6 * count and slowest <= RESTART_S
+    return same and killed == count and rows == ROUNDS_PER_KILL * count and slowest <= RESTART_S
 
 
 def start(folder: Path, *, resume: bool) -> "subprocess.Popen[str]":
@@ -266,7 +268,7 @@ def checkpoints(clients: int, rounds: int) -> bool:
         return call
 
     checkpoint.write = timed(checkpoint.write)
-    setattr(DiskStore, "save", timed(DiskStore.save))  # noqa: B010 (a method is replaced)
+    setattr(MemoryStore, "flush", timed(MemoryStore.flush))  # noqa: B010 (a method is replaced)
     described = scenario(clients, rounds, rows=200, evaluate={"every": rounds})
     described["data"] |= {"dataset": "npz:mnist.npz", "transfer": {"size": 500}}
     described["clients"] |= {"local": {"epochs": 3}, "distill": {"epochs": 3}}
