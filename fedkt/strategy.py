@@ -25,6 +25,7 @@ from fedkt import models, registry, robust
 from fedkt.churn import Churn
 from fedkt.client import Client, Fit
 from fedkt.errors import InputError
+from fedkt.fusion import Contributions, Fused, client_order, mix, stack
 from fedkt.knowledge import Dims, Expected, Rejected
 from fedkt.privacy.central import Central, central_of, teachable
 from fedkt.privacy.ledger import Declined
@@ -32,6 +33,7 @@ from fedkt.privacy.modes import mode_of
 from fedkt.protocol import Binding, Reply, Request, knowledge_bytes, round_of, who_answered, who_are_you
 from fedkt.replay import Answers
 from fedkt.rng import numpy_stream
+from fedkt.rows import RowChoice
 from fedkt.scenario.adversity import Robust
 from fedkt.student import build, lesson, steps_of
 from fedkt.trained import Trained
@@ -42,6 +44,21 @@ if TYPE_CHECKING:
     from fedkt.models import Net
     from fedkt.models.build import Dealt
     from fedkt.scenario import Scenario
+
+# A strategy's author finds all that a strategy needs here.
+__all__ = [
+    "Contributions",
+    "Fused",
+    "Outcome",
+    "Setting",
+    "Shares",
+    "Strategy",
+    "StrategyConfig",
+    "client_order",
+    "mix",
+    "settings_for",
+    "stack",
+]
 
 UNHURRIED_S = 7 * 86400.0
 """Real seconds that a message may take where time is simulated."""
@@ -100,68 +117,6 @@ class Setting:
         return x
 
 
-@dataclass(frozen=True)
-class Contributions:
-    """Accepted contributions of one round, stacked.
-
-    ``clients``: names in order; ``arrays``: tensors [clients, ...] by name; ``rows``: the transfer rows
-    that they speak about (None: all); ``unlike``: by client, the arrays that not every client has in one
-    shape, as where architectures differ.
-    """
-
-    clients: tuple[str, ...]
-    arrays: Mapping[str, Tensor]
-    rows: Tensor | None = None
-    unlike: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
-
-    def of(self, client: str) -> dict[str, Tensor]:
-        """Return all arrays of one client."""
-        i = self.clients.index(client)
-        return {name: tensor[i] for name, tensor in self.arrays.items()} | dict(self.unlike.get(client, {}))
-
-    def by_name(self) -> "Contributions":
-        """Return the same in the order of the clients' names.
-
-        What depends on an order, such as batches or sums, is then the same however clients are listed.
-        """
-        return self.among(sorted(self.clients, key=client_order))
-
-    def among(self, clients: Sequence[str]) -> "Contributions":
-        """Return the contributions of these clients alone, in this order."""
-        return stack(clients, {client: self.of(client) for client in clients}, self.rows)
-
-    @property
-    def values(self) -> Tensor:
-        """The array ``values`` that most kinds have."""
-        return self.arrays["values"]
-
-
-@dataclass(frozen=True)
-class Fused:
-    """What a strategy made of the contributions.
-
-    ``arrays``: tensors of the teacher by name; with ``personal`` they have a leading dimension of one
-    teacher per contributing client, in the contributions' order. ``by_client``: teachers of unlike shapes,
-    by client, instead. ``report``: what a person may want to see of this round (JSON values), e.g. the
-    weights between clients. ``beliefs``: the probabilities [rows, classes] behind teachers that hold none
-    themselves, such as votes; by them rows are chosen and the server's model is taught.
-    """
-
-    arrays: Mapping[str, Tensor] = field(default_factory=dict)
-    personal: bool = False
-    by_client: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
-    report: Mapping[str, Any] = field(default_factory=dict)
-    beliefs: Tensor | None = None
-
-    @property
-    def teachers(self) -> list[Mapping[str, Tensor]]:
-        """The arrays of each client's teacher, or of the common one alone."""
-        if self.personal:
-            count = len(next(iter(self.arrays.values())))
-            return [{name: tensor[i] for name, tensor in self.arrays.items()} for i in range(count)]
-        return list(self.by_client.values()) or [self.arrays]
-
-
 @dataclass
 class Outcome:
     """What became of one message: its status and why, the bytes in each direction, the round of the
@@ -175,11 +130,6 @@ class Outcome:
     down: int = 0
     taught: int | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
-
-
-def client_order(name: str) -> tuple[int, int, str]:
-    """Sort key of clients: numbered ones by number, then named ones by name."""
-    return (0, int(name), name) if name.isdecimal() else (1, 0, name)
 
 
 class Strategy(FlowerStrategy):
@@ -240,7 +190,7 @@ class Strategy(FlowerStrategy):
         # the newest one that each client is known to have.
         self._made: dict[str, int] = {}
         self._delivered: dict[str, int] = {}
-        self._doubt: Tensor | None = None
+        self._row_choice = self._policy()
         self._nodes: dict[int, str] = {}
         self.answers = Answers()
         """Which requests are open, which were answered."""
@@ -363,7 +313,7 @@ class Strategy(FlowerStrategy):
         """Ask a seeded sample of clients for contributions; who lacks the newest teacher gets it along."""
         self._learn_nodes(grid)
         self.round = server_round
-        self.rows = self.choose_rows(server_round)
+        self.rows = None if self._row_choice is None else self._row_choice.choose(server_round)
         if not self.attempt:
             self.answers.begin()
             self.outcomes, self._accepted = {}, {}
@@ -432,8 +382,8 @@ class Strategy(FlowerStrategy):
         """Return everything that a resumed run needs: tensors by name and a JSON note."""
         tensors, note = self.extra_state()
         held = {f"extra/{name}": tensor for name, tensor in tensors.items()}
-        if self._doubt is not None:
-            held["rows/doubt"] = self._doubt
+        if self._row_choice is not None and self._row_choice.doubt is not None:
+            held["rows/doubt"] = self._row_choice.doubt
         if self.student is not None:
             held |= {f"student/{name}": tensor for name, tensor in self.student.state().items()}
         for name, tensor in (self._common or {}).items():
@@ -452,7 +402,8 @@ class Strategy(FlowerStrategy):
             part, name = key.split("/", 1)
             parts[part][name] = tensor
         self._common = parts["common"] or None
-        self._doubt = parts["rows"].get("doubt")
+        if self._row_choice is not None:
+            self._row_choice.doubt = parts["rows"].get("doubt")
         if self.student is not None:
             self.student.load(parts["student"])
         self._personal = {}
@@ -503,36 +454,22 @@ class Strategy(FlowerStrategy):
         """Return the client that a node plays, an empty name where that is unknown."""
         return self._nodes.get(node, "")
 
-    def choose_rows(self, server_round: int) -> NDArray[np.int32] | None:
-        """Return the transfer rows to ask for (None: all), by the scenario's policy.
-
-        ``random``: a fresh seeded sample; ``entropy`` and ``margin``: the rows on which the newest fused
-        teacher about them was least certain, averaged over clients where teachers are personal.
-        """
-        transfer = self.setting.scenario.data.transfer
-        total = next(iter(self.setting.dims.values())).transfer
-        if not self.needs_transfer or transfer is None or transfer.rows is None or transfer.rows >= total:
-            return None
-        shuffled = numpy_stream(self.setting.seed, "rows", server_round).permutation(total)
-        if self._doubt is not None:
-            # Ties, and rows that no teacher has spoken about, are taken in the shuffled order.
-            shuffled = shuffled[np.argsort(-self._doubt.numpy()[shuffled], kind="stable")]
-        return np.sort(shuffled[: transfer.rows]).astype(np.int32)
-
     # Inside ---------------------------------------------------------------------------------------
 
-    def _score_rows(self, teachers: Sequence[Mapping[str, Tensor]]) -> None:
-        """Note how uncertain the newest teachers are about their rows, on average over clients."""
+    def _policy(self) -> RowChoice | None:
+        """Return what chooses transfer rows, None where clients are asked about none."""
         transfer = self.setting.scenario.data.transfer
-        if not self.needs_transfer or transfer is None or transfer.policy == "random":
+        if not self.needs_transfer or transfer is None:
+            return None
+        return RowChoice(transfer, next(iter(self.setting.dims.values())).transfer, self.setting.seed)
+
+    def _score_rows(self, fused: Fused) -> None:
+        """Note how uncertain these teachers are about their rows, where that decides what is asked next."""
+        if self._row_choice is None or not self._row_choice.by_doubt:
             return
-        if self._doubt is None:
-            # A row without a score is the most doubtful: no teacher has spoken about it yet.
-            total = next(iter(self.setting.dims.values())).transfer
-            self._doubt = torch.full((total,), torch.inf)
-        scores = [row_doubt(self._probabilities(t["values"]), transfer.policy) for t in teachers]
-        rows = slice(None) if self.rows is None else torch.from_numpy(self.rows).long()
-        self._doubt[rows] = torch.stack(scores).mean(0)
+        values = [fused.beliefs] if fused.beliefs is not None else None
+        values = values or [self._probabilities(teacher["values"]) for teacher in fused.teachers]
+        self._row_choice.score(self.rows, values)
 
     def _probabilities(self, values: Tensor) -> Tensor:
         return values.softmax(-1) if self.client_settings.get("form") == "logits" else values
@@ -610,7 +547,7 @@ class Strategy(FlowerStrategy):
         if not personal:
             self._common = dict(fused.arrays) | rows
             self._made[""] = server_round
-        self._score_rows(fused.teachers if fused.beliefs is None else [{"values": fused.beliefs}])
+        self._score_rows(fused)
 
     def _teacher_round(self, client: str) -> int:
         # A newcomer has no teacher of its own; what it gets instead is as new as the newest of the others.
@@ -725,50 +662,3 @@ def student_of(setting: Setting) -> Trained | None:
     if asked is None:
         return None
     return build(asked.model, setting.input, next(iter(setting.dims.values())).classes, setting.seed)
-
-
-def stack(
-    clients: Sequence[str],
-    arrays: Mapping[str, Mapping[str, NDArray[Any] | Tensor]],
-    rows: NDArray[np.int32] | Tensor | None,
-) -> Contributions:
-    """Stack decoded arrays of these clients, in this order, to tensors [clients, ...].
-
-    What not all of them have in one shape is left as it is.
-    """
-    held = [{name: _tensor(array) for name, array in arrays[client].items()} for client in clients]
-    first = held[0] if held else {}
-    alike = [n for n in first if all(n in own and own[n].shape == first[n].shape for own in held)]
-    rest = [{name: tensor for name, tensor in own.items() if name not in alike} for own in held]
-    return Contributions(
-        tuple(clients),
-        {name: torch.stack([own[name] for own in held]) for name in alike},
-        None if rows is None else _tensor(rows),
-        dict(zip(clients, rest, strict=True)) if any(rest) else {},
-    )
-
-
-def _tensor(array: NDArray[Any] | Tensor) -> Tensor:
-    # Copied, since what was decoded is read-only.
-    return array if isinstance(array, Tensor) else torch.from_numpy(np.array(array))
-
-
-def mix(weights: Tensor, knowledge: Tensor) -> Tensor:
-    """Return teachers [clients, rows, classes]: row n of ``weights`` [clients, clients] times all knowledge.
-
-    ``knowledge`` [clients, rows, classes]; the teachers have its dtype.
-    """
-    return (weights.to(knowledge.dtype) @ knowledge.flatten(1)).view_as(knowledge)
-
-
-def row_doubt(probabilities: Tensor, policy: str) -> Tensor:
-    """Return how uncertain each row of probabilities [rows, classes] is; larger is less certain.
-
-    ``entropy``: in nats; ``margin``: one minus the distance of the two largest probabilities.
-    """
-    if policy == "entropy":
-        entropy: Tensor = -torch.special.xlogy(probabilities, probabilities).sum(-1)
-        return entropy
-    top = probabilities.topk(2, dim=-1).values
-    margin: Tensor = top[..., 0] - top[..., 1]
-    return 1.0 - margin

@@ -487,6 +487,8 @@ def test_rows_are_asked_for_by_policy(name: str, policy: str, tmp_path: Path) ->
 def test_the_least_certain_rows_are_asked_for(name: str, policy: str) -> None:
     """A teacher that is the less sure the higher the row's number."""
     strategy = strategy_of(world_of(scenario(name, transfer={"rows": 4, "policy": policy})))
+    choice = strategy._row_choice
+    assert choice is not None
     sure = torch.linspace(0.99, 0.3, SIZE)
     values = torch.cat([sure[:, None], ((1 - sure) / 9)[:, None].expand(-1, 9)], 1)
     if strategy.client_settings.get("form") == "logits":
@@ -494,10 +496,10 @@ def test_the_least_certain_rows_are_asked_for(name: str, policy: str) -> None:
 
     def asked(*teachers: Tensor, rows: Tensor | None = None, forget: bool = True) -> list[int]:
         if forget:
-            strategy._doubt = None
+            choice.doubt = None
         strategy.rows = None if rows is None else rows.numpy()
-        strategy._score_rows([{"values": teacher} for teacher in teachers])
-        chosen = strategy.choose_rows(2)
+        strategy._score_rows(Fused(by_client={str(i): {"values": t} for i, t in enumerate(teachers)}))
+        chosen = choice.choose(2)
         assert chosen is not None
         return list(chosen)
 

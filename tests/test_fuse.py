@@ -14,13 +14,14 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from fedkt.averaging import WeightAveraging, weighted_mean
+from fedkt.rows import row_doubt
 from fedkt.strategies.dsfl import DSFL, DSFLConfig, era
 from fedkt.strategies.fd import FD, FDConfig, leave_one_out
 from fedkt.strategies.fedmd import FedMD, FedMDConfig
 from fedkt.strategies.fedproto import FedProto, FedProtoConfig
 from fedkt.strategies.knfu import KnFu, KnFuConfig, effectiveness
 from fedkt.strategies.local import Local
-from fedkt.strategy import Contributions, Fused, StrategyConfig, client_order, mix, row_doubt, stack
+from fedkt.strategy import Contributions, Fused, StrategyConfig, client_order, mix, stack
 
 
 def fuse(kind: Any, config: Any, **held: Tensor) -> Fused:
