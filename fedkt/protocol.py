@@ -197,9 +197,8 @@ class Reply:
 def binding_of(content: RecordDict) -> Binding:
     """Read what a request says that it belongs to; its protocol's version and its arrays are not checked."""
     envelope = _envelope(content)
-    return Binding(
-        *(_entry(envelope, "run", str), _entry(envelope, "round", int), _entry(envelope, "transfer", str))
-    )
+    run, transfer, nonce = (_entry(envelope, name, str) for name in ("run", "transfer", "nonce"))
+    return Binding(run, _entry(envelope, "round", int), transfer, nonce)
 
 
 def kept_of(content: RecordDict) -> int:

@@ -48,6 +48,7 @@ def final_states(folder: Path) -> dict[str, bytes]:
         found[f"{client.name}/note"] = json.dumps(note, sort_keys=True).encode()
     tensors, note = read_tensors(max((folder / "checkpoint").glob("round-*.safetensors")))
     del note["loop"]["wall_s"]
+    del note["engine"]  # who trained where, which is not the same in every engine
     found |= {f"server/{name}": t.numpy().tobytes() for name, t in tensors.items()}
     found["server/note"] = json.dumps(note, sort_keys=True).encode()
     return found

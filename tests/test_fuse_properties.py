@@ -68,6 +68,8 @@ def contribution(expected: Expected, rng: np.random.Generator, scale: float, emp
             arrays[name] = (p / p.sum(-1, keepdims=True)).astype(spec.dtype)
         else:
             values = np.clip(scale * rng.normal(0, 1, spec.shape), spec.low, spec.high)
+            if spec.norm is not None:
+                values = values * min(1.0, spec.norm / max(float(np.linalg.norm(values)), 1e-30))
             arrays[name] = values.astype(spec.dtype)
     if "counts" in arrays:
         missing = rng.random(len(arrays["counts"])) < empty

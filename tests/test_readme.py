@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from fedkt import registry
+
 README = Path(__file__).parent.parent / "README.md"
 pytestmark = pytest.mark.skipif(not README.exists(), reason="README.md is not beside the tests")
 
@@ -57,6 +59,13 @@ def test_the_yaml_block_is_a_scenario(tmp_path: Path) -> None:
     assert "12.1 kB" in printed
 
 
+AS_IN_THE_TABLE = {
+    "fedpcl": ["clients.models=[cnn]", "data.public={from: train, size: 300}"],
+    "fedgkt": ["strategy.rows=30"],
+}
+"""What the table says of a strategy's settings."""
+
+
 def test_the_table_of_bytes_is_what_is_sent() -> None:
     from fedkt import scenario
     from fedkt.engine.check import checked_world
@@ -66,8 +75,12 @@ def test_the_table_of_bytes_is_what_is_sent() -> None:
     assert len(rows) >= 7
     for names, up, down in rows:
         for name in re.findall(r"`(\w+)`", names):
-            change = [f"strategy={{name: {name}}}", "allow=[weights]"]
-            if name in ("fedavg", "fedprox"):
+            change = [
+                f"strategy={{name: {name}}}",
+                "allow=[weights, features]",
+                *AS_IN_THE_TABLE.get(name, ()),
+            ]
+            if {"weights", "features"} & {*registry.find("strategies", name).shares}:
                 change.append("clients.models=[mlp]")
             planned = bytes_per_round(checked_world(scenario.load("quickstart", change)))
             assert planned == {"up": int(up.replace(" ", "")), "down": int(down.replace(" ", ""))}, name
