@@ -80,7 +80,9 @@ def _start(site: Site, command: list[str]) -> "subprocess.Popen[bytes]":
         if sys.platform == "linux":
             ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
-    return subprocess.Popen(command, env=node_environment(site), preexec_fn=with_parent)
+    return subprocess.Popen(
+        command, env=node_environment(site), preexec_fn=with_parent, start_new_session=True
+    )
 
 
 def node_environment(site: Site) -> Mapping[str, str]:

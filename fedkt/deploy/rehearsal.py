@@ -175,7 +175,12 @@ class Rehearsal:
         program = shutil.which(command[0], path=self.environment["PATH"]) or command[0]
         with open(self.folder / f"{name}.log", "ab") as log:
             self.processes[name] = subprocess.Popen(
-                [program, *command[1:]], env=self.environment, stdout=log, stderr=log, cwd=self.folder
+                [program, *command[1:]],
+                env=self.environment,
+                stdout=log,
+                stderr=log,
+                cwd=self.folder,
+                start_new_session=True,  # what signals a group, signals this one's alone
             )
 
 
