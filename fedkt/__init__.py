@@ -73,24 +73,28 @@ def compare(
     """
     from pathlib import Path
 
-    from fedkt.comparing.command import compare_command
+    from fedkt.comparing.command import compare_command, read_request
 
-    many = scenarios if isinstance(scenarios, list | tuple) else [scenarios]
-    return compare_command(
-        many,  # type: ignore[arg-type]
+    request = read_request(
+        scenarios if isinstance(scenarios, list | tuple) else [scenarios],  # type: ignore[list-item]
         strategies=strategies,
         seeds=seeds if seeds is None or isinstance(seeds, str) else ",".join(map(str, seeds)),
         sets=overrides,
         tune=tune,
-        settings={"baseline": baseline, "metric": metric, "target": target},
+        baseline=baseline,
+        metric=metric,
+        target=target,
         engine=engine,
         address=address,
+    )
+    return compare_command(
+        request,
+        out=None if out is None else Path(out),
+        quiet=quiet,
         jobs=jobs,
         data_dir=None if data_dir is None else Path(data_dir),
-        out=None if out is None else Path(out),
         resume=resume,
         skip_impossible=skip_impossible,
-        quiet=quiet,
     )
 
 

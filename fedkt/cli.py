@@ -220,25 +220,30 @@ def compare(
     """Run scenarios with several strategies and seeds, and write the report."""
     import sys
 
-    from fedkt.comparing.command import compare_command
+    from fedkt.comparing.command import compare_command, read_request
 
-    compare_command(
+    request = read_request(
         [*scenarios],
         strategies=strategies,
         seeds=seeds,
         sets=[*(set_ or ())],
         tune=[*(tune or ())],
-        settings={"baseline": baseline, "metric": metric, "target": target},
+        baseline=baseline,
+        metric=metric,
+        target=target,
         engine=engine,
         address=address,
+    )
+    compare_command(
+        request,
+        out=out,
+        quiet=quiet,
+        again=["fedkt", *sys.argv[1:]],
         jobs=jobs,
         data_dir=data_dir,
-        out=out,
         resume=resume,
         skip_impossible=skip_impossible,
-        quiet=quiet,
         sinks={"tensorboard": tensorboard, "mlflow": mlflow},
-        again=["fedkt", *sys.argv[1:]],
     )
 
 

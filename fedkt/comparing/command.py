@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,47 +18,67 @@ from fedkt.results.measured import METRICS
 from fedkt.scenario import Source
 
 
-def compare_command(
+def read_request(
     sources: Sequence[Source],
     *,
     strategies: str | None,
     seeds: str | None,
     sets: Sequence[str],
     tune: Sequence[str],
-    settings: Mapping[str, Any],
+    baseline: str,
+    metric: str,
+    target: float | None,
     engine: str,
     address: str | None,
-    jobs: int | None,
-    data_dir: Path | None,
-    out: Path | None,
-    resume: bool,
-    skip_impossible: bool,
-    quiet: bool,
-    sinks: Mapping[str, Any] | None = None,
-    again: Sequence[str] = (),
-) -> Comparison:
-    """Read the options, run the comparison and write its report.
+) -> Request:
+    """Read the options of ``fedkt compare``. Raises InputError with every problem."""
+    problems: list[str] = []
 
-    ``again``: the command line, to say how an interrupted comparison is continued. Raises InputError with
-    all problems, RunError after the report was written where a run failed.
+    def attempt(step: Any, instead: Any) -> Any:
+        try:
+            return step()
+        except InputError as error:
+            problems.extend(error.problems)
+            return instead
+
+    named = attempt(lambda: methods(strategies) if strategies is not None else [], [])
+    numbers = attempt(lambda: read_seeds(seeds) if seeds is not None else [], [])
+    fixed, conditions = attempt(lambda: grid(sets), ([], [()]))
+    single, tried = attempt(lambda: grid(tune, "--tune"), ([], [()]))
+    problems += [f"--tune {text}: it has one value; give several, or use --set." for text in single]
+    if metric not in METRICS:
+        problems.append(f"--metric is {metric!r}; it must be {' or '.join(METRICS)}.")
+    if target is not None and not 0 < target <= 1:
+        problems.append(f"--target is {target}; it must be an accuracy above 0 and at most 1.")
+    known = {method.label for method in named} | {"local", "central"}
+    if strategies is not None and baseline not in known:
+        problems.append(
+            f"--baseline is {baseline!r}; it must be one of what is compared: {', '.join(sorted(known))}."
+        )
+    if problems:
+        raise InputError(*problems)
+    fixed = [*fixed, f"engine.kind={engine}"]
+    if address is not None:
+        fixed.append(f"engine.address={json.dumps(address)}")
+    shown = {"baseline": baseline, "metric": metric, "target": target}
+    return Request(sources, named, numbers, fixed, conditions, tried, shown)
+
+
+def compare_command(
+    request: Request, *, out: Path | None, quiet: bool, again: Sequence[str] = (), **how: Any
+) -> Comparison:
+    """Run a comparison and write its report.
+
+    ``again``: the command line, to say how an interrupted comparison is continued; ``how``: the rest of
+    what :func:`fedkt.comparing.run.compare` takes. Raises InputError, and RunError after the report was
+    written where a run failed.
     """
-    request = _request(sources, strategies, seeds, sets, tune, settings, engine, address)
+    resume = how.get("resume", False)
     if resume and out is None:
         raise InputError("--resume needs --out; name the folder of the comparison to continue.")
-    folder = out or unused_path(f"compare-{_names(sources)}")
-    watcher = None if quiet else ComparisonProgress()
+    folder = out or unused_path(f"compare-{_names(request.sources)}")
     try:
-        done = compare(
-            request,
-            out=folder,
-            resume=resume,
-            skip_impossible=skip_impossible,
-            jobs=jobs,
-            data_dir=data_dir,
-            watcher=watcher,
-            settings=settings,
-            sinks=sinks,
-        )
+        done = compare(request, out=folder, watcher=None if quiet else ComparisonProgress(), **how)
     except KeyboardInterrupt:
         if not again or not (folder / FILE).is_file():
             raise
@@ -89,45 +109,3 @@ def finish(done: Comparison, quiet: bool) -> None:
             f"{len(done.problems)} of {len(done.cells)} runs have no result; --resume tries them again. "
             f"The first: {done.problems[0]}"
         )
-
-
-def _request(
-    sources: Sequence[Source],
-    strategies: str | None,
-    seeds: str | None,
-    sets: Sequence[str],
-    tune: Sequence[str],
-    settings: Mapping[str, Any],
-    engine: str,
-    address: str | None,
-) -> Request:
-    problems: list[str] = []
-
-    def attempt(step: Any, instead: Any) -> Any:
-        try:
-            return step()
-        except InputError as error:
-            problems.extend(error.problems)
-            return instead
-
-    named = attempt(lambda: methods(strategies) if strategies is not None else [], [])
-    numbers = attempt(lambda: read_seeds(seeds) if seeds is not None else [], [])
-    fixed, conditions = attempt(lambda: grid(sets), ([], [()]))
-    single, tried = attempt(lambda: grid(tune, "--tune"), ([], [()]))
-    problems += [f"--tune {text}: it has one value; give several, or use --set." for text in single]
-    if settings["metric"] not in METRICS:
-        problems.append(f"--metric is {settings['metric']!r}; it must be {' or '.join(METRICS)}.")
-    if settings["target"] is not None and not 0 < settings["target"] <= 1:
-        problems.append(f"--target is {settings['target']}; it must be an accuracy above 0 and at most 1.")
-    known = {method.label for method in named} | {"local", "central"}
-    if strategies is not None and settings["baseline"] not in known:
-        problems.append(
-            f"--baseline is {settings['baseline']!r}; it must be one of what is compared: "
-            f"{', '.join(sorted(known))}."
-        )
-    if problems:
-        raise InputError(*problems)
-    fixed = [*fixed, f"engine.kind={engine}"]
-    if address is not None:
-        fixed.append(f"engine.address={json.dumps(address)}")
-    return Request(sources, named, numbers, fixed, conditions, tried)

@@ -3,8 +3,8 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,8 @@ class Request:
     conditions: Sequence[Choices] = ((),)
     tried: Sequence[Choices] = ((),)
     """Settings of which each strategy gets its own best, by accuracy on validation rows."""
+    shown: Mapping[str, Any] = field(default_factory=dict)
+    """What the report compares by: ``baseline``, ``metric``, ``target``."""
 
 
 @dataclass(frozen=True)
@@ -225,8 +227,3 @@ def _attempt(problems: list[str], step: Any) -> Any:
     except InputError as error:
         problems += error.problems
         return None
-
-
-def with_engine(request: Request, engine: str) -> Request:
-    """Return the request with every run on an engine."""
-    return replace(request, overrides=[*request.overrides, f"engine.kind={engine}"])

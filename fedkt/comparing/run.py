@@ -29,7 +29,6 @@ def compare(
     jobs: int | None = None,
     data_dir: Path | None = None,
     watcher: ComparisonProgress | None = None,
-    settings: Mapping[str, Any] | None = None,
     sinks: Mapping[str, Any] | None = None,
 ) -> Comparison:
     """Run every combination that a request names and return the comparison.
@@ -37,8 +36,7 @@ def compare(
     ``out``: the comparison's folder, which is locked meanwhile; with ``resume`` finished runs in it are
     kept, others are continued, and more may be asked for than before. ``jobs``: how many runs at a time
     (default: one per processor). Where ``engine.address`` is set, runs go to that Ray cluster instead.
-    ``settings``: what the report is to show, kept beside the runs. ``sinks``: where runs are shown live
-    (``tensorboard``: a folder, ``mlflow``: a store).
+    ``sinks``: where runs are shown live (``tensorboard``: a folder, ``mlflow``: a store).
 
     Raises InputError before anything is written. A run that fails is noted as failed and stops no other.
     """
@@ -52,7 +50,7 @@ def compare(
     _check(out, resume)
     lock = lock_folder(out)
     try:
-        book = _Book(out, made, settings or {})
+        book = _Book(out, made, request.shown)
         if watcher is not None:
             waiting = [record["rounds"] for record in book.records.values() if record["status"] == "waiting"]
             watcher.started(len(book.records), book.count("finished"), sum(waiting))
