@@ -404,6 +404,17 @@ def test_a_comparison_in_a_browser(comparison: Path, page: str, port: int, dark:
         assert await tab.run("document.activeElement.tagName") in ("A", "SELECT", "BUTTON")
         wide = await tab.run("document.documentElement.scrollWidth <= innerWidth")
         assert wide, "the page scrolls sideways"
+        await tab.call(
+            "Emulation.setDeviceMetricsOverride", width=1280, height=900, deviceScaleFactor=1, mobile=False
+        )
+        fits = "(e => e.scrollWidth <= e.clientWidth)(document.querySelector('#table .wide'))"
+        assert await tab.run(fits), "columns are cut off on an ordinary screen"
+        # On paper it is light, and afterwards as before.
+        themes = "window.themes = []; for (const when of ['beforeprint', 'afterprint'])"
+        themes += " addEventListener(when, () => window.themes.push(document.documentElement.dataset.theme))"
+        await tab.run(themes)
+        await tab.call("Page.printToPDF", printBackground=True)
+        assert await tab.run("window.themes") == ["light", "light" if dark else "dark"]
         ids = await tab.run("[...document.querySelectorAll('[id]')].map(e => e.id)")
         assert len(ids) == len(set(ids))
 

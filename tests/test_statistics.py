@@ -147,6 +147,8 @@ def test_who_gains_and_who_loses() -> None:
     assert table.loc["knfu", "worst"] == pytest.approx(0.43)  # 10 % quantile of 0.4, 0.5, 0.6, 0.7
     assert table.loc["knfu", "most_lost"] == pytest.approx(-0.07)
     assert math.isnan(table.loc["local", "worse"])
+    # The last bit of single precision is no loss either.
+    assert gains(final({"local": [1.0], "fd": [0.99999994]}), "personal")["gain"].tolist()[1] == 0
 
 
 def lines(method: str, accuracy: list[float], up: float) -> list[dict[str, Any]]:

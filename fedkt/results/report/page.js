@@ -100,6 +100,13 @@
   }
   const linear = (low, high, from, to) => (value) => from + ((value - low) / (high - low || 1)) * (to - from);
 
+  function percentages(svg, low, high, Y, left, right) {
+    ticks(low, high, 6).forEach((v, i, all) => {
+      make(svg, "line", { class: "grid", x1: left, x2: right, y1: Y(v), y2: Y(v) });
+      make(svg, "text", { x: left - 8, y: Y(v) + 4, "text-anchor": "end" }, (100 * v).toFixed(0) + (i === all.length - 1 ? " %" : ""));
+    });
+  }
+
   function apart(items, gap, low, high) {
     // Labels keep their order and move as little as their neighbours allow.
     items.sort((a, b) => a.y - b.y);
@@ -129,7 +136,8 @@
       ? "Whiskers and ± are 95 % intervals over seeds. q is the p-value of the paired t-test against " + D.baseline +
         ", corrected for all tests of this report (Benjamini–Yekutieli)."
       : "One seed: there are no intervals and no tests.";
-    const body = fill("table", test + " Click a heading to sort.");
+    const partly = rows.some((row) => row.reached > 0 && row.reached < 1) ? " In brackets: the share of seeds that got there." : "";
+    const body = fill("table", test + partly + " Click a heading to sort.");
     const columns = [
       ["strategy", (r) => r.method, null],
       [`${state.metric} accuracy, %`, (r) => r.mean, null],
@@ -141,7 +149,7 @@
       ["MB per client", (r) => r.megabytes, (r) => number(r.megabytes, 3)],
       ["points per MB", (r) => r.per_megabyte, (r) => minus(number(r.per_megabyte, 1))],
       [rows.length && rows[0].budget ? `% at ${size(1e6 * rows[0].budget)}` : "% at budget", (r) => r.at_budget, (r) => percent(r.at_budget)],
-      [rows.length && rows[0].target ? `rounds to ${percent(rows[0].target)} %` : "rounds to target", (r) => r.to_target_rounds, (r) => number(r.to_target_rounds, 1) + (r.reached > 0 && r.reached < 1 ? ` (${percent(r.reached, 0)} % of seeds)` : "")],
+      [rows.length && rows[0].target ? `rounds to ${percent(rows[0].target)} %` : "rounds to target", (r) => r.to_target_rounds, (r) => number(r.to_target_rounds, 1) + (r.reached > 0 && r.reached < 1 ? ` (${percent(r.reached, 0)} %)` : "")],
       ["seconds to it", (r) => r.to_target_seconds, (r) => number(r.to_target_seconds, 1)],
       ["rank", (r) => r.rank, (r) => number(r.rank, 1)],
     ].filter(([, value, , ], i) => i < 3 || rows.some((row) => !missing(value(row))));
@@ -209,11 +217,7 @@
     const X = linear(first, last, left, W - right), Y = linear(low, high, H - bottom, top);
     const figure = make(body, "figure");
     const svg = make(figure, "svg", { viewBox: `0 0 ${W} ${H}`, role: "img", tabindex: 0, "aria-label": `${state.metric} accuracy against ${AXES[state.x]}` });
-    for (const v of ticks(low, high, 6)) {
-      make(svg, "line", { class: "grid", x1: left, x2: W - right, y1: Y(v), y2: Y(v) });
-      make(svg, "text", { x: left - 8, y: Y(v) + 4, "text-anchor": "end" }, (100 * v).toFixed(0));
-    }
-    make(svg, "text", { x: left - 8, y: top - 2, "text-anchor": "end", dy: -2 }, "%");
+    percentages(svg, low, high, Y, left, W - right);
     make(svg, "line", { class: "axis", x1: left, x2: W - right, y1: H - bottom, y2: H - bottom });
     for (const v of ticks(first, last, 8)) {
       if (state.x === "rounds" && v % 1) continue;
@@ -248,7 +252,8 @@
       const legend = make(body, "div", { class: "legend", role: "group", "aria-label": "Strategies shown" });
       for (const { method } of curves) {
         const button = make(legend, "button", { type: "button", "aria-pressed": !state.muted.has(method) });
-        make(button, "span", { class: "swatch", style: `background:${colours.get(method)}` });
+        const key = make(button, "svg", { viewBox: "0 0 24 6", class: "key", "aria-hidden": true });
+        make(key, "line", { "stroke-width": 2, x1: 0, x2: 24, y1: 3, y2: 3, stroke: colours.get(method), "stroke-dasharray": dashes(method) });
         button.append(D.methods[method].label);
         button.onclick = () => { toggle(method); [...one("curves").querySelectorAll(".legend button")].find((b) => b.textContent === D.methods[method].label).focus(); };
       }
@@ -300,7 +305,7 @@
     const ordered = groups.map((g) => ({ ...g, mid: median(g.gain) })).sort((a, b) => b.mid - a.mid);
     const W = 1000, left = 210, right = 150, step = 38, H = ordered.length * step + 46;
     const ends = ordered.flatMap((g) => g.gain);
-    const low = Math.min(-0.02, ...ends), high = Math.max(0.02, ...ends), X = linear(low, high, left, W - right);
+    const low = Math.min(-0.02, ...ends), high = Math.max(0.02, ...ends), X = linear(low, high, left, W - right - 8);
     const svg = make(body, "svg", { viewBox: `0 0 ${W} ${H}`, role: "img", "aria-label": "Gain of every client against training alone" });
     for (const v of ticks(low, high, 8)) {
       make(svg, "line", { class: Math.abs(v) < 1e-9 ? "zero" : "grid", x1: X(v), x2: X(v), y1: 6, y2: H - 36 });
@@ -308,7 +313,8 @@
     }
     make(svg, "text", { x: (left + W - right) / 2, y: H - 2, "text-anchor": "middle" }, "points gained by the client");
     ordered.forEach((group, i) => {
-      const y = 6 + step * (i + 0.5), method = indexOf(group.method), worse = group.gain.filter((v) => v < 0).length / group.gain.length;
+      const y = 6 + step * (i + 0.5), method = indexOf(group.method);
+      const { worse } = rowsHere().find((row) => row.method === group.method);
       make(make(svg, "text", { class: "strong", x: left - 16, y: y + 4, "text-anchor": "end" }, shorten(group.method, 26)), "title", {}, group.method);
       const layer = make(svg, "g", { fill: colours.get(method), opacity: group.gain.length > 200 ? 0.3 : 0.55 });
       group.gain.forEach((v, k) => {
@@ -483,10 +489,7 @@
     const low = Math.floor(10 * Math.min(...values)) / 10, high = Math.min(1, Math.ceil(20 * Math.max(...values)) / 20), eps = rows.map((r) => r.epsilon).filter((v) => v > 0);
     const X = linear(Math.log10(Math.min(...eps)), Math.log10(Math.max(...eps)), left + 20, W - right - 20), Y = linear(low, high, H - bottom, top);
     const svg = make(body, "svg", { viewBox: `0 0 ${W} ${H}`, role: "img", "aria-label": "Accuracy against epsilon" });
-    for (const v of ticks(low, high, 6)) {
-      make(svg, "line", { class: "grid", x1: left, x2: W - right, y1: Y(v), y2: Y(v) });
-      make(svg, "text", { x: left - 8, y: Y(v) + 4, "text-anchor": "end" }, (100 * v).toFixed(0));
-    }
+    percentages(svg, low, high, Y, left, W - right);
     for (const v of [...new Set(eps)]) make(svg, "text", { x: X(Math.log10(v)), y: H - bottom + 18, "text-anchor": "middle" }, +v.toPrecision(3));
     make(svg, "text", { x: (left + W - right) / 2, y: H - 4, "text-anchor": "middle" }, "ε (logarithmic)");
     const labels = [];
@@ -626,6 +629,10 @@
   const setTheme = (theme) => { document.documentElement.dataset.theme = theme; draw(); };
   setTheme(dark.matches ? "dark" : "light");
   dark.addEventListener("change", () => setTheme(dark.matches ? "dark" : "light"));
+  // On paper it is light, also what is painted.
+  let before = null;
+  addEventListener("beforeprint", () => { before = document.documentElement.dataset.theme; setTheme("light"); });
+  addEventListener("afterprint", () => setTheme(before));
   one("theme").onclick = () => setTheme(document.documentElement.dataset.theme === "dark" ? "light" : "dark");
   drawTuning(); drawPrivacy(); drawProblems();
 })();
