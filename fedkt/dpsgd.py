@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +35,8 @@ from fedkt.training import (
 
 CLIP_SLACK = 1e-6
 """Added to a norm before dividing by it, as Opacus does; it can only shrink what is clipped."""
+SMALL = 2**16
+"""Parameters of a layer, at most, whose row gradients are kept; those of larger ones take too much memory."""
 _TRIED = 3
 """Rows of the trial that shows what kind of loss this is."""
 
@@ -106,12 +109,13 @@ def fit_privately(
         module.train()
         with clipped(module, phase.loss, phase.constants, how.max_grad_norm) as add_gradients:
             for index in batches:
-                noisy.zero_grad(set_to_none=False)
-                for parameter in noisy.params:  # an empty batch leaves zeros, to which noise is added
-                    parameter.grad = torch.zeros_like(parameter)
+                noisy.zero_grad(set_to_none=True)
                 if index:
                     rows = torch.tensor(index)
                     add_gradients({name: tensor[rows] for name, tensor in phase.rows.items()})
+                else:  # noise is added to nothing
+                    for parameter in noisy.params:
+                        parameter.grad = torch.zeros_like(parameter)
                 noisy.step()
     _tidy(module)
     return dump_optimizer(optimizer, module)
@@ -125,9 +129,12 @@ AddGradients = Callable[[Arrays], None]
 
 @contextmanager
 def _ghost(module: nn.Module, loss: RowLoss, constants: Arrays, clip: float) -> Iterator[AddGradients]:
-    """Ghost clipping: norms from one backward pass, the weighted sum from a second; no row gradients.
+    """Ghost clipping: the rows' norms from one backward pass, then their weighted sum.
 
     Li et al. 2022, "Large Language Models Can Be Strong Differentially Private Learners", arXiv 2110.05679.
+    Opacus takes the norms of dense layers and embeddings without any row's gradient; those layers need a
+    second backward pass. Of other layers it makes row gradients on the way to the norm: those of small ones
+    are kept and summed, so that the second pass need not reach them.
     """
     from opacus.grad_sample.grad_sample_module_fast_gradient_clipping import (
         GradSampleHooksFastGradientClipping,
@@ -138,17 +145,42 @@ def _ghost(module: nn.Module, loss: RowLoss, constants: Arrays, clip: float) -> 
     )
     net = ModuleForward(module)
     trained = [p for p in module.parameters() if p.requires_grad]
+    kept: dict[Tensor, Tensor] = {}
+    outputs: list[Tensor] = []
+
+    def keeping(sampler: Callable[..., dict[Tensor, Tensor]]) -> Callable[..., dict[Tensor, Tensor]]:
+        def by_row(layer: nn.Module, taken: list[Tensor], given: Tensor) -> dict[Tensor, Tensor]:
+            found = sampler(layer, taken, given.contiguous())  # products of strided gradients are slow
+            for parameter, gradients in found.items():
+                if parameter.numel() <= SMALL:
+                    kept[parameter] = kept[parameter] + gradients if parameter in kept else gradients
+            return found
+
+        return by_row
+
+    def note(_: nn.Module, __: Any, output: Any) -> None:
+        found = output if isinstance(output, tuple) else (output,)
+        outputs.extend(part for part in found if isinstance(part, Tensor) and part.requires_grad)
 
     def add(batch: Arrays) -> None:
+        kept.clear()
+        outputs.clear()
         values = loss(net, batch, constants)
-        values.sum().backward(retain_graph=True)
+        # The norms follow from what layers take and give: no parameter's gradient is computed on the way.
+        torch.autograd.grad(values.sum(), outputs, retain_graph=True, allow_unused=True)
         weights = hooks.get_clipping_coef()
-        for parameter in trained:
-            parameter.grad = None
+        for parameter, gradients in kept.items():
+            parameter.grad = _weighted(weights, gradients)
+        rest = [parameter for parameter in trained if parameter not in kept]
         hooks.disable_hooks()
-        (weights * values).sum().backward()
+        if rest:
+            found = torch.autograd.grad((weights * values).sum(), rest)
+            for parameter, gradient in zip(rest, found, strict=True):
+                parameter.grad = gradient
         hooks.enable_hooks()
 
+    hooks.GRAD_SAMPLERS = {kind: keeping(sampler) for kind, sampler in hooks.GRAD_SAMPLERS.items()}
+    watched = [layer.register_forward_hook(note) for layer in hooks.iterate_submodules(module)]
     try:
         with warnings.catch_warnings():
             # torch tells that nothing asked for gradients of the rows themselves.
@@ -156,6 +188,8 @@ def _ghost(module: nn.Module, loss: RowLoss, constants: Arrays, clip: float) -> 
             yield add
     finally:
         hooks.remove_hooks()
+        for handle in watched:
+            handle.remove()
 
 
 @contextmanager
@@ -176,9 +210,14 @@ def _by_row(module: nn.Module, loss: RowLoss, constants: Arrays, clip: float) ->
         norms = torch.stack([g.flatten(1).norm(dim=1) for g in per_row.values()]).norm(dim=0)
         weights = (clip / (norms + CLIP_SLACK)).clamp(max=1.0)
         for name, parameter in trained.items():
-            parameter.grad = torch.einsum("b,b...->...", weights, per_row[name])
+            parameter.grad = _weighted(weights, per_row[name])
 
     yield add
+
+
+def _weighted(weights: Tensor, gradients: Tensor) -> Tensor:
+    """Return the sum of row gradients [rows, ...] with these weights [rows]."""
+    return torch.einsum("b,b...->...", weights, gradients)
 
 
 class _Functional:

@@ -15,6 +15,7 @@ from fedkt.data.dataset import InputSpec
 from fedkt.dpsgd import Dpsgd, fit_privately, is_plain, sampling
 from fedkt.models.build import build
 from fedkt.models.net import Net
+from fedkt.models.net import net as make_net
 from fedkt.rng import torch_stream
 from fedkt.training import ModuleForward
 
@@ -60,10 +61,21 @@ def output(net: Forward, batch: Arrays, constants: Arrays) -> Tensor:
     return net(batch["x"])[1].squeeze(-1)
 
 
+@pytest.mark.parametrize("small", [dpsgd.SMALL, 0])
 @pytest.mark.parametrize(
-    ("model", "spec"), [("mlp", IMAGE), ("cnn", IMAGE), ("resnet8", IMAGE), ("text", WORDS)]
+    ("model", "spec"),
+    [
+        ("mlp", IMAGE),
+        ("cnn", IMAGE),
+        ("resnet8", IMAGE),
+        ("text", WORDS),
+    ],
 )
-def test_both_ways_to_clip_agree(model: str, spec: InputSpec) -> None:
+def test_both_ways_to_clip_agree(
+    model: str, spec: InputSpec, small: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether the row gradients of small layers are kept or made anew."""
+    monkeypatch.setattr(dpsgd, "SMALL", small)
     net = build((model, {"width": 8}), spec, 3, 0)
     found = []
     for way in (dpsgd._ghost, dpsgd._by_row):
@@ -80,6 +92,24 @@ def test_both_ways_to_clip_agree(model: str, spec: InputSpec) -> None:
     values = classification(ModuleForward(net), rows(12, spec), {})
     plain = torch.autograd.grad(values.sum(), list(net.parameters()))
     assert torch.allclose(found[2], torch.cat([g.flatten() for g in plain]), atol=1e-5)
+
+
+@pytest.mark.parametrize("small", [dpsgd.SMALL, 0])
+def test_a_layer_that_is_called_twice(small: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against rows one by one."""
+    monkeypatch.setattr(dpsgd, "SMALL", small)
+    shared = nn.Conv2d(1, 1, 3, padding=1)
+    net = make_net([shared, nn.Tanh(), shared, nn.Flatten()], 64, 3, 0.0)
+    batch, total = rows(5), [torch.zeros_like(p) for p in net.parameters()]
+    for i in range(5):
+        row = {name: tensor[i : i + 1] for name, tensor in batch.items()}
+        own = torch.autograd.grad(classification(ModuleForward(net), row, {}).sum(), list(net.parameters()))
+        length = float(torch.cat([g.flatten() for g in own]).norm())
+        total = [t + g * min(1.0, 0.5 / length) for t, g in zip(total, own, strict=True)]
+    with dpsgd._ghost(net, classification, {}, 0.5) as add:
+        add(batch)
+    for parameter, expected in zip(net.parameters(), total, strict=True):
+        assert parameter.grad is not None and torch.allclose(parameter.grad, expected, atol=1e-5)
 
 
 def test_gradients_are_clipped_by_row() -> None:
