@@ -82,6 +82,8 @@ def _majority(shards: "Mapping[str, Shard]", source: int) -> list[str]:
 
 def hostile(behaviour: type[Client], holding: Holding, attack: "Attack") -> Client:
     """Return the behaviour of a hostile client."""
+    if attack.kind == "none":
+        return behaviour(holding)
     if attack.kind == "label-flip":
         return behaviour(replace(holding, y=holding.dims.classes - 1 - holding.y))
     if attack.kind == "echo":
@@ -215,8 +217,11 @@ class Liar(Wrapper):
         self.attack = attack
 
     def extract(self, features: Tensor, logits: Tensor, params: Arrays) -> Knowledge:
-        """Replace the values, within what is declared."""
-        knowledge: Any = super().extract(features, logits, params)
+        """Replace the values, within what is declared; who sends nothing cannot lie."""
+        honest = super().extract(features, logits, params)
+        knowledge: Any = honest
+        if not hasattr(knowledge, "values"):
+            return honest
         dims = self.holding.dims.about(len(knowledge.values) if isinstance(knowledge, Logits) else 0)
         spec = type(self.inner).contribution(dims, self.holding.settings)["values"]
         counts = getattr(knowledge, "counts", None)

@@ -159,3 +159,15 @@ def test_bounds_stand_outside_of_privacy() -> None:
     assert len({cell.path for cell in by_method["local"]}) == 1
     assert [cell.scenario.privacy.max_epsilon for cell in by_method["knfu"]] == [4, 32]
     assert len({cell.path for cell in by_method["knfu"]}) == 2
+
+
+def test_bounds_stand_outside_of_attacks_and_robust_fusion() -> None:
+    """Who is hostile is the same under each attack; what they send does not reach who trains alone."""
+    attacked = SMALL | {"attacks": [{"kind": "reorder", "clients": 1}], "robust": {"filter": "cosine"}}
+    _, conditions = grid(["attacks.0.kind=none,reorder", "robust.filter=none,cosine"])
+    made = plan(Request([attacked], methods("fedmd"), [0], conditions=conditions))
+    assert not made.impossible
+    assert len({cell.path for cell in made.cells}) == 4 + 2
+    local = [cell for cell in made.cells if cell.method.label == "local"]
+    assert len(local) == 4 and {cell.path for cell in local} == {"cells/small/local/default/0"}
+    assert {cell.scenario.robust.filter for cell in local} == {"none"}

@@ -12,8 +12,10 @@ from fedkt.client import Client, Holding, Steps
 from fedkt.clients.class_logits import ClassLogitsClient
 from fedkt.clients.logits import LogitsClient
 from fedkt.clients.prototypes import PrototypesClient
+from fedkt.clients.solo import SoloClient
 from fedkt.hostile import hostile, who_is_hostile
 from fedkt.knowledge import LIMIT, Dims, encode
+from fedkt.results.measured import read_measured
 from fedkt.scenario import Attack
 
 DIMS = Dims(rows=3, transfer=3, classes=3, width=2)
@@ -163,6 +165,12 @@ def test_who_is_hostile() -> None:
     assert drawn[0] == tuple(who_is_hostile([Attack(kind="echo")], shards, 0))
 
 
+def test_who_does_no_harm_is_left_as_it_is_and_who_sends_nothing_cannot_lie() -> None:
+    assert type(hostile(LogitsClient, holding(), Attack(kind="none"))) is LogitsClient
+    alone = hostile(SoloClient, holding(), Attack(kind="reorder"))
+    assert alone.extract(torch.zeros(3, 2), LOGITS, {}).arrays() == {}
+
+
 def test_a_run_with_a_hostile_client_and_what_is_said_of_it(tmp_path: Path) -> None:
     described: dict[str, Any] = {
         "name": "hostile",
@@ -189,6 +197,7 @@ def test_a_run_with_a_hostile_client_and_what_is_said_of_it(tmp_path: Path) -> N
         last = result.clients[result.clients["round"] == 2].set_index("client")["global"]
         assert len(last) == 5
         assert result.summary["accuracy"]["global_mean"] == pytest.approx(last.drop(1).mean())
+        assert read_measured(result.path).hostile == {1}
     plain = fedkt.simulate(described, out=tmp_path / "mean")
     assert "report.dropped" not in plain.rounds
     # One of five is certain of class 3 everywhere: a fifth of every teacher, which the median does not see.

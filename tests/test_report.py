@@ -99,6 +99,28 @@ def comparison(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One method under four attacks, each with and without a filter; without, an attack costs 10 points more
+    than the one before it."""
+    folder = tmp_path_factory.mktemp("swept")
+    cells = []
+    for place, kind in enumerate(("none", "echo", "peak", "reorder")):
+        for choice in ("none", "cosine"):
+            path = f"cells/attacked/knfu/{kind}-{choice}/0"
+            reached = 0.8 - (0.1 * place if choice == "none" else 0.05)
+            write_run(folder / path, "attacked", "knfu", 0, reached)
+            cells.append(
+                {"scenario": "attacked", "method": "knfu", "strategy": "knfu", "tried": {}, "seed": 0}
+                | {"condition": {"kind": kind, "filter": choice}}
+                | {"path": path, "status": "finished", "error": None}
+            )
+    write_json(
+        folder / "comparison.json", {"command": ["fedkt"], "settings": {"baseline": "knfu"}, "cells": cells}
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
 def page(comparison: Path) -> str:
     return report_of(comparison, {}).read_text()
 
@@ -162,6 +184,20 @@ def test_tables_and_pictures_lie_beside_it(comparison: Path, page: str) -> None:
     for name in ("curves", "accuracy", "ranks"):
         assert (comparison / f"pictures/{name}.png").read_bytes().startswith(b"\x89PNG")
         assert "<svg" in (comparison / f"pictures/{name}.svg").read_text()
+
+
+def test_many_conditions_are_summed_up(swept: Path) -> None:
+    text = report_of(swept, {}).read_text()
+    answer = re.sub(r"\s+", " ", text.partition('<section class="answer">')[2].partition("</section>")[0])
+    assert answer.strip() == (
+        "<p>On attacked, knfu reached 80.0 % personal accuracy with kind=none, filter=none, and 50.0 % with "
+        "kind=reorder, filter=none.</p>"
+    )
+    assert data_of(text)["blocks"][3] == {
+        "scenario": "attacked",
+        "condition": "kind=echo, filter=cosine",
+        "settings": {"kind": "echo", "filter": "cosine"},
+    }
 
 
 def test_another_baseline_metric_and_target(comparison: Path) -> None:
@@ -444,3 +480,21 @@ def test_a_run_in_a_browser(comparison: Path, port: int) -> None:
         )  # client 0 lacks class 0
 
     assert visit(port, page, steps).trouble == []
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on PATH")
+def test_swept_settings_in_a_browser(swept: Path, port: int) -> None:
+    async def steps(tab: Tab) -> None:
+        rows = "[...document.querySelectorAll('#sweep tr')].map(r => [...r.cells].map(c => c.textContent))"
+        assert await tab.run(rows) == [
+            ["kind", "filter=none", "filter=cosine"],
+            ["none", "80.0", "75.0"],
+            ["echo", "70.0", "75.0"],
+            ["peak", "60.0", "75.0"],
+            ["reorder", "50.0", "75.0"],
+        ]
+        bold = "[...document.querySelectorAll('#sweep td')].filter(c => c.style.fontWeight).length"
+        assert await tab.run(bold) == 4
+
+    assert visit(port, report_of(swept, {}), steps).trouble == []

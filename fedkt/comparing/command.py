@@ -12,9 +12,8 @@ from fedkt.comparing.plan import Request
 from fedkt.comparing.progress import ComparisonProgress
 from fedkt.comparing.run import compare
 from fedkt.errors import InputError, RunError
-from fedkt.results.comparison import FILE, Comparison
+from fedkt.results.comparison import FILE, Comparison, problems_of
 from fedkt.results.folder import unused_path
-from fedkt.results.measured import METRICS
 from fedkt.scenario import Source
 
 
@@ -46,10 +45,8 @@ def read_request(
     fixed, conditions = attempt(lambda: grid(sets), ([], [()]))
     single, tried = attempt(lambda: grid(tune, "--tune"), ([], [()]))
     problems += [f"--tune {text}: it has one value; give several, or use --set." for text in single]
-    if metric not in METRICS:
-        problems.append(f"--metric is {metric!r}; it must be {' or '.join(METRICS)}.")
-    if target is not None and not 0 < target <= 1:
-        problems.append(f"--target is {target}; it must be an accuracy above 0 and at most 1.")
+    shown = {"baseline": baseline, "metric": metric, "target": target}
+    problems += problems_of(shown)
     known = {method.label for method in named} | {"local", "central"}
     if strategies is not None and baseline not in known:
         problems.append(
@@ -60,7 +57,6 @@ def read_request(
     fixed = [*fixed, f"engine.kind={engine}"]
     if address is not None:
         fixed.append(f"engine.address={json.dumps(address)}")
-    shown = {"baseline": baseline, "metric": metric, "target": target}
     return Request(sources, named, numbers, fixed, conditions, tried, shown)
 
 

@@ -16,7 +16,9 @@ from fedkt.errors import InputError
 from fedkt.scenario import Scenario, Source
 
 BOUNDS = ("local", "central")
-"""Strategies that stand in every comparison. They share nothing, so privacy settings do not concern them."""
+"""Strategies that stand in every comparison. They exchange nothing."""
+EXCHANGE = re.compile(r"(privacy|robust)(\..*)?|attacks\.\d+\.kind")
+"""Settings of how knowledge is exchanged, which do not concern the bounds."""
 LONGEST = 80
 """Characters of a folder's name; longer ones end in a hash."""
 
@@ -161,7 +163,7 @@ def _plan_condition(
             told = tuple(dict.fromkeys(reasons))
             made.impossible.append(Impossible(base.name, method.label, short(condition), told, bound=bound))
         else:
-            # Bounds are the same under every privacy setting: one run stands for all.
+            # Bounds are the same however knowledge is exchanged: one run stands for all.
             made.cells += found
 
 
@@ -192,10 +194,10 @@ def _cells(
     bound = method.name in BOUNDS
     # On the source, not on the resolved base: there defaults that follow from a swept setting are fixed.
     changes = [*request.overrides, f"strategy={json.dumps(method.part)}"]
-    changes += ["privacy={mode: none}"] if bound else []
+    changes += ["privacy={mode: none}", "robust={}"] if bound else []
     for setting in request.tried:
         both = (*condition, *setting)
-        applied = tuple(c for c in both if not (bound and c.key.partition(".")[0] == "privacy"))
+        applied = tuple(c for c in both if not (bound and EXCHANGE.fullmatch(c.key)))
         for seed in request.seeds or [base.seed]:
             resolved = _attempt(
                 reasons,

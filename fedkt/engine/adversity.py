@@ -76,6 +76,7 @@ def _robust(world: World) -> Iterator[str]:
 
 def _attacks(world: World) -> Iterator[str]:
     name, classes = world.scenario.strategy.name, world.federation.classes
+    silent = world.strategy.shares in (("nothing",), ("data",))
     for number, attack in enumerate(world.scenario.attacks):
         for key in ("source", "target"):
             if getattr(attack, key) >= classes:
@@ -83,7 +84,7 @@ def _attacks(world: World) -> Iterator[str]:
                     f"attacks.{number}.{key} is {getattr(attack, key)}, but there are {classes} classes; "
                     f"it must be at most {classes - 1}."
                 )
-        if attack.kind not in ("label-flip", "echo") and not _has_values(world):
+        if attack.kind not in ("none", "label-flip", "echo") and not silent and not _has_values(world):
             yield (
                 f"attacks.{number}.kind is '{attack.kind}', but clients of strategy '{name}' send no values "
                 "to lie about; it must be 'label-flip' or 'echo'."

@@ -53,6 +53,7 @@ def parties(world: World) -> dict[str, Any]:
                 "rows": [int(count) for count in counts],
                 "validation": len(shard.validation),
                 "test": None if shard.test is None else len(shard.test),
+                "hostile": shard.id in world.hostile,
             }
             for shard, counts in zip(federation.shards, federation.counts(), strict=True)
         ],

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fedkt.errors import InputError
 from fedkt.results.folder import is_run, read_rows
-from fedkt.results.measured import Measured, read_measured
+from fedkt.results.measured import METRICS, Measured, read_measured
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -122,7 +122,8 @@ class Comparison:
 
     @cached_property
     def final(self) -> "pd.DataFrame":
-        """One row per compared run and client: its last accuracy, ``personal`` and ``global``."""
+        """One row per compared run and client that is not hostile: its last accuracy, ``personal`` and
+        ``global``."""
         import pandas as pd
 
         rows = []
@@ -131,6 +132,7 @@ class Comparison:
             rows += [
                 _head(cell) | {"client": client} | {name: v[-1, k] for name, v in measured.values.items()}
                 for k, client in enumerate(measured.clients)
+                if client not in measured.hostile
             ]
         return pd.DataFrame(rows)
 
@@ -191,6 +193,16 @@ class Comparison:
             "<tr>" + "".join(f"<td>{html.escape(text)}</td>" for text in row) + "</tr>" for row in rows
         )
         return f"<table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def problems_of(settings: Mapping[str, Any]) -> list[str]:
+    """Return what is wrong with the metric and the target that a comparison is asked to show."""
+    problems, metric, target = [], settings["metric"], settings["target"]
+    if metric not in METRICS:
+        problems.append(f"--metric is {metric!r}; it must be {' or '.join(METRICS)}.")
+    if target is not None and not 0 < target <= 1:
+        problems.append(f"--target is {target}; it must be an accuracy above 0 and at most 1.")
+    return problems
 
 
 def text_of(settings: Mapping[str, str]) -> str:

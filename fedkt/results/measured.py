@@ -14,16 +14,21 @@ METRICS = ("personal", "global")
 class Measured:
     """``values[metric]`` float32 [rounds, clients], a client's newest value of each round's end.
 
-    NaN before its first measurement. ``rounds`` and ``clients`` name the axes.
+    NaN before its first measurement. ``rounds`` and ``clients`` name the axes; ``hostile``: those of the
+    clients who attack, whose accuracy counts in no figure.
     """
 
     rounds: tuple[int, ...]
     clients: tuple[int | str, ...]
     values: dict[str, NDArray[np.float32]]
+    hostile: frozenset[int | str] = frozenset()
 
 
 def read_measured(run: Path) -> Measured:
-    """Read ``clients.jsonl`` of a run's folder; without it everything is empty."""
+    """Read ``clients.jsonl`` of a run's folder, and from ``federation.json`` who is hostile.
+
+    Without them everything is empty.
+    """
     file = run / "clients.jsonl"
     rows = []
     if file.is_file():
@@ -42,7 +47,14 @@ def read_measured(run: Path) -> Measured:
         held = np.full((len(rounds), len(clients)), np.nan, np.float32)
         held[i, k] = np.array([row.get(metric) for row in rows], dtype=np.float32)
         values[metric] = _filled(held)
-    return Measured(rounds, clients, values)
+    hostile = _hostile(run)
+    return Measured(rounds, clients, values, frozenset(name for name in clients if str(name) in hostile))
+
+
+def _hostile(run: Path) -> set[str]:
+    file = run / "federation.json"
+    parties = json.loads(file.read_text(encoding="utf-8"))["clients"] if file.is_file() else []
+    return {party["client"] for party in parties if party.get("hostile")}
 
 
 def _filled(held: NDArray[np.float32]) -> NDArray[np.float32]:

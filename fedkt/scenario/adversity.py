@@ -17,7 +17,7 @@ from fedkt.scenario.base import NotNegative, Positive, Settings, Text, Whole, mu
 Centre = Literal["mean", "median", "trimmed-mean", "geometric-median"]
 Filter = Literal["none", "krum", "multi-krum", "cosine", "probe"]
 Attacking = Literal[
-    "label-flip", "scale", "reorder", "peak", "random", "constant", "echo", "collude"
+    "none", "label-flip", "scale", "reorder", "peak", "random", "constant", "echo", "collude"
 ]  # fmt: skip
 ATTACKS: tuple[str, ...] = get_args(Attacking)
 _ATTACKS_WITH = {"factor": ("scale",), "source": ("collude",), "target": ("collude", "constant")}
@@ -48,6 +48,7 @@ class Attack(Settings):
     """Clients that send what harms the others."""
 
     kind: Attacking = Field(examples=["label-flip"])
+    """What they send; none: what they know, so that a run without harm has the same clients in its means."""
     clients: Annotated[
         Whole | Annotated[tuple[Text, ...], Strict(False), Field(min_length=1)] | None,
         must_be("a number of clients, a list of their names in quotes, or null"),

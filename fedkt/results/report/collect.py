@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from fedkt.knowledge import Weights
-from fedkt.results.comparison import Comparison
+from fedkt.results.comparison import Comparison, text_of
 from fedkt.results.folder import read_rows
 from fedkt.results.measured import METRICS, Measured
 from fedkt.results.result import Result
@@ -38,7 +38,6 @@ def of_comparison(comparison: Comparison) -> dict[str, Any]:
     runs, settings = comparison.runs, comparison.settings
     metrics = [m for m in METRICS if f"{m}_mean" in runs and runs[f"{m}_mean"].notna().any()]
     chosen = settings["metric"] if settings["metric"] in metrics else metrics[0]
-    blocks = list(runs[BLOCK].drop_duplicates().itertuples(index=False, name=None))
     methods = list(runs[["method", "strategy"]].drop_duplicates().itertuples(index=False, name=None))
     final = comparison.final
     tables = {m: overview(runs, comparison.rounds, final, **{**settings, "metric": m}) for m in metrics}
@@ -48,7 +47,7 @@ def of_comparison(comparison: Comparison) -> dict[str, Any]:
         "metrics": metrics,
         "baseline": settings["baseline"],
         "methods": [{"label": label, "strategy": strategy} for label, strategy in methods],
-        "blocks": [{"scenario": s, "condition": c} for s, c in blocks],
+        "blocks": _blocks(comparison),
         "seeds": sorted({int(seed) for seed in runs["seed"]}),
         "tables": {m: records(table) for m, table in tables.items()},
         "curves": {m: _curves(comparison, m) for m in metrics},
@@ -73,7 +72,7 @@ def of_run(result: Result) -> dict[str, Any]:
         m for m in METRICS if any((row["accuracy"] or {}).get(f"{m}_mean") is not None for row in rounds)
     ]
     label = summary.get("strategy", "run")
-    block = {"scenario": summary.get("scenario", result.path.name), "condition": ""}
+    block = {"scenario": summary.get("scenario", result.path.name), "condition": "", "settings": {}}
     sent = np.cumsum([row["bytes"]["up"] + row["bytes"]["down"] for row in rounds])
     clients = max(1, int(summary.get("clients", len(measured.clients)) or 1))
     curve = {"megabytes": (sent / clients / 1e6).round(6).tolist()}
@@ -112,6 +111,13 @@ def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """Return a frame's rows as JSON values: NaN becomes null."""
     rows: list[dict[str, Any]] = json.loads(frame.to_json(orient="records", double_precision=6))
     return rows
+
+
+def _blocks(comparison: Comparison) -> list[dict[str, Any]]:
+    """Return scenarios under their conditions, in order, with the swept settings by their short names."""
+    swept = {(c["scenario"], text_of(c["condition"])): c["condition"] for c in comparison.book["cells"]}
+    found = comparison.runs[BLOCK].drop_duplicates().itertuples(index=False, name=None)
+    return [{"scenario": s, "condition": c, "settings": swept[s, c]} for s, c in found]
 
 
 def _numbers(comparison: Comparison) -> tuple[dict[tuple[str, str], int], dict[str, int]]:

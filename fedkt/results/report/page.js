@@ -129,6 +129,8 @@
   };
   const indexOf = (label) => D.methods.findIndex((method) => method.label === label);
 
+  const withSpread = (r) => percent(r.mean) + (missing(r.low) ? "" : " ± " + percent((r.high - r.low) / 2));
+
   function drawTable() {
     if (!D.tables[state.metric]) return;
     const rows = rowsHere(), many = rows.some((row) => row.seeds > 1);
@@ -141,7 +143,7 @@
     const columns = [
       ["strategy", (r) => r.method, null],
       [`${state.metric} accuracy, %`, (r) => r.mean, null],
-      ["", (r) => r.mean, (r) => percent(r.mean) + (missing(r.low) ? "" : " ± " + percent((r.high - r.low) / 2))],
+      ["", (r) => r.mean, withSpread],
       [`against ${D.baseline}`, (r) => r.difference, (r) => signed(r.difference), (r) => (r.q !== null && r.q < 0.05 ? (r.difference > 0 ? "good" : "bad") : "")],
       ["q", (r) => r.q, (r) => significant(r.q)],
       ["clients worse off, %", (r) => r.worse, (r) => percent(r.worse, 0)],
@@ -191,6 +193,38 @@
           if (!missing(row.mean)) make(svg, "circle", { cx: scale(row.mean), cy: 13, r: 5, fill: colours.get(method) });
         } else make(line, "td", { class: look ? look(row) : null }, text(row));
       });
+    }
+  }
+
+  // Swept settings: the last one, or else the strategies, side by side ----------------------------------
+
+  function drawSweep() {
+    const { scenario } = D.blocks[state.block], blocks = D.blocks.filter((b) => b.scenario === scenario && Object.keys(b.settings).length);
+    if (blocks.length < 2 || !D.tables[state.metric]) { one("sweep").hidden = true; return; }
+    const keys = Object.keys(blocks[0].settings), across = keys.length > 1 ? keys.pop() : null;
+    const rowOf = (block) => keys.map((key) => block.settings[key]).join(", ");
+    const lines = [...new Set(blocks.map(rowOf))];
+    const body = fill("sweep", `Mean ${state.metric} accuracy in per cent` + (D.seeds.length > 1 ? ", ± its 95 % interval over seeds" : "") + "; the best of a row is bold. All figures under one setting are in the table above.");
+    if (across !== null && D.methods.length > 1) {
+      if (state.swept === undefined) state.swept = Math.max(0, D.methods.findIndex((_, i) => !isBound(i)));
+      select(make(body, "div", { class: "row" }), "strategy", D.methods.map((m, i) => [i, m.label]), state.swept, (i) => { state.swept = +i; drawSweep(); });
+    }
+    const heads = across === null ? D.methods.map((m) => m.label) : [...new Set(blocks.map((b) => b.settings[across]))];
+    const table = make(make(body, "div", { class: "wide" }), "table"), head = make(make(table, "thead"), "tr"), rows = make(table, "tbody");
+    make(head, "th", { scope: "col" }, keys.join(", "));
+    for (const name of heads) make(head, "th", { scope: "col" }, across === null ? name : `${across}=${name}`);
+    for (const name of lines) {
+      const found = heads.map((column) => {
+        const block = blocks.find((b) => rowOf(b) === name && (across === null || b.settings[across] === column));
+        const method = across === null ? column : D.methods[state.swept ?? 0].label;
+        return block && D.tables[state.metric].find((r) => r.scenario === scenario && r.condition === block.condition && r.method === method);
+      });
+      const line = make(rows, "tr"), best = Math.max(...found.filter((r) => r && !missing(r.mean) && !missing(r.rank)).map((r) => r.mean));
+      make(line, "td", {}, name);
+      for (const row of found) {
+        const cell = make(line, "td", {}, row ? withSpread(row) : "–");
+        if (row && row.mean === best && !missing(row.rank)) cell.style.fontWeight = 700;
+      }
     }
   }
 
@@ -620,7 +654,7 @@
 
   function draw() {
     hide();
-    for (const step of [drawTable, drawCurves, drawGains, drawHeat, drawMatrix, drawRanks, drawEpsilon, drawBytes, drawPartition]) step();
+    for (const step of [drawTable, drawSweep, drawCurves, drawGains, drawHeat, drawMatrix, drawRanks, drawEpsilon, drawBytes, drawPartition]) step();
   }
   const controls = one("controls");
   if (D.blocks.length > 1) select(controls, "on", D.blocks.map((b, i) => [i, blockName(b)]), 0, (i) => { state.block = +i; draw(); });

@@ -9,9 +9,8 @@ from typing import Any
 
 from fedkt.errors import InputError
 from fedkt.files import write_atomic
-from fedkt.results.comparison import FILE, Comparison
+from fedkt.results.comparison import FILE, Comparison, problems_of
 from fedkt.results.folder import is_run
-from fedkt.results.measured import METRICS
 from fedkt.results.report import collect, sentences
 from fedkt.results.result import Result
 
@@ -71,16 +70,12 @@ def _check(comparison: Comparison) -> None:
             f"no run in {comparison.path} has finished; continue it with fedkt compare --resume."
         )
     settings, methods = comparison.settings, list(comparison.runs["method"].unique())
-    problems = []
-    if settings["metric"] not in METRICS:
-        problems.append(f"--metric is {settings['metric']!r}; it must be {' or '.join(METRICS)}.")
+    problems = problems_of(settings)
     if settings["baseline"] not in methods:
         known = ", ".join(methods)
         problems.append(
             f"--baseline is {settings['baseline']!r}, of which no run finished; it must be one of {known}."
         )
-    if settings["target"] is not None and not 0 < settings["target"] <= 1:
-        problems.append(f"--target is {settings['target']}; it must be an accuracy above 0 and at most 1.")
     if problems:
         raise InputError(*problems)
 

@@ -11,14 +11,20 @@ from fedkt.results.statistics import BLOCK, UPPER_BOUND, critical_difference, di
 from fedkt.results.tables import points, spread
 
 SURE = 0.05
+MOST_BLOCKS = 6
+"""Scenarios and conditions about which there are sentences of their own."""
 
 
 def about_comparison(comparison: Comparison) -> list[str]:
     """Return the summary: over all blocks first, then a sentence or three per block."""
     table, settings = comparison.statistics, comparison.settings
     lines = _over_all(table, settings["metric"])
-    for block, group in table.groupby(BLOCK, sort=False):
-        lines.append(_about_block(comparison, block, group, settings["metric"], settings["baseline"]))
+    blocks = table.groupby(BLOCK, sort=False)
+    if len(blocks) > MOST_BLOCKS:
+        lines += _ranges(table, settings["metric"])
+    else:
+        for block, group in blocks:
+            lines.append(_about_block(comparison, block, group, settings["metric"], settings["baseline"]))
     lost = len(comparison.problems)
     if lost:
         lines.append(
@@ -71,6 +77,21 @@ def _over_all(table: pd.DataFrame, metric: str) -> list[str]:
     elif alike:
         lines.append(f"By their ranks, {_and(alike)} cannot be told from it (Nemenyi, 5 % level).")
     return [" ".join(lines)]
+
+
+def _ranges(table: pd.DataFrame, metric: str) -> list[str]:
+    """Say between what each method lies over the conditions of a scenario."""
+    lines = []
+    for (scenario, method), group in table.groupby(["scenario", "method"], sort=False):
+        known = group.dropna(subset=["mean"]).sort_values("mean")
+        if known.empty:
+            continue
+        worst, best = known.iloc[0], known.iloc[-1]
+        text = f"On {scenario}, {method} reached {100 * best['mean']:.1f} % {metric} accuracy"
+        if worst["mean"] != best["mean"]:
+            text += f" with {best['condition']}, and {100 * worst['mean']:.1f} % with {worst['condition']}"
+        lines.append(text + ".")
+    return lines
 
 
 def _about_block(
