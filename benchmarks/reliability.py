@@ -1,6 +1,6 @@
 """The figures of docs/reliability.md: kills and resumes, dying clients, long runs, the cost of checkpoints.
 
-    python -m benchmarks.reliability kills [--kills 100]
+    python -m benchmarks.reliability kills [--kills 100] [--engine inline]
     python -m benchmarks.reliability deaths [--rounds 20]
     python -m benchmarks.reliability soak [--rounds 200] [--engine inline]
     python -m benchmarks.reliability checkpoints
@@ -53,7 +53,7 @@ def scenario(clients: int, rounds: int, rows: int = 20, **more: Any) -> dict[str
 
 def final(folder: Path) -> dict[str, bytes]:
     """Return every tensor of the server and of all clients at a run's end."""
-    found = {}
+    found: dict[str, bytes] = {}
     states = folder / "checkpoint" / "clients"
     files = [max(client.glob("*.safetensors")) for client in sorted(states.iterdir())]
     for file in [*files, max((folder / "checkpoint").glob("round-*.safetensors"))]:
@@ -65,15 +65,19 @@ def final(folder: Path) -> dict[str, bytes]:
 # ---- kill -9 of the whole run
 
 
-def kills(count: int, seed: int) -> bool:
-    """Kill a run ``count`` times at random instants; its end must be that of a run that nobody killed."""
+def kills(count: int, seed: int, engine: str) -> bool:
+    """Kill a run ``count`` times at random instants; its end must be that of a run that nobody killed.
+
+    That one is of engine inline, whichever is killed: engines agree in every bit.
+    """
     draw = random.Random(seed)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         # Long enough that it is never at its end when it is killed.
         described = scenario(8, ROUNDS_PER_KILL * count)
-        (folder / "scenario.yaml").write_text(fedkt.scenario.dump(load(described)))
         fedkt.simulate(described, out=folder / "whole")
+        described["engine"] |= {"kind": engine}
+        (folder / "scenario.yaml").write_text(fedkt.scenario.dump(load(described)))
         restarts: list[float] = []
         early = killed = 0
         for number in range(count):
@@ -96,6 +100,7 @@ def kills(count: int, seed: int) -> bool:
         rows = len((folder / "killed" / "rounds.jsonl").read_text().splitlines())
     slowest = max(restarts)
     tell(
+        engine=engine,
         kills=killed,
         of_them_before_a_new_round=early,
         same_end=same,
@@ -298,7 +303,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     if given.what == "kills":
-        reached = kills(given.kills, given.seed)
+        reached = kills(given.kills, given.seed, given.engine)
     elif given.what == "deaths":
         reached = deaths(given.rounds or 20, given.seed, given.deadline)
     elif given.what == "soak":

@@ -18,6 +18,7 @@ import numpy as np
 from flwr.app import Array, ArrayRecord
 from numpy.typing import NDArray
 
+# 1 is the first that is released: what came and went before it, such as the nonce, has no number of its own.
 PROTOCOL = 1
 """Version of the messages; a peer that speaks another one is refused."""
 

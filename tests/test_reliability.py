@@ -169,6 +169,20 @@ def test_a_changed_clock_changes_nothing(
     assert (fedkt.Result.read(tmp_path / "run").rounds["wall_s"] < 600).all()
 
 
+@pytest.mark.parametrize("engine", ["inline", pytest.param("ray", marks=pytest.mark.slow)])
+def test_a_long_run_holds_no_more_than_a_short_one(engine: str) -> None:
+    """A short version of ``python -m benchmarks.reliability soak``."""
+    measured = pytest.importorskip("benchmarks.reliability", reason="benchmarks are in the checkout only")
+    assert measured.soak(rounds=40, clients=4, engine=engine)
+
+
+@pytest.mark.slow
+def test_rounds_close_while_clients_processes_die() -> None:
+    """A short version of ``python -m benchmarks.reliability deaths``."""
+    measured = pytest.importorskip("benchmarks.reliability", reason="benchmarks are in the checkout only")
+    assert measured.deaths(rounds=3, seed=0, deadline_s=30)
+
+
 # ---- withdrawal
 
 
