@@ -14,7 +14,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -137,6 +137,14 @@ class DiskStore(StateStore):
         return [int(p.stem) for p in (self.folder / client).glob("[0-9]*.safetensors")]
 
 
+class Held(NamedTuple):
+    """A client's newest state as one process hands it to another, and whether it is on disk too."""
+
+    version: int
+    state: ClientState
+    saved: bool
+
+
 class MemoryStore(StateStore):
     """Newest state of each client in memory; ``flush`` writes the changed ones to a :class:`DiskStore`.
 
@@ -151,6 +159,8 @@ class MemoryStore(StateStore):
         self._unsaved: set[str] = set()
         self._loose = False
         """Whether files were written that may not be on disk yet."""
+        self._kept = 0
+        """Oldest round from which a resume may start, as was said last."""
         self.held = 0
         """Bytes of the tensors in memory."""
 
@@ -170,24 +180,37 @@ class MemoryStore(StateStore):
         self, client: str, version: int, state: ClientState, kept: int, *, durable: bool = False
     ) -> None:
         """Keep the state in memory, and with ``durable`` on disk as well."""
-        self._forget(client)
-        self._newest[client] = (version, state)
-        self._unsaved.add(client)
         if durable:
             self._disk.save(client, version, state, kept)
-            self._unsaved.discard(client)
-        self.held += state.nbytes
+        self._kept = kept
+        self.take(client, Held(version, state, durable))
+
+    def give(self, client: str) -> Held | None:
+        """Hand over a client's newest state, None where there is none in memory."""
+        saved = client not in self._unsaved
+        held = self._forget(client)
+        return None if held is None else Held(*held, saved)
+
+    def take(self, client: str, held: Held) -> None:
+        """Keep a state in memory as the client's newest; others make room where there is a limit."""
+        self._forget(client)
+        self._newest[client] = (held.version, held.state)
+        if not held.saved:
+            self._unsaved.add(client)
+        self.held += held.state.nbytes
         while self.held > self._limit:
-            oldest, (its_version, its_state) = next(iter(self._newest.items()))
+            oldest, (version, state) = next(iter(self._newest.items()))
             if oldest in self._unsaved:
-                self._disk.write(oldest, its_version, its_state, kept, sync=False)
+                self._disk.write(oldest, version, state, self._kept, sync=False)
                 self._loose = True
-            self._unsaved.discard(oldest)
             self._forget(oldest)
 
-    def _forget(self, client: str) -> None:
-        if client in self._newest:
-            self.held -= self._newest.pop(client)[1].nbytes
+    def _forget(self, client: str) -> tuple[int, ClientState] | None:
+        held = self._newest.pop(client, None)
+        self._unsaved.discard(client)
+        if held is not None:
+            self.held -= held[1].nbytes
+        return held
 
     def flush(self, kept: int) -> None:
         """Write the states that changed since the last flush, and wait once until all are on disk.

@@ -22,7 +22,7 @@ from fedkt.errors import RunError
 from fedkt.knowledge import Dims, Expected, Rejected
 from fedkt.privacy.ledger import Declined
 from fedkt.protocol import MAX_NAME, MAX_TEXT, Binding, Reply, Request, Shapes, i_am
-from fedkt.state import DiskStore, MemoryStore, StateStore
+from fedkt.state import DiskStore, Held, MemoryStore, StateStore
 from fedkt.training import one_thread, warm_up
 
 OPENING = "open"
@@ -82,6 +82,7 @@ class ResidentApp(PartyApp):
         self._store = MemoryStore(DiskStore(states), share * memory.for_states(world.scenario.engine))
         super().__init__(lambda: (world, self._store), raise_errors=raise_errors)
         self.follow(plan)
+        memory.keep_freed()
         warm_up()
 
     def choose(self) -> Plan:
@@ -98,6 +99,16 @@ class ResidentApp(PartyApp):
         """Bring the states that this process holds to disk; return the sizes of cohorts by architecture."""
         self._store.flush(kept)
         return self._cohorts.sizes
+
+    def give(self, partitions: Sequence[int]) -> Mapping[str, Held]:
+        """Let nodes go: return the states that are in memory alone or newest there."""
+        clients = [list(self._world.shards)[i] for i in partitions]
+        return {c: held for c in clients if (held := self._store.give(c)) is not None}
+
+    def take(self, held: Mapping[str, Held]) -> None:
+        """Hold states that another process gave."""
+        for client, its in held.items():
+            self._store.take(client, its)
 
     def batches(
         self, messages: Sequence[Message], contexts: Mapping[int, Context]

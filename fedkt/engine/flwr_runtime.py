@@ -56,6 +56,19 @@ class ManyAtOnce(Protocol):
         ...
 
 
+@runtime_checkable
+class Movable(Protocol):
+    """A ``ClientApp`` that holds something of its nodes and can hand it to the same app elsewhere."""
+
+    def give(self, partitions: Sequence[int]) -> Any:
+        """Let nodes go: return what is held of them."""
+        ...
+
+    def take(self, held: Any) -> None:
+        """Hold what :meth:`give` returned elsewhere."""
+        ...
+
+
 def answer(
     app: ClientApp,
     messages: Sequence[Message],

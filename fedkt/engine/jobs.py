@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from fedkt.client import Arrays, Fit
 from fedkt.dpsgd import Dpsgd, fit_privately
-from fedkt.training import OptimState, fit, predict
+from fedkt.training import OptimState, fit, predict, tensors_of
 
 STAGES = ("prepare", "measure", "digest", "train", "extract", "evaluate")
 """The stages in which clients have jobs, in the order of a message."""
@@ -103,7 +103,7 @@ def _attempt(job: Job) -> Any:
         else:
             state = fit_privately(job.net, job.phase, job.state, job.private, **how)
         job.net.zero_grad(set_to_none=True)
-        return {name: tensor.detach().clone() for name, tensor in job.net.state_dict().items()}, state
+        return tensors_of(job.net), state
     except Exception as error:
         return error
 

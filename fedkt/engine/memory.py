@@ -1,5 +1,6 @@
 """How much memory there is, and how much the clients of a scenario take: estimates in bytes."""
 
+import ctypes
 import os
 from pathlib import Path
 
@@ -14,8 +15,25 @@ SLOTS = {"sgd": 1, "adam": 2, "adamw": 2}
 """Tensors of the model's size that an optimiser keeps at most."""
 SHARE = 0.5
 """Share of the free memory that cohorts are planned for: the rest is for data, states and others."""
+_KEPT = 256 * 2**20
+"""Freed bytes that a training process keeps for its next step."""
+_LARGEST = 32 * 2**20
+"""Largest block that the C library takes from them; it allows no larger value."""
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _GROUP = Path("/sys/fs/cgroup")
 _MACHINE = Path("/proc/meminfo")
+
+
+def keep_freed() -> None:
+    """Let this process keep some of the memory that it frees, where the C library is GNU's.
+
+    By default glibc gives blocks of a few megabytes back to the system and fetches them again in the next
+    step of training: 2300 page faults per client and epoch of a small CNN, which doubled its time.
+    """
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        libc.mallopt(_M_MMAP_THRESHOLD, _LARGEST)
+        libc.mallopt(_M_TRIM_THRESHOLD, _KEPT)
 
 
 def free(device: torch.device) -> int:

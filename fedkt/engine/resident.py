@@ -19,8 +19,8 @@ import ray
 from flwr.app import Error, Message
 from flwr.clientapp import ClientApp
 
-from fedkt.engine.flwr_runtime import FIRST_NODE, LocalGrid, answer, node_context, number
-from fedkt.engine.placement import balanced
+from fedkt.engine.flwr_runtime import FIRST_NODE, LocalGrid, Movable, answer, node_context, number
+from fedkt.engine.placement import balanced, evened
 from fedkt.errors import InputError
 from fedkt.scenario import Engine
 
@@ -43,8 +43,22 @@ class Resident:
         self._app = make(shared)
         self._contexts = {FIRST_NODE + i: node_context(i, nodes) for i in partitions}
 
-    def ready(self) -> None:
-        """Return once the process is up and its app is built."""
+    def ready(self) -> str:
+        """Return the machine's id once the process is up and its app is built."""
+        machine: str = ray.get_runtime_context().get_node_id()
+        return machine
+
+    def give(self, partitions: Sequence[int]) -> Any:
+        """Let nodes go: return their contexts and what the app holds of them."""
+        contexts = {FIRST_NODE + i: self._contexts.pop(FIRST_NODE + i) for i in partitions}
+        return contexts, self._app.give(partitions) if isinstance(self._app, Movable) else None
+
+    def take(self, given: Any) -> None:
+        """Take in nodes that another process gave."""
+        contexts, held = given
+        self._contexts |= contexts
+        if isinstance(self._app, Movable):
+            self._app.take(held)
 
     def handle(self, messages: Sequence[Message]) -> Iterator[list[Message]]:
         """Run the app on messages, and yield the replies as they are ready."""
@@ -61,9 +75,10 @@ class RayGrid(LocalGrid):
 
     ``make(shared)`` builds the app in each actor; ``shared`` is stored once per machine in Ray's object
     store. ``loads``: how much work each node is; ``units``: nodes, by their place in ``loads``, that have to
-    be in one actor (default: none). An actor gets all its messages of one push in one call and
-    streams the replies. An actor that dies is started again and what it has not answered is tried again;
-    what it held in memory is lost.
+    be in one actor at first (default: none). An actor gets all its messages of one push in one call and
+    streams the replies. Where the nodes that are asked are unevenly dealt, some move to another actor of the
+    same machine, whose disk it shares, with all that is held of them. An actor that dies is started again and
+    what it has not answered is tried again; what it held in memory is lost.
     """
 
     def __init__(
@@ -80,16 +95,26 @@ class RayGrid(LocalGrid):
         super().__init__()
         self._remote = ray.remote(Resident).options(num_cpus=cpus, num_gpus=gpus)
         self.make, self._shared, self._nodes = make, ray.put(shared), len(loads)
-        together = [[i] for i in range(len(loads))] if units is None else units
-        dealt = balanced([sum(loads[i] for i in unit) for unit in together], workers)
-        self._parts = [_Part([i for k in part for i in together[k]]) for part in dealt if part]
+        self._loads = loads
+        self.bind(units or ())
+        dealt = balanced([sum(loads[i] for i in unit) for unit in self._units], workers)
+        self._parts = [_Part([i for k in part for i in self._units[k]]) for part in dealt if part]
         self._part_of = {FIRST_NODE + i: part for part in self._parts for i in part.partitions}
         for part in self._parts:
             part.actor = self._start(part)
         self._replies: dict[str, Message] = {}
         self._until: dict[str, float] = {}
         """When a message's time is over, by a clock that nobody sets."""
-        ray.get([part.actor.ready.remote() for part in self._parts])
+        for part, machine in zip(
+            self._parts, ray.get([part.actor.ready.remote() for part in self._parts]), strict=True
+        ):
+            part.machine = machine
+
+    def bind(self, units: Sequence[Sequence[int]]) -> None:
+        """Say which nodes stay together from now on; all others may move alone."""
+        bound = {i for unit in units for i in unit}
+        self._units = [*units, *([i] for i in range(self._nodes) if i not in bound)]
+        self._unit_of = {i: k for k, unit in enumerate(self._units) for i in unit}
 
     def get_node_ids(self) -> Iterable[int]:
         """Return all nodes."""
@@ -98,6 +123,8 @@ class RayGrid(LocalGrid):
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Send messages to the actors of their nodes."""
         numbered = number(messages)
+        if not any(call.messages for part in self._parts for call in part.queue):
+            self._even_out([message.metadata.dst_node_id - FIRST_NODE for message in numbered])
         now = time.monotonic()
         self._until |= {message.metadata.message_id: now + message.metadata.ttl for message in numbered}
         for part in self._parts:
@@ -143,6 +170,25 @@ class RayGrid(LocalGrid):
         """Run a function of the app in one actor, and return its result."""
         result: T = ray.get(self._parts[0].actor.call.remote(function))
         return result
+
+    def _even_out(self, asked: Sequence[int]) -> None:
+        """Move nodes between a machine's actors, which are idle, so that all have as much to do."""
+        for machine in {part.machine: None for part in self._parts}:
+            parts = [part for part in self._parts if part.machine == machine]
+            work: list[dict[int, float]] = [{} for _ in parts]
+            place = {id(part): held for part, held in zip(parts, work, strict=True)}
+            for i in asked:
+                held = place.get(id(self._part_of[FIRST_NODE + i]))
+                if held is not None:
+                    held[self._unit_of[i]] = held.get(self._unit_of[i], 0.0) + self._loads[i]
+            for unit, source, target in evened(work):
+                self._move(self._units[unit], parts[source], parts[target])
+
+    def _move(self, nodes: Sequence[int], source: "_Part", target: "_Part") -> None:
+        target.actor.take.remote(source.actor.give.remote(nodes))
+        source.partitions = [i for i in source.partitions if i not in nodes]
+        target.partitions = [*target.partitions, *nodes]
+        self._part_of |= {FIRST_NODE + i: target for i in nodes}
 
     def _start(self, part: "_Part") -> Any:
         return self._remote.remote(self.make, self._shared, part.partitions, self._nodes)
@@ -222,6 +268,7 @@ class _Part:
 
     partitions: list[int]
     actor: Any = None
+    machine: str = ""
     queue: deque[_Call] = field(default_factory=deque)
     stream: Any = None
 

@@ -21,7 +21,7 @@ from fedkt.privacy.modes import mode_of
 from fedkt.rng import seed_of
 from fedkt.scenario import Attack, Scenario
 from fedkt.strategy import Strategy, StrategyConfig, settings_for
-from fedkt.training import seeded
+from fedkt.training import lay_out, seeded
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,7 @@ class World:
         key = self.architecture(client)
         if key not in self.skeletons:
             self.skeletons[key] = self.net(client).to(self.device)
+            lay_out(self.skeletons[key])
         return self.skeletons[key]
 
     def dims(self, client: str) -> Dims:
