@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fedkt.client import Arrays, Client, Fit, Forward, Holding, Steps, beside, classification, transfer_rows
+from fedkt.client import Arrays, Client, Fit, Forward, Holding, beside, classification, transfer_rows
 from fedkt.distill.embedding import Embedding, distance
 from fedkt.knowledge import Alignment, Dims, Expected, Knowledge
 
@@ -19,7 +19,10 @@ VOTES = {"majority": ("labels",), "confidence": ("labels", "confidence"), "mean"
 
 
 class AdaptationClient(Client):
-    """Trains on private rows and voted transfer rows together, while the means of both match a reference.
+    """Trains on private rows; digests on them and voted transfer rows together, both matched to a reference.
+
+    So what it sends comes from a model that its own labels had the last word on: votes of one that had just
+    learned from votes would confirm themselves.
 
     Settings: ``voting`` (majority, confidence, mean, off); ``matching``; ``weight`` of the matching;
     ``embedding``, ``numbers``, ``bandwidths``: see :class:`~fedkt.distill.embedding.Embedding`.
@@ -27,6 +30,7 @@ class AdaptationClient(Client):
 
     sends = Alignment
     accepts = Alignment
+    digests_private_rows = True
 
     def __init__(self, holding: Holding) -> None:
         super().__init__(holding)
@@ -63,23 +67,24 @@ class AdaptationClient(Client):
         return bool(settings["matching"])
 
     def train(self, teacher: Arrays | None) -> Fit:
-        """Train on private rows; once there is a teacher, on transfer rows beside them.
-
-        A batch is as many private rows as ever and transfer rows in proportion, so steps stay as many.
-        """
+        """Train on private rows."""
         holding = self.holding
-        if teacher is None:
-            rows = {"x": holding.x, "y": holding.y}
-            return Fit("train", rows, classification, holding.local, private=True)
-        rows, steps = beside(holding.x, holding.y, *self._voted(teacher), holding.local)
-        return self._fit("train", rows, teacher, steps)
+        return Fit("train", {"x": holding.x, "y": holding.y}, classification, holding.local, private=True)
 
     def digest(self, teacher: Arrays) -> Fit:
-        """Learn the voted rows and match the reference on transfer rows alone."""
-        x, y = self._voted(teacher)
-        scale = torch.ones(len(y), device=x.device)
-        rows = {"x": x, "y": y, "source": torch.zeros_like(scale), "scale": scale}
-        return self._fit("digest", rows, teacher, self.holding.distill)
+        """Train on private rows with transfer rows beside them: learn the voted ones, match the reference.
+
+        A batch is as many private rows as ``distill`` says and transfer rows in proportion. Without private
+        rows nothing would hold the classes apart while means are matched.
+        """
+        holding = self.holding
+        x = transfer_rows(holding, teacher.get("rows"))
+        nobody = torch.full((len(x),), -1, device=x.device)
+        voted = teacher.get("labels", nobody).long()
+        rows, steps = beside(holding.x, holding.y, x, voted, holding.distill)
+        matched = self.embed is not None
+        constants = {"reference": teacher["reference"]} if matched else {}
+        return Fit("digest", rows, self.loss, steps, constants, private=True, coupled=matched)
 
     def inputs(self, rows: Tensor | None) -> Tensor:
         """Predict the transfer rows that were asked for, and the private ones where their mean is sent."""
@@ -102,17 +107,6 @@ class AdaptationClient(Client):
         }
         held |= {name: votes[name] for name in VOTES[self.voting]}
         return Alignment(**{name: tensor.cpu().numpy() for name, tensor in held.items()})
-
-    def _voted(self, teacher: Arrays) -> tuple[Tensor, Tensor]:
-        """Return the rows that a teacher speaks about, and their voted labels (-1: none)."""
-        x = transfer_rows(self.holding, teacher.get("rows"))
-        nobody = torch.full((len(x),), -1, device=x.device)
-        return x, teacher.get("labels", nobody).long()
-
-    def _fit(self, name: str, rows: Arrays, teacher: Arrays, steps: Steps) -> Fit:
-        matched = self.embed is not None
-        constants = {"reference": teacher["reference"]} if matched else {}
-        return Fit(name, rows, self.loss, steps, constants, private=name == "train", coupled=matched)
 
 
 def adaptation(

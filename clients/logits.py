@@ -98,11 +98,12 @@ class LogitsClient(Client):
         if self.votes:
             return Votes(logits.argmax(-1).cpu().numpy().astype(np.int16))
         values = (logits / self.temperature).softmax(-1) if self.probabilities else logits
-        selector = self.holding.settings.get("selector")
+        held = self.holding
+        selector = held.settings.get("selector")
         if selector is not None:
-            known = familiar(self._asked, self.holding.x, self.holding.seed, self.holding.client, **selector)
+            known = familiar(self._asked, held.x, held.y, held.seed, held.client, **selector)
             values = values * known.unsqueeze(-1)
-        share = self.holding.label_share.numpy() if self.holding.settings.get("label_share") else None
+        share = held.label_share.numpy() if held.settings.get("label_share") else None
         return Logits(values.cpu().numpy(), label_share=share)
 
     def digest(self, teacher: Arrays) -> Fit:

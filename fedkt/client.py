@@ -157,6 +157,9 @@ class Client(ABC):
     can_vote: ClassVar[bool] = False
     """Whether the setting ``form: votes`` makes the contribution one class per transfer row."""
 
+    digests_private_rows: ClassVar[bool] = False
+    """Whether :meth:`digest` trains on private rows too, which private training is not planned for."""
+
     def __init__(self, holding: Holding) -> None:
         self.holding = holding
 

@@ -15,10 +15,11 @@ Floats = NDArray[np.float64]
 
 
 def evaluate(scores: Tensor, y: Tensor, classes: int, share: Floats | None = None) -> dict[str, float | None]:
-    """Return ``accuracy``, ``balanced_accuracy``, ``auc`` and, where ``share`` is given, ``personal``.
+    """Return ``accuracy``, ``balanced_accuracy``, ``auc``; with ``share`` also two personal accuracies.
 
     ``scores`` [N, classes]: logits, probabilities or negative distances; ``y`` int64 [N] in [0, classes);
-    ``share`` [classes]: see :func:`personal`. ``auc`` is None unless there are two classes.
+    ``share`` [classes]: of each class in ``personal``, see there; ``personal_balanced`` gives each class that
+    has a share the same weight. ``auc`` is None unless there are two classes.
     """
     if scores.shape != (len(y), classes):
         raise ValueError(f"scores have shape {list(scores.shape)}; it must be {[len(y), classes]}")
@@ -30,6 +31,7 @@ def evaluate(scores: Tensor, y: Tensor, classes: int, share: Floats | None = Non
     }
     if share is not None:
         found["personal"] = personal(per_class, share)
+        found["personal_balanced"] = personal(per_class, (share > 0).astype(np.float64))
     return found
 
 

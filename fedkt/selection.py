@@ -9,30 +9,34 @@ Communications 15 (Selective-FD), arXiv 2304.01731.
 import torch
 from torch import Tensor
 
-from fedkt.rng import numpy_stream, torch_stream
+from fedkt.rng import torch_stream
 
 HELD_OUT = 0.2
 """Share of the private rows on which the threshold is set."""
 
 
 def familiar(
-    x: Tensor, own: Tensor, seed: int, client: str, *, width: float, noise: int, quantile: float
+    x: Tensor, own: Tensor, y: Tensor, seed: int, client: str, *, width: float, noise: int, quantile: float
 ) -> Tensor:
     """Say for each row of ``x`` [n, ...] whether it may come from where the rows ``own`` [m, ...] come from.
 
-    The density of the client's rows is compared with that of ``noise`` uniform rows over the range of its
-    values; a row is familiar if its ratio exceeds the ``quantile`` of those of held-out own rows. bool [n].
+    For each class of the labels ``y`` int64 [m] apart, as in the official code: the density of the client's
+    rows of the class is compared with that of ``noise`` uniform rows over the range of its values, and a row
+    is familiar if its ratio exceeds the ``quantile`` of those of held-out own rows of any class. bool [n].
     """
     flat, rows = x.flatten(1), own.flatten(1)
-    order = torch.from_numpy(numpy_stream(seed, "selector", client).permutation(len(rows)))
-    held = max(1, round(HELD_OUT * len(rows)))
-    fitted = rows[order[held:]] if len(rows) > 1 else rows
-    stream = torch_stream(seed, "selector", client)
-    uniform = torch.rand(noise, rows.shape[1], generator=stream).to(rows.device)
-    uniform = rows.min() + (rows.max() - rows.min()) * uniform
-    ratio = KuLSIF(fitted, uniform, width, noise**-0.5)
-    threshold = ratio(rows[order[:held]]).quantile(quantile)
-    kept: Tensor = ratio(flat) > threshold
+    low, high = rows.min(), rows.max()
+    kept = torch.zeros(len(flat), dtype=torch.bool, device=flat.device)
+    for label in y.unique().tolist():
+        stream = torch_stream(seed, "selector", client, label)
+        of_class = rows[y == label]
+        of_class = of_class[torch.randperm(len(of_class), generator=stream)]
+        uniform = torch.rand(noise, rows.shape[1], generator=stream).to(rows.device)
+        held = max(1, round(HELD_OUT * len(of_class)))
+        fitted = of_class[held:] if len(of_class) > 1 else of_class
+        ratio = KuLSIF(fitted, low + (high - low) * uniform, width, noise**-0.5)
+        # A density is not below 0; where an estimate is, there is no evidence.
+        kept |= ratio(flat) > ratio(of_class[:held]).quantile(quantile).clamp(min=0)
     return kept
 
 

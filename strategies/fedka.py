@@ -7,7 +7,8 @@ Sun, Chong, Ochiai 2022, "Feature Distribution Matching for Federated Domain Gen
    estimates MK-MMD), and its votes on the transfer rows.
 2. The reference is the mean of the clients' transfer embeddings; a row's label is the class with the most
    votes, -1 where its share is below ``threshold`` or several classes have as many.
-3. A client trains on private rows, voted rows and, for both, |mean embedding - reference|².
+3. A client trains on private rows, voted rows and, for both, |mean embedding - reference|²; before it votes
+   again, on private rows alone.
 
 What differs from the paper (``fedka_weights`` has its own algorithm): no weights are shared, so each client
 keeps its encoder, and the global model that pseudo-labels teach there is the server's own here, if there is

@@ -3,10 +3,10 @@
 Shao, Wu, Zhang 2024, "Selective knowledge sharing for privacy-preserving federated distillation without a
 good teacher", Nature Communications 15, arXiv 2304.01731.
 
-A client estimates by KuLSIF how much likelier a row is among its own than among uniform noise, and predicts
-those that are likelier than a quarter of its held-out rows; the official code's linear system is solved here
-(see :mod:`fedkt.selection`). The server averages over the clients that kept a row and drops it where
-|onehot(largest) - mean|_1 reaches tau, which is at most 2.
+A client estimates by KuLSIF, for each of its classes as in the official code, how much likelier a row is
+among its own than among uniform noise, and predicts rows that are likelier than a quarter of its held-out
+ones; the official code's linear system is solved here (see :mod:`fedkt.selection`). The server averages over
+the clients that kept a row and drops it where |onehot(largest) - mean|_1 reaches tau, which is at most 2.
 
 What differs from the paper: rows that are left out cross the wire as zeros, packed.
 """
@@ -24,7 +24,8 @@ class SelectiveFDConfig(StrategyConfig):
     """Settings of Selective-FD."""
 
     width: float = Field(5.0, gt=0)
-    """Standard deviation of the Gaussian kernel, in units of a model's input; the official code's 5."""
+    """Standard deviation of the Gaussian kernel, in units of a model's input. The official code's 5 is for
+    MNIST's pixels at mean 0 and deviation 1 (data.normalise); in [0, 1] that would be about 1.5."""
     noise: int = Field(250, ge=1)
     """Rows of uniform noise; the ridge is one over its square root. The official code's 250."""
     quantile: float = Field(0.25, ge=0, le=1)

@@ -216,11 +216,12 @@ def test_the_loss_is_classification_of_both_kinds_of_rows_and_the_two_distances(
     assert matched.tolist() == pytest.approx([value + 5 * gap for value in expected], abs=1e-5)
 
 
-def test_before_the_first_teacher_a_client_trains_alone() -> None:
-    phase = client().train(None)
+@pytest.mark.parametrize("taught", [False, True])
+def test_training_is_on_private_rows_alone(taught: bool) -> None:
+    phase = client().train(teacher() if taught else None)
     assert phase.private
     assert not phase.coupled
-    assert phase.size == 2
+    assert phase.rows["y"].tolist() == [1, 2]
 
 
 def teacher() -> dict[str, Tensor]:
@@ -229,9 +230,9 @@ def teacher() -> dict[str, Tensor]:
     }
 
 
-def test_training_mixes_private_and_voted_rows() -> None:
+def test_digestion_mixes_private_and_voted_rows() -> None:
     party = client()
-    phase = party.train(teacher())
+    phase = party.digest(teacher())
     assert phase.private
     assert phase.coupled
     assert phase.rows["y"].tolist() == [1, 2, 3, -1]
@@ -241,20 +242,12 @@ def test_training_mixes_private_and_voted_rows() -> None:
     assert phase.steps.batch_size == 4  # 2 private rows as ever, and as many transfer rows
 
 
-def test_digestion_sees_transfer_rows_alone() -> None:
-    phase = client().digest(teacher())
-    assert not phase.private
-    assert phase.rows["y"].tolist() == [3, -1]
-    assert phase.rows["source"].tolist() == [0, 0]
-    assert phase.steps.batch_size == 2
-
-
 def test_without_matching_rows_are_independent_and_without_votes_unlabelled() -> None:
     given: Fit = client(matching=False).digest(teacher())
     assert not given.coupled
     assert not given.constants
     unlabelled = client(voting="off").digest({"reference": torch.zeros(4)})
-    assert unlabelled.rows["y"].tolist() == [-1, -1, -1]
+    assert unlabelled.rows["y"].tolist() == [1, 2, -1, -1, -1]
 
 
 def test_a_contribution_holds_the_means_of_both_domains_and_the_votes() -> None:
@@ -317,6 +310,12 @@ def test_bad_settings(settings: str, problem: str, tmp_path: Path) -> None:
     with pytest.raises(InputError) as raised:
         fedkt.simulate("quickstart", [*SETUP, f"strategy={{name: fedka, {settings}}}"], out=tmp_path / "run")
     assert problem in str(raised.value)
+
+
+def test_private_training_is_not_planned_for_two_phases(tmp_path: Path) -> None:
+    private = "privacy={mode: dpsgd, target_epsilon: 8, delta: 1e-5}"
+    with pytest.raises(InputError, match="strategy 'fedka' has two"):
+        fedkt.simulate("quickstart", [*SETUP, "strategy={name: fedka}", private], out=tmp_path / "run")
 
 
 def test_the_server_model_needs_votes(tmp_path: Path) -> None:

@@ -197,8 +197,15 @@ def test_rows_unlike_ones_own_are_left_out() -> None:
     torch.manual_seed(0)
     own = torch.randn(60, 2) * 0.1
     x = torch.tensor([[0.0, 0.0], [0.25, -0.2]])
-    known = familiar(x, own, 0, "0", width=0.1, noise=100, quantile=0.25)
+    one_class = torch.zeros(60, dtype=torch.int64)
+    known = familiar(x, own, one_class, 0, "0", width=0.1, noise=100, quantile=0.25)
     assert known.tolist() == [True, False]
+    # Each class apart: a few rows far from most others are as familiar as these.
+    few = torch.cat([own[:54], own[54:] + torch.tensor([5.0, 0.0])])
+    y = torch.tensor([0] * 54 + [1] * 6)
+    between = torch.tensor([[0.0, 0.0], [5.0, 0.0], [2.5, 0.0]])
+    known = familiar(between, few, y, 0, "0", width=0.1, noise=100, quantile=0.25)
+    assert known.tolist() == [True, True, False]
     selector = {"width": 5.0, "noise": 50, "quantile": 0.25}
     held = holding(form="probabilities", selector=selector)
     client = LogitsClient(replace(held, transfer=X + 1000))

@@ -90,7 +90,12 @@ def test_evaluate() -> None:
         "balanced_accuracy": pytest.approx(13 / 18),
         "auc": None,
         "personal": 0.5,
+        "personal_balanced": 0.5,
     }
+    # Class 0, right in 2 of 3, and class 3, right in 1 of 1, once by their shares and once alike.
+    found = metrics.evaluate(SCORES, Y, 4, share=np.array([0.9, 0.0, 0.0, 0.1]))
+    assert found["personal"] == pytest.approx(0.9 * 2 / 3 + 0.1)
+    assert found["personal_balanced"] == pytest.approx(5 / 6)
     two = metrics.evaluate(torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 1]), 2)
     assert two == {"accuracy": 1.0, "balanced_accuracy": 1.0, "auc": 1.0}
 
@@ -100,7 +105,7 @@ def test_evaluate_without_rows(classes: int) -> None:
     nothing = metrics.evaluate(
         torch.zeros(0, classes), torch.zeros(0, dtype=torch.int64), classes, np.ones(classes) / classes
     )
-    assert nothing == {"accuracy": None, "balanced_accuracy": None, "auc": None, "personal": None}
+    assert set(nothing.values()) == {None}
 
 
 def test_evaluate_refuses_other_shapes() -> None:

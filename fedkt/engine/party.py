@@ -196,7 +196,8 @@ class Party:
                 share = shard.share if shard.test is None else None
                 found |= _named(f"{name}global", metrics.evaluate(values, y, federation.classes, share))
                 if share is not None:
-                    found[f"{name}personal"] = found.pop(f"{name}global_personal")
+                    for part in ("personal", "personal_balanced"):
+                        found[f"{name}{part}"] = found.pop(f"{name}global_{part}")
         if shard.test is not None:
             scores, y = yield from self._scores(stage, *federation.own_test_tensors(shard), teacher)
             for name, values in scores.items():

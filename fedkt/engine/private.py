@@ -104,6 +104,12 @@ def _fit(world: World) -> Iterator[str]:
                 f"'{world.scenario.strategy.name}', whose loss mixes the rows of a batch; use a mode "
                 "that adds noise to what is sent."
             )
+        elif world.behaviour.digests_private_rows:
+            yield (
+                f"privacy mode '{settings.mode}' pays for one phase of private training per round, but "
+                f"strategy '{world.scenario.strategy.name}' has two; use a mode "
+                "that adds noise to what is sent."
+            )
     robust = world.scenario.robust
     if mode is not None and mode.at_server and (robust.centre, robust.filter) != ("mean", "none"):
         yield (
