@@ -190,7 +190,7 @@ COHORTS = "engine={kind: ray, workers: 2, cohort: 2}"
     ],
 )
 def test_kill_9_at_any_instant_then_resume_gives_the_same_bits(tmp_path: Path, engine: str) -> None:
-    rounds = "rounds=40"  # so that it is not over when it is killed, on a busy machine either
+    rounds = "rounds=24"  # so that it is not over when it is killed, on a busy machine either
     # Cohorts have the bits of the same cohorts only.
     run(tmp_path / "whole", rounds, *([engine] if engine == COHORTS else []))
     cut = tmp_path / "cut"

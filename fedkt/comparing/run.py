@@ -97,7 +97,6 @@ class _Book:
         before = _before(folder)
         self.settings = dict(before.get("settings", {})) | dict(settings)
         self.started = before.get("started") or time.strftime("%Y-%m-%dT%H:%M:%S%z")
-        self._begun: dict[str, float] = {}
         seconds = {one["path"]: one.get("seconds") for one in before.get("cells", ())}
         self.records = {cell.path: self._record(cell, seconds.get(cell.path)) for cell in self.cells}
         # What an earlier call of this comparison planned stays in it.
@@ -117,13 +116,10 @@ class _Book:
         """Note what is told of a run."""
         record = self.records[cell.path]
         if event["event"] in ("started", "round"):
-            # From the first round on: a process takes seconds to start, once for all its runs.
-            if event.get("round") == 0 or cell.path not in self._begun:
-                self._begun[cell.path] = time.monotonic()
             return
         record["status"] = "finished" if event["event"] == "done" else "failed"
         record["error"] = event.get("error")
-        record["seconds"] = round(time.monotonic() - self._begun[cell.path], 3)
+        record["seconds"] = event.get("seconds")
         if "traceback" in event:
             name = cell.path.removeprefix("cells/").replace("/", "-")
             write_atomic(self.folder / "failures" / f"{name}.txt", event["traceback"].encode())

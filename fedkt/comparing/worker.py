@@ -3,17 +3,21 @@
 import json
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from fedkt import scenario
 from fedkt.engine.observer import Silent
+from fedkt.engine.run import simulate
 from fedkt.errors import FedktError
 from fedkt.live import Several, end_failed, sinks
 
 Event = dict[str, Any]
-"""``{"event": "round", "round": n}``, then ``{"event": "done"}`` or ``{"event": "failed", "error": ...}``."""
+"""``{"event": "round", "round": n}``, then ``{"event": "done", "seconds": s}``, the run's own time, or
+``{"event": "failed", "error": ...}``."""
 Tell = Callable[[Event], None]
 
 
@@ -32,10 +36,8 @@ class _Rounds(Silent):
 
 def run_job(job: Mapping[str, Any], tell: Tell) -> None:
     """Run a job ``{"scenario", "out", "resume", "data_dir", "sinks"}`` and tell how it went."""
-    from fedkt import scenario
-    from fedkt.engine.run import simulate
-
     watchers: list[Any] = []
+    begun = time.monotonic()
     try:
         data_dir = None if job["data_dir"] is None else Path(job["data_dir"])
         resolved = scenario.from_dict(job["scenario"])
@@ -54,7 +56,7 @@ def run_job(job: Mapping[str, Any], tell: Tell) -> None:
         text = f"{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})"
         tell({"event": "failed", "error": text, "traceback": traceback.format_exc()})
     else:
-        tell({"event": "done"})
+        tell({"event": "done", "seconds": round(time.monotonic() - begun, 3)})
 
 
 def main() -> None:
