@@ -66,7 +66,6 @@ def in_this_process(jobs: list[Any], workers: int, gpus: int = 0) -> Iterator[tu
         yield from ((number, event) for event in events)
 
 
-@pytest.mark.slow
 def test_the_notebook_holds_what_its_cells_give(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run it again: no cell fails, and the accuracies in the stored outputs are the same."""
     notebook = pytest.importorskip("benchmarks.notebook", reason="benchmarks/ is not beside the tests")
