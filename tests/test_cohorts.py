@@ -1,5 +1,6 @@
 """Stacked training: the same steps as one by one, to rounding; cohorts, and what is not stacked."""
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -18,10 +19,11 @@ from fedkt.distill.losses import kl
 from fedkt.dpsgd import Dpsgd
 from fedkt.engine.cohorts import Cohorts, Plan, loss_key
 from fedkt.engine.jobs import FitJob, PredictJob, one_by_one
+from fedkt.engine.placement import evened
 from fedkt.engine.stack import Stack, Unstackable
 from fedkt.engine.stacked import fit_stacked, predict_stacked
 from fedkt.models.net import Net
-from fedkt.training import one_thread
+from fedkt.training import lay_out, one_thread, tensors_of
 
 IMAGE = InputSpec("image", (1, 8, 8))
 SIZES = (30, 7, 16, 41, 16)
@@ -274,6 +276,20 @@ def test_when_memory_runs_out_the_cohort_is_halved_and_the_checkpoint_knows(
     assert set(saved.engine["sizes"].values()) == {2}
 
 
+def test_a_cohort_is_cut_to_the_memory_that_is_free_before_a_round(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from fedkt.engine import checkpoint, memory
+
+    # For two architectures the plan, then training and evaluation in each of two rounds.
+    asked = iter([10**12] * 2 + [10**6] * 2 + [10**4] * 2)
+    monkeypatch.setattr(memory, "free", lambda device: next(asked))
+    monkeypatch.setattr(memory, "training", lambda *_, **__: 3 * 10**5)
+    run(tmp_path / "short", "rounds=2")
+    assert "have 3 clients from now on" in caplog.text and "have 1 clients from now on" in caplog.text
+    assert set(checkpoint.read(tmp_path / "short" / "checkpoint").engine["sizes"].values()) == {1}
+
+
 def test_a_run_that_dies_resumes_to_the_same_bits_with_the_cohorts_that_it_had(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -357,6 +373,51 @@ def test_states_past_the_limit_go_to_disk_the_longest_unused_first(tmp_path: Pat
         assert state is not None and state.tensors["w"].tolist() == [value] * 10
     store.flush(0)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b", "c"]
+
+
+def test_a_state_moves_from_one_process_to_another_and_is_written_there(tmp_path: Path) -> None:
+    from fedkt.state import ClientState, DiskStore, MemoryStore
+
+    one, other = MemoryStore(DiskStore(tmp_path)), MemoryStore(DiskStore(tmp_path))
+    one.save("0", 2, ClientState({"w": torch.ones(3)}), kept=0)
+    assert one.give("1") is None
+    held = one.give("0")
+    assert held is not None and held.version == 2 and not held.saved and one.held == 0
+    other.take("0", held)
+    assert one.load("0", below=3) is None and other.held == 12
+    other.flush(0)
+    found = one.load("0", below=3)  # from the disk that both share
+    assert found is not None and torch.equal(found.tensors["w"], torch.ones(3))
+    again = other.give("0")
+    assert again is not None and again.saved  # nothing is left to be written
+    one.take("0", again)
+    one.flush(0)
+    assert (tmp_path / "0" / "00000002.safetensors").is_file()
+
+
+def test_moves_even_out_what_parts_have_to_do() -> None:
+    # 12 against 8 of equal work: two moves make it 10 and 10.
+    assert evened([dict.fromkeys(range(12), 1.0), dict.fromkeys(range(12, 20), 1.0)]) == [
+        (0, 0, 1),
+        (1, 0, 1),
+    ]
+    # 9 against 2: half the difference is 3.5; of 5, 3 and 1, moving 3 leaves 6 and 5.
+    assert evened([{0: 5.0, 1: 3.0, 2: 1.0}, {3: 2.0}]) == [(1, 0, 1)]
+    assert evened([{0: 5.0}, {}]) == []  # one client cannot be divided
+    assert evened([{0: 1.0}, {1: 1.01}]) == [] and evened([{}, {}]) == []
+
+
+def test_a_pooling_network_computes_the_same_in_the_layout_that_pools_fast() -> None:
+    built = models.build(("cnn", {"width": 8}), InputSpec("image", (3, 8, 8)), 4, 0)
+    laid = copy.deepcopy(built)
+    lay_out(laid)
+    first = next(p for p in laid.parameters() if p.ndim == 4)
+    assert first.is_contiguous(memory_format=torch.channels_last) and not first.is_contiguous()
+    x = torch.randn(5, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    for one, other in zip(built(x), laid(x), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+    assert all(t.is_contiguous() for t in tensors_of(laid).values())
+    assert distance(tensors_of(laid), built.state_dict()) == 0
 
 
 def test_a_run_whose_states_do_not_fit_into_memory_gives_the_same_bits(tmp_path: Path) -> None:

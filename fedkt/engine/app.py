@@ -93,7 +93,7 @@ class ResidentApp(PartyApp):
 
     def follow(self, plan: Plan) -> None:
         """Put clients together as the plan says."""
-        self._plan, self._cohorts = plan, Cohorts(self._world, plan)
+        self._plan, self._cohorts = plan, Cohorts(self._world, plan, self._share)
 
     def flush(self, kept: int) -> Mapping[str, int]:
         """Bring the states that this process holds to disk; return the sizes of cohorts by architecture."""

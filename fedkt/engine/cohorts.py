@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fedkt.engine import memory
 from fedkt.engine.jobs import FitJob, Job, PredictJob, one_by_one
 from fedkt.engine.stack import Stack, Unstackable
 from fedkt.engine.stacked import fit_stacked, predict_stacked
@@ -23,25 +24,31 @@ class Plan:
     """What decides about cohorts, fixed for a whole run and part of its checkpoint.
 
     ``units``: clients of one architecture that live in one process; a round's cohorts are cut from these.
-    ``sizes``: the largest cohort by architecture; where there is none, clients train one by one. ``notes``:
-    why, in sentences.
+    ``sizes``: the largest cohort by architecture; where there is none, clients train one by one. ``needs``:
+    bytes that one client of a cohort takes, by architecture. ``notes``: why, in sentences.
     """
 
     units: Sequence[Sequence[str]] = ()
     sizes: Mapping[str, int] = field(default_factory=dict)
+    needs: Mapping[str, int] = field(default_factory=dict)
     notes: Sequence[str] = ()
 
     @classmethod
     def read(cls, note: Mapping[str, Any]) -> "Plan":
         """Read what ``dataclasses.asdict`` made of a plan, also after JSON."""
-        return cls(note["units"], note["sizes"], note["notes"])
+        return cls(note["units"], note["sizes"], note.get("needs", {}), note["notes"])
 
 
 class Cohorts:
-    """The cohorts of one process. ``sizes`` shrink where memory does not suffice."""
+    """The cohorts of one process, whose part of the machine's memory is ``share``.
 
-    def __init__(self, world: World, plan: Plan) -> None:
+    ``sizes`` shrink where memory does not suffice: before a round by an estimate, in it where it runs out.
+    """
+
+    def __init__(self, world: World, plan: Plan, share: float = 1.0) -> None:
         self.sizes = dict(plan.sizes)
+        self._needs = plan.needs
+        self._share = share
         self._world = world
         self._unit_of = {client: number for number, unit in enumerate(plan.units) for client in unit}
         self._stacks: dict[nn.Module, Stack] = {}
@@ -49,6 +56,7 @@ class Cohorts:
     def cut(self, clients: Sequence[str]) -> list[list[str]]:
         """Return the cohorts of clients that are at work together: the largest data first, of equal size."""
         world, units = self._world, self._world.shards
+        self._fit_memory()
         by_unit: dict[Hashable, list[str]] = {}
         for client in clients:
             by_unit.setdefault(self._unit_of.get(client, client), []).append(client)
@@ -60,6 +68,14 @@ class Cohorts:
             edges = [len(members) * i // count for i in range(count + 1)]
             found += [members[a:b] for a, b in pairwise(edges)]
         return found
+
+    def _fit_memory(self) -> None:
+        there = self._share * memory.free(self._world.device) if self.sizes else 0.0
+        for architecture, size in self.sizes.items():
+            fits = max(1, int(there / self._needs.get(architecture, 1)))
+            if fits < size:
+                self.sizes[architecture] = fits
+                log.warning("memory is short: cohorts of %s have %d clients from now on", architecture, fits)
 
     def run(self, jobs: Sequence[Job]) -> list[Any]:
         """Run jobs of one stage: what is alike together, the rest one by one."""

@@ -6,7 +6,6 @@ only messages move. Any Flower ``Strategy`` and ``ClientApp`` works over it; not
 
 import math
 import os
-import socket
 import sys
 import time
 from collections import deque
@@ -27,6 +26,8 @@ from fedkt.scenario import Engine
 WAIT_S = 0.05
 KNOCK_S = 5.0
 """How long an address has to answer."""
+CLUSTER_CALL = "/ray.rpc.NodeInfoGcsService/CheckAlive"
+"""A call that any Ray cluster answers; an empty request will do."""
 MOST_TRIES = 3
 """The last one is made for each message alone: if one of several kills the actor, only that one is lost."""
 CLIENT_PROCESS_FAILED = 1001
@@ -111,7 +112,7 @@ class RayGrid(LocalGrid):
             part.machine = machine
 
     def bind(self, units: Sequence[Sequence[int]]) -> None:
-        """Say which nodes stay together from now on; all others may move alone."""
+        """Say which nodes, of one actor each time, stay together from now on; all others may move alone."""
         bound = {i for unit in units for i in unit}
         self._units = [*units, *([i] for i in range(self._nodes) if i not in bound)]
         self._unit_of = {i: k for k, unit in enumerate(self._units) for i in unit}
@@ -321,14 +322,17 @@ def ray_session(engine: Engine) -> Iterator[None]:
 
 
 def _knock(address: str) -> None:
-    """Raise InputError where nothing listens at ``host:port``: Ray itself would try for minutes."""
-    host, _, port = address.rpartition("://")[2].rpartition(":")
+    """Raise InputError where no Ray answers at ``host:port``: Ray itself would try for minutes."""
+    import grpc
+
+    host, _, port = address.rpartition(":")
     if not (host and port.isdecimal()):
         return  # a word such as auto, which Ray looks up on this machine
-    try:
-        socket.create_connection((host, int(port)), timeout=KNOCK_S).close()
-    except (OSError, OverflowError) as error:
-        raise _no_answer(address) from error
+    with grpc.insecure_channel(address) as channel:
+        try:
+            channel.unary_unary(CLUSTER_CALL)(b"", timeout=KNOCK_S)
+        except grpc.RpcError as error:
+            raise _no_answer(address) from error
 
 
 def _no_answer(address: str | None) -> InputError:

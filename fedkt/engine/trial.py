@@ -52,6 +52,7 @@ def plan(world: World, together: Sequence[Sequence[str]], share: float) -> Plan:
         key = world.architecture(unit[0])
         largest[key] = max(largest.get(key, ()), unit, key=len)
     sizes: dict[str, int] = {}
+    needs: dict[str, int] = {}
     notes: list[str] = []
     with one_thread():
         for architecture, unit in largest.items():
@@ -61,7 +62,16 @@ def plan(world: World, together: Sequence[Sequence[str]], share: float) -> Plan:
             notes.append(f"{name}: {f'cohorts of {size}' if size > 1 else 'one by one'} ({why})")
             if size > 1:
                 sizes[architecture] = size
-    return Plan([list(unit) for unit in together], sizes, notes)
+                needs[architecture] = _need(world, unit[0])
+    return Plan([list(unit) for unit in together], sizes, needs, notes)
+
+
+def _need(world: World, client: str) -> int:
+    """Return the bytes that a client takes in training."""
+    job = _job(world, client)
+    assert job is not None
+    row = next(iter(job.phase.rows.values()))[:1]
+    return memory.training(job.net, row, job.phase.steps, by_row=job.private is not None)
 
 
 def _choose(world: World, unit: Sequence[str], at_once: int, wanted: Any, share: float) -> tuple[int, str]:
@@ -76,9 +86,7 @@ def _choose(world: World, unit: Sequence[str], at_once: int, wanted: Any, share:
         fit_stacked(stack, [job, job])
     except Exception as error:
         return 1, f"it cannot be stacked: {' '.join(str(error).split())[:200]}"
-    row = next(iter(job.phase.rows.values()))[:1]
-    need = memory.training(job.net, row, job.phase.steps, by_row=job.private is not None)
-    fits = int(memory.SHARE * share * memory.free(world.device) / need)
+    fits = int(memory.SHARE * share * memory.free(world.device) / _need(world, unit[0]))
     if fits < 2:
         return 1, "memory suffices for no more"
     if wanted != "auto":
