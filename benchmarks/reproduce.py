@@ -15,12 +15,15 @@ A table is one YAML file:
     set                overrides of every row, as after --set
     nightly            {set: [...], seeds: [...]}: what makes every row short; a table without it is left out
     rows               {name: {set: [...], published: 97.13, spread: 0.30, metric: ...}}
+    group_effect       true: also the Group Effect, mean over the rounds in which it was measured
+    decode             cifar10: data made from a mirror's file first (benchmarks/cifar10.py)
 
 ``published`` and ``spread`` are in percent, null where the source has no figure for the row.
 """
 
 import argparse
 import fnmatch
+import os
 import statistics
 import sys
 import time
@@ -32,6 +35,7 @@ from typing import Any
 import yaml
 
 import fedkt
+from benchmarks import cifar10
 from fedkt.results.result import Result
 
 TABLES = Path(__file__).parent / "published"
@@ -50,15 +54,17 @@ class Row:
     seeds: tuple[int, ...]
     published: float | None = None
     spread: float | None = None
+    decode: str | None = None
 
 
 @dataclass
 class Measured:
-    """A row's accuracies by seed, in percent, and the seconds of its rounds."""
+    """A row's accuracies and Group Effects by seed, in percent, and the seconds of its rounds."""
 
     values: list[float] = field(default_factory=list)
     wall_s: float = 0.0
     error: str = ""
+    effects: list[float] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -69,6 +75,7 @@ class Table:
     title: str
     source: str
     rows: tuple[Row, ...]
+    group_effect: bool = False
 
 
 def read(path: Path, nightly: bool, seeds: Sequence[int] | None) -> Table | None:
@@ -88,30 +95,38 @@ def read(path: Path, nightly: bool, seeds: Sequence[int] | None) -> Table | None
             tuple(chosen),
             row.get("published"),
             row.get("spread"),
+            described.get("decode"),
         )
         for name, row in described["rows"].items()
     )
-    return Table(path.stem, described["title"], described["source"], rows)
+    effect = described.get("group_effect", False)
+    return Table(path.stem, described["title"], described["source"], rows, effect)
 
 
-def measure(row: Row, folder: Path) -> Iterator[tuple[float, float]]:
-    """Yield accuracy (percent) and seconds of each seed; what is finished is read, the rest is run first."""
+def measure(row: Row, folder: Path) -> Iterator[Result]:
+    """Yield the run of each seed; what is finished is read, the rest is run first."""
+    data_dir = None
+    if row.decode == "cifar10":
+        data_dir = cifar10.decoded(Path(os.environ.get("FEDKT_DATA", "data")), folder.parents[1] / "data")
     for seed in row.seeds:
         out = folder / str(seed)
         if not (out / "summary.json").exists():
             overrides = ["engine.kind=inline", *row.overrides, f"seed={seed}"]
-            fedkt.simulate(row.scenario, overrides, out=out, resume=(out / "environment.json").exists())
-        summary = Result.read(out).summary
-        yield 100 * summary["accuracy"][row.metric], summary["time"]["wall_s"]
+            again = (out / "environment.json").exists()
+            fedkt.simulate(row.scenario, overrides, out=out, resume=again, data_dir=data_dir)
+        yield Result.read(out)
 
 
 def run(row: Row, folder: Path) -> Measured:
     """Measure a row; an error is noted instead of raised, so that the other rows are still run."""
     found = Measured()
     try:
-        for value, seconds in measure(row, folder):
-            found.values.append(value)
-            found.wall_s += seconds
+        for result in measure(row, folder):
+            found.values.append(100 * result.summary["accuracy"][row.metric])
+            found.wall_s += result.summary["time"]["wall_s"]
+            effects = result.rounds["group_effect"].dropna().astype(float)
+            if len(effects):
+                found.effects.append(100 * effects.mean())
     except Exception as error:
         found.error = " ".join(f"{type(error).__name__}: {error}".split())
     return found
@@ -122,29 +137,46 @@ def spread_text(mean: float, spread: float | None) -> str:
     return f"{mean:.2f}" if spread is None else f"{mean:.2f} ± {spread:.2f}"
 
 
+def mean_text(values: Sequence[float]) -> str:
+    """Return mean ± sample deviation of figures in percent, nothing of none."""
+    if not values:
+        return ""
+    return spread_text(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None)
+
+
+def cells(row: Row, found: Measured | None, group_effect: bool) -> list[str]:
+    """Return a row's cells after its name."""
+    published = "–" if row.published is None else spread_text(row.published, row.spread)
+    if found is None or not found.values:
+        missing = found.error if found and found.error else "not run"
+        return [published, missing, "", *[""] * group_effect, ""]
+    apart = None if row.published is None else statistics.fmean(found.values) - row.published
+    difference = "" if apart is None else f"{apart:+.2f}" + (" (far)" if abs(apart) > FAR else "")
+    effect = [mean_text(found.effects)] * group_effect
+    return [
+        published,
+        mean_text(found.values),
+        difference,
+        *effect,
+        f"{found.wall_s / len(found.values):.0f} s",
+    ]
+
+
 def markdown(table: Table, measured: Mapping[str, Measured]) -> str:
     """Return a table: published and measured figures (mean ± sample deviation over seeds), time per run."""
+    columns = ["row", "published", "measured", "difference", *["Group Effect"] * table.group_effect]
+    columns += ["time per run"]
     lines = [
         f"### {table.title}",
         "",
         f"{table.source}. Run again: `make reproduce ARGS={table.name}`.",
         "",
-        "| row | published | measured | difference | time per run |",
-        "|---|---|---|---|---|",
+        "| " + " | ".join(columns) + " |",
+        "|---" * len(columns) + "|",
     ]
     for row in table.rows:
-        published = "–" if row.published is None else spread_text(row.published, row.spread)
-        found = measured.get(row.name)
-        if found is None or not found.values:
-            cells = [found.error if found and found.error else "not run", "", ""]
-        else:
-            mean = statistics.fmean(found.values)
-            several = len(found.values) > 1
-            cells = [spread_text(mean, statistics.stdev(found.values) if several else None)]
-            apart = None if row.published is None else mean - row.published
-            cells.append("" if apart is None else f"{apart:+.2f}" + (" (far)" if abs(apart) > FAR else ""))
-            cells.append(f"{found.wall_s / len(found.values):.0f} s")
-        lines.append("| " + " | ".join([row.name, published, *cells]) + " |")
+        told = [row.name, *cells(row, measured.get(row.name), table.group_effect)]
+        lines.append("| " + " | ".join(told) + " |")
     return "\n".join(lines) + "\n"
 
 

@@ -14,7 +14,13 @@ from fedkt.client import Arrays, Client, Fit, Forward, Holding, beside, classifi
 from fedkt.distill.embedding import Embedding, distance
 from fedkt.knowledge import Alignment, Dims, Expected, Knowledge
 
-VOTES = {"majority": ("labels",), "confidence": ("labels", "confidence"), "mean": ("values",), "off": ()}
+VOTES = {
+    "majority": ("labels",),
+    "confidence": ("labels", "confidence"),
+    "mean": ("values",),
+    "aligned": ("values",),
+    "off": (),
+}
 """The arrays that each kind of vote is made of."""
 
 
@@ -24,8 +30,9 @@ class AdaptationClient(Client):
     So what it sends comes from a model that its own labels had the last word on: votes of one that had just
     learned from votes would confirm themselves.
 
-    Settings: ``voting`` (majority, confidence, mean, off); ``matching``; ``weight`` of the matching;
-    ``embedding``, ``numbers``, ``bandwidths``: see :class:`~fedkt.distill.embedding.Embedding`.
+    Settings: ``voting`` (a key of :data:`VOTES`); ``matching``; ``weight`` of the matching; ``by_consensus``:
+    whether that is times the share of transfer rows that have a voted label; ``embedding``, ``numbers``,
+    ``bandwidths``: see :class:`~fedkt.distill.embedding.Embedding`.
     """
 
     sends = Alignment
@@ -37,7 +44,8 @@ class AdaptationClient(Client):
         settings = holding.settings
         self.voting: str = settings["voting"]
         self.embed = _embedding(settings, holding.dims) if settings["matching"] else None
-        self.loss = partial(adaptation, embed=self.embed, weight=settings["weight"])
+        self.weight: float = settings["weight"]
+        self.by_consensus: bool = settings["by_consensus"] and self.voting != "off"
 
     @staticmethod
     def contribution(dims: Dims, settings: Mapping[str, Any]) -> Expected:
@@ -82,9 +90,11 @@ class AdaptationClient(Client):
         nobody = torch.full((len(x),), -1, device=x.device)
         voted = teacher.get("labels", nobody).long()
         rows, steps = beside(holding.x, holding.y, x, voted, holding.distill)
+        share = (voted >= 0).float().mean().item() if self.by_consensus else 1.0
+        loss = partial(adaptation, embed=self.embed, weight=self.weight * share)
         matched = self.embed is not None
         constants = {"reference": teacher["reference"]} if matched else {}
-        return Fit("digest", rows, self.loss, steps, constants, private=True, coupled=matched)
+        return Fit("digest", rows, loss, steps, constants, private=True, coupled=matched)
 
     def inputs(self, rows: Tensor | None) -> Tensor:
         """Predict the transfer rows that were asked for, and the private ones where their mean is sent."""

@@ -14,8 +14,10 @@ What differs from the paper (``fedka_weights`` has its own algorithm): no weight
 keeps its encoder, and the global model that pseudo-labels teach there is the server's own here, if there is
 one. The paper compares the embedding of source rows with that of the global encoder's target rows, here both
 are compared with the mean of all clients' target embeddings. There is no adversarial disentangler, whose two
-domain heads would have to be shared. Hard majorities of few weak voters can harm, so the clients'
-probabilities are averaged here; ``voting: majority`` is the paper's.
+domain heads would have to be shared. Hard majorities of few weak voters can harm (``voting: majority`` is the
+paper's), so probabilities are averaged here, each client's divided by its own mean first: a model in a new
+domain favours a few classes, and labels that do so confirm it. And matching counts the more rows find a
+consensus, since means can be matched whatever the classes: votes that are few say that these do not fit yet.
 """
 
 from typing import Annotated, Any, Literal
@@ -34,14 +36,17 @@ from fedkt.voting import voted, votes
 class FedKAConfig(StrategyConfig):
     """Settings of the knowledge-only FedKA."""
 
-    voting: Literal["majority", "confidence", "mean", "off"] = "mean"
-    """What counts as a vote: 1 for the likeliest class, its probability, or all classes' probabilities."""
-    threshold: float = Field(0.6, ge=0, le=1)
+    voting: Literal["majority", "confidence", "mean", "aligned", "off"] = "aligned"
+    """What counts as a vote: 1 for the likeliest class, its probability, or all classes' probabilities, as
+    they are or, ``aligned``, divided by their mean over rows (see :func:`aligned`)."""
+    threshold: float = Field(0.7, ge=0, le=1)
     """Least share of all votes that the winning class of a row needs."""
     matching: bool = True
     """Whether embeddings are exchanged and matched."""
-    weight: float = Field(3.0, ge=0)
+    weight: float = Field(10.0, ge=0)
     """Of the matching beside the cross entropy of a row."""
+    by_consensus: bool = True
+    """Whether that is times the share of rows that have a voted label, which is a ramp-up by itself."""
     warm_up: int = Field(0, ge=0)
     """Rounds in which clients only train, before the first teacher."""
     embedding: Kind = "fourier"
@@ -64,7 +69,7 @@ class FedKA(Strategy):
     @classmethod
     def settings(cls, config: Any) -> dict[str, Any]:
         """Tell the client what to send and how strongly to match."""
-        names = ("voting", "matching", "weight", "embedding", "numbers", "bandwidths")
+        names = ("voting", "matching", "weight", "by_consensus", "embedding", "numbers", "bandwidths")
         return {name: getattr(config, name) for name in names}
 
     @classmethod
@@ -98,6 +103,8 @@ class FedKA(Strategy):
             cast = arrays.get("values")
             if cast is None:
                 cast = votes(classes, arrays["labels"], arrays.get("confidence"))
+            elif config.voting == "aligned":
+                cast = aligned(cast)
             shares = self.centre(cast)
             taught["labels"] = voted(shares, config.threshold)
             report["voted"] = (taught["labels"] >= 0).float().mean().item()
@@ -110,6 +117,17 @@ class FedKA(Strategy):
         kept = labels >= 0
         rows = {"x": x[kept], "y": labels[kept].long()}
         return Fit("distill", rows, classification, steps_of(self.setting.scenario))
+
+
+def aligned(values: Tensor) -> Tensor:
+    """Divide each client's probabilities [clients, rows, classes] by their mean over rows, to sum 1 again.
+
+    Distribution alignment, to classes that are equally frequent: Berthelot et al. 2020, "ReMixMatch",
+    arXiv 1911.09785, section 3.1.
+    """
+    flat = values / values.mean(1, keepdim=True).clamp(min=1e-6)
+    shares: Tensor = flat / flat.sum(-1, keepdim=True)
+    return shares
 
 
 def mmd(source: Tensor, target: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from fedkt.distill.embedding import Embedding, distance, normalised
 from fedkt.engine.loop import group_effect
 from fedkt.errors import InputError
 from fedkt.knowledge import Alignment, Dims, Rejected, decode, encode
-from fedkt.strategies.fedka import mmd, within_unit_ball
+from fedkt.strategies.fedka import aligned, mmd, within_unit_ball
 from fedkt.voting import voted, votes
 
 FREQUENCIES = [-0.527509, -1.390036, -0.35644, 0.07287]
@@ -48,6 +48,16 @@ def test_a_row_is_labelled_where_one_class_reaches_the_threshold() -> None:
     assert voted(shares, 0.7).tolist() == [0, -1, -1, 2]  # the threshold itself is enough
     assert voted(shares, 0.0).tolist() == [0, 1, -1, 2]  # two classes with as many votes: no consensus
     assert voted(shares, 0.0).dtype == torch.int16
+
+
+def test_aligned_votes_favour_no_class() -> None:
+    # One client says (.9, .1) and (.6, .4); means .75, .25. (.9/.75, .1/.25) = (1.2, .4) -> (.75, .25), and
+    # (.8, 1.6) -> (1/3, 2/3). Another that is sure and balanced keeps what it said.
+    values = torch.tensor([[[0.9, 0.1], [0.6, 0.4]], [[1.0, 0.0], [0.0, 1.0]]])
+    expected = [0.75, 0.25, 1 / 3, 2 / 3, 1, 0, 0, 1]
+    assert aligned(values).flatten().tolist() == pytest.approx(expected)
+    # A class that nobody was ever given stays without.
+    assert aligned(torch.tensor([[[1.0, 0.0], [1.0, 0.0]]])).flatten().tolist() == [1, 0, 1, 0]
 
 
 # ---- embeddings
@@ -124,6 +134,7 @@ SETTINGS: dict[str, Any] = {
     "voting": "confidence",
     "matching": True,
     "weight": 2.0,
+    "by_consensus": True,
     "embedding": "fourier",
     "numbers": 4,
     "bandwidths": (1.0,),
@@ -136,6 +147,7 @@ SETTINGS: dict[str, Any] = {
         ({}, {"source", "target", "labels", "confidence"}, {"reference", "labels"}),
         ({"voting": "majority"}, {"source", "target", "labels"}, {"reference", "labels"}),
         ({"voting": "mean"}, {"source", "target", "values"}, {"reference", "labels"}),
+        ({"voting": "aligned"}, {"source", "target", "values"}, {"reference", "labels"}),
         ({"voting": "off"}, {"source", "target"}, {"reference"}),
         ({"matching": False}, {"labels", "confidence"}, {"labels"}),
     ],
@@ -240,6 +252,15 @@ def test_digestion_mixes_private_and_voted_rows() -> None:
     assert phase.rows["scale"].tolist() == [2, 2, 2, 2]  # 4 rows, 2 of each kind
     assert torch.equal(phase.rows["x"][2:], party.holding.transfer[[0, 2]])
     assert phase.steps.batch_size == 4  # 2 private rows as ever, and as many transfer rows
+
+
+@pytest.mark.parametrize(
+    ("changed", "weight"), [({}, 1.0), ({"by_consensus": False}, 2.0), ({"voting": "off"}, 2.0)]
+)
+def test_matching_counts_as_the_share_of_voted_rows(changed: dict[str, Any], weight: float) -> None:
+    loss = client(**changed).digest(teacher()).loss  # 1 of 2 rows has a label
+    assert isinstance(loss, partial)
+    assert loss.keywords["weight"] == weight
 
 
 def test_without_matching_rows_are_independent_and_without_votes_unlabelled() -> None:

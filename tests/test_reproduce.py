@@ -1,11 +1,14 @@
 """Published figures beside measured ones: every table can be read, and a row is run once."""
 
+import io
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from fedkt import scenario
+from fedkt.errors import InputError
 
 reproduce: Any = pytest.importorskip("benchmarks.reproduce", reason="benchmarks are in the checkout only")
 
@@ -86,3 +89,53 @@ def test_the_table_by_hand() -> None:
         "| c | – | 50.00 |  | 1 s |",
         "| d | – | not run |  |  |",
     ]
+
+
+def test_the_group_effect_has_a_column_where_a_table_asks_for_it() -> None:
+    rows = tuple(reproduce.Row(name, "s", (), "global_mean", (0, 1)) for name in "abc")
+    table = reproduce.Table("t", "Title", "Source", rows, group_effect=True)
+    measured = {
+        "a": reproduce.Measured([50.0, 52.0], 10.0, effects=[1.0, 3.0]),
+        "b": reproduce.Measured([50.0], 3.0),  # nobody was taught
+    }
+    # 51 ± sqrt 2, 2 ± sqrt 2.
+    assert reproduce.markdown(table, measured).splitlines()[4:] == [
+        "| row | published | measured | difference | Group Effect | time per run |",
+        "|---|---|---|---|---|---|",
+        "| a | – | 51.00 ± 1.41 |  | 2.00 ± 1.41 | 5 s |",
+        "| b | – | 50.00 |  |  | 3 s |",
+        "| c | – | not run |  |  |  |",
+    ]
+
+
+def test_a_group_effect_is_the_mean_over_measured_rounds(tmp_path: Path) -> None:
+    short = ("rounds=2", "clients.local.epochs=1", "clients.distill.epochs=1", "data.partition.clients=3")
+    found = reproduce.run(reproduce.Row("a", "quickstart", short, "global_mean", (0,)), tmp_path)
+    rounds = reproduce.Result.read(tmp_path / "0").rounds["group_effect"]
+    assert len(rounds) == 2
+    assert found.effects == [pytest.approx(100 * (rounds[0] + rounds[1]) / 2)]
+
+
+def test_images_of_the_mirror(tmp_path: Path) -> None:
+    from PIL import Image
+
+    cifar10: Any = pytest.importorskip("benchmarks.cifar10", reason="benchmarks are in the checkout only")
+    with pytest.raises(InputError, match=r"jpegbytes\.npz is missing"):
+        cifar10.decoded(tmp_path, tmp_path / "out")
+    files = []
+    for grey in (0, 100, 200):  # one colour survives JPEG to within a step or two
+        buffer = io.BytesIO()
+        Image.fromarray(np.full((32, 32, 3), grey, np.uint8)).save(buffer, "JPEG")
+        files.append(np.frombuffer(buffer.getvalue(), np.uint8))
+    offsets = np.cumsum([0, *map(len, files)])
+    arrays = {"jpeg": np.concatenate(files), "off": offsets, "y": np.arange(3, dtype=np.uint8)}
+    both: dict[str, Any] = {
+        f"{name}_{split}": array for name, array in arrays.items() for split in ("train", "test")
+    }
+    np.savez(tmp_path / cifar10.MIRROR, **both)
+    out = cifar10.decoded(tmp_path, tmp_path / "out", train=2, test=5)
+    with np.load(out / "cifar10.npz") as made:
+        assert made["x_train"].shape == (2, 32, 32, 3)
+        assert made["x_test"].shape == (3, 32, 32, 3)
+        assert np.abs(made["x_test"][:, 5, 5, 0].astype(int) - [0, 100, 200]).max() <= 2
+        assert made["y_train"].tolist() == [0, 1]
