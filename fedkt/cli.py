@@ -385,11 +385,15 @@ def audit(
         Path | None, typer.Option(help="The audit's folder [default: runs/<name>-<time>].")
     ] = None,
     canaries: Annotated[int, typer.Option(help="Transfer rows that get a planted label.")] = 500,
+    lokt: Annotated[
+        bool, typer.Option("--lokt", help="Also reconstruct images of a client's classes from labels alone.")
+    ] = False,
 ) -> None:
     """Run a scenario with canaries, attack what it releases: a lower bound of epsilon against the claim."""
     from fedkt.engine.audit import audit_scenario, report
 
-    found = audit_scenario(_load(scenario, set_, None, None), out=out, data_dir=data_dir, canaries=canaries)
+    described = _load(scenario, set_, None, None)
+    found = audit_scenario(described, out=out, data_dir=data_dir, canaries=canaries, lokt=lokt)
     typer.echo(report(found))
 
 

@@ -87,7 +87,7 @@ def test_a_bug_in_private_training_is_flagged(name: str) -> None:
 @pytest.mark.slow
 def test_an_audit_of_a_scenario(tmp_path: Path) -> None:
     """Without privacy memory shows; with it the bound stays below the claim."""
-    from fedkt.engine.audit import audit_scenario
+    from fedkt.engine.audit import audit_scenario, report
     from fedkt.scenario import from_dict
 
     plain = {
@@ -102,7 +102,10 @@ def test_an_audit_of_a_scenario(tmp_path: Path) -> None:
         },
         "rounds": 1,
     }
-    found = audit_scenario(from_dict(plain), out=tmp_path / "plain", canaries=200)
+    found = audit_scenario(from_dict(plain), out=tmp_path / "plain", canaries=200, lokt=True)
+    assert found["lokt"]["recognised"] >= 0.5 and found["lokt"]["guessing"] == 0.1
+    assert "an attack's result, no guarantee" in report(found)
+    assert (tmp_path / "plain" / "inversion.png").is_file()
     assert found["run"]["auc"] > 0.6 and found["claimed_epsilon"] is None
     assert (tmp_path / "plain" / "audit.json").is_file()
     private = plain | {

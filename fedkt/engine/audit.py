@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from fedkt import data
 from fedkt.data import Federation
+from fedkt.engine import inversion
 from fedkt.engine.app import make_app
 from fedkt.engine.check import checked_world
 from fedkt.engine.inline import InlineGrid
@@ -30,7 +31,7 @@ from fedkt.files import write_json
 from fedkt.privacy import audit
 from fedkt.results.folder import RunFolder
 from fedkt.scenario import Scenario
-from fedkt.state import DiskStore, MemoryStore
+from fedkt.state import DiskStore, MemoryStore, StateStore
 from fedkt.strategy import Contributions, Setting, Strategy
 
 Seen = list[tuple[int, tuple[str, ...], NDArray[np.float64], NDArray[np.int64]]]
@@ -43,12 +44,14 @@ def audit_scenario(
     out: Path | None = None,
     data_dir: Path | None = None,
     canaries: int = 500,
+    lokt: bool = False,
     observer: Observer | None = None,
 ) -> dict[str, Any]:
     """Run the scenario once with canaries and return what the attack found; it is in ``audit.json``, too.
 
-    ``canaries``: how many of the transfer rows get a planted label. Raises InputError where the strategy
-    releases no predictions on transfer rows, or there are too few of them.
+    ``canaries``: how many of the transfer rows get a planted label; ``lokt``: also reconstruct what another
+    client's classes look like (:mod:`fedkt.engine.inversion`). Raises InputError where the strategy releases
+    no predictions on transfer rows, or there are too few of them, and where ``lokt`` has no images.
     """
     federation = data.build(scenario, data_dir)
     total = 0 if federation.transfer is None else len(federation.transfer)
@@ -67,9 +70,12 @@ def audit_scenario(
     target = federation.shards[0].id
     planted, labels, members = plant(federation, canaries)
     world = checked_world(scenario, data_dir, planted)
+    if lokt:
+        inversion.check(world)
     folder = RunFolder.create(out, scenario, resume=False)
     try:
-        seen, summary = _watched_run(world, folder, observer or Silent())
+        store = MemoryStore(DiskStore(folder.checkpoint / "clients"))
+        seen, summary = _watched_run(world, store, folder, observer or Silent())
         found = attack(seen, target, labels, members, scenario.privacy.delta or 0.0)
         claim = _claim(world, folder.path, target)
         found |= {
@@ -82,6 +88,8 @@ def audit_scenario(
             "label_leak": label_leaks(seen, planted),
             "verdict": audit.verdict(found["run"]["epsilon_at_least"], claim, found["run"]["ceiling"]),
         }
+        if lokt:  # of the last client: canaries with made-up labels are the first's
+            found["lokt"] = inversion.lokt(world, store, federation.shards[-1].id, folder.path)
         folder.finish(summary)
         write_json(folder.path / "audit.json", found)
     finally:
@@ -166,10 +174,14 @@ def report(found: Mapping[str, Any]) -> str:
         lines.append(
             f"labels: KL {leak['released']:.3f} nats from the mean predictions, {leak['nothing']:.3f} without"
         )
+    if "lokt" in found:
+        lines.append(inversion.sentence(found["lokt"]))
     return "\n".join([*lines, found["verdict"]])
 
 
-def _watched_run(world: World, folder: RunFolder, observer: Observer) -> tuple[Seen, dict[str, Any]]:
+def _watched_run(
+    world: World, store: StateStore, folder: RunFolder, observer: Observer
+) -> tuple[Seen, dict[str, Any]]:
     setting = Setting(
         scenario=world.scenario,
         run=folder.run,
@@ -182,7 +194,6 @@ def _watched_run(world: World, folder: RunFolder, observer: Observer) -> tuple[S
     strategy = world.strategy(world.config, setting)
     seen = _watch(strategy)
     loop = Loop(strategy, folder, observer, threading.Event())
-    store = MemoryStore(DiskStore(folder.checkpoint / "clients"))
     loop.run(InlineGrid(make_app(lambda: (world, store), raise_errors=True), len(world.shards)))
     return seen, loop.summary()
 

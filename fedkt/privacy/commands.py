@@ -36,7 +36,12 @@ def plan(
 
 
 @app.command()
-def show(folder: Annotated[Path, typer.Argument(help="A run's folder, or one with ledgers in it.")]) -> None:
+def show(
+    folder: Annotated[Path, typer.Argument(help="A run's folder, or one with ledgers in it.")],
+    picture: Annotated[
+        bool, typer.Option("--picture", help="Also draw where the budget went, as budget.png in the folder.")
+    ] = False,
+) -> None:
     """Print what every ledger below a folder says was paid, entry by entry."""
     from fedkt.errors import InputError
     from fedkt.privacy.ledger import FILE, Declined, Ledger
@@ -53,6 +58,11 @@ def show(folder: Annotated[Path, typer.Argument(help="A run's folder, or one wit
             raise InputError(no.detail) from None
         for number in range(1, len(entries) + 1):
             typer.echo(f"  {_line(entries[:number])}")
+    if picture:
+        from fedkt.privacy.pictures import draw_budget
+
+        drawn = draw_budget(folder)
+        typer.echo(f"picture: {drawn}" if drawn else "nothing was paid, so there is no picture.")
 
 
 def _line(entries: "list[dict[str, object]]") -> str:

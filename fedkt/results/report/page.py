@@ -1,5 +1,6 @@
 """The page itself: a template, its style and its script, and the data, in one file."""
 
+import base64
 import json
 import shlex
 from collections.abc import Mapping
@@ -41,7 +42,8 @@ def write_report(of: Comparison | Result) -> Path:
         title = data["blocks"][0]["scenario"]
         under = f"{data['methods'][0]['label']}, seed {data['seeds'][0]}"
     page = of.path / PAGE
-    write_atomic(page, render(title, under, words, data, about).encode())
+    budget = _budget(of.path) if isinstance(of, Result) else ""
+    write_atomic(page, render(title, under, words, data, about, budget).encode())
     return page
 
 
@@ -80,8 +82,22 @@ def _check(comparison: Comparison) -> None:
         raise InputError(*problems)
 
 
-def render(title: str, under: str, words: list[str], data: dict[str, Any], about: dict[str, Any]) -> str:
-    """Return the page as text."""
+def _budget(run: Path) -> str:
+    """Draw where a private run's budgets went; return the picture as an address, empty without one."""
+    from fedkt.privacy.ledger import Declined
+    from fedkt.privacy.pictures import draw_budget
+
+    try:
+        drawn = draw_budget(run)
+    except Declined:  # the statement says that a ledger cannot be trusted
+        return ""
+    return f"data:image/png;base64,{base64.b64encode(drawn.read_bytes()).decode()}" if drawn else ""
+
+
+def render(
+    title: str, under: str, words: list[str], data: dict[str, Any], about: dict[str, Any], budget: str = ""
+) -> str:
+    """Return the page as text; ``budget``: the address of a picture, or empty."""
     from jinja2 import Environment, StrictUndefined
 
     folder = files("fedkt.results.report")
@@ -97,6 +113,7 @@ def render(title: str, under: str, words: list[str], data: dict[str, Any], about
         words=words,
         data=packed,
         about=about,
+        budget=budget,
         kind=data["kind"],
         style=texts["css"],
         script=texts["js"],
