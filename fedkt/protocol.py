@@ -5,7 +5,7 @@ and, in replies, a few named scalar metrics: nothing else has a place in it.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeVar, cast
 
@@ -34,6 +34,10 @@ class Shapes(Protocol):
     """Gives the arrays of a teacher, once it is known about which rows it speaks."""
 
     def __call__(self, dims: Dims, with_rows: bool) -> Expected: ...
+
+
+Encode = Callable[[Mapping[str, NDArray[Any]], Expected], ArrayRecord]
+"""As :func:`~fedkt.knowledge.encode`."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +86,8 @@ class Request:
     kept: int = 0
     evaluate: bool = False
 
-    def pack(self, dims: Dims, shapes: Shapes) -> RecordDict:
-        """Return the encoded request."""
+    def pack(self, dims: Dims, shapes: Shapes, encoded: Encode = encode) -> RecordDict:
+        """Return the encoded request; ``encoded`` encodes the teacher."""
         ids = None if self.teacher is None else self.teacher.get("rows")
         teacher_rows = 0 if ids is None else len(ids)
         content = RecordDict()
@@ -101,7 +105,7 @@ class Request:
         if self.rows is not None:
             content[_ROWS] = encode({"ids": self.rows}, {"ids": row_ids(dims.about(len(self.rows)))})
         if self.teacher is not None:
-            content[_KNOWLEDGE] = encode(self.teacher, shapes(dims.about(teacher_rows), teacher_rows > 0))
+            content[_KNOWLEDGE] = encoded(self.teacher, shapes(dims.about(teacher_rows), teacher_rows > 0))
         return content
 
     @classmethod

@@ -26,7 +26,7 @@ from fedkt.churn import Churn
 from fedkt.client import Client, Fit
 from fedkt.errors import InputError
 from fedkt.fusion import Contributions, Fused, client_order, mix, stack
-from fedkt.knowledge import Dims, Expected, Rejected
+from fedkt.knowledge import Dims, Expected, Rejected, encode
 from fedkt.privacy.central import Central, central_of, teachable
 from fedkt.privacy.ledger import Declined
 from fedkt.privacy.modes import mode_of
@@ -185,6 +185,7 @@ class Strategy(FlowerStrategy):
         self.wants_metrics: frozenset[str] = frozenset()
         """Clients whose metrics the next evaluation asks for (the loop sets it)."""
         self._common: dict[str, Tensor] | None = None
+        self._encoded: tuple[dict[str, Tensor] | None, Expected, ArrayRecord] | None = None
         self._personal: dict[str, dict[str, Tensor]] = {}
         # Rounds that made the teachers (a personal one under its client, the common one under ""), and
         # the newest one that each client is known to have.
@@ -570,13 +571,20 @@ class Strategy(FlowerStrategy):
             self.kept,
             kind == "evaluate" and client in self.wants_metrics,
         )
-        content = request.pack(self.setting.dims[client], self._teacher_arrays)
+        encoded = encode if teacher is None or teacher is not self._common else self._encoded_once
+        content = request.pack(self.setting.dims[client], self._teacher_arrays, encoded)
         self.outcomes[client].down += knowledge_bytes(content)
         self.outcomes[client].taught = request.teacher_round if taught else None
         deadline = self.setting.scenario.participation.deadline_s
         # Where time is simulated, what is simulated may take longer than that.
         ttl = deadline if self.setting.churn is None else UNHURRIED_S
         return Message(content, node, kind, ttl=ttl, group_id=str(server_round))
+
+    def _encoded_once(self, arrays: Mapping[str, NDArray[Any]], expected: Expected) -> ArrayRecord:
+        """Encode the common teacher, which many clients get in the same form, once."""
+        if self._encoded is None or self._encoded[0] is not self._common or self._encoded[1] != expected:
+            self._encoded = self._common, expected, encode(arrays, expected)
+        return self._encoded[2]
 
     def _teacher_arrays(self, dims: Dims, with_rows: bool) -> Expected:
         return self.behaviour.teacher(dims, self.client_settings, with_rows=with_rows)

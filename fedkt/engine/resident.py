@@ -24,6 +24,8 @@ from fedkt.errors import InputError
 from fedkt.scenario import Engine
 
 WAIT_S = 0.05
+MOMENT_S = 0.02
+"""How long replies may wait for each other: each transfer costs about a millisecond."""
 KNOCK_S = 5.0
 """How long an address has to answer."""
 CLUSTER_CALL = "/ray.rpc.NodeInfoGcsService/CheckAlive"
@@ -62,9 +64,16 @@ class Resident:
             self._app.take(held)
 
     def handle(self, messages: Sequence[Message]) -> Iterator[list[Message]]:
-        """Run the app on messages, and yield the replies as they are ready."""
+        """Run the app on messages, and yield the replies as they are ready, those of a moment together."""
+        ready: list[Message] = []
+        told = time.monotonic()
         for replies in answer(self._app, messages, self._contexts, _error_reply):
-            yield number(replies)
+            ready += number(replies)
+            if time.monotonic() - told >= MOMENT_S:
+                yield ready
+                ready, told = [], time.monotonic()
+        if ready:
+            yield ready
 
     def call(self, function: Callable[[Any], T]) -> T:
         """Run a function of the app in this process."""
@@ -124,6 +133,7 @@ class RayGrid(LocalGrid):
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Send messages to the actors of their nodes."""
         numbered = number(messages)
+        self._collect(0.0)  # an actor's next call starts once the end of its last one was taken
         if not any(call.messages for part in self._parts for call in part.queue):
             self._even_out([message.metadata.dst_node_id - FIRST_NODE for message in numbered])
         now = time.monotonic()
@@ -203,26 +213,24 @@ class RayGrid(LocalGrid):
             )
 
     def _collect(self, wait_s: float) -> None:
-        """Take in what the actors have ready; wait for the first at most ``wait_s``."""
-        busy = {part.stream: part for part in self._parts if part.stream is not None}
-        while busy:
+        """Take in what the actors have ready; wait for the first replies at most ``wait_s``."""
+        end, before = time.monotonic() + wait_s, len(self._replies)
+        while busy := {part.stream: part for part in self._parts if part.stream is not None}:
             ready, _ = ray.wait(list(busy), num_returns=len(busy), timeout=0)
-            if not ready:
-                ready, _ = ray.wait(list(busy), num_returns=1, timeout=wait_s)
+            if not ready and len(self._replies) == before:
+                ready, _ = ray.wait(list(busy), num_returns=1, timeout=max(0.0, end - time.monotonic()))
             if not ready:
                 return
-            wait_s = 0.0
             for stream in ready:
-                if not self._take(busy[stream]):
-                    del busy[stream]
+                self._take(busy[stream])
 
-    def _take(self, part: "_Part") -> bool:
-        """Take the next replies of an actor's stream; say whether there may be more."""
+    def _take(self, part: "_Part") -> None:
+        """Take the next replies of an actor's stream, or its end."""
         call = part.queue[0]
         try:
             for reply in ray.get(next(part.stream)):
                 self._keep(call.messages.pop(reply.metadata.reply_to_message_id), reply)
-            return True
+            return
         except StopIteration:
             part.queue.popleft()
         except ray.exceptions.RayActorError as error:
@@ -234,7 +242,6 @@ class RayGrid(LocalGrid):
             self._refuse(call, error)
         part.stream = None
         self._next(part)
-        return False
 
     def _again(self, part: "_Part", call: "_Call", error: Exception) -> None:
         """Try again what a dead actor has not answered; the last time each message alone."""
