@@ -29,7 +29,9 @@ REACHED = {"local": 0.5, "knfu": 0.7, "fd <b>": 0.55, "central": 0.9}
 """Personal accuracy of the last round, at seed 0; each further seed is a point better."""
 
 
-def write_run(folder: Path, name: str, strategy: str, seed: int, reached: float) -> None:
+def write_run(
+    folder: Path, name: str, strategy: str, seed: int, reached: float, epsilon: float | None = None
+) -> None:
     """A run's folder with made-up numbers, as the engine would write it."""
     resolved = scenarios.load({"name": name, "strategy": {"name": strategy}, "rounds": ROUNDS, "seed": seed})
     write_atomic(folder / "scenario.yaml", scenarios.dump(resolved).encode())
@@ -68,7 +70,7 @@ def write_run(folder: Path, name: str, strategy: str, seed: int, reached: float)
     sent = ROUNDS * rows[0]["bytes"]["up"]
     summary = {"scenario": name, "strategy": strategy, "engine": "inline", "seed": seed, "rounds": ROUNDS}
     summary |= {"clients": CLIENTS, "accuracy": rows[-1]["accuracy"], "bytes": {"up": sent, "down": sent}}
-    summary |= {"privacy": {"mode": "none", "epsilon": None, "statement": "No guarantee."}}
+    summary |= {"privacy": {"mode": "none", "epsilon": epsilon, "statement": "No guarantee."}}
     summary |= {"time": {"wall_s": 3.0, "client_updates": 12, "client_updates_per_s": 4.0}}
     write_json(folder / "summary.json", summary | {"replies": {"accepted": 12}})
 
@@ -193,11 +195,31 @@ def test_many_conditions_are_summed_up(swept: Path) -> None:
         "<p>On attacked, knfu reached 80.0 % personal accuracy with kind=none, filter=none, and 50.0 % with "
         "kind=reorder, filter=none.</p>"
     )
+    assert not (swept / "pictures/epsilon.png").exists()
     assert data_of(text)["blocks"][3] == {
         "scenario": "attacked",
         "condition": "kind=echo, filter=cosine",
         "settings": {"kind": "echo", "filter": "cosine"},
     }
+
+
+def test_accuracy_against_epsilon_is_drawn(tmp_path: Path) -> None:
+    cells = []
+    for epsilon in (1.0, 8.0):
+        path = f"cells/private/knfu/epsilon={epsilon}/0"
+        write_run(tmp_path / path, "private", "knfu", 0, 0.5 + epsilon / 40, epsilon)
+        cells.append(
+            {"scenario": "private", "method": "knfu", "strategy": "knfu", "tried": {}, "seed": 0}
+            | {"condition": {"target_epsilon": f"{epsilon:g}"}}
+            | {"path": path, "status": "finished", "error": None}
+        )
+    write_json(
+        tmp_path / "comparison.json", {"command": ["fedkt"], "settings": {"baseline": "knfu"}, "cells": cells}
+    )
+    points = data_of(report_of(tmp_path, {}).read_text())["epsilon"]["personal"]
+    assert [(p["epsilon"], round(p["mean"], 3)) for p in points] == [(1, 0.525), (8, 0.7)]
+    picture = (tmp_path / "pictures/epsilon.svg").read_text()
+    assert "<svg" in picture and (tmp_path / "pictures/epsilon.png").is_file()
 
 
 def test_another_baseline_metric_and_target(comparison: Path) -> None:

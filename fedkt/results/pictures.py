@@ -10,7 +10,7 @@ import pandas as pd
 
 from fedkt.files import write_atomic
 from fedkt.results.comparison import Comparison
-from fedkt.results.statistics import BLOCK, critical_difference
+from fedkt.results.statistics import BLOCK, against_epsilon, critical_difference
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,12 +25,18 @@ MOST_PANELS = 12
 
 
 def write_pictures(comparison: Comparison) -> Path:
-    """Write ``curves``, ``accuracy`` and, over several scenarios, ``ranks``; return their folder."""
+    """Write ``curves``, ``accuracy``, over several scenarios ``ranks``, over several ε ``epsilon``.
+
+    Returns their folder.
+    """
     table = comparison.statistics
     drawn = {"curves": _curves(comparison, table), "accuracy": _accuracy(comparison, table)}
     ranks = critical_difference(table)
     if ranks is not None:
         drawn["ranks"] = _ranks(ranks, comparison.settings["metric"])
+    private = against_epsilon(comparison.runs, comparison.settings["metric"])
+    if private["epsilon"].nunique() > 1:
+        drawn["epsilon"] = _epsilon(comparison, table, private)
     folder = comparison.path / FOLDER
     for name, figure in drawn.items():
         for form in ("png", "svg"):
@@ -125,6 +131,32 @@ def _accuracy(comparison: Comparison, table: pd.DataFrame) -> "Figure":
         axes.set_ylim(-0.6, len(here) - 0.4)
         axes.grid(axis="x", color=_FAINT, linewidth=0.8)
         axes.set_xlabel(f"{metric} accuracy, %", fontsize=9)
+    return figure
+
+
+def _epsilon(comparison: Comparison, table: pd.DataFrame, private: pd.DataFrame) -> "Figure":
+    """Draw accuracy against ε with 95 % intervals over seeds, one panel per scenario."""
+    looks, metric = _look(table), comparison.settings["metric"]
+    known = private.dropna(subset=["mean"])
+    bounds = table[table["strategy"].isin(BOUNDS)].drop_duplicates(["scenario", "method"])
+    figure, panels = _panels(known.assign(condition="")[BLOCK].drop_duplicates(), 3.6)
+    for (scenario, _), axes in panels:
+        for method, group in known[known["scenario"] == scenario].groupby("method", sort=False):
+            group = group.sort_values("epsilon")
+            wide = (50 * (group["high"] - group["low"])).fillna(0)
+            axes.errorbar(
+                group["epsilon"], 100 * group["mean"], wide, marker="o", label=method, **looks[method]
+            )
+        for row in bounds[bounds["scenario"] == scenario].to_dict("records"):
+            axes.axhline(100 * row["mean"], label=row["method"], linewidth=1.2, **looks[row["method"]])
+        budgets = sorted(known.loc[known["scenario"] == scenario, "epsilon"].round(2).unique())
+        axes.set_xscale("log")
+        axes.set_xticks(budgets, [f"{value:g}" for value in budgets])
+        axes.minorticks_off()
+        axes.grid(axis="y", color=_FAINT, linewidth=0.8)
+        axes.set_xlabel("ε, the largest over clients", fontsize=9)
+        axes.set_ylabel(f"{metric} accuracy, %", fontsize=9)
+        axes.legend(frameon=False, fontsize=9)
     return figure
 
 
