@@ -2,7 +2,8 @@
 
 Programs of one piece of work run one after the other, again and again, each in a process of its own, since
 the speed of a shared machine drifts. Printed are the medians over repeats of each program's median round,
-their range, and ratios.
+their range, and ratios. pfl is among them where it is installed (``pip install pfl multiprocess``, beside
+or into another environment: it asks for an older dp-accounting than fedkt).
 """
 
 import argparse
@@ -17,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.engine import programs, work
+from benchmarks.engine import peer, programs, work
 
 TRAINING: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "plain loop, one thread": ("loop", {}),
@@ -25,6 +26,7 @@ TRAINING: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "Flower's runtime, FedAvg": ("flower", {}),
     "fedkt, fedavg": ("fedkt_training", {"strategy": "fedavg"}),
     "fedkt, fd": ("fedkt_training", {"strategy": "fd"}),
+    **({"pfl, one thread": ("pfl", {})} if peer.installed() else {}),
 }
 READY = {"Flower's runtime": ("ready_flower", {}), "fedkt": ("ready_fedkt", {})}
 MANY = {

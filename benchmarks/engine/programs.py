@@ -18,7 +18,7 @@ from flwr.serverapp.strategy import FedAvg
 from torch import Tensor
 
 import fedkt
-from benchmarks.engine import work
+from benchmarks.engine import peer, work
 from fedkt import scenario
 from fedkt.engine.check import checked_world
 from fedkt.engine.world import World
@@ -112,6 +112,12 @@ class _Timed(FedAvg):
         result = super().aggregate_train(server_round, replies)
         self.taken.append(time.perf_counter() - self._begun)
         return result
+
+
+def pfl(kind: str) -> Seconds:
+    """pfl's simulation with its federated averaging, one process on one thread."""
+    torch.set_num_threads(1)
+    return peer.rounds(kind, ROUNDS)
 
 
 def _run_flower(app: ClientApp, main: Any, nodes: int) -> None:
