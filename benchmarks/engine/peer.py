@@ -2,6 +2,7 @@
 
 import importlib.util
 import time
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -64,4 +65,4 @@ def rounds(kind: str, number: int) -> list[float]:
         NNEvalHyperParams(local_batch_size=work.ROWS),
         callbacks=[Clock()],
     )
-    return [b - a for a, b in zip(ends, ends[1:], strict=False)]
+    return [b - a for a, b in pairwise(ends)]
