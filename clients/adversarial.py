@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fedkt import weights
-from fedkt.client import Arrays, Client, Fit, Forward, Movable, beside, classification
+from fedkt.client import Arrays, Fit, Forward, Movable, beside, classification
 from fedkt.distill.domains import mk_mmd, reverse, two_domains
 from fedkt.knowledge import Dims, Expected, Knowledge, Spec, Weights
 
@@ -20,7 +20,7 @@ HIDDEN = 100
 PROGRESS = "progress"
 
 
-class AdversarialClient(Client):
+class AdversarialClient(weights.SharingClient):
     """Replaces its model by the server's and trains it on private and on unlabelled transfer rows.
 
     Settings: ``disentangler``: whether features must not tell the domains apart; ``matching``: whether the
@@ -45,10 +45,6 @@ class AdversarialClient(Client):
     def attach(cls, net: nn.Module, width: int) -> None:
         """Add the domain classifier, which is shared as the rest is."""
         net.add_module("domain", nn.Sequential(nn.Linear(width, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, 1)))
-
-    def adopt(self, teacher: Arrays) -> Arrays:
-        """Take over the server's weights."""
-        return weights.parameters(teacher)
 
     def train(self, teacher: Arrays | None) -> Fit:
         """Train on private rows and, once there is a model of the server's, on transfer rows beside them."""

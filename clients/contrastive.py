@@ -14,27 +14,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fedkt.client import Arrays, Client, Fit, Forward, class_means, classification
+from fedkt.classwise import PrototypeClient
+from fedkt.client import Arrays, Fit, Forward, classification
 from fedkt.distill.prototype import nearest, supervised_contrastive
-from fedkt.knowledge import Dims, Expected, Knowledge, Prototypes, PrototypeSets
+from fedkt.knowledge import Dims, Expected, PrototypeSets
 from fedkt.models.net import projection
 
 
-class ContrastiveClient(Client):
+class ContrastiveClient(PrototypeClient):
     """Learns the whole model from public rows, then its projection alone; predicts by the nearest prototype.
 
     Settings: ``pretrain``: epochs on the public rows before the first round; ``tau``: temperature of the
     contrast. Before the first teacher there is nothing to contrast with, so the first round only sends.
     """
 
-    sends = Prototypes
     accepts = PrototypeSets
     decides = "prototype"
-
-    @staticmethod
-    def contribution(dims: Dims, settings: Mapping[str, Any]) -> Expected:
-        """Return prototypes [classes, width] and counts [classes]."""
-        return Prototypes.expected(dims)
 
     @staticmethod
     def teacher(dims: Dims, settings: Mapping[str, Any], *, with_rows: bool) -> Expected:
@@ -58,15 +53,6 @@ class ContrastiveClient(Client):
         rows, loss = {"x": holding.x, "y": holding.y}, partial(contrast, tau=holding.settings["tau"])
         only = projection(holding.dims.parameters)
         return Fit("train", rows, loss, holding.local, dict(teacher), private=True, only=only)
-
-    def inputs(self, rows: Tensor | None) -> Tensor:
-        """Take the features of the private rows."""
-        return self.holding.x
-
-    def extract(self, features: Tensor, logits: Tensor, params: Arrays) -> Knowledge:
-        """Send the mean feature of each class that is held."""
-        values, counts = class_means(features, self.holding.y, self.holding.dims.classes)
-        return Prototypes(values.cpu().numpy(), counts.int().cpu().numpy())
 
     def predictors(self, features: Tensor, logits: Tensor, teacher: Arrays) -> dict[str, Tensor]:
         """Score classes by the nearest of the mean prototypes."""

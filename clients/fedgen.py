@@ -14,7 +14,7 @@ from torch.func import functional_call
 
 from fedkt import weights
 from fedkt.beyond import CountedWeights, GeneratorWeights
-from fedkt.client import Arrays, Client, Fit, Forward, classification
+from fedkt.client import Arrays, Fit, Forward, classification
 from fedkt.distill.losses import kl
 from fedkt.knowledge import Dims, Expected, Knowledge
 from fedkt.models.features import generator, generator_input
@@ -23,7 +23,7 @@ from fedkt.rng import torch_stream
 LEAST_STRENGTH = 1e-4
 
 
-class FedGenClient(Client):
+class FedGenClient(weights.SharingClient):
     """Takes over the server's model, trains on private labels and made features, sends the result.
 
     Settings: ``alpha``, ``beta``: weights of the two terms, which fall by ``decay`` each round; ``noise``
@@ -44,10 +44,6 @@ class FedGenClient(Client):
         module = generator(dims.classes, dims.width, settings["noise"], settings["hidden"])
         shapes = {name: tuple(p.shape) for name, p in module.named_parameters()}
         return GeneratorWeights.expected_of(dims, shapes)
-
-    def adopt(self, teacher: Arrays) -> Arrays:
-        """Take over the server's weights."""
-        return weights.parameters(teacher)
 
     def train(self, teacher: Arrays | None) -> Fit:
         """Train on private rows, each with two made features of this round."""

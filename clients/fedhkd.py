@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fedkt import weights
 from fedkt.beyond import HyperKnowledge
-from fedkt.client import Arrays, Client, Fit, Forward, class_means, classification
+from fedkt.client import Arrays, Fit, Forward, class_means, classification
 from fedkt.distill.prototype import prototype_mse
 from fedkt.knowledge import Dims, Expected, Knowledge
 from fedkt.privacy.entropy import generator
@@ -22,7 +22,7 @@ SMALL = 1e-12
 """Added below the root of a squared distance, whose slope at 0 is not a number."""
 
 
-class FedHKDClient(Client):
+class FedHKDClient(weights.SharingClient):
     """Takes over the server's model, trains it with everybody's class means in mind, sends it and its own.
 
     Settings: ``soft_weight`` (the paper's lambda), ``feature_weight`` (gamma), ``softness`` (the
@@ -41,10 +41,6 @@ class FedHKDClient(Client):
     def teacher(dims: Dims, settings: Mapping[str, Any], *, with_rows: bool) -> Expected:
         """Return every parameter, and mean features and predictions per class."""
         return HyperKnowledge.expected_of(dims)
-
-    def adopt(self, teacher: Arrays) -> Arrays:
-        """Take over the server's weights."""
-        return weights.parameters(teacher)
 
     def train(self, teacher: Arrays | None) -> Fit:
         """Train on private rows; the class means count once there are some."""

@@ -12,25 +12,20 @@ import torch
 from torch import Tensor
 
 from fedkt import registry
-from fedkt.client import Arrays, Client, Fit, Forward, class_means
+from fedkt.classwise import PrototypeClient
+from fedkt.client import Arrays, Fit, Forward
 from fedkt.distill.prototype import PrototypeLoss, nearest
-from fedkt.knowledge import Dims, Expected, Knowledge, Prototypes
+from fedkt.knowledge import Dims, Expected, Prototypes
 
 
-class PrototypesClient(Client):
+class PrototypesClient(PrototypeClient):
     """Cross entropy plus ``weight`` times the distance to the prototype of the row's class.
 
     Settings: ``weight`` (the paper's lambda), ``loss``: a registered loss of features. Beside the model's
     own prediction the nearest prototype's is evaluated, which is what the paper predicts with.
     """
 
-    sends = Prototypes
     accepts = Prototypes
-
-    @staticmethod
-    def contribution(dims: Dims, settings: Mapping[str, Any]) -> Expected:
-        """Return prototypes [classes, width] and counts [classes]."""
-        return Prototypes.expected(dims)
 
     @staticmethod
     def teacher(dims: Dims, settings: Mapping[str, Any], *, with_rows: bool) -> Expected:
@@ -51,15 +46,6 @@ class PrototypesClient(Client):
         )
         rows = {"x": holding.x, "y": holding.y}
         return Fit("train", rows, loss, holding.local, dict(teacher or nothing), private=True)
-
-    def inputs(self, rows: Tensor | None) -> Tensor:
-        """Take the features of the private rows."""
-        return self.holding.x
-
-    def extract(self, features: Tensor, logits: Tensor, params: Arrays) -> Knowledge:
-        """Send the mean feature of each class that is held."""
-        values, counts = class_means(features, self.holding.y, self.holding.dims.classes)
-        return Prototypes(values.cpu().numpy(), counts.int().cpu().numpy())
 
     def predictors(self, features: Tensor, logits: Tensor, teacher: Arrays) -> dict[str, Tensor]:
         """Score classes by the nearest fused prototype."""

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from fedkt import weights
-from fedkt.client import Arrays, Client, Fit, Forward
+from fedkt.client import Arrays, Fit, Forward
 from fedkt.knowledge import Dims, Expected, Knowledge, Nothing, Weights
 
 
-class WeightsClient(Client):
+class WeightsClient(weights.SharingClient):
     """Replaces its model by the server's, trains on private labels, and sends the result.
 
     Settings: ``proximal``: FedProx' mu, 0 for FedAvg; ``trains``: whether the client trains and sends at
@@ -39,10 +39,6 @@ class WeightsClient(Client):
     def teacher(dims: Dims, settings: Mapping[str, Any], *, with_rows: bool) -> Expected:
         """Return every parameter of the model and the number of training rows behind them."""
         return Weights.expected(dims.parameters)
-
-    def adopt(self, teacher: Arrays) -> Arrays:
-        """Take over the server's weights."""
-        return weights.parameters(teacher)
 
     def train(self, teacher: Arrays | None) -> Fit | None:
         """Train on private rows, held near the server's weights where ``proximal`` is set."""

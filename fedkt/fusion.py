@@ -109,3 +109,18 @@ def mix(weights: Tensor, knowledge: Tensor) -> Tensor:
     ``knowledge`` [clients, rows, classes]; the teachers have its dtype.
     """
     return (weights.to(knowledge.dtype) @ knowledge.flatten(1)).view_as(knowledge)
+
+
+MOST_WEIGHED = 50
+"""With more clients the weights between them are summarised: a matrix a round is what fills the disk then."""
+
+
+def weights_report(clients: Sequence[str], weights: Tensor) -> dict[str, Any]:
+    """Return what a round's line says of the weights [clients, clients] that teachers are mixed by.
+
+    ``clients``, and ``weights`` row by row; with more than :data:`MOST_WEIGHED` clients in place of these
+    ``own_weight``, what a client's own knowledge counts in its teacher, mean over clients.
+    """
+    if len(clients) > MOST_WEIGHED:
+        return {"clients": list(clients), "own_weight": weights.diagonal().mean().item()}
+    return {"clients": list(clients), "weights": weights.tolist()}

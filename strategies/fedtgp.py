@@ -12,17 +12,18 @@ generator makes a prototype for classes, too, that nobody has held so far; these
 """
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from fedkt.client import Steps
-from fedkt.rng import numpy_stream, seed_of
+from fedkt.client import Arrays, Fit, Forward, Steps
+from fedkt.rng import seed_of
 from fedkt.strategy import Contributions, Fused, Setting, Strategy, StrategyConfig
-from fedkt.training import batch_order, make_optimizer, one_thread, seeded
+from fedkt.trained import Trained
+from fedkt.training import seeded
 
 
 class FedTGPConfig(StrategyConfig):
@@ -56,9 +57,8 @@ class FedTGP(Strategy):
         super().__init__(config, setting)
         dims = next(iter(setting.dims.values()))
         with seeded(seed_of(setting.seed, "model", "tgp")):
-            self._generator = generator(dims.classes, dims.width)
+            self._generator = Trained(Generator(dims.classes, dims.width), "tgp")
         self._known = torch.zeros(dims.classes, dtype=torch.bool)
-        self._round = 0
 
     @classmethod
     def settings(cls, config: Any) -> dict[str, Any]:
@@ -67,37 +67,50 @@ class FedTGP(Strategy):
 
     def fuse(self, contributions: Contributions) -> Fused:
         """Train the generator on what the clients hold and let it make each class's prototype."""
-        self._round += 1
-        ordered = contributions.by_name()
+        config, ordered = self.config, contributions.by_name()
         prototypes, held = ordered.values, ordered.arrays["counts"] > 0
-        gap = margin(prototypes, held, self.config.tau)
-        stream = numpy_stream(self.setting.seed, "batches", "tgp", self._round)
-        with one_thread():
-            y, classes = held.nonzero()[:, 1], len(self._known)
-            train(self._generator, classes, prototypes[held], y, gap, self.config, stream)
-            with torch.no_grad():
-                made: Tensor = self._generator(torch.arange(classes))
+        gap = margin(prototypes, held, config.tau)
+        rows = {"x": prototypes[held], "y": held.nonzero()[:, 1]}
+        steps = Steps(config.epochs, config.batch_size, "sgd", config.lr)
+        every = torch.arange(len(self._known))
+        phase = Fit("prototypes", rows, partial(separated, margin=gap), steps, {"classes": every})
+        self._generator.fit(phase, self.setting.seed, self.round)
+        made = self._generator.predict(every)
         self._known |= held.any(0)
         values = made * self._known.unsqueeze(-1)
         return Fused({"values": values, "counts": self._known.int()}, report={"margin": gap})
 
     def extra_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return the generator and the classes that somebody has held."""
-        tensors = {f"generator|{n}": p.detach().clone() for n, p in self._generator.named_parameters()}
-        return tensors | {"known": self._known.clone()}, {"round": self._round}
+        return self._generator.state() | {"known": self._known.clone()}, {}
 
     def load_extra(self, tensors: Mapping[str, Tensor], note: Mapping[str, Any]) -> None:
         """Restore the generator."""
-        parts = {key.removeprefix("generator|"): t for key, t in tensors.items() if key != "known"}
-        self._generator.load_state_dict(parts)
-        self._known, self._round = tensors["known"].clone(), note["round"]
+        self._generator.load(tensors)
+        self._known = tensors["known"].clone()
 
 
-def generator(classes: int, width: int) -> nn.Module:
-    """Return the module from class numbers [n] to prototypes [n, width]."""
-    return nn.Sequential(
-        nn.Embedding(classes, width), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width)
-    )
+class Generator(nn.Module):
+    """From class numbers [n] to prototypes [n, width], which are its features and its output alike."""
+
+    def __init__(self, classes: int, width: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Embedding(classes, width), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width)
+        )
+
+    def forward(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        made = self.layers(y)
+        return made, made
+
+
+def separated(net: Forward, batch: Arrays, constants: Arrays, *, margin: float) -> Tensor:
+    """Return the loss [B] of the generator ``net`` on prototypes ``x`` [B, width] of the classes ``y`` [B].
+
+    ``constants``: ``classes``, all their numbers.
+    """
+    made, _ = net(constants["classes"])
+    return contrastive(batch["x"], batch["y"], made, margin)
 
 
 def margin(prototypes: Tensor, held: Tensor, tau: float) -> float:
@@ -116,34 +129,15 @@ def margin(prototypes: Tensor, held: Tensor, tau: float) -> float:
 
 
 def contrastive(prototypes: Tensor, y: Tensor, made: Tensor, margin: float) -> Tensor:
-    """Return the cross entropy [] of -(distance + margin at the own class).
+    """Return the cross entropy [n] of -(distance + margin at the own class).
 
     ``prototypes`` [n, width] of the classes ``y`` int64 [n]; ``made`` [classes, width] by the generator.
     """
     own = nn.functional.one_hot(y, len(made))
-    return nn.functional.cross_entropy(-(distances(prototypes, made) + margin * own), y)
+    scores = -(distances(prototypes, made) + margin * own)
+    return nn.functional.cross_entropy(scores, y, reduction="none")
 
 
 def distances(a: Tensor, b: Tensor) -> Tensor:
     """Return the Euclidean distances [n, m] of ``a`` [n, width] and ``b`` [m, width]; slope 0 at 0."""
     return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
-
-
-def train(
-    module: nn.Module,
-    classes: int,
-    prototypes: Tensor,
-    y: Tensor,
-    margin: float,
-    config: FedTGPConfig,
-    stream: np.random.Generator,
-) -> None:
-    """Train the generator of ``classes`` in place on prototypes [n, width] of the classes ``y`` [n]."""
-    steps = Steps(config.epochs, config.batch_size, "sgd", config.lr)
-    optimizer = make_optimizer(module.parameters(), steps)
-    for index in batch_order(len(y), steps, stream):
-        rows = torch.from_numpy(index)
-        loss = contrastive(prototypes[rows], y[rows], module(torch.arange(classes)), margin)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()

@@ -18,6 +18,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from fedkt.fusion import weights_report
 from fedkt.strategy import Contributions, Fused, Strategy, StrategyConfig
 
 SMALLEST = 1e-8
@@ -61,7 +62,7 @@ class KnFu(Strategy):
         config, knowledge = self.config, contributions.values
         epd = contributions.arrays["label_share"] if config.epd == "labels" else knowledge.mean(1)
         weights = effectiveness(epd, config.beta, config.direction, include_self=config.include_self)
-        report = {"clients": list(contributions.clients), "weights": weights.tolist()}
+        report = weights_report(contributions.clients, weights)
         return Fused({"values": self.mixed(weights, knowledge)}, personal=True, report=report)
 
 

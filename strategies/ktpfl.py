@@ -23,6 +23,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from fedkt.fusion import weights_report
 from fedkt.strategy import Contributions, Fused, Setting, Strategy, StrategyConfig, client_order
 
 ENOUGH = 0.01
@@ -75,7 +76,7 @@ class KTpFL(Strategy):
         rate = auto_rate(slope) if config.lr is None else config.lr
         c = (config.sharpness * (c - rate * slope)).softmax(-1)
         self._coefficients[block] = share * c
-        report = {"clients": list(contributions.clients), "weights": c.tolist()}
+        report = weights_report(contributions.clients, c)
         return Fused({"values": self.mixed(c, knowledge)}, personal=True, report=report)
 
     def extra_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from fedkt.averaging import WeightAveraging, weighted_mean
+from fedkt.fusion import MOST_WEIGHED, weights_report
 from fedkt.rows import row_doubt
 from fedkt.strategies.dsfl import DSFL, DSFLConfig, era
 from fedkt.strategies.fd import FD, FDConfig, leave_one_out
@@ -241,6 +242,17 @@ def test_each_architecture_has_its_own_mean() -> None:
 
 
 # ---- KnFu
+
+
+def test_weights_between_many_clients_are_summarised() -> None:
+    weights = torch.tensor([[0.5, 0.5], [0.25, 0.75]])
+    assert weights_report(("a", "b"), weights) == {
+        "clients": ["a", "b"],
+        "weights": [[0.5, 0.5], [0.25, 0.75]],
+    }
+    many = MOST_WEIGHED + 1
+    names = [str(i) for i in range(many)]
+    assert weights_report(names, torch.eye(many) / 2) == {"clients": names, "own_weight": 0.5}
 
 
 def test_knfu_by_hand() -> None:
