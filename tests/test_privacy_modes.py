@@ -38,6 +38,10 @@ MODES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"name": "fd"},
         {"mode": "logit_gauss", "delta": 1e-5, "noise_multiplier": 4.0, "max_epsilon": 20},
     ),
+    "logit_gauss, moments": (
+        {"name": "fedka"},
+        {"mode": "logit_gauss", "delta": 1e-5, "noise_multiplier": 4.0, "max_epsilon": 20},
+    ),
     "vote_rr": (
         {"name": "knfu"},
         {"mode": "vote_rr", "delta": 1e-5, "epsilon_per_vote": 0.2, "max_epsilon": 20},

@@ -10,7 +10,7 @@ from fedkt.errors import InputError
 from fedkt.privacy.accounting import spent
 from fedkt.privacy.central import ledger_folder
 from fedkt.privacy.ledger import Declined, Ledger
-from fedkt.privacy.modes import LogitGauss
+from fedkt.privacy.modes import LogitGauss, float_arrays
 from fedkt.scenario.schema import Privacy
 
 
@@ -96,6 +96,11 @@ def _fit(world: World) -> Iterator[str]:
     why = mode and mode.misfit(world.strategy, world.behaviour, world.settings)
     if why:
         yield f"privacy mode '{settings.mode}' does not fit strategy '{world.scenario.strategy.name}': {why}."
+    elif isinstance(mode, LogitGauss) and not float_arrays(world.full_contribution(next(iter(world.shards)))):
+        yield (
+            f"privacy mode '{settings.mode}' does not fit strategy '{world.scenario.strategy.name}': its "
+            "clients send no real numbers that noise could be added to; use dpsgd."
+        )
     if mode is not None and mode.training_noise(1.0) is not None:
         first, each = world.private_phases(next(iter(world.shards)))
         if any(phase.coupled for phase in [*first, *each]):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from fedkt import data, models, registry, scenario
@@ -120,9 +121,17 @@ class World:
         return self.behaviour.contribution(self.dims(client).about(rows), self.settings)
 
     def private_phases(self, client: str) -> tuple[list[Fit], list[Fit]]:
-        """Return the phases on private rows before the first round, and those of each round."""
+        """Return the phases on private rows before the first round, and those of each round.
+
+        What trains with a teacher only is counted for every round, the first included.
+        """
         behaviour = self.behaviour(self.holding(client))
         first, each = behaviour.prepare(), behaviour.train(None)
+        if each is None:
+            blank = behaviour.teacher(self.dims(client), self.settings, with_rows=False)
+            each = behaviour.train(
+                {name: torch.from_numpy(np.zeros(spec.shape, spec.dtype)) for name, spec in blank.items()}
+            )
         return [f for f in [first] if f and f.private], [f for f in [each] if f and f.private]
 
     def costs(self, client: str) -> Costs:

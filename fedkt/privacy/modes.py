@@ -342,11 +342,14 @@ def rows_of(expected: Expected) -> int:
 
 
 def fitting(values: Any, spec: Spec) -> NDArray[Any]:
-    """Return values [rows, d] as the specification asks: shape, range, rows that sum to one."""
+    """Return values [rows, d] as the specification asks: shape, range, rows that sum to one, length."""
     held = np.asarray(values, np.float64)
     if spec.simplex:
         held = mechanisms.onto_simplex(held.reshape(-1, spec.shape[-1]))
-    return np.clip(held, spec.low, spec.high).reshape(spec.shape).astype(spec.dtype)
+    held = np.clip(held, spec.low, spec.high)
+    if spec.norm is not None:
+        held = mechanisms.clip_rows(held.reshape(1, -1), spec.norm)
+    return held.reshape(spec.shape).astype(spec.dtype)
 
 
 def _rows(array: NDArray[Any]) -> NDArray[Any]:

@@ -1,0 +1,83 @@
+"""Audit private runs again and again: how often does the lower bound exceed the claim?
+
+    FEDKT_DATA=<folder with mnist.npz> python -m benchmarks.audits --out FOLDER [--seeds 20] [--only digits]
+
+KnFu under DP-SGD, epsilon 8 at delta 1e-5 over two rounds, 10 clients: MNIST with 1000 rows each, and
+scikit-learn's digits with 110 each, which is all that it has. A perceptron, which is quick; the claim is of
+the training, whatever the model. An audit that is in FOLDER already is not run again.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fedkt import scenario
+from fedkt.engine.audit import audit_scenario
+
+COMMON = (
+    "privacy={mode: dpsgd, delta: 1e-5, target_epsilon: 8}",
+    "clients.models=[mlp]",
+    "clients.distill={epochs: 5}",
+    "rounds=2",
+)
+AUDITS: dict[str, tuple[tuple[str, ...], int]] = {
+    # changes to private-mnist, and the number of canaries: all transfer rows
+    "mnist": (("clients.local={epochs: 3, batch_size: 100, optimizer: sgd, lr: 0.5}",), 2000),
+    "digits": (
+        (
+            "data.dataset=digits",
+            "data.partition.samples_per_client=110",
+            "data.transfer.size=300",
+            "clients.local={epochs: 20, batch_size: 110, optimizer: sgd, lr: 0.5}",
+        ),
+        300,
+    ),
+}
+
+
+def one(name: str, seed: int, folder: Path) -> dict[str, Any]:
+    """Return what an audit found, from its folder if it is there."""
+    place = folder / f"{name}-{seed}"
+    if not (place / "audit.json").is_file():
+        changes, canaries = AUDITS[name]
+        described = scenario.load("private-mnist", [*COMMON, *changes, f"seed={seed}"])
+        audit_scenario(described, out=place, canaries=canaries)
+    found: dict[str, Any] = json.loads((place / "audit.json").read_text())
+    return found
+
+
+def main() -> None:
+    """Run what is missing and print a table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.audits", description=__doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--only", default=",".join(AUDITS))
+    options = parser.parse_args()
+    print(
+        "| data | canaries | claim | bound: median | largest | could have shown | above the claim | ROC-AUC |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
+    for name in options.only.split(","):
+        found = [one(name, seed, options.out) for seed in range(options.seeds)]
+        bounds = [audit["run"]["epsilon_at_least"] for audit in found]
+        claims = [audit["claimed_epsilon"] for audit in found]
+        over = sum(bound > claim for bound, claim in zip(bounds, claims, strict=True))
+        auc = [audit["run"]["auc"] for audit in found]
+        cells = [
+            name,
+            f"{AUDITS[name][1]}",
+            f"{min(claims):.2f} to {max(claims):.2f}",
+            f"{np.median(bounds):.2f}",
+            f"{max(bounds):.2f}",
+            f"{found[0]['run']['ceiling']:.2f}",
+            f"{over} of {len(found)}",
+            f"{np.mean(auc):.3f} ± {np.std(auc):.3f}",
+        ]
+        print(f"| {' | '.join(cells)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
