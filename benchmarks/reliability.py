@@ -1,6 +1,5 @@
-"""The figures of docs/reliability.md: kills and resumes, dying clients, long runs, the cost of checkpoints.
+"""The figures of docs/reliability.md beside kills: dying clients, long runs, the cost of checkpoints.
 
-    python -m benchmarks.reliability kills [--kills 100] [--engine inline]
     python -m benchmarks.reliability deaths [--rounds 20]
     python -m benchmarks.reliability soak [--rounds 200] [--engine inline]
     python -m benchmarks.reliability checkpoints
@@ -13,7 +12,6 @@ import json
 import os
 import random
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
@@ -26,12 +24,10 @@ import fedkt
 from fedkt.engine import checkpoint
 from fedkt.engine.observer import Silent
 from fedkt.engine.run import simulate
-from fedkt.files import read_tensors
 from fedkt.scenario import load
 from fedkt.state import MemoryStore
 
-ROUNDS_PER_KILL = 12
-RESTART_S, EXTRA_S, GROWTH, SHARE = 10.0, 5.0, 0.05, 0.05
+EXTRA_S, GROWTH, SHARE = 5.0, 0.05, 0.05
 
 
 def scenario(clients: int, rounds: int, rows: int = 20, **more: Any) -> dict[str, Any]:
@@ -49,81 +45,6 @@ def scenario(clients: int, rounds: int, rows: int = 20, **more: Any) -> dict[str
         "evaluate": {"every": 10},
         **more,
     }
-
-
-def final(folder: Path) -> dict[str, bytes]:
-    """Return every tensor of the server and of all clients at a run's end."""
-    found: dict[str, bytes] = {}
-    states = folder / "checkpoint" / "clients"
-    files = [max(client.glob("*.safetensors")) for client in sorted(states.iterdir())]
-    for file in [*files, max((folder / "checkpoint").glob("round-*.safetensors"))]:
-        tensors, _ = read_tensors(file)
-        found |= {f"{file.parent.name}/{name}": t.numpy().tobytes() for name, t in tensors.items()}
-    return found
-
-
-# ---- kill -9 of the whole run
-
-
-def kills(count: int, seed: int, engine: str) -> bool:
-    """Kill a run ``count`` times at random instants; its end must be that of a run that nobody killed.
-
-    That one is of engine inline, whichever is killed: engines agree in every bit.
-    """
-    draw = random.Random(seed)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        # Long enough that it is never at its end when it is killed.
-        described = scenario(8, ROUNDS_PER_KILL * count)
-        fedkt.simulate(described, out=folder / "whole")
-        described["engine"] |= {"kind": engine}
-        (folder / "scenario.yaml").write_text(fedkt.scenario.dump(load(described)))
-        restarts: list[float] = []
-        early = killed = 0
-        for number in range(count):
-            begun = time.monotonic()
-            process = start(folder, resume=(folder / "killed" / "scenario.yaml").exists())
-            if draw.random() < 0.2:
-                # While it starts, reads the checkpoint, or begins: no new round may have been made yet.
-                early += 1
-                time.sleep(draw.uniform(0, 1.2 * max(restarts, default=3.0)))
-            else:
-                first_round(process)
-                restarts.append(time.monotonic() - begun)
-                time.sleep(draw.uniform(0, 0.5))
-            os.killpg(process.pid, signal.SIGKILL)
-            killed += process.wait() == -signal.SIGKILL
-            print(f"kill {number + 1} after {time.monotonic() - begun:.2f} s", file=sys.stderr, flush=True)
-        process = start(folder, resume=True)
-        process.communicate()
-        same = process.returncode == 0 and final(folder / "killed") == final(folder / "whole")
-        rows = len((folder / "killed" / "rounds.jsonl").read_text().splitlines())
-    slowest = max(restarts)
-    tell(
-        engine=engine,
-        kills=killed,
-        of_them_before_a_new_round=early,
-        same_end=same,
-        rounds=rows,
-        restart_s={"slowest": slowest, "median": sorted(restarts)[len(restarts) // 2]},
-    )
-    return same and killed == count and rows == ROUNDS_PER_KILL * count and slowest <= RESTART_S
-
-
-def start(folder: Path, *, resume: bool) -> "subprocess.Popen[str]":
-    """Begin or continue the run in a process group of its own."""
-    command = [sys.executable, "-c", "from fedkt.cli import main; main()", "simulate"]
-    command += [str(folder / "scenario.yaml"), "--out", str(folder / "killed")]
-    command += ["--resume"] if resume else []
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
-
-
-def first_round(process: "subprocess.Popen[str]") -> None:
-    """Wait until a process tells of its first new round."""
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line.startswith("round"):
-            return
 
 
 # ---- clients' processes that die
@@ -294,17 +215,14 @@ def tell(**measured: Any) -> None:
 def main() -> None:
     """Measure one figure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("what", choices=["kills", "deaths", "soak", "checkpoints"])
-    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("what", choices=["deaths", "soak", "checkpoints"])
     parser.add_argument("--rounds", type=int, default=None)
     parser.add_argument("--clients", type=int, default=None)
     parser.add_argument("--deadline", type=float, default=30.0)
     parser.add_argument("--engine", choices=["inline", "ray"], default="inline")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
-    if given.what == "kills":
-        reached = kills(given.kills, given.seed, given.engine)
-    elif given.what == "deaths":
+    if given.what == "deaths":
         reached = deaths(given.rounds or 20, given.seed, given.deadline)
     elif given.what == "soak":
         reached = soak(given.rounds or 200, given.clients or 20, given.engine)
