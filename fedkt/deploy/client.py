@@ -18,6 +18,7 @@ from flwr.clientapp import ClientApp
 from fedkt.deploy import desk
 from fedkt.deploy.hello import Facts, here_i_am, not_me
 from fedkt.deploy.invitation import Invitation
+from fedkt.deploy.lean import without_compiler
 from fedkt.deploy.policy import objections, size_objection, transfer_objection
 from fedkt.deploy.refusal import Refused
 from fedkt.deploy.site import Site
@@ -39,6 +40,7 @@ def begin() -> None:
 
 def client_app(invitation: str) -> ClientApp:
     """Build the app of a site that got this invitation (its text)."""
+    without_compiler()
     app = ClientApp()
     app.query()(partial(_handle, invitation, "hello", _introduce))
     app.train()(partial(_handle, invitation, "train", _answer))

@@ -3,18 +3,19 @@
 import time
 from collections.abc import Callable, Iterable, Mapping
 
-from flwr.app import Message, RecordDict
+from flwr.app import Message
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 
 from fedkt.deploy.flower import error_reply, gone
 from fedkt.deploy.hello import Facts
 from fedkt.deploy.reception import PAUSE_S, Reception
+from fedkt.engine.flwr_runtime import PulledGrid
 
 Seat = Callable[[dict[int, str]], None]
 
 
-class SiteGrid(Grid):
+class SiteGrid(PulledGrid):
     """``roster``: who takes part; ``seat`` is told which node plays which site, also of one that came back.
 
     What is addressed to a node that is away stays unsent, so the loop counts that site as late without
@@ -68,30 +69,6 @@ class SiteGrid(Grid):
                     reply = error_reply(reply.error, asked)
             replies.append(reply)
         return replies
-
-    def send_and_receive(
-        self, messages: Iterable[Message], *, timeout: float | None = None
-    ) -> Iterable[Message]:
-        """Send messages and collect the replies until all are there or the time is over."""
-        waiting = set(self.push_messages(messages))
-        end = time.monotonic() + (float("inf") if timeout is None else timeout)
-        replies: list[Message] = []
-        while waiting and time.monotonic() < end:
-            pulled = list(self.pull_messages(waiting))
-            waiting -= {reply.metadata.reply_to_message_id for reply in pulled}
-            replies += pulled
-        return replies
-
-    def create_message(
-        self,
-        content: RecordDict,
-        message_type: str,
-        dst_node_id: int,
-        group_id: str,
-        ttl: float | None = None,
-    ) -> Message:
-        """Create a message."""
-        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
 
     def set_run(self, run: Run) -> None:
         """Set the run."""

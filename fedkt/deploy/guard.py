@@ -9,9 +9,12 @@ from typing import Any
 
 from flwr.clientapp import ClientApp
 
+from fedkt.deploy.lean import without_supernode
+
 
 def main() -> None:
     """Be ``flwr-clientapp``, with Flower's own arguments."""
+    without_supernode()
     from flwr.supernode.cli.flwr_clientapp import flwr_clientapp
     from flwr.supernode.runtime import run_clientapp as flower
 

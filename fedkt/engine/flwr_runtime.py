@@ -4,7 +4,9 @@ Outside Flower's runtime a ``Message`` takes its run and node from ``TaskIdentit
 the message id that replies refer to.
 """
 
+import math
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 from uuid import uuid4
@@ -91,8 +93,35 @@ def answer(
             yield [failed(message, error)]
 
 
-class LocalGrid(Grid):
-    """What fedkt's own grids have in common: this process is the server, and of one run only."""
+class PulledGrid(Grid):
+    """What fedkt's own grids have in common: messages are pushed, and replies pulled until all came."""
+
+    def create_message(
+        self,
+        content: RecordDict,
+        message_type: str,
+        dst_node_id: int,
+        group_id: str,
+        ttl: float | None = None,
+    ) -> Message:
+        """Create a message."""
+        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
+
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> Iterable[Message]:
+        """Send messages; return the replies, all of them or those that came in time."""
+        waiting = set(self.push_messages(messages))
+        end = math.inf if timeout is None else time.monotonic() + timeout
+        replies: list[Message] = []
+        while waiting and time.monotonic() < end:
+            replies += (pulled := list(self.pull_messages(waiting)))
+            waiting -= {reply.metadata.reply_to_message_id for reply in pulled}
+        return replies
+
+
+class LocalGrid(PulledGrid):
+    """A grid without Flower's runtime: this process is the server, and of one run only."""
 
     def __init__(self) -> None:
         self._run = become_server()
@@ -105,14 +134,3 @@ class LocalGrid(Grid):
     def run(self) -> Run:
         """The run."""
         return self._run
-
-    def create_message(
-        self,
-        content: RecordDict,
-        message_type: str,
-        dst_node_id: int,
-        group_id: str,
-        ttl: float | None = None,
-    ) -> Message:
-        """Create a message."""
-        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)

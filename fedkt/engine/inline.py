@@ -44,13 +44,3 @@ class InlineGrid(LocalGrid):
                 return number(found)
             self._queue.pop(0)
         return []
-
-    def send_and_receive(
-        self, messages: Iterable[Message], *, timeout: float | None = None
-    ) -> Iterable[Message]:
-        """Execute messages and return all replies."""
-        ids = list(self.push_messages(messages))
-        replies: list[Message] = []
-        while pulled := list(self.pull_messages(ids)):
-            replies += pulled
-        return replies

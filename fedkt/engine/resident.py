@@ -4,7 +4,6 @@ Each node belongs to one actor for the whole run, so models, optimisers and data
 only messages move. Any Flower ``Strategy`` and ``ClientApp`` works over it; nothing in it knows fedkt's.
 """
 
-import math
 import os
 import sys
 import time
@@ -151,18 +150,6 @@ class RayGrid(LocalGrid):
         if not any(i in self._replies for i in wanted):
             self._collect(WAIT_S)
         return [self._replies.pop(i) for i in wanted if i in self._replies]
-
-    def send_and_receive(
-        self, messages: Iterable[Message], *, timeout: float | None = None
-    ) -> Iterable[Message]:
-        """Send messages and wait for all replies."""
-        waiting = set(self.push_messages(messages))
-        end = math.inf if timeout is None else time.monotonic() + timeout
-        replies: list[Message] = []
-        while waiting and time.monotonic() < end:
-            replies += (pulled := list(self.pull_messages(waiting)))
-            waiting -= {reply.metadata.reply_to_message_id for reply in pulled}
-        return replies
 
     def everywhere(self, function: Callable[[Any], T]) -> list[T]:
         """Run a function of the app in every actor, and return the results.
