@@ -29,6 +29,34 @@ CASES = {
         ["privacy={mode: dpsgd, noise_multiplier: 1, max_epsilon: 8}"],
         "privacy.delta is missing",
     ),
+    "private without noise": (
+        ["privacy={mode: dpsgd, delta: 1e-5, noise_multiplier: 0, max_epsilon: 8}"],
+        "privacy.noise_multiplier is 0; it must be greater than 0",
+    ),
+    "private without a budget": (
+        ["privacy={mode: dpsgd, delta: 1e-5, noise_multiplier: 1}"],
+        "privacy.max_epsilon is missing",
+    ),
+    "provenance undeclared": (
+        [
+            "strategy={name: fedproto}",
+            "privacy={mode: proto_gauss, delta: 1e-5, noise_multiplier: 1, max_epsilon: 8}",
+        ],
+        "privacy.provenance is missing",
+    ),
+    "batch norm under private training": (
+        [
+            "clients.models=['tests.test_privacy_modes:normed']",
+            "privacy={mode: dpsgd, delta: 1e-5, noise_multiplier: 1, max_epsilon: 99}",
+        ],
+        "BatchNorm1d, whose statistics mix rows",
+    ),
+    "a ledger that was changed": (
+        [
+            "privacy={mode: dpsgd, delta: 1e-5, noise_multiplier: 1, max_epsilon: 99, ledger: ledgers}",
+        ],
+        "was changed at line 1",
+    ),
     "range": (["participation.fraction=1.5"], "participation.fraction is 1.5"),
     "alpha": (["data.partition.alpha=0"], "data.partition.alpha is 0; it must be greater than 0"),
     "missing file": (["data.dataset=npz:nowhere.npz"], "nowhere.npz"),
@@ -64,6 +92,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "wrong_model", raising=False)
     (tmp_path / "good.yaml").write_text(GOOD.format(dataset="digits"))
+    (tmp_path / "ledgers" / "0").mkdir(parents=True)
+    (tmp_path / "ledgers" / "0" / "ledger.jsonl").write_text('{"entry": 1}\n')
     np.savez(tmp_path / "pickled.npz", x_train=np.array([{}], dtype=object), y_train=np.array([0]))
     (tmp_path / "wrong_model.py").write_text(
         "from torch import nn\n"
