@@ -109,7 +109,8 @@ def troubled() -> ClientApp:
 
 @pytest.mark.slow
 def test_on_ray_flowers_fedavg_runs_and_a_failing_client_costs_its_own_reply_only() -> None:
-    from fedkt.engine.resident import RayGrid, ray_session
+    from fedkt.engine.cluster import ray_session
+    from fedkt.engine.resident import RayGrid
     from fedkt.scenario import Engine
 
     with ray_session(Engine(workers=2)):

@@ -17,8 +17,9 @@ import torch
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
+from fedkt.engine.cluster import ray_session
 from fedkt.engine.flwr_runtime import FIRST_NODE
-from fedkt.engine.resident import RayGrid, ray_session
+from fedkt.engine.resident import RayGrid
 from fedkt.errors import InputError
 from fedkt.scenario import Engine
 from tests.test_cohorts import distance, final_tensors, run
@@ -81,6 +82,7 @@ def test_an_address_where_no_ray_answers_is_refused_within_ten_seconds(tmp_path:
     ):
         run(tmp_path / "run", f"engine={{kind: ray, address: '127.0.0.1:{port}'}}")
     assert time.monotonic() - begun < 10
+    assert not (tmp_path / "run").exists()
 
 
 def number(record: Any, name: str) -> int:

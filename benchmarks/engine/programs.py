@@ -254,7 +254,8 @@ def _ready_rounds(world: World, grid: Grid, rounds: int) -> Seconds:
 
 def ready_fedkt() -> Seconds:
     """The engine alone, on fedkt's grid."""
-    from fedkt.engine.resident import RayGrid, ray_session
+    from fedkt.engine.cluster import ray_session
+    from fedkt.engine.resident import RayGrid
     from fedkt.scenario import Engine
 
     world = ready_world()

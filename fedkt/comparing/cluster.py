@@ -11,7 +11,7 @@ from typing import Any
 
 from fedkt.comparing.pool import Told
 from fedkt.comparing.worker import Event, run_job
-from fedkt.engine.resident import ray_session
+from fedkt.engine.cluster import ray_session
 from fedkt.scenario import Engine
 
 

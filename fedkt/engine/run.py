@@ -48,6 +48,10 @@ def simulate(
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())  # so that package.module:name finds the user's own modules
     world = checked_world(scenario, data_dir)
+    if scenario.engine.kind == "ray" and scenario.engine.address is not None:
+        from fedkt.engine.cluster import knock
+
+        knock(scenario.engine)  # before there is a folder
     folder = RunFolder.create(out, scenario, resume)
     try:
         stop = threading.Event()
@@ -135,7 +139,8 @@ def _drive(
         loop.run(InlineGrid(app, clients), lambda kept: _noted(chosen, [app.flush(kept)]))
     else:
         from fedkt.engine.app import resident_app
-        from fedkt.engine.resident import RayGrid, ray_session, worker_count
+        from fedkt.engine.cluster import ray_session, worker_count
+        from fedkt.engine.resident import RayGrid
 
         with ray_session(engine):
             workers = worker_count(engine)
