@@ -16,7 +16,8 @@ import torch
 from benchmarks.engine import work
 from fedkt.client import Fit, Steps, classification
 from fedkt.dpsgd import Dpsgd, fit_privately
-from fedkt.training import fit, one_thread
+from fedkt.engine.memory import keep_freed
+from fedkt.training import fit, lay_out, one_thread
 
 ROWS = 1024
 HOW = Dpsgd(multiplier=1.0, max_grad_norm=1.0)
@@ -34,14 +35,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.privacy", description=__doc__)
     parser.add_argument("--repeats", type=int, default=15)
     repeats = parser.parse_args().repeats
+    keep_freed()  # this and the layout are as in the engines
     print("| batch | a step without, ms | range | with privacy, ms | range | ratio | range of ratios |")
     print("|---|---|---|---|---|---|---|")
     for batch in (32, 64):
-        what, names = phase(batch), {"seed": 0, "client": "0", "round_": 0}
-        ways = (
-            partial(fit, work.net("cnn"), what, {}, **names),
-            partial(fit_privately, work.net("cnn"), what, {}, HOW, **names),
-        )
+        net, what, names = work.net("cnn"), phase(batch), {"seed": 0, "client": "0", "round_": 0}
+        lay_out(net)
+        ways = (partial(fit, net, what, {}, **names), partial(fit_privately, net, what, {}, HOW, **names))
         taken: tuple[list[float], list[float]] = ([], [])
         with one_thread():
             for turn in range(repeats + 1):

@@ -21,7 +21,8 @@ from fedkt.knowledge import Expected
 from fedkt.privacy.accounting import Event
 from fedkt.privacy.central import ledger_folder
 from fedkt.privacy.ledger import Anchor, Ledger, Purpose
-from fedkt.privacy.modes import Mode, ProtoGauss, noise_of
+from fedkt.privacy.mode import Mode
+from fedkt.privacy.modes import ProtoGauss, noise_of
 from fedkt.rng import torch_stream
 
 if TYPE_CHECKING:

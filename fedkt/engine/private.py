@@ -10,7 +10,8 @@ from fedkt.errors import InputError
 from fedkt.privacy.accounting import spent
 from fedkt.privacy.central import ledger_folder
 from fedkt.privacy.ledger import Declined, Ledger
-from fedkt.privacy.modes import LogitGauss, float_arrays
+from fedkt.privacy.mode import float_arrays
+from fedkt.privacy.modes import LogitGauss
 from fedkt.scenario.schema import Privacy
 
 

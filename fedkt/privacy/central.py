@@ -18,7 +18,8 @@ from fedkt.knowledge import Expected
 from fedkt.privacy import mechanisms
 from fedkt.privacy.accounting import Spent
 from fedkt.privacy.ledger import Declined, Ledger, Purpose
-from fedkt.privacy.modes import CentralGauss, Mode, VoteGNMax, VoteRR, mode_of, noise_of
+from fedkt.privacy.mode import Mode
+from fedkt.privacy.modes import CentralGauss, VoteGNMax, VoteRR, mode_of, noise_of
 
 if TYPE_CHECKING:
     from fedkt.scenario.schema import Privacy
