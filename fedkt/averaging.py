@@ -48,7 +48,7 @@ class WeightAveraging(Strategy):
 
     def serve(self, x: Tensor) -> Tensor | None:
         """Return the logits [n, classes] of the one model for all, None where there are several."""
-        common = self.teacher("")
+        common = self.teachers.of("")
         if common is None:
             return None
         with one_thread():

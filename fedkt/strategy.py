@@ -36,6 +36,7 @@ from fedkt.rng import numpy_stream
 from fedkt.rows import RowChoice
 from fedkt.scenario.adversity import Robust
 from fedkt.student import build, lesson, steps_of
+from fedkt.teachers import Teachers
 from fedkt.trained import Trained
 
 if TYPE_CHECKING:
@@ -184,13 +185,7 @@ class Strategy(FlowerStrategy):
         """Oldest round from which a resume may start (the loop sets it)."""
         self.wants_metrics: frozenset[str] = frozenset()
         """Clients whose metrics the next evaluation asks for (the loop sets it)."""
-        self._common: dict[str, Tensor] | None = None
-        self._encoded: tuple[dict[str, Tensor] | None, Expected, ArrayRecord] | None = None
-        self._personal: dict[str, dict[str, Tensor]] = {}
-        # Rounds that made the teachers (a personal one under its client, the common one under ""), and
-        # the newest one that each client is known to have.
-        self._made: dict[str, int] = {}
-        self._delivered: dict[str, int] = {}
+        self.teachers = Teachers()
         self._row_choice = self._policy()
         self._nodes: dict[int, str] = {}
         self.answers = Answers()
@@ -281,31 +276,6 @@ class Strategy(FlowerStrategy):
     def load_extra(self, tensors: Mapping[str, Tensor], note: Mapping[str, Any]) -> None:
         """Restore what :meth:`extra_state` returned."""
 
-    def teacher(self, client: str) -> Mapping[str, Tensor] | None:
-        """Return the newest teacher for this client, None if there is none."""
-        return self._personal.get(client, self._common) or self.newcomer()
-
-    def newcomer(self) -> dict[str, Tensor] | None:
-        """Return what a client starts from that has no teacher of its own: the mean of the newest ones.
-
-        Where a class is known to some of them only, of theirs. None where they are of unlike shapes.
-        """
-        newest = max(self._made.values(), default=-1)
-        held = [teacher for client, teacher in self._personal.items() if self._made[client] == newest]
-        shapes = {tuple((name, tensor.shape) for name, tensor in sorted(t.items())) for t in held}
-        if len(shapes) != 1:
-            return None
-        stacked = {name: torch.stack([teacher[name] for teacher in held]) for name in held[0]}
-        known = stacked["counts"] > 0 if "counts" in stacked else None
-        return {
-            name: robust.weighted_mean(tensor, known) if tensor.is_floating_point() else tensor.amax(0)
-            for name, tensor in stacked.items()
-        }
-
-    def taught_in(self, server_round: int) -> bool:
-        """Say whether this round made a teacher."""
-        return server_round in self._made.values()
-
     # A round, as Flower calls it ----------------------------------------------------------------
 
     def configure_train(
@@ -358,7 +328,7 @@ class Strategy(FlowerStrategy):
     ) -> Iterable[Message]:
         """Bring this round's teacher to those who contributed; ask for metrics where they are wanted."""
         self._learn_nodes(grid)
-        taught = {client for client in self._contributed if self._lacks_teacher(client)}
+        taught = {client for client in self._contributed if self.teachers.lacks(client)}
         there = {client for client in taught | self.wants_metrics if self.there(client, server_round)}
         asked = sorted(there, key=client_order)
         self.outcomes = {client: Outcome(client) for client in asked}
@@ -387,12 +357,8 @@ class Strategy(FlowerStrategy):
             held["rows/doubt"] = self._row_choice.doubt
         if self.student is not None:
             held |= {f"student/{name}": tensor for name, tensor in self.student.state().items()}
-        for name, tensor in (self._common or {}).items():
-            held[f"common/{name}"] = tensor
-        for client, arrays in self._personal.items():
-            held |= {f"personal/{client}/{name}": tensor for name, tensor in arrays.items()}
-        note = {"extra": note, "made": self._made, "delivered": self._delivered}
-        return held, note | {"answered": self.answers.state()}
+        taught, about = self.teachers.state()
+        return held | taught, {"extra": note, **about, "answered": self.answers.state()}
 
     def load_state(self, tensors: Mapping[str, Tensor], note: Mapping[str, Any]) -> None:
         """Restore what :meth:`state` returned."""
@@ -402,16 +368,11 @@ class Strategy(FlowerStrategy):
         for key, tensor in tensors.items():
             part, name = key.split("/", 1)
             parts[part][name] = tensor
-        self._common = parts["common"] or None
         if self._row_choice is not None:
             self._row_choice.doubt = parts["rows"].get("doubt")
         if self.student is not None:
             self.student.load(parts["student"])
-        self._personal = {}
-        for key, tensor in parts["personal"].items():
-            client, name = key.split("/", 1)
-            self._personal.setdefault(client, {})[name] = tensor
-        self._made, self._delivered = dict(note["made"]), dict(note["delivered"])
+        self.teachers.load(parts["common"], parts["personal"], note)
         self.answers.load(note.get("answered", {}))
         self.load_extra(parts["extra"], note["extra"])
 
@@ -539,39 +500,25 @@ class Strategy(FlowerStrategy):
         rows = {}
         if self.needs_transfer and self.rows is not None:
             rows = {"rows": torch.from_numpy(self.rows)}
-        personal = dict(fused.by_client)
-        if fused.personal:
-            personal = dict(zip(clients, fused.teachers, strict=True))
-        for client, arrays in personal.items():
-            self._personal[client] = dict(arrays) | rows
-            self._made[client] = server_round
-        if not personal:
-            self._common = dict(fused.arrays) | rows
-            self._made[""] = server_round
+        personal = dict(zip(clients, fused.teachers, strict=True)) if fused.personal else fused.by_client
+        own = {client: dict(arrays) | rows for client, arrays in personal.items()}
+        self.teachers.renew(server_round, dict(fused.arrays) | rows, own)
         self._score_rows(fused)
-
-    def _teacher_round(self, client: str) -> int:
-        # A newcomer has no teacher of its own; what it gets instead is as new as the newest of the others.
-        if client in self._made or "" in self._made:
-            return self._made.get(client, self._made.get("", -1))
-        return -1 if self.newcomer() is None else max(self._made.values())
-
-    def _lacks_teacher(self, client: str) -> bool:
-        return self._teacher_round(client) > self._delivered.get(client, -1)
 
     def _request(self, kind: str, server_round: int, client: str, node: int) -> Message:
         # Between rounds only contributors are taught; who was away catches up when it trains again.
-        taught = self._lacks_teacher(client) and (kind == "train" or client in self._contributed)
-        teacher = self.teacher(client) if taught else None
+        taught = self.teachers.lacks(client) and (kind == "train" or client in self._contributed)
+        teacher = self.teachers.of(client) if taught else None
         request = Request(
             self._binding(server_round, self.answers.ask(client)),
             self.rows if kind == "train" else None,
             None if teacher is None else {name: tensor.numpy() for name, tensor in teacher.items()},
-            self._teacher_round(client) if taught else 0,
+            self.teachers.round_of(client) if taught else 0,
             self.kept,
             kind == "evaluate" and client in self.wants_metrics,
         )
-        encoded = encode if teacher is None or teacher is not self._common else self._encoded_once
+        common = teacher is not None and teacher is self.teachers.common
+        encoded = self.teachers.encode_common if common else encode
         content = request.pack(self.setting.dims[client], self._teacher_arrays, encoded)
         self.outcomes[client].down += knowledge_bytes(content)
         self.outcomes[client].taught = request.teacher_round if taught else None
@@ -579,12 +526,6 @@ class Strategy(FlowerStrategy):
         # Where time is simulated, what is simulated may take longer than that.
         ttl = deadline if self.setting.churn is None else UNHURRIED_S
         return Message(content, node, kind, ttl=ttl, group_id=str(server_round))
-
-    def _encoded_once(self, arrays: Mapping[str, NDArray[Any]], expected: Expected) -> ArrayRecord:
-        """Encode the common teacher, which many clients get in the same form, once."""
-        if self._encoded is None or self._encoded[0] is not self._common or self._encoded[1] != expected:
-            self._encoded = self._common, expected, encode(arrays, expected)
-        return self._encoded[2]
 
     def _teacher_arrays(self, dims: Dims, with_rows: bool) -> Expected:
         return self.behaviour.teacher(dims, self.client_settings, with_rows=with_rows)
@@ -625,7 +566,7 @@ class Strategy(FlowerStrategy):
             if reply.status == "accepted":
                 accepted[client] = reply
                 if outcome.taught is not None:
-                    self._delivered[client] = outcome.taught
+                    self.teachers.delivered(client, outcome.taught)
         return accepted
 
     def _contribution(self, client: str) -> Expected:

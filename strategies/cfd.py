@@ -67,7 +67,7 @@ class CFD(Strategy):
 
     def decode(self, contributions: Contributions) -> Contributions:
         """Return probabilities [clients, rows, classes], without clients whose base is not the teacher."""
-        up, base, teacher = self.config.bits_up, contributions.arrays["base"], self._common or {}
+        up, base, teacher = self.config.bits_up, contributions.arrays["base"], self.teachers.common or {}
         newest = int(teacher.get("base", 0))
         symbols, changes = contributions.values.long(), (base == newest) & (base > 0)
         if changes.any():

@@ -124,7 +124,9 @@ class Run:
             strategy.wants_metrics = frozenset(EVERYONE if number == self.world.scenario.rounds else ())
             sent = list(strategy.configure_evaluate(number, *nothing, self.grid))
             self._exchange(number, "evaluate", sent, strategy.aggregate_evaluate)
-            self.teachers.append({c: copied(t) for c in EVERYONE if (t := strategy.teacher(c)) is not None})
+            self.teachers.append(
+                {c: copied(t) for c in EVERYONE if (t := strategy.teachers.of(c)) is not None}
+            )
         self.done += rounds
         return self
 
@@ -279,12 +281,12 @@ def test_a_missing_client_is_tolerated(name: str, usual: Callable[[str], Run], t
     assert {o.status for o in run.at(3, "train").outcomes.values()} == {"accepted"}
     if name == "local":
         return
-    assert run.strategy.taught_in(3)
+    assert run.strategy.teachers.made_in(3)
     # The others are taught between the rounds, who was late is not.
     assert {c: o.taught for c, o in run.at(2, "evaluate").outcomes.items()} == {"0": 2, "1": 2, "3": 2}
     assert all_same(usual(name).teachers[0], run.teachers[0])
     changed = {c for c in EVERYONE if not same(run.teachers[0][c], run.teachers[1][c])}
-    personal = bool(run.strategy._personal)
+    personal = bool(run.strategy.teachers.personal)
     assert changed == ({"0", "1", "3"} if personal else set(EVERYONE))
     # A common teacher reaches it with the next training; it has no newer one of its own.
     assert run.at(3, "train").outcomes["2"].taught == (None if personal else 2)
@@ -438,10 +440,10 @@ def test_a_returning_client_gets_the_newest_teacher(name: str, tmp_path: Path) -
             if kind == "train" and name != "local":
                 assert len(stage.outcomes) == 2
                 teachers = run.teachers[number - 1]
-                fresh = stage.outcomes if run.strategy._personal else EVERYONE
+                fresh = stage.outcomes if run.strategy.teachers.personal else EVERYONE
                 made |= dict.fromkeys(fresh, number)
-    starts = run.strategy.newcomer() is not None
-    assert bool(returned) == (name != "local" and (not run.strategy._personal or starts))
+    starts = run.strategy.teachers.newcomer() is not None
+    assert bool(returned) == (name != "local" and (not run.strategy.teachers.personal or starts))
     assert {frozenset(run.at(number, "train").outcomes) for number in range(1, rounds + 1)} != {
         frozenset(run.at(1, "train").outcomes)
     }
@@ -565,7 +567,7 @@ def test_the_transfer_set_may_be_of_another_data_set(name: str, foreign: Any, tm
     assert foreign.transfer.y.tolist() == [-1] * SIZE
     run = begin(described, tmp_path, world=world).play(1)
     assert {outcome.status for outcome in run.at(1, "evaluate").outcomes.values()} == {"accepted"}
-    assert run.strategy.taught_in(1)
+    assert run.strategy.teachers.made_in(1)
 
 
 @every_teacher

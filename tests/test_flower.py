@@ -45,12 +45,12 @@ def test_flowers_loop_drives_knfu(tmp_path: Path) -> None:
     assert [metrics["clients"] for metrics in result.train_metrics_clientapp.values()] == [3, 3]
     assert list(result.evaluate_metrics_clientapp) == [1, 2]
     assert all(0 < float(m["personal"]) <= 1 for m in result.evaluate_metrics_clientapp.values())  # type: ignore[arg-type]
-    assert strategy.taught_in(2)
+    assert strategy.teachers.made_in(2)
     weights = torch.tensor(strategy.report["weights"])
     assert weights.shape == (3, 3)
     assert torch.allclose(weights.sum(-1), torch.ones(3))
     for client in world.shards:
-        teacher = strategy.teacher(client)
+        teacher = strategy.teachers.of(client)
         assert teacher is not None
         assert teacher["values"].shape == (30, 10)
         assert torch.allclose(teacher["values"].sum(-1), torch.ones(30))

@@ -105,7 +105,10 @@ def told(names: str, values: Tensor, base: list[int]) -> Contributions:
 
 def test_cfd_reads_labels_and_changes() -> None:
     strategy = begin(CFD, CFDConfig(), clients=3)
-    strategy._common = {"values": torch.tensor([0, 1, 2, 2], dtype=torch.uint8), "base": torch.tensor(4)}
+    strategy.teachers.common = {
+        "values": torch.tensor([0, 1, 2, 2], dtype=torch.uint8),
+        "base": torch.tensor(4),
+    }
     # Whole labels; changes of round 4's (0, 1, 2, 2): plus (0, 0, 1, 2) modulo 3; those of an older teacher.
     sent = torch.tensor([[0, 0, 1, 1], [0, 0, 1, 2], [0, 0, 0, 0]])
     read = strategy.decode(told("012", sent, [0, 4, 3]))

@@ -197,7 +197,7 @@ def test_a_model_does_not_leave(attack: str, tmp_path: Path) -> None:
     for outcome in strategy.outcomes.values():
         assert (outcome.status, outcome.reason) == ("failed", ATTACKS[attack])
         assert "stage extract" in outcome.detail or "stage save" in outcome.detail
-    assert strategy.teacher("0") is None
+    assert strategy.teachers.of("0") is None
 
 
 def test_the_error_ends_a_run_in_one_process(tmp_path: Path) -> None:
@@ -218,7 +218,7 @@ def test_what_an_honest_client_sends_leaves(tmp_path: Path) -> None:
         }
         assert leaked(message, tensors) == []
     assert [outcome.status for outcome in strategy.outcomes.values()] == ["accepted", "accepted"]
-    assert strategy.teacher("0") is not None
+    assert strategy.teachers.of("0") is not None
 
 
 def test_the_search_finds_weights_where_they_may_leave(tmp_path: Path) -> None:

@@ -151,7 +151,7 @@ class Loop:
             self.totals.changed = [c for c in self.totals.changed if c not in answered]
             self.totals.server = server_accuracy(strategy)
 
-        status = "no-quorum" if fused is None else "fused" if strategy.taught_in(number) else "nothing"
+        status = "no-quorum" if fused is None else "fused" if strategy.teachers.made_in(number) else "nothing"
         self._finish_round(number, status, trained, evaluated, measure, time.monotonic() - begun)
 
     def _train(self, grid: Grid, number: int) -> ArrayRecord | None:
