@@ -3,7 +3,8 @@
     python -m benchmarks.privacy [--repeats 15]
 
 The benchmark's CNN (206 922 parameters) over 1024 rows of 28x28 pixels in batches of 32 and 64, SGD, one
-thread. Trainings with and without privacy take turns, since the speed of a shared machine drifts.
+thread. Trainings with and without privacy take turns, since the speed of a shared machine drifts; times are
+processor times.
 """
 
 import argparse
@@ -46,10 +47,10 @@ def main() -> None:
         with one_thread():
             for turn in range(repeats + 1):
                 for way, seconds in zip(ways, taken, strict=True):
-                    begun = time.perf_counter()
+                    begun = time.process_time()
                     way()
                     if turn:  # the first warms up
-                        seconds.append((time.perf_counter() - begun) * 1e3 * batch / ROWS)
+                        seconds.append((time.process_time() - begun) * 1e3 * batch / ROWS)
         ratios = [private / plain for plain, private in zip(*taken, strict=True)]
         cells = " | ".join(f"{statistics.median(ms):.2f} | {min(ms):.2f} to {max(ms):.2f}" for ms in taken)
         ratio = f"{statistics.median(ratios):.2f} | {min(ratios):.2f} to {max(ratios):.2f}"
