@@ -83,6 +83,14 @@ def _look(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
     return looks
 
 
+def _legend(figure: "Figure", axes: "Axes") -> None:
+    """Name the lines of a panel below all of them."""
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=min(4, len(labels)), frameon=False, fontsize=9
+    )
+
+
 def _curves(comparison: Comparison, table: pd.DataFrame) -> "Figure":
     """Draw mean accuracy per round with the range over seeds."""
     from matplotlib.ticker import MaxNLocator
@@ -108,10 +116,7 @@ def _curves(comparison: Comparison, table: pd.DataFrame) -> "Figure":
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("round", fontsize=9)
         axes.set_ylabel(f"{metric} accuracy, %", fontsize=9)
-    handles, labels = panels[0][1].get_legend_handles_labels()
-    figure.legend(
-        handles, labels, loc="outside lower center", ncols=min(4, len(labels)), frameon=False, fontsize=9
-    )
+    _legend(figure, panels[0][1])
     return figure
 
 
@@ -156,7 +161,7 @@ def _epsilon(comparison: Comparison, table: pd.DataFrame, private: pd.DataFrame)
         axes.grid(axis="y", color=_FAINT, linewidth=0.8)
         axes.set_xlabel("ε, the largest over clients", fontsize=9)
         axes.set_ylabel(f"{metric} accuracy, %", fontsize=9)
-        axes.legend(frameon=False, fontsize=9)
+    _legend(figure, panels[0][1])
     return figure
 
 
