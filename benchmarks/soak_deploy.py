@@ -1,7 +1,7 @@
 """A deployed federation for a long time, and against a bare Flower exchange of the same bytes.
 
     python -m benchmarks.soak_deploy --rounds 200     # soak: memory and file descriptors of every process
-    python -m benchmarks.soak_deploy --compare 10     # seconds per round: bare Flower, fedkt cold, fedkt warm
+    python -m benchmarks.soak_deploy --compare 10     # seconds: bare Flower, fedkt, cold starts
 
 Everything runs on this machine (:mod:`fedkt.deploy.rehearsal`): SuperLink with TLS and node keys, three
 sites. The soak fails where a process has grown by more than 5 % between its second fifth and its last, or
@@ -28,8 +28,9 @@ from fedkt.deploy.init import supernode_command
 from fedkt.deploy.rehearsal import LINK, Rehearsal, free_port
 from fedkt.deploy.site import Site
 from fedkt.results.folder import read_rows
+from fedkt.scenario import Scenario
 
-SCENARIO = {
+SCENARIO: dict[str, Any] = {
     "name": "soak",
     "data": {
         "partition": {"kind": "dirichlet", "alpha": 5, "clients": 3, "samples_per_client": 60},
@@ -85,9 +86,9 @@ def evaluate(message, context):
 class Plain(Rehearsal):
     """Sites on Flower's own ``flower-supernode``: client processes start cold, from the bundle."""
 
-    def start_site(self, name: str) -> None:
+    def start_site(self, name: str, **environment: str) -> None:
         """Start the command that ``fedkt site init`` prints."""
-        self.start(name, supernode_command(Site.load(self.sites[name]), free_port()))
+        self.start(name, supernode_command(Site.load(self.sites[name]), free_port()), environment)
 
 
 def sample(it: Rehearsal) -> dict[str, tuple[int, int]]:
@@ -109,15 +110,18 @@ def sample(it: Rehearsal) -> dict[str, tuple[int, int]]:
 
 
 def growth(samples: list[dict[str, tuple[int, int]]]) -> dict[str, tuple[float, int]]:
-    """Return the growth of memory (a share) and of open files, by process: second fifth to last fifth."""
+    """Return the growth of memory (a share) and of open files, by process: second fifth to last fifth.
+
+    Medians of memory; of open files the least, since connections come and go and what leaks stays.
+    """
     part = max(1, len(samples) // 5)
     first, last = samples[part : 2 * part], samples[-part:]
     found = {}
     for name in last[-1]:
         if all(name in one for one in first + last):
             memory = [statistics.median(one[name][0] for one in group) for group in (first, last)]
-            files = [statistics.median(one[name][1] for one in group) for group in (first, last)]
-            found[name] = (memory[1] / memory[0] - 1, round(files[1] - files[0]))
+            files = [min(one[name][1] for one in group) for group in (first, last)]
+            found[name] = (memory[1] / memory[0] - 1, files[1] - files[0])
     return found
 
 
@@ -149,22 +153,32 @@ def soak(folder: Path, rounds: int, limit_s: float) -> dict[str, Any]:
     }
 
 
-def compare(folder: Path, rounds: int) -> dict[str, float]:
-    """Return the median seconds per round of a bare exchange and of fedkt, cold and warm; and cold starts."""
+def compare(folder: Path, rounds: int) -> dict[str, tuple[float, float, float]]:
+    """Return median, least and most seconds: per round, bare and with fedkt, and of a cold client process."""
     scenario = scenarios.from_dict(SCENARIO | {"rounds": rounds})
+    found: dict[str, list[float]] = {}
     with Plain(scenario, folder / "plain") as it:
-        bare = bare_rounds(it, rounds)
-        cold = fedkt_rounds(it, scenarios.dump(scenario))
-        starts = [
-            line["process_s"]
-            for site in it.sites.values()
-            for line in desk.log_lines(site / "state", 10_000)
-            if line.get("stage") == "train"
-        ]
+        found["bare round"] = bare_rounds(it, rounds)
+        found["round, plain flower-supernode"] = fedkt_rounds(it, scenario)
+        found["cold start, three at once"] = starts(it)
     with Rehearsal(scenario, folder / "warm") as it:
-        warm = fedkt_rounds(it, scenarios.dump(scenario))
-    medians = {"bare_s": bare, "cold_s": cold, "warm_s": warm, "cold_start_s": starts}
-    return {name: round(statistics.median(values), 3) for name, values in medians.items()}
+        found["round, fedkt site run"] = fedkt_rounds(it, scenario)
+    one = SCENARIO["data"]["partition"] | {"clients": 1}
+    alone = SCENARIO | {"rounds": rounds, "participation": {"quorum": 1, "deadline_s": 120}}
+    alone["data"] = SCENARIO["data"] | {"partition": one}
+    private = {"mode": "dpsgd", "noise_multiplier": 1.0, "delta": 1e-3, "max_epsilon": 1000.0}
+    for name, privacy in (("alone", {"mode": "none"}), ("alone, dpsgd", private)):
+        scenario = scenarios.from_dict(alone | {"privacy": privacy})
+        with Plain(scenario, folder / name.replace(", ", "-")) as it:
+            fedkt_rounds(it, scenario, sites=1)
+            found[f"cold start, {name}"] = starts(it)
+    return {k: (round(statistics.median(v), 2), round(min(v), 2), round(max(v), 2)) for k, v in found.items()}
+
+
+def starts(it: Rehearsal) -> list[float]:
+    """Return the seconds from a client process's start to its answer of a training message."""
+    lines = [line for site in it.sites.values() for line in desk.log_lines(site / "state", 10_000)]
+    return [line["process_s"] for line in lines if line.get("stage") == "train"]
 
 
 def bare_rounds(it: Rehearsal, rounds: int) -> list[float]:
@@ -194,11 +208,11 @@ def bare_rounds(it: Rehearsal, rounds: int) -> list[float]:
     return seconds[1:]  # the first one also waits for the SuperNodes to fetch the app
 
 
-def fedkt_rounds(it: Rehearsal, scenario: str) -> list[float]:
+def fedkt_rounds(it: Rehearsal, scenario: Scenario, sites: int = 3) -> list[float]:
     """Run the scenario; return the seconds of each round."""
-    (it.folder / "scenario.yaml").write_text(scenario)
+    (it.folder / "scenario.yaml").write_text(scenarios.dump(scenario))
     out = it.folder / "run"
-    done = it.submit("scenario.yaml", "--sites", "3", "--wait", "300", "--out", str(out), timeout=3600)
+    done = it.submit("scenario.yaml", "--sites", str(sites), "--wait", "300", "--out", str(out), timeout=3600)
     if done.returncode:
         raise SystemExit(done.stderr + it.log(LINK)[-1000:])
     return [row["wall_s"] for row in read_rows(out / "rounds.jsonl")]

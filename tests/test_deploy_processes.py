@@ -3,7 +3,6 @@
 import json
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,31 +16,9 @@ from fedkt.deploy.certificates import make_certificates
 from fedkt.deploy.init import init_site, supernode_command
 from fedkt.deploy.rehearsal import LINK, Rehearsal, free_port
 from fedkt.results.folder import read_rows
+from tests.rehearsed import SAME, SCENARIO, submitted, wait_for
 
 pytestmark = pytest.mark.deploy
-
-SCENARIO = Path(__file__).with_name("deploy.yaml")
-SAME = ("accuracy", "bytes", "replies", "rounds", "clients")
-
-
-@pytest.fixture(scope="module")
-def it(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rehearsal]:
-    with Rehearsal(scenarios.load(SCENARIO), tmp_path_factory.mktemp("rehearsal") / "it") as rehearsal:
-        yield rehearsal
-
-
-def submitted(it: Rehearsal, out: str, *more: str) -> dict[str, Any]:
-    done = it.submit(SCENARIO, "--sites", "3", "--wait", "200", "--out", out, *more)
-    assert done.returncode == 0, done.stdout + done.stderr + it.log(LINK)[-2000:]
-    found: dict[str, Any] = json.loads((it.folder / out / "summary.json").read_text())
-    return found
-
-
-def wait_for(what: Any, seconds: float = 240) -> None:
-    end = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < end
-        time.sleep(0.2)
 
 
 @pytest.mark.parametrize("strategy", ["knfu", "fedproto"])
@@ -63,6 +40,7 @@ def test_three_rounds_give_the_numbers_of_the_simulation(
     }
     port = next(line["health"] for line in desk.log_lines(it.sites["0"] / "state") if "health" in line)
     health = httpx.get(f"http://127.0.0.1:{port}/health").json()
+    assert health["connection"] == "fine"
     assert (health["site"], health["healthy"], health["newest"]["stage"]) == ("0", True, "evaluate")
 
 

@@ -20,7 +20,7 @@ from fedkt import scenario as scenarios
 from fedkt.deploy import desk
 from fedkt.deploy.certificates import make_certificates
 from fedkt.deploy.check import check_site
-from fedkt.deploy.flower import packed
+from fedkt.deploy.flower import Control, packed
 from fedkt.deploy.init import init_site, supernode_command
 from fedkt.deploy.node import health
 from fedkt.deploy.policy import objections
@@ -29,7 +29,7 @@ from fedkt.deploy.site import Policy, Site
 from fedkt.deploy.warm import _read as warm_read
 from fedkt.deploy.warm import write_stub
 from fedkt.engine.flwr_runtime import FIRST_NODE
-from fedkt.errors import InputError
+from fedkt.errors import InputError, RunError
 from tests.sites import ADDRESS, SMALL, SitesGrid, edit, invite, sites_of
 
 
@@ -193,8 +193,8 @@ def test_health_says_numbers_and_words(tmp_path):
     site = init_site(tmp_path / "site", "a", ADDRESS, None, {"health_port": 0})
     for status, more in [("accepted", {}), ("declined", {"reason": "rounds"}), ("accepted", {})]:
         desk.log(site.state, {"stage": "train", "status": status, **more})
-    found = health(site, running=True, begun=time.time() - 5)
-    assert (found["site"], found["healthy"], found["up_s"]) == ("a", True, 5)
+    found = health(site, running=True, begun=time.time() - 5, problem="")
+    assert (found["site"], found["healthy"], found["connection"], found["up_s"]) == ("a", True, "fine", 5)
     assert found["statuses"] == {"accepted": 2, "rounds": 1}
     assert found["newest"]["status"] == "accepted"
 
@@ -227,7 +227,7 @@ without_supernode()
 from flwr.app import Context, Message, RecordDict, UserConfig
 from flwr.supernode.cli import flwr_clientapp  # as the guard does
 from fedkt.deploy.client import client_app
-from fedkt.deploy.flower import packed, unpacked
+from fedkt.deploy.flower import Control, packed, unpacked
 from fedkt.engine.flwr_runtime import become_server
 
 site, invitation, question, answer = map(Path, sys.argv[1:])
@@ -283,3 +283,19 @@ def test_the_compiler_is_there_for_who_asks_for_it():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_coordinators_command_says_why_the_superlink_is_not_reached(tmp_path, monkeypatch):
+    pki = tmp_path / "pki"
+    make_certificates(pki, ["127.0.0.1"], 30, datetime.now(UTC) - timedelta(days=365))
+    monkeypatch.setenv("FLWR_HOME", str(tmp_path))
+    with speaking(pki) as address:
+        (tmp_path / "config.toml").write_text(
+            f'[superlink.here]\naddress = "{address}"\nroot-certificates = "{pki / "ca.pem"}"\n'
+        )
+        control = Control("here")
+        with pytest.raises(RunError) as error:
+            control.stop(1)
+        control.close()
+        words = f"SuperLink 'here': {address} shows an expired certificate; the coordinator has to renew it."
+        assert str(error.value) == words

@@ -2,19 +2,17 @@
 
 import ssl
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from email.utils import parsedate_to_datetime
 
-import httpx
-
 from fedkt.deploy.policy import objections, size_objection, transfer_objection
+from fedkt.deploy.reach import reach, trusting
 from fedkt.deploy.site import Site
 from fedkt.errors import InputError
 from fedkt.scenario import Scenario
 
 EARLY_S, LATE_S = 5.0, 305.0
 """How far Flower lets a site's clock be ahead of the coordinator's, and behind it."""
-PATIENCE_S = 10.0
 
 
 def check_site(site: Site, scenario: Scenario | None, *, connect: bool = True) -> list[str]:
@@ -37,7 +35,7 @@ def check_site(site: Site, scenario: Scenario | None, *, connect: bool = True) -
         attempt(lambda: _policy(site, scenario))
         attempt(lambda: _world(site, scenario))
     if connect:
-        attempt(lambda: _connection(site))
+        attempt(lambda: connection(site))
     if problems:
         raise InputError(*problems)
     return fine
@@ -104,18 +102,18 @@ def _world(site: Site, scenario: Scenario) -> str:
     return f"{len(shard.rows)} training rows, {dims.classes} classes, model {model}, {held}"
 
 
-def _connection(site: Site) -> str:
-    """Reach the coordinator with the site's CA, and compare the clocks."""
+def connection(site: Site) -> str:
+    """Reach the coordinator with the site's CA, compare the clocks, and say so. Raises InputError."""
     link = site.file.superlink
+    ca = None if link.root_certificates is None else site.path(link.root_certificates)
     try:
-        ca = None if link.root_certificates is None else str(site.path(link.root_certificates))
-        context = ssl.create_default_context(cafile=ca)
+        context = trusting(ca)
     except (OSError, ssl.SSLError) as error:
         raise InputError(f"superlink.root_certificates: {link.root_certificates} ({_why(error)}).") from None
     try:
-        reply = httpx.get(f"https://{link.address}/v1/fleet/", verify=context, timeout=PATIENCE_S)
-    except httpx.HTTPError as error:
-        raise InputError(f"superlink.address: {link.address} {_unreached(error)}.") from None
+        reply = reach(link.address, context)
+    except InputError as error:
+        raise type(error)(f"superlink.address: {error}") from None
     told = reply.headers.get("date")
     if told is None:
         return f"{link.address} answers over TLS"
@@ -126,28 +124,6 @@ def _connection(site: Site) -> str:
             f"signatures hold from {LATE_S:.0f} s behind to {EARLY_S:.0f} s ahead, so set it (NTP)."
         )
     return f"{link.address} answers over TLS, clocks {abs(ahead):.0f} s apart"
-
-
-def _unreached(error: httpx.HTTPError) -> str:
-    text = " ".join(_causes(error))
-    if "expired" in text:
-        return "shows an expired certificate; the coordinator has to renew it"
-    if "not yet valid" in text:
-        return "shows a certificate that is not valid yet; one of the two clocks is wrong"
-    if "CERTIFICATE_VERIFY_FAILED" in text and "match" in text:
-        return "shows a certificate for another host; use the address that it was made for"
-    if "CERTIFICATE_VERIFY_FAILED" in text:
-        return "shows a certificate that superlink.root_certificates did not sign; ask for the right CA"
-    if "WRONG_VERSION_NUMBER" in text or "RECORD_LAYER" in text:
-        return "answers without TLS; a coordinator of sites must use it"
-    return f"cannot be reached ({' '.join(str(error).split()).rstrip('.')})"
-
-
-def _causes(error: BaseException) -> Iterator[str]:
-    at: BaseException | None = error
-    while at is not None:
-        yield str(at)
-        at = at.__cause__ or at.__context__
 
 
 def _why(error: Exception) -> str:

@@ -4,6 +4,8 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 
@@ -14,6 +16,7 @@ from flwr.common.constant import ErrorCode
 from flwr.common.serde import recorddict_from_proto, recorddict_to_proto
 from flwr.proto.recorddict_pb2 import RecordDict as ProtoRecordDict
 
+from fedkt.deploy.reach import reach, trusting
 from fedkt.errors import InputError, RunError
 
 TOO_LARGE = "too-large"
@@ -56,7 +59,12 @@ def gone(message: Message) -> bool:
         ErrorCode.NODE_UNAVAILABLE,
         ErrorCode.MESSAGE_UNAVAILABLE,
         ErrorCode.REPLY_MESSAGE_UNAVAILABLE,
-    ) and TOO_LARGE not in (message.error.reason or "")
+    )
+
+
+def too_large(message: Message) -> bool:
+    """Say whether a reply was not fetched because :func:`bound_replies` forbids it."""
+    return TOO_LARGE in (message.error.reason or "")
 
 
 def error_reply(error: Error, asked: Message) -> Message:
@@ -90,6 +98,8 @@ class Control:
         except (click.ClickException, ValueError) as error:
             raise InputError(f"SuperLink '{name}' cannot be used: {_words(error)}.") from error
         self._federation = connection.federation or ""
+        ca = connection.root_certificates
+        self._reached = partial(_unreached, connection.address, None if ca is None else Path(ca))
 
     def start(self, fab: bytes, digest: str) -> int:
         """Start a run of an app bundle; return Flower's number of it."""
@@ -97,7 +107,7 @@ class Control:
         from flwr.proto.control_pb2 import StartRunRequest
         from flwr.supercore.fab import Fab
 
-        with _told(self.name):
+        with _told(self.name, self._reached):
             bundle = fab_to_proto(Fab(digest, fab, {}))
             reply = self._client.StartRun(StartRunRequest(fab=bundle, federation=self._federation))
         if not reply.HasField("run_id"):
@@ -109,7 +119,7 @@ class Control:
         from flwr.proto.control_pb2 import ListRunsRequest
 
         try:
-            with _told(self.name):
+            with _told(self.name, self._reached):
                 found = self._client.ListRuns(ListRunsRequest(run_id=run)).run_dict
         except RunError:
             return None
@@ -132,13 +142,14 @@ class Control:
             except httpx.TimeoutException:
                 continue  # a quiet time, as while sites train; what was printed meanwhile comes now
             except (httpx.HTTPError, click.ClickException) as error:
-                raise RunError(f"SuperLink '{self.name}' went away: {_words(error)}.") from error
+                why = self._reached() or f"{_words(error)}."
+                raise RunError(f"SuperLink '{self.name}' went away: {why}") from error
 
     def stop(self, run: int) -> None:
         """Stop a run."""
         from flwr.proto.control_pb2 import StopRunRequest
 
-        with _told(self.name):
+        with _told(self.name, self._reached):
             self._client.StopRun(StopRunRequest(run_id=run))
 
     def close(self) -> None:
@@ -146,16 +157,26 @@ class Control:
         self._client.close()
 
 
+def _unreached(address: str | None, ca: Path | None) -> str:
+    """Say why the SuperLink cannot be reached, "" where it can be."""
+    try:
+        if address is not None:
+            reach(address, trusting(ca))
+    except (InputError, OSError) as error:
+        return str(error)
+    return ""
+
+
 @contextmanager
-def _told(name: str) -> Iterator[None]:
-    """Turn Flower's errors into a sentence."""
+def _told(name: str, unreached: Callable[[], str]) -> Iterator[None]:
+    """Turn Flower's errors into a sentence; ``unreached`` says what is wrong with the connection."""
     from flwr.cli.utils import flwr_cli_exc_handler
 
     try:
         with flwr_cli_exc_handler():
             yield
     except click.ClickException as error:
-        raise RunError(f"SuperLink '{name}' answered: {_words(error)}.") from error
+        raise RunError(f"SuperLink '{name}': {unreached() or f'{_words(error)}.'}") from error
 
 
 def _words(error: Exception) -> str:

@@ -3,14 +3,15 @@
 import time
 from collections.abc import Callable, Iterable, Mapping
 
-from flwr.app import Message
+from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 
-from fedkt.deploy.flower import error_reply, gone
+from fedkt.deploy.flower import TOO_LARGE, error_reply, gone, too_large
 from fedkt.deploy.hello import Facts
 from fedkt.deploy.reception import PAUSE_S, Reception
 from fedkt.engine.flwr_runtime import PulledGrid
+from fedkt.protocol import Reply, binding_of
 
 Seat = Callable[[dict[int, str]], None]
 
@@ -63,12 +64,19 @@ class SiteGrid(PulledGrid):
         for reply in self._grid.pull_messages(list(message_ids)):
             if reply.has_error():
                 asked = self._sent.get(reply.metadata.reply_to_message_id)
-                if gone(reply) or asked is None:
+                if asked is not None and too_large(reply):
+                    reply = Message(self._too_large(asked), reply_to=asked)
+                elif gone(reply) or asked is None:
                     reply.metadata.__dict__["_src_node_id"] = 0  # nobody's, so its site stays late
                 else:
                     reply = error_reply(reply.error, asked)
             replies.append(reply)
         return replies
+
+    def _too_large(self, asked: Message) -> RecordDict:
+        name = self._reception.here[asked.metadata.dst_node_id]
+        words = "the reply was not fetched, since it is far larger than any of this run can be"
+        return Reply(binding_of(asked.content), name, "failed", TOO_LARGE, words).pack({})
 
     def set_run(self, run: Run) -> None:
         """Set the run."""

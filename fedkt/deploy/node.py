@@ -3,6 +3,7 @@
 import ctypes
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,13 +17,20 @@ from pathlib import Path
 from typing import Any
 
 from fedkt.deploy import desk
+from fedkt.deploy.check import connection
 from fedkt.deploy.init import supernode_command
+from fedkt.deploy.reach import Distrusted
 from fedkt.deploy.site import Site
 from fedkt.deploy.warm import write_stub
 from fedkt.errors import InputError, RunError
 
 STEADY_S, PAUSE_S, ATTEMPTS = 60.0, 10.0, 12
 """A SuperNode that ends within so many seconds is started again after a pause, so many times."""
+
+LOOK_S = 30.0
+"""How often the connection is tried, so that the site's own log says why no messages come."""
+
+_NUMBERS = re.compile(r"\d+")
 
 GRACE_S = 15.0
 """How long the SuperNode may take to end when it is told to."""
@@ -41,15 +49,20 @@ def run_site(site: Site, port: int | None = None) -> None:
     with tempfile.TemporaryDirectory(prefix="fedkt-") as folder:  # a socket's path has to be short
         at = str(Path(folder) / "warm")
         write_stub(site.state / "bin", at)
-        warm = _start(site, [sys.executable, "-m", "fedkt.deploy.warm", at])
+        private = ["opacus"] if set(site.file.policy.privacy) - {"none"} else []
+        warm = _start(site, [sys.executable, "-m", "fedkt.deploy.warm", at, *private])
         node = _start(site, supernode_command(site, port))
         page.node = node
         threading.Thread(target=page.serve_forever, daemon=True).start()
+        threading.Thread(target=_keep_looking, args=(page, stopping), daemon=True).start()
         desk.log(site.state, {"event": "started", "pid": os.getpid(), "health": page.server_address[1]})
         print(f"site '{site.file.name}': http://127.0.0.1:{page.server_address[1]}/health", flush=True)
         begun, failures = time.monotonic(), 0
         try:
             while not stopping.wait(0.5):
+                if page.renew.is_set():
+                    page.renew.clear()
+                    _end(node)
                 if node.poll() is None:
                     continue
                 # A coordinator turns a node away for up to a minute after it was killed: until its
@@ -71,6 +84,29 @@ def run_site(site: Site, port: int | None = None) -> None:
             f"the SuperNode ended by itself (status {status}); its last lines above say why. "
             "'fedkt site check' tries the connection."
         )
+
+
+def _keep_looking(page: "HealthPage", stopping: threading.Event) -> None:
+    """Try the connection from time to time; tell what is wrong with it when that changes.
+
+    A SuperNode that met a wrong certificate does not try again: it is started anew once that is over.
+    """
+    distrusted = False
+    while True:
+        try:
+            fine, problem = connection(page.site), ""
+            if distrusted:
+                page.renew.set()
+            distrusted = False
+        except InputError as error:
+            fine, problem = "", " ".join(error.problems)
+            distrusted = distrusted or isinstance(error, Distrusted)
+        known, page.problem = page.problem, problem
+        if known is None or _NUMBERS.sub("", problem) != _NUMBERS.sub("", known):
+            desk.log(page.site.state, {"event": "connection", "problem": problem})
+            print(problem or fine, flush=True)
+        if stopping.wait(LOOK_S):
+            return
 
 
 def _start(site: Site, command: list[str]) -> "subprocess.Popen[bytes]":
@@ -96,12 +132,13 @@ def node_environment(site: Site) -> Mapping[str, str]:
     }
 
 
-def health(site: Site, running: bool, begun: float) -> dict[str, Any]:
-    """Return what the health page says: numbers and words of fixed sets, no data."""
+def health(site: Site, running: bool, begun: float, problem: str | None) -> dict[str, Any]:
+    """Return what the health page says: what is wrong with the connection, numbers, fixed words; no data."""
     lines = [line for line in desk.log_lines(site.state) if "stage" in line]
     return {
         "site": site.file.name,
         "healthy": running,
+        "connection": "not tried yet" if problem is None else problem or "fine",
         "up_s": round(time.time() - begun),
         "newest": lines[-1] if lines else None,
         "statuses": dict(Counter(line.get("reason", line["status"]) for line in lines)),
@@ -112,11 +149,13 @@ class HealthPage(ThreadingHTTPServer):
     """``GET /health``: status 200 while the SuperNode runs, else 503, and :func:`health` as JSON."""
 
     node: "subprocess.Popen[bytes] | None" = None
+    problem: str | None = None
 
     def __init__(self, site: Site) -> None:
         super().__init__(("127.0.0.1", site.file.health_port), _Answer)
         self.site = site
         self.begun = time.time()
+        self.renew = threading.Event()
 
 
 class _Answer(BaseHTTPRequestHandler):
@@ -126,8 +165,9 @@ class _Answer(BaseHTTPRequestHandler):
         if self.path != "/health":
             self.send_error(404)
             return
-        node = self.server.node
-        found = health(self.server.site, node is not None and node.poll() is None, self.server.begun)
+        page = self.server
+        running = page.node is not None and page.node.poll() is None
+        found = health(page.site, running, page.begun, page.problem)
         body = json.dumps(found).encode()
         self.send_response(200 if found["healthy"] else 503)
         self.send_header("Content-Type", "application/json")

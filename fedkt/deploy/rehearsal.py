@@ -16,7 +16,7 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -77,14 +77,9 @@ class Rehearsal:
     ) -> None:
         self.stop()
 
-    def start_link(self) -> None:
-        """Start the SuperLink and wait until it answers."""
-        self.start(
-            LINK,
-            f"flower-superlink --ssl-ca-certfile {self.pki}/ca.pem --ssl-certfile {self.pki}/server.pem "
-            f"--ssl-keyfile {self.pki}/server.key --enable-supernode-auth --port {self.port} "
-            f"--disable-runtime-dependency-installation --database {self.folder}/superlink.db".split(),
-        )
+    def start_link(self, **environment: str) -> None:
+        """Start the SuperLink and wait until it answers; ``environment``: beside the federation's."""
+        self.start(LINK, self.link_command(), environment)
         end = time.monotonic() + START_S
         while True:
             try:
@@ -95,6 +90,14 @@ class Rehearsal:
                     raise RunError(f"the SuperLink did not start: {self.log(LINK)[-500:]}") from None
                 time.sleep(0.5)
 
+    def link_command(self) -> list[str]:
+        """Return the command that starts the SuperLink."""
+        return (
+            f"flower-superlink --ssl-ca-certfile {self.pki}/ca.pem --ssl-certfile {self.pki}/server.pem "
+            f"--ssl-keyfile {self.pki}/server.key --enable-supernode-auth --port {self.port} "
+            f"--disable-runtime-dependency-installation --database {self.folder}/superlink.db".split()
+        )
+
     def trust(self) -> ssl.SSLContext:
         """Return what trusts this federation's CA."""
         return ssl.create_default_context(cafile=str(self.pki / "ca.pem"))
@@ -103,9 +106,10 @@ class Rehearsal:
         """Let the node with this public key in."""
         self.run(["flwr", "supernode", "register", str(key), "rehearsal"], check=True)
 
-    def start_site(self, name: str) -> None:
-        """Run a site as its operator does."""
-        self.start(name, ["fedkt", "site", "run", str(self.sites[name]), "--port", str(free_port())])
+    def start_site(self, name: str, **environment: str) -> None:
+        """Run a site as its operator does; ``environment``: beside the federation's."""
+        command = ["fedkt", "site", "run", str(self.sites[name]), "--port", str(free_port())]
+        self.start(name, command, environment)
 
     def submit(
         self, scenario: str | Path, *more: str, timeout: float = 600
@@ -170,13 +174,13 @@ class Rehearsal:
         """Return the ids of a process and of all that it started."""
         return [self.processes[name].pid, *_descendants(self.processes[name].pid)]
 
-    def start(self, name: str, command: list[str]) -> None:
+    def start(self, name: str, command: list[str], environment: Mapping[str, str] | None = None) -> None:
         """Start a process under a name; what it writes is :meth:`log`."""
         program = shutil.which(command[0], path=self.environment["PATH"]) or command[0]
         with open(self.folder / f"{name}.log", "ab") as log:
             self.processes[name] = subprocess.Popen(
                 [program, *command[1:]],
-                env=self.environment,
+                env={**self.environment, **(environment or {})},
                 stdout=log,
                 stderr=log,
                 cwd=self.folder,

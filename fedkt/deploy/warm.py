@@ -14,6 +14,7 @@ import shlex
 import signal
 import socket
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 MAX_ARGUMENTS = 1 << 16
@@ -55,13 +56,16 @@ def write_stub(folder: Path, at: str) -> None:
     command.chmod(0o755)
 
 
-def serve(at: str) -> None:
-    """Import what clients need, then fork a guard for each message until the parent process is gone."""
+def serve(at: str, *more: str) -> None:
+    """Import what clients need, then fork a guard for each message until the parent process is gone.
+
+    ``more``: names of further modules to import.
+    """
     parent = os.getppid()
     with socket.socket(socket.AF_UNIX) as door:
         door.bind(at)
         os.chmod(at, 0o600)
-        _import()  # before listen: until then Flower's clients start by themselves
+        _import(more)  # before listen: until then Flower's clients start by themselves
         door.listen(16)
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # children are reaped by the system
         signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
@@ -82,8 +86,8 @@ def serve(at: str) -> None:
                     _become(arguments)
 
 
-def _import() -> None:
-    for module in _NEEDED:
+def _import(more: Sequence[str]) -> None:
+    for module in (*_NEEDED, *more):
         importlib.import_module(module)
     from fedkt.training import one_thread, warm_up
 
@@ -120,4 +124,4 @@ def _become(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1])
+    serve(*sys.argv[1:])
