@@ -8,11 +8,12 @@ import torch
 from scipy import stats
 from torch import Tensor, nn
 
-from fedkt import dpsgd
+from fedkt import clipping, dpsgd
 from fedkt.client import Arrays, Fit, Forward, Steps, classification
 from fedkt.clients.weights import proximal
+from fedkt.clipping import is_plain
 from fedkt.data.dataset import InputSpec
-from fedkt.dpsgd import Dpsgd, fit_privately, is_plain, sampling
+from fedkt.dpsgd import Dpsgd, fit_privately, sampling
 from fedkt.models.build import build
 from fedkt.models.net import Net
 from fedkt.models.net import net as make_net
@@ -61,7 +62,7 @@ def output(net: Forward, batch: Arrays, constants: Arrays) -> Tensor:
     return net(batch["x"])[1].squeeze(-1)
 
 
-@pytest.mark.parametrize("small", [dpsgd.SMALL, 0])
+@pytest.mark.parametrize("small", [clipping.SMALL, 0])
 @pytest.mark.parametrize(
     ("model", "spec"),
     [
@@ -75,10 +76,10 @@ def test_both_ways_to_clip_agree(
     model: str, spec: InputSpec, small: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whether the row gradients of small layers are kept or made anew."""
-    monkeypatch.setattr(dpsgd, "SMALL", small)
+    monkeypatch.setattr(clipping, "SMALL", small)
     net = build((model, {"width": 8}), spec, 3, 0)
     found = []
-    for way in (dpsgd._ghost, dpsgd._by_row):
+    for way in (clipping.ghost, clipping.by_row):
         for clip in (0.1, 1.0, 100.0):
             for parameter in net.parameters():
                 parameter.grad = torch.zeros_like(parameter)
@@ -94,10 +95,10 @@ def test_both_ways_to_clip_agree(
     assert torch.allclose(found[2], torch.cat([g.flatten() for g in plain]), atol=1e-5)
 
 
-@pytest.mark.parametrize("small", [dpsgd.SMALL, 0])
+@pytest.mark.parametrize("small", [clipping.SMALL, 0])
 def test_a_layer_that_is_called_twice(small: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Against rows one by one."""
-    monkeypatch.setattr(dpsgd, "SMALL", small)
+    monkeypatch.setattr(clipping, "SMALL", small)
     shared = nn.Conv2d(1, 1, 3, padding=1)
     net = make_net([shared, nn.Tanh(), shared, nn.Flatten()], 64, 3, 0.0)
     batch, total = rows(5), [torch.zeros_like(p) for p in net.parameters()]
@@ -106,7 +107,12 @@ def test_a_layer_that_is_called_twice(small: int, monkeypatch: pytest.MonkeyPatc
         own = torch.autograd.grad(classification(ModuleForward(net), row, {}).sum(), list(net.parameters()))
         length = float(torch.cat([g.flatten() for g in own]).norm())
         total = [t + g * min(1.0, 0.5 / length) for t, g in zip(total, own, strict=True)]
-    with dpsgd._ghost(net, classification, {}, 0.5) as add:
+    with (
+        pytest.raises(ValueError, match="one layer in two places"),
+        clipping.by_row(net, classification, {}, 0.5),
+    ):
+        pass
+    with clipping.ghost(net, classification, {}, 0.5) as add:
         add(batch)
     for parameter, expected in zip(net.parameters(), total, strict=True):
         assert parameter.grad is not None and torch.allclose(parameter.grad, expected, atol=1e-5)
@@ -115,7 +121,7 @@ def test_a_layer_that_is_called_twice(small: int, monkeypatch: pytest.MonkeyPatc
 def test_gradients_are_clipped_by_row() -> None:
     """Rows (3, 4) and (0, .5): the first has norm 5 and is cut to (.6, .8), the second stays."""
     net = Line(2)
-    for way in (dpsgd._ghost, dpsgd._by_row):
+    for way in (clipping.ghost, clipping.by_row):
         net.zero_grad()
         with way(net, output, {}, 1.0) as add:
             add({"x": torch.tensor([[3.0, 4.0], [0.0, 0.5]])})

@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.func import grad, vmap
 
 from fedkt.client import Arrays
-from fedkt.dpsgd import CLIP_SLACK, is_plain, poisson_batches, sampling
+from fedkt.clipping import CLIP_SLACK, is_plain
+from fedkt.dpsgd import poisson_batches, sampling
 from fedkt.engine import dropout
 from fedkt.engine.jobs import FitJob
 from fedkt.engine.stack import Stack, Stacked, cut
