@@ -67,11 +67,11 @@ class Fresh:
 class Forked:
     """A run in a process that is forked off one with all imports done."""
 
+    context = multiprocessing.get_context("forkserver")
+
     def __init__(self, folder: Path) -> None:
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(PRELOADED)
-        self._told, tell = context.Pipe(duplex=False)
-        self.process = context.Process(target=again, args=(folder, tell))
+        self._told, tell = self.context.Pipe(duplex=False)
+        self.process = self.context.Process(target=again, args=(folder, tell))
         self.process.start()
         tell.close()
 
@@ -120,6 +120,10 @@ def kills(count: int, seed: int, engine: str) -> bool:
         described["engine"] |= {"kind": engine}
         (folder / "scenario.yaml").write_text(fedkt.scenario.dump(load(described)))
         restarts: dict[type, list[float]] = {Fresh: [], Forked: []}
+        Forked.context.set_forkserver_preload(PRELOADED)
+        first = Forked.context.Process(target=int)  # imports, once for all
+        first.start()
+        first.join()
         early = killed = 0
         for number in range(count):
             kind = Forked if engine == "inline" and number % FRESH else Fresh
@@ -128,7 +132,7 @@ def kills(count: int, seed: int, engine: str) -> bool:
             if restarts[kind] and draw.random() < 0.2:
                 # While it starts, reads the checkpoint, or begins: no new round may have been made yet.
                 early += 1
-                time.sleep(draw.uniform(0, 1.2 * max(restarts[kind])))
+                time.sleep(draw.uniform(0, 1.2 * min(restarts[kind])))
             else:
                 process.first_round()
                 restarts[kind].append(time.monotonic() - begun)
