@@ -143,16 +143,18 @@ class RayGrid(LocalGrid):
         return [self._replies.pop(i) for i in wanted if i in self._replies]
 
     def everywhere(self, function: Callable[[Any], T]) -> list[T]:
-        """Run a function of the app in every actor, and return the results.
+        """Run a function of the app in every actor that holds something, and return the results.
 
-        An actor that died meanwhile is started again, and has none.
+        An actor that died meanwhile is started again, and has none. One that has just been started again
+        holds nothing yet, and nobody waits for it.
         """
         found: list[T] = []
-        for part, reference in [(part, part.actor.call.remote(function)) for part in self._parts]:
+        asked = [(part, part.actor.call.remote(function)) for part in self._parts if part.holds]
+        for part, reference in asked:
             try:
                 found.append(ray.get(reference))
             except ray.exceptions.RayActorError:
-                part.actor = self._start(part)
+                self._restart(part)
         return found
 
     def somewhere(self, function: Callable[[Any], T]) -> T:
@@ -177,7 +179,11 @@ class RayGrid(LocalGrid):
         target.actor.take.remote(source.actor.give.remote(nodes))
         source.partitions = [i for i in source.partitions if i not in nodes]
         target.partitions = [*target.partitions, *nodes]
+        target.holds = True
         self._part_of |= {FIRST_NODE + i: target for i in nodes}
+
+    def _restart(self, part: "_Part") -> None:
+        part.actor, part.holds = self._start(part), False
 
     def _start(self, part: "_Part") -> Any:
         return self._remote.remote(self.make, self._shared, part.partitions, self._nodes)
@@ -206,13 +212,14 @@ class RayGrid(LocalGrid):
         """Take the next replies of an actor's stream, or its end."""
         call = part.queue[0]
         try:
+            part.holds = True
             for reply in ray.get(next(part.stream)):
                 self._keep(call.messages.pop(reply.metadata.reply_to_message_id), reply)
             return
         except StopIteration:
             part.queue.popleft()
         except ray.exceptions.RayActorError as error:
-            part.actor = self._start(part)
+            self._restart(part)
             part.queue.popleft()
             self._again(part, call, error)
         except ray.exceptions.RayError as error:
@@ -255,6 +262,8 @@ class _Part:
     partitions: list[int]
     actor: Any = None
     machine: str = ""
+    holds: bool = True
+    """Whether it may hold states: not between a new start and its first reply."""
     queue: deque[_Call] = field(default_factory=deque)
     stream: Any = None
 
