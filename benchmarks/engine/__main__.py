@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.engine import peer, programs, work
+from fedkt.deploy.rehearsal import descendants
 
 TRAINING: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "plain loop, one thread": ("loop", {}),
@@ -112,23 +113,7 @@ def measured(job: tuple[str, Any]) -> tuple[Sequence[float], float]:
 def _watch(process: int, peak: list[float], done: threading.Event) -> None:
     """Keep the largest sum of proportional set sizes, which counts shared memory once."""
     while not done.wait(0.3):
-        peak[0] = max(peak[0], sum(_resident(p) for p in [process, *_descendants(process)]))
-
-
-def _descendants(process: int) -> list[int]:
-    parents: dict[int, list[int]] = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = path.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        parents.setdefault(int(fields[1]), []).append(int(path.parent.name))
-    found, waiting = [], [process]
-    while waiting:
-        children = parents.get(waiting.pop(), [])
-        found += children
-        waiting += children
-    return found
+        peak[0] = max(peak[0], sum(_resident(p) for p in [process, *descendants(process)]))
 
 
 def _resident(process: int) -> int:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fedkt.data.federation import Federation
+from fedkt.drawing import blank
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,16 +44,12 @@ def table(federation: Federation) -> list[dict[str, str]]:
 
 def draw(federation: Federation, path: Path) -> None:
     """Write a picture of the training rows per class and client, with each client's total above, as PNG."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     counts = federation.counts()
     clients, classes = counts.shape
     dots = clients <= _MAX_DOTS[0] and classes <= _MAX_DOTS[1]
     width = 2.6 + float(np.clip(0.34 * clients, 2.8, 11))
     height = 1.9 + float(np.clip(0.3 * classes, 1.2, 7))
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = blank(width, height)
     grid = figure.add_gridspec(2, 1, height_ratios=[0.9, height - 1.6], hspace=0.02)
     below = figure.add_subplot(grid[1])
     above = figure.add_subplot(grid[0], sharex=below)

@@ -24,6 +24,7 @@ import httpx
 
 from fedkt.deploy.certificates import make_certificates
 from fedkt.deploy.init import PUBLIC_KEY, init_from_scenario
+from fedkt.deploy.reach import trusting
 from fedkt.errors import RunError
 from fedkt.scenario import Scenario
 
@@ -100,7 +101,7 @@ class Rehearsal:
 
     def trust(self) -> ssl.SSLContext:
         """Return what trusts this federation's CA."""
-        return ssl.create_default_context(cafile=str(self.pki / "ca.pem"))
+        return trusting(self.pki / "ca.pem")
 
     def register(self, key: Path) -> None:
         """Let the node with this public key in."""
@@ -154,7 +155,7 @@ class Rehearsal:
     def stop_one(self, name: str) -> int:
         """Tell a process to end, wait, and return its status."""
         process = self.processes.pop(name)
-        family = _descendants(process.pid)
+        family = descendants(process.pid)
         process.terminate()
         try:
             status = process.wait(40)
@@ -172,7 +173,7 @@ class Rehearsal:
 
     def family(self, name: str) -> list[int]:
         """Return the ids of a process and of all that it started."""
-        return [self.processes[name].pid, *_descendants(self.processes[name].pid)]
+        return [self.processes[name].pid, *descendants(self.processes[name].pid)]
 
     def start(self, name: str, command: list[str], environment: Mapping[str, str] | None = None) -> None:
         """Start a process under a name; what it writes is :meth:`log`."""
@@ -196,7 +197,7 @@ def free_port() -> int:
         return port
 
 
-def _descendants(pid: int) -> list[int]:
+def descendants(pid: int) -> list[int]:
     """Return the ids of all processes below this one (Linux)."""
     children: dict[int, list[int]] = {}
     for path in Path("/proc").glob("[0-9]*/stat"):

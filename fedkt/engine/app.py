@@ -102,7 +102,7 @@ class ResidentApp(PartyApp):
 
     def give(self, partitions: Sequence[int]) -> Mapping[str, Held]:
         """Let nodes go: return the states that are in memory alone or newest there."""
-        clients = [list(self._world.shards)[i] for i in partitions]
+        clients = [self._world.names[i] for i in partitions]
         return {c: held for c in clients if (held := self._store.give(c)) is not None}
 
     def take(self, held: Mapping[str, Held]) -> None:
@@ -135,7 +135,7 @@ def make_app(home: Home, *, raise_errors: bool = False) -> ClientApp:
 
 def client_of(world: World, context: Context) -> str:
     """Return the name of the client that this node plays."""
-    return list(world.shards)[int(context.node_config["partition-id"])]
+    return world.names[int(context.node_config["partition-id"])]
 
 
 def _introduce(home: Home, message: Message, context: Context) -> Message:

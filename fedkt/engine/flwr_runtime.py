@@ -59,7 +59,7 @@ class ManyAtOnce(Protocol):
 
 
 @runtime_checkable
-class Movable(Protocol):
+class HandsOver(Protocol):
     """A ``ClientApp`` that holds something of its nodes and can hand it to the same app elsewhere."""
 
     def give(self, partitions: Sequence[int]) -> Any:

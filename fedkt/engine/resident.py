@@ -14,7 +14,7 @@ import ray
 from flwr.app import Error, Message
 from flwr.clientapp import ClientApp
 
-from fedkt.engine.flwr_runtime import FIRST_NODE, LocalGrid, Movable, answer, node_context, number
+from fedkt.engine.flwr_runtime import FIRST_NODE, HandsOver, LocalGrid, answer, node_context, number
 from fedkt.engine.placement import balanced, evened
 
 WAIT_S = 0.05
@@ -44,13 +44,13 @@ class Resident:
     def give(self, partitions: Sequence[int]) -> Any:
         """Let nodes go: return their contexts and what the app holds of them."""
         contexts = {FIRST_NODE + i: self._contexts.pop(FIRST_NODE + i) for i in partitions}
-        return contexts, self._app.give(partitions) if isinstance(self._app, Movable) else None
+        return contexts, self._app.give(partitions) if isinstance(self._app, HandsOver) else None
 
     def take(self, given: Any) -> None:
         """Take in nodes that another process gave."""
         contexts, held = given
         self._contexts |= contexts
-        if isinstance(self._app, Movable):
+        if isinstance(self._app, HandsOver):
             self._app.take(held)
 
     def handle(self, messages: Sequence[Message]) -> Iterator[list[Message]]:
@@ -164,15 +164,13 @@ class RayGrid(LocalGrid):
 
     def _even_out(self, asked: Sequence[int]) -> None:
         """Move nodes between a machine's actors, which are idle, so that all have as much to do."""
+        work: dict[_Part, dict[int, float]] = {part: {} for part in self._parts}
+        for i in asked:
+            held, unit = work[self._part_of[FIRST_NODE + i]], self._unit_of[i]
+            held[unit] = held.get(unit, 0.0) + self._loads[i]
         for machine in {part.machine: None for part in self._parts}:
             parts = [part for part in self._parts if part.machine == machine]
-            work: list[dict[int, float]] = [{} for _ in parts]
-            place = {id(part): held for part, held in zip(parts, work, strict=True)}
-            for i in asked:
-                held = place.get(id(self._part_of[FIRST_NODE + i]))
-                if held is not None:
-                    held[self._unit_of[i]] = held.get(self._unit_of[i], 0.0) + self._loads[i]
-            for unit, source, target in evened(work):
+            for unit, source, target in evened([work[part] for part in parts]):
                 self._move(self._units[unit], parts[source], parts[target])
 
     def _move(self, nodes: Sequence[int], source: "_Part", target: "_Part") -> None:

@@ -145,8 +145,8 @@ def _drive(
         with ray_session(engine):
             workers = worker_count(engine)
             begin = plan or Plan(trial.units(world, workers))
-            number = {client: i for i, client in enumerate(world.shards)}
-            places = {tuple(unit): [number[client] for client in unit] for unit in begin.units}
+            number = {client: i for i, client in enumerate(world.names)}
+            units = [[number[client] for client in unit] for unit in begin.units]
             grid = RayGrid(
                 partial(resident_app, states, begin, 1 / workers),
                 world,
@@ -154,14 +154,14 @@ def _drive(
                 workers=workers,
                 cpus=engine.cpus,
                 gpus=engine.gpus,
-                units=list(places.values()),
+                units=units,
             )
             chosen = plan or _told(grid.somewhere(methodcaller("choose")), loop.observer)
             if chosen is not begin:
                 grid.make = partial(resident_app, states, chosen, 1 / workers)
                 grid.everywhere(methodcaller("follow", chosen))
             # A cohort is cut from those who live together, so who may be in one does not move alone.
-            grid.bind([at for unit, at in places.items() if world.architecture(unit[0]) in chosen.sizes])
+            grid.bind([u for u in units if world.architecture(world.names[u[0]]) in chosen.sizes])
             loop.run(grid, lambda kept: _noted(chosen, grid.everywhere(methodcaller("flush", kept))))
 
 

@@ -58,46 +58,44 @@ def plan(world: World, together: Sequence[Sequence[str]], share: float) -> Plan:
         for architecture, unit in largest.items():
             name = world.models[unit[0]][0]
             at_once = max(1, round(len(unit) * world.scenario.participation.fraction))
-            size, why = (1, "set off") if wanted == "off" else _choose(world, unit, at_once, wanted, share)
+            size, why, need = (
+                (1, "set off", 0) if wanted == "off" else _choose(world, unit, at_once, wanted, share)
+            )
             notes.append(f"{name}: {f'cohorts of {size}' if size > 1 else 'one by one'} ({why})")
             if size > 1:
                 sizes[architecture] = size
-                needs[architecture] = _need(world, unit[0])
+                needs[architecture] = need
     return Plan([list(unit) for unit in together], sizes, needs, notes)
 
 
-def _need(world: World, client: str) -> int:
-    """Return the bytes that a client takes in training."""
-    job = _job(world, client)
-    assert job is not None
-    row = next(iter(job.phase.rows.values()))[:1]
-    return memory.training(job.net, row, job.phase.steps, by_row=job.private is not None)
-
-
-def _choose(world: World, unit: Sequence[str], at_once: int, wanted: Any, share: float) -> tuple[int, str]:
-    """Return the size of cohorts of one architecture, and why."""
+def _choose(
+    world: World, unit: Sequence[str], at_once: int, wanted: Any, share: float
+) -> tuple[int, str, int]:
+    """Return the size of cohorts of one architecture, why, and the bytes of a client where it is over 1."""
     if wanted == "auto" and at_once < FEWEST:
-        return 1, f"{at_once} of its clients at most work together in one process"
+        return 1, f"{at_once} of its clients at most work together in one process", 0
     job = _job(world, unit[0])
     if job is None:
-        return 1, "it does not train"
+        return 1, "it does not train", 0
     try:
         stack = Stack(job.net)
         fit_stacked(stack, [job, job])
     except Exception as error:
-        return 1, f"it cannot be stacked: {' '.join(str(error).split())[:200]}"
-    fits = int(memory.SHARE * share * memory.free(world.device) / _need(world, unit[0]))
+        return 1, f"it cannot be stacked: {' '.join(str(error).split())[:200]}", 0
+    row = next(iter(job.phase.rows.values()))[:1]
+    need = memory.training(job.net, row, job.phase.steps, by_row=job.private is not None)
+    fits = int(memory.SHARE * share * memory.free(world.device) / need)
     if fits < 2:
-        return 1, "memory suffices for no more"
+        return 1, "memory suffices for no more", 0
     if wanted != "auto":
         too_many = f"set to {wanted}, for which memory does not suffice"
-        return (wanted, "set") if wanted <= fits else (fits, too_many)
+        return (wanted, "set", need) if wanted <= fits else (fits, too_many, need)
     most = min(at_once, fits)
     kind = world.architecture(unit[0]), world.federation.input, world.strategy.client, world.device
     key = (*kind, job.phase.steps, job.private is None, most)
     if key not in _known:
         _known[key] = _timed(world, stack, unit, most)
-    return _known[key]
+    return *_known[key], need
 
 
 def _timed(world: World, stack: Stack, unit: Sequence[str], most: int) -> tuple[int, str]:

@@ -47,6 +47,8 @@ class World:
         self.behaviour: type[Client] = registry.find("clients", self.strategy.client)
         self.settings = settings_for(self.strategy, self.config, scenario_)
         self.shards: Mapping[str, Shard] = {shard.id: shard for shard in federation.shards}
+        self.names = list(self.shards)
+        """The clients in order; a simulated node plays the one at its place."""
         dealt = models.deal(scenario_.clients.models, len(federation.shards), scenario_.seed)
         self.models: Mapping[str, Dealt] = dict(zip(self.shards, dealt, strict=True))
         self.mode = mode_of(scenario_.privacy)

@@ -2,16 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedkt.files import write_atomic
+from fedkt.drawing import blank, write_picture
 from fedkt.privacy.accounting import Event, spent
 from fedkt.privacy.ledger import FILE, Ledger
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
     from torch import Tensor
 
 BUDGET = "budget.png"
@@ -79,7 +77,7 @@ def draw_budget(folder: Path) -> Path | None:
     worst = max(totals, key=lambda party: totals[party])
     newest = ledgers[worst][-1]
     several = len(totals) > 1
-    figure = _figure(10 if several else 6.4, 3.8)
+    figure = blank(10 if several else 6.4, 3.8)
     panels = figure.subplots(1, 2, width_ratios=(3, 2)) if several else [figure.subplots()]
     _draw_payments(panels[0], payments(ledgers[worst]))
     panels[0].set_title(f"{worst}, which paid most: ε after each round", loc="left", fontsize=10)
@@ -118,7 +116,7 @@ def draw_budget(folder: Path) -> Path | None:
         ha="left",
         fontsize=12,
     )
-    _save(figure, folder / BUDGET)
+    write_picture(figure, folder / BUDGET)
     return folder / BUDGET
 
 
@@ -160,7 +158,7 @@ def draw_inversion(means: Sequence["Tensor"], images: "Tensor", path: Path, told
     """
     classes, rows = len(images), images.shape[1] + 1
     low, high = float(images.min()), float(images.max())
-    figure = _figure(max(6.0, 0.8 * classes), 0.8 * rows + 0.7)
+    figure = blank(max(6.0, 0.8 * classes), 0.8 * rows + 0.7)
     for label, column in enumerate(figure.subplots(rows, classes, squeeze=False).T):
         column[0].set_title(f"{label}", fontsize=9)
         for place, (axes, image) in enumerate(zip(column, [means[label], *images[label]], strict=True)):
@@ -179,19 +177,4 @@ def draw_inversion(means: Sequence["Tensor"], images: "Tensor", path: Path, told
             for spine in axes.spines.values():
                 spine.set_visible(False)
     figure.suptitle(f"label-only inversion (LOKT): {told}", x=0.01, ha="left", fontsize=10)
-    _save(figure, path)
-
-
-def _figure(width: float, height: float) -> "Figure":
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _save(figure: "Figure", path: Path) -> None:
-    image = BytesIO()
-    figure.savefig(image, dpi=144, format="png")
-    write_atomic(path, image.getvalue())
+    write_picture(figure, path)

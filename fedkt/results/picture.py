@@ -1,12 +1,11 @@
 """The picture of a run: accuracy per round."""
 
 from collections.abc import Mapping, Sequence
-from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from fedkt.files import write_atomic
+from fedkt.drawing import blank, write_picture
 
 LINES = (
     ("personal", "personal", "#0b6e99"),
@@ -23,16 +22,13 @@ def draw_accuracy(rounds: Sequence[Mapping[str, Any]], path: Path, title: str = 
     ``rounds``: lines of ``rounds.jsonl``. Each line carries its last value. Rounds that were not evaluated
     have no point; without any point there is no picture.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 
     drawn = [(label, color, _points(rounds, name)) for name, label, color in LINES]
     drawn = [line for line in drawn if line[2]]
     if not drawn:
         return
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = blank(7, 4)
     axes = figure.add_subplot()
     for _, color, points in drawn:
         at, mean, std = zip(*points, strict=True)
@@ -73,9 +69,7 @@ def draw_accuracy(rounds: Sequence[Mapping[str, Any]], path: Path, title: str = 
     axes.tick_params(length=0)
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
-    image = BytesIO()
-    figure.savefig(image, dpi=144, format="png")
-    write_atomic(path, image.getvalue())
+    write_picture(figure, path)
 
 
 def _points(rounds: Sequence[Mapping[str, Any]], name: str) -> list[tuple[int, float, float]]:

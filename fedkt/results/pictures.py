@@ -1,14 +1,13 @@
 """A comparison as pictures for a paper: PNG and SVG, beside the report that does not need them."""
 
 from collections.abc import Mapping
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from fedkt.files import write_atomic
+from fedkt.drawing import blank, write_picture
 from fedkt.results.comparison import Comparison
 from fedkt.results.statistics import BLOCK, against_epsilon, critical_difference
 
@@ -40,23 +39,17 @@ def write_pictures(comparison: Comparison) -> Path:
     folder = comparison.path / FOLDER
     for name, figure in drawn.items():
         for form in ("png", "svg"):
-            image = BytesIO()
-            figure.savefig(image, format=form, dpi=160, metadata={"Date": None} if form == "svg" else None)
-            write_atomic(folder / f"{name}.{form}", image.getvalue())
+            write_picture(figure, folder / f"{name}.{form}", dpi=160)
     return folder
 
 
 def _panels(table: pd.DataFrame, height: float) -> "tuple[Figure, list[tuple[tuple[str, str], Axes]]]":
     """Return a figure with one panel per block, up to three in a row."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     blocks = list(table[BLOCK].drop_duplicates().itertuples(index=False, name=None))[:MOST_PANELS]
     columns = min(3, len(blocks))
     rows = -(-len(blocks) // columns)
     width = 7.2 if columns == 1 else 5.0 * columns
-    figure = Figure(figsize=(width, height * rows), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = blank(width, height * rows)
     axes = np.ravel(figure.subplots(rows, columns, squeeze=False))
     for spare in axes[len(blocks) :]:
         spare.set_visible(False)
@@ -167,14 +160,10 @@ def _epsilon(comparison: Comparison, table: pd.DataFrame, private: pd.DataFrame)
 
 def _ranks(found: dict[str, Any], metric: str) -> "Figure":
     """Draw the critical-difference diagram: mean ranks, bars over what cannot be told apart."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     count = len(found["methods"])
     half = -(-count // 2)
     depth = 0.35 * len(found["groups"])
-    figure = Figure(figsize=(7.2, 1.2 + 0.28 * half + 0.18 * len(found["groups"])), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = blank(7.2, 1.2 + 0.28 * half + 0.18 * len(found["groups"]))
     axes = figure.add_subplot()
     axes.plot([1, count], [0, 0], color=_INK, linewidth=1)
     for rank in range(1, count + 1):

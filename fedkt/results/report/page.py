@@ -23,6 +23,7 @@ def write_report(of: Comparison | Result) -> Path:
 
     A comparison gets its tables and pictures beside it, which the page does not need.
     """
+    budget = ""
     if isinstance(of, Comparison):
         from fedkt.results.pictures import write_pictures
         from fedkt.results.tables import write_tables
@@ -41,8 +42,9 @@ def write_report(of: Comparison | Result) -> Path:
         words, about = sentences.about_run(of), _about_run(of.path)
         title = data["blocks"][0]["scenario"]
         under = f"{data['methods'][0]['label']}, seed {data['seeds'][0]}"
+        if of.summary.get("privacy", {}).get("mode") != "none":
+            budget = _budget(of.path)
     page = of.path / PAGE
-    budget = _budget(of.path) if isinstance(of, Result) else ""
     write_atomic(page, render(title, under, words, data, about, budget).encode())
     return page
 
