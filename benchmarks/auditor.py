@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from fedkt.client import Arrays, Fit, Forward, Steps
-from fedkt.dpsgd import Dpsgd, fit_privately, from_entropy
 from fedkt.privacy.accounting import Event, spent
-from fedkt.privacy.audit import Finding, judge
+from fedkt.privacy.attacks.audit import Finding, judge
+from fedkt.privacy.dpsgd import Dpsgd, fit_privately, from_entropy
 
 DELTA, SIGMA, CANARIES = 1e-5, 4.0, 1000
 CLAIM = spent([Event("gauss", "record", SIGMA)], DELTA).epsilon

@@ -20,10 +20,10 @@ import tempfile  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
-from fedkt.comparing.command import finish, read_request  # noqa: E402
+from fedkt.comparing.campaign import compare  # noqa: E402
 from fedkt.comparing.pool import processors  # noqa: E402
-from fedkt.comparing.progress import ComparisonProgress  # noqa: E402
-from fedkt.comparing.run import compare  # noqa: E402
+from fedkt.comparing.request import finish, read_request  # noqa: E402
+from fedkt.comparing.watching import ComparisonProgress  # noqa: E402
 
 STRATEGIES = "knfu,fedmd,dsfl,fd,fedproto,cfd"
 GOAL_S, GOAL_SHARE = 600.0, 0.05

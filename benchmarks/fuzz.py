@@ -3,8 +3,8 @@
     pip install atheris
     python -m benchmarks.fuzz -runs=1000000 [other libFuzzer options]
 
-Coverage-guided (atheris, libFuzzer) from the corpus of tests/payloads.py. Every execution must end in a
-rejection or in exactly what was declared; anything else ends the script with the input that did it.
+Coverage-guided (atheris, libFuzzer) from the corpus of tests/knowledge/payloads.py. Every execution must end
+in a rejection or in exactly what was declared; anything else ends the script with the input that did it.
 """
 
 import sys
@@ -13,16 +13,17 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["fedkt.knowledge", "fedkt.protocol"]):
-    from fedkt import knowledge, protocol
+with atheris.instrument_imports(include=["fedkt.knowledge", "fedkt.knowledge.protocol"]):
+    from fedkt import knowledge
+    from fedkt.knowledge import protocol
 
 from flwr.app import RecordDict
 from flwr.common.serde import recorddict_from_proto, recorddict_to_proto
 from flwr.proto.recorddict_pb2 import RecordDict as Proto
 
 from fedkt.knowledge import Dims, Expected, Logits, Rejected
-from fedkt.protocol import Binding, Request
-from tests import payloads
+from fedkt.knowledge.protocol import Binding, Request
+from tests.knowledge import payloads
 
 PAYLOAD, REPLY, REQUEST = range(3)
 LEN = len(payloads.payload())

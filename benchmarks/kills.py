@@ -21,16 +21,16 @@ from typing import Any
 
 import fedkt
 from benchmarks.reliability import scenario, tell
-from fedkt.engine.observer import Silent
-from fedkt.engine.run import simulate
+from fedkt.engine.runs.run import simulate
 from fedkt.files import read_tensors
+from fedkt.results.observer import Silent
 from fedkt.scenario import load
 
 ROUNDS_PER_KILL = 12
 FRESH = 10
 """One in so many starts is that of a new interpreter."""
 RESTART_S = 10.0
-PRELOADED = ["fedkt.cli", "fedkt.engine.run", "torch._dynamo", "flwr_datasets"]
+PRELOADED = ["fedkt.cli", "fedkt.engine.runs.run", "torch._dynamo", "flwr_datasets"]
 
 
 def final(folder: Path) -> dict[str, bytes]:

@@ -16,9 +16,9 @@ import torch
 
 from benchmarks.engine import work
 from fedkt.client import Fit, Steps, classification
-from fedkt.dpsgd import Dpsgd, fit_privately
-from fedkt.engine.memory import keep_freed
-from fedkt.training import fit, lay_out, one_thread
+from fedkt.client.training import fit, lay_out, one_thread
+from fedkt.engine.world.memory import keep_freed
+from fedkt.privacy.dpsgd import Dpsgd, fit_privately
 
 ROWS = 1024
 HOW = Dpsgd(multiplier=1.0, max_grad_norm=1.0)

@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import Any
 
 import fedkt
-from fedkt.engine import checkpoint
-from fedkt.engine.observer import Silent
-from fedkt.engine.run import simulate
+from fedkt.client.state import MemoryStore
+from fedkt.engine.loop import checkpoint
+from fedkt.engine.runs.run import simulate
+from fedkt.results.observer import Silent
 from fedkt.scenario import load
-from fedkt.state import MemoryStore
 
 EXTRA_S, GROWTH, SHARE = 5.0, 0.05, 0.05
 

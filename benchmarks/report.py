@@ -17,7 +17,7 @@ import numpy as np
 
 from fedkt import scenario as scenarios
 from fedkt.files import write_json
-from fedkt.results.comparison import Comparison
+from fedkt.results.comparison.frames import Comparison
 from fedkt.results.report import write_report
 
 SCENARIOS, SEEDS, ROUNDS, CLIENTS = 5, 5, 100, 50

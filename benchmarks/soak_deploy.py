@@ -22,11 +22,11 @@ from pathlib import Path
 from typing import Any
 
 from fedkt import scenario as scenarios
-from fedkt.deploy import desk
-from fedkt.deploy.events import listen
-from fedkt.deploy.init import supernode_command
+from fedkt.deploy.coordinator.events import listen
 from fedkt.deploy.rehearsal import LINK, Rehearsal, free_port
-from fedkt.deploy.site import Site
+from fedkt.deploy.site import desk
+from fedkt.deploy.site.setup import supernode_command
+from fedkt.deploy.site.site_file import Site
 from fedkt.results.folder import read_rows
 from fedkt.scenario import Scenario
 
@@ -103,7 +103,7 @@ def sample(it: Rehearsal) -> dict[str, tuple[int, int]]:
             except OSError:
                 continue  # it ended meanwhile
             tool = next((Path(w).name for w in words if Path(w).name.startswith(("flower-", "fedkt"))), "")
-            kind = tool if tool != "fedkt.deploy.warm" else "warm"
+            kind = tool if tool != "fedkt.deploy.site.warm" else "warm"
             if tool and not (kind == "warm" and (f"{name} warm" in found)):
                 found[f"{name} {kind}"] = (pages * os.sysconf("SC_PAGE_SIZE"), files)
     return found
@@ -199,7 +199,7 @@ def bare_rounds(it: Rehearsal, rounds: int) -> list[float]:
     }
     bundle, _ = build_fab_from_files(files)
     os.environ["FLWR_HOME"] = it.environment["FLWR_HOME"]
-    from fedkt.deploy.flower import Control
+    from fedkt.deploy.wire.flwr_control import Control
 
     control = Control("rehearsal")
     output = control.output(control.start(bundle, hashlib.sha256(bundle).hexdigest()))

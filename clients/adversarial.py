@@ -10,8 +10,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from fedkt import weights
 from fedkt.client import Arrays, Fit, Forward, Movable, beside, classification
+from fedkt.client import shared_weights as weights
 from fedkt.distill.domains import mk_mmd, reverse, two_domains
 from fedkt.knowledge import Dims, Expected, Knowledge, Spec, Weights
 

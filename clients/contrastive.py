@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fedkt.classwise import PrototypeClient
 from fedkt.client import Arrays, Fit, Forward, classification
+from fedkt.client.mean_features import PrototypeClient
 from fedkt.distill.prototype import nearest, supervised_contrastive
 from fedkt.knowledge import Dims, Expected, PrototypeSets
 from fedkt.models.net import projection

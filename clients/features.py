@@ -11,12 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fedkt import registry, weights
-from fedkt.beyond import FeatureRows, ServerLogits
+from fedkt import registry
 from fedkt.client import Arrays, Client, Fit, tutored
+from fedkt.client import shared_weights as weights
+from fedkt.client.training import predict
 from fedkt.knowledge import Dims, Expected, Knowledge
-from fedkt.models.features import on_features
-from fedkt.training import predict
+from fedkt.knowledge.contrast import FeatureRows, ServerLogits
+from fedkt.models.feature_nets import on_features
 
 
 class FeaturesClient(Client):

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from fedkt import weights
-from fedkt.beyond import CountedWeights, GeneratorWeights
 from fedkt.client import Arrays, Fit, Forward, classification
+from fedkt.client import shared_weights as weights
 from fedkt.distill.losses import kl
 from fedkt.knowledge import Dims, Expected, Knowledge
-from fedkt.models.features import generator, generator_input
+from fedkt.knowledge.contrast import CountedWeights, GeneratorWeights
+from fedkt.models.feature_nets import generator, generator_input
 from fedkt.rng import torch_stream
 
 LEAST_STRENGTH = 1e-4

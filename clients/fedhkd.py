@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fedkt import weights
-from fedkt.beyond import HyperKnowledge
 from fedkt.client import Arrays, Fit, Forward, class_means, classification
+from fedkt.client import shared_weights as weights
 from fedkt.distill.prototype import prototype_mse
 from fedkt.knowledge import Dims, Expected, Knowledge
+from fedkt.knowledge.contrast import HyperKnowledge
 from fedkt.privacy.entropy import generator
 
 SMALL = 1e-12

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from fedkt import registry
 from fedkt.client import Arrays, Client, Fit, Holding, classification, distillation, transfer_rows
+from fedkt.client.density_ratio import familiar
 from fedkt.distill.losses import as_logits
 from fedkt.knowledge import Dims, Expected, Knowledge, Logits, Votes
-from fedkt.selection import familiar
 
 
 class LogitsClient(Client):
@@ -24,8 +24,8 @@ class LogitsClient(Client):
     Settings: ``form``: ``logits``, ``probabilities`` (softmax at ``temperature``) or ``votes`` (the likeliest
     class, of all rows; teachers are probabilities); ``loss``: a registered distillation loss;
     ``temperature``; ``label_share``: also send the label histogram; ``pretrain``: epochs on the public rows
-    before the first round; ``selector``: settings of :func:`fedkt.selection.familiar`, by which rows unlike
-    the private ones are left out.
+    before the first round; ``selector``: settings of :func:`fedkt.client.density_ratio.familiar`,
+    by which rows unlike the private ones are left out.
     """
 
     sends = Logits

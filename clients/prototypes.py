@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from fedkt import registry
-from fedkt.classwise import PrototypeClient
 from fedkt.client import Arrays, Fit, Forward
+from fedkt.client.mean_features import PrototypeClient
 from fedkt.distill.prototype import PrototypeLoss, nearest
 from fedkt.knowledge import Dims, Expected, Prototypes
 

@@ -14,7 +14,7 @@ from fedkt import registry
 from fedkt.client import Arrays, Client, Fit, Holding, classification, distillation, transfer_rows
 from fedkt.distill.losses import as_logits
 from fedkt.knowledge import Dims, Expected, Knowledge, Quantised
-from fedkt.quantise import difference, in_bits, probabilities, quantise, stored
+from fedkt.knowledge.quantise import difference, in_bits, probabilities, quantise, stored
 
 
 class QuantisedClient(Client):

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fedkt import weights
 from fedkt.client import Arrays, Fit, Forward
+from fedkt.client import shared_weights as weights
 from fedkt.knowledge import Dims, Expected, Knowledge, Nothing, Weights
 
 

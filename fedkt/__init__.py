@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from fedkt.engine.observer import Observer
-    from fedkt.results.comparison import Comparison
+    from fedkt.results.comparison.frames import Comparison
     from fedkt.results.export import load_model
+    from fedkt.results.observer import Observer
     from fedkt.results.result import Result
     from fedkt.scenario import Scenario, Source
     from fedkt.scenario import load as load_scenario
@@ -31,12 +31,12 @@ def simulate(
     """Run a scenario (a Scenario, a path, a bundled name or a mapping) and return its result.
 
     ``overrides`` are ``a.b=value`` as on the command line; the rest is as in
-    :func:`fedkt.engine.run.simulate`.
+    :func:`fedkt.engine.runs.run.simulate`.
     """
     from pathlib import Path
 
     from fedkt import scenario as scenarios
-    from fedkt.engine.run import simulate as run
+    from fedkt.engine.runs.run import simulate as run
 
     return run(
         scenarios.load(scenario, overrides),
@@ -73,7 +73,7 @@ def compare(
     """
     from pathlib import Path
 
-    from fedkt.comparing.command import compare_command, read_request
+    from fedkt.comparing.request import compare_command, read_request
 
     request = read_request(
         scenarios if isinstance(scenarios, list | tuple) else [scenarios],  # type: ignore[list-item]
@@ -101,7 +101,7 @@ def compare(
 def __getattr__(name: str) -> Any:
     # Imported on first use, so that `import fedkt` stays fast.
     if name == "Comparison":
-        from fedkt.results.comparison import Comparison
+        from fedkt.results.comparison.frames import Comparison
 
         return Comparison
     if name == "Result":

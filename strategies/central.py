@@ -9,12 +9,13 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from fedkt import models, weights
+from fedkt import models
 from fedkt.client import Fit, Steps, classification
+from fedkt.client import shared_weights as weights
 from fedkt.errors import InputError
 from fedkt.rng import seed_of
 from fedkt.strategy import Contributions, Fused, Setting, Shares, Strategy, StrategyConfig
-from fedkt.trained import Trained
+from fedkt.strategy.fusing.server_model import Trained
 
 
 class Central(Strategy):

@@ -22,9 +22,9 @@ from pydantic import Field
 
 from fedkt import models
 from fedkt.client import Fit
-from fedkt.quantise import in_bits, probabilities, quantise, restore, stored
+from fedkt.knowledge.quantise import in_bits, probabilities, quantise, restore, stored
 from fedkt.strategy import Contributions, Fused, Setting, Strategy, StrategyConfig
-from fedkt.student import build, lesson, steps_of
+from fedkt.strategy.fusing.server_model import build, lesson, steps_of
 
 
 class CFDConfig(StrategyConfig):
@@ -48,7 +48,7 @@ class CFD(Strategy):
 
     def __init__(self, config: StrategyConfig, setting: Setting) -> None:
         super().__init__(config, setting)
-        self._simplex = True  # what is decoded
+        self.simplex = True  # what is decoded
         self._x = setting.transfer_x()
         self._classes = next(iter(setting.dims.values())).classes
         if self.student is None:

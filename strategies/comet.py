@@ -20,8 +20,8 @@ from pydantic import Field
 from torch import Tensor
 
 from fedkt.rng import seed_of
-from fedkt.robust import weighted_mean
 from fedkt.strategy import Contributions, Fused, Strategy, StrategyConfig
+from fedkt.strategy.fusing.robust import weighted_mean
 
 if TYPE_CHECKING:
     from fedkt.scenario import Scenario

@@ -15,8 +15,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from fedkt.robust import weighted_mean
 from fedkt.strategy import Contributions, Fused, Strategy, StrategyConfig
+from fedkt.strategy.fusing.robust import weighted_mean
 
 
 class FDConfig(StrategyConfig):

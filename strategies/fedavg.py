@@ -4,7 +4,7 @@ McMahan et al. 2017, "Communication-Efficient Learning of Deep Networks from Dec
 arXiv 1602.05629, algorithm 1.
 """
 
-from fedkt.averaging import WeightAveraging
+from fedkt.strategy.averaging import WeightAveraging
 
 
 class FedAvg(WeightAveraging):

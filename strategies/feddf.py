@@ -18,11 +18,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from fedkt import registry, weights
-from fedkt.averaging import WeightAveraging
+from fedkt import registry
 from fedkt.client import Fit, Steps, distillation
+from fedkt.client import shared_weights as weights
 from fedkt.strategy import Contributions, Fused, StrategyConfig
-from fedkt.trained import Trained
+from fedkt.strategy.averaging import WeightAveraging
+from fedkt.strategy.fusing.server_model import Trained
 
 
 class FedDFConfig(StrategyConfig):

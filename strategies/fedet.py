@@ -22,16 +22,17 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from fedkt import models, weights
-from fedkt.averaging import WeightAveraging
+from fedkt import models
 from fedkt.client import Arrays, Fit, Forward, Steps
+from fedkt.client import shared_weights as weights
 from fedkt.distill.losses import kl
 from fedkt.errors import InputError
 from fedkt.knowledge import Weights
 from fedkt.models.build import named
 from fedkt.rng import seed_of
 from fedkt.strategy import Contributions, Fused, Setting, StrategyConfig
-from fedkt.trained import Trained
+from fedkt.strategy.averaging import WeightAveraging
+from fedkt.strategy.fusing.server_model import Trained
 
 SMALLEST = 1e-12
 

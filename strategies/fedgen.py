@@ -18,14 +18,14 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from fedkt.averaging import WeightAveraging
-from fedkt.beyond import GeneratorWeights
 from fedkt.client import Arrays, Fit, Forward, Steps
-from fedkt.models.features import generator, generator_input
+from fedkt.client.training import seeded
+from fedkt.knowledge.contrast import GeneratorWeights
+from fedkt.models.feature_nets import generator, generator_input
 from fedkt.rng import seed_of, torch_stream
 from fedkt.strategy import Contributions, Fused, Setting, StrategyConfig
-from fedkt.trained import Trained
-from fedkt.training import seeded
+from fedkt.strategy.averaging import WeightAveraging
+from fedkt.strategy.fusing.server_model import Trained
 
 
 class FedGenConfig(StrategyConfig):

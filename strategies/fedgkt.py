@@ -19,15 +19,16 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from fedkt import registry, weights
-from fedkt.beyond import ServerLogits
+from fedkt import registry
 from fedkt.client import Fit, Steps, tutored
+from fedkt.client import shared_weights as weights
 from fedkt.errors import InputError
 from fedkt.knowledge import LIMIT
-from fedkt.models.features import on_features
+from fedkt.knowledge.contrast import ServerLogits
+from fedkt.models.feature_nets import on_features
 from fedkt.rng import seed_of
 from fedkt.strategy import Contributions, Fused, Setting, Strategy, StrategyConfig
-from fedkt.trained import Trained
+from fedkt.strategy.fusing.server_model import Trained
 
 if TYPE_CHECKING:
     from fedkt.scenario import Scenario

@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from pydantic import Field
 
-from fedkt.averaging import WeightAveraging
-from fedkt.robust import weighted_mean
 from fedkt.strategy import Contributions, Fused, StrategyConfig
+from fedkt.strategy.averaging import WeightAveraging
+from fedkt.strategy.fusing.robust import weighted_mean
 
 
 class FedHKDConfig(StrategyConfig):

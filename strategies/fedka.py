@@ -29,8 +29,8 @@ from torch import Tensor
 from fedkt.client import Fit, classification
 from fedkt.distill.embedding import Kind
 from fedkt.strategy import Contributions, Fused, Strategy, StrategyConfig
-from fedkt.student import steps_of
-from fedkt.voting import voted, votes
+from fedkt.strategy.fusing.server_model import steps_of
+from fedkt.strategy.fusing.voting import voted, votes
 
 
 class FedKAConfig(StrategyConfig):

@@ -24,12 +24,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from fedkt import weights
-from fedkt.averaging import WeightAveraging
 from fedkt.client import Fit, Steps, classification
+from fedkt.client import shared_weights as weights
 from fedkt.strategy import Contributions, Fused, StrategyConfig
-from fedkt.trained import Trained
-from fedkt.voting import voted, votes
+from fedkt.strategy.averaging import WeightAveraging
+from fedkt.strategy.fusing.server_model import Trained
+from fedkt.strategy.fusing.voting import voted, votes
 
 
 class FedKAWeightsConfig(StrategyConfig):

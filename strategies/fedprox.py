@@ -7,8 +7,8 @@ from typing import Any
 
 from pydantic import Field
 
-from fedkt.averaging import WeightAveraging
 from fedkt.strategy import StrategyConfig
+from fedkt.strategy.averaging import WeightAveraging
 
 
 class FedProxConfig(StrategyConfig):

@@ -20,10 +20,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from fedkt.client import Arrays, Fit, Forward, Steps
+from fedkt.client.training import seeded
 from fedkt.rng import seed_of
 from fedkt.strategy import Contributions, Fused, Setting, Strategy, StrategyConfig
-from fedkt.trained import Trained
-from fedkt.training import seeded
+from fedkt.strategy.fusing.server_model import Trained
 
 
 class FedTGPConfig(StrategyConfig):

@@ -18,8 +18,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from fedkt.fusion import weights_report
 from fedkt.strategy import Contributions, Fused, Strategy, StrategyConfig
+from fedkt.strategy.fusing.fusion import weights_report
 
 SMALLEST = 1e-8
 """Probabilities are clipped here before a logarithm is taken."""

@@ -23,8 +23,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from fedkt.fusion import weights_report
 from fedkt.strategy import Contributions, Fused, Setting, Strategy, StrategyConfig, client_order
+from fedkt.strategy.fusing.fusion import weights_report
 
 ENOUGH = 0.01
 """Mean absolute change of a row's coefficients that the official code's learning rate just exceeds."""

@@ -5,8 +5,9 @@ good teacher", Nature Communications 15, arXiv 2304.01731.
 
 A client estimates by KuLSIF, for each of its classes as in the official code, how much likelier a row is
 among its own than among uniform noise, and predicts rows that are likelier than a quarter of its held-out
-ones; the official code's linear system is solved here (see :mod:`fedkt.selection`). The server averages over
-the clients that kept a row and drops it where |onehot(largest) - mean|_1 reaches tau, which is at most 2.
+ones; the official code's linear system is solved here (see :mod:`fedkt.client.density_ratio`). The server
+averages over the clients that kept a row and drops it where |onehot(largest) - mean|_1 reaches tau, which is
+at most 2.
 
 What differs from the paper: rows that are left out cross the wire as zeros, packed.
 """

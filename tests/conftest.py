@@ -20,6 +20,6 @@ def it(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Rehearsal]":
     from fedkt import scenario as scenarios
     from fedkt.deploy.rehearsal import Rehearsal
 
-    scenario = scenarios.load(Path(__file__).with_name("deploy.yaml"))
+    scenario = scenarios.load(Path(__file__).parent / "deploy" / "deploy.yaml")
     with Rehearsal(scenario, tmp_path_factory.mktemp("rehearsal") / "it") as rehearsal:
         yield rehearsal

@@ -20,9 +20,9 @@ from torch import Tensor
 import fedkt
 from benchmarks.engine import peer, work
 from fedkt import scenario
-from fedkt.engine.check import checked_world
-from fedkt.engine.world import World
-from fedkt.protocol import Reply, Request, i_am
+from fedkt.engine.world.checked import checked_world
+from fedkt.engine.world.world import World
+from fedkt.knowledge.protocol import Reply, Request, i_am
 from fedkt.strategy import Setting
 
 ROUNDS = 5
@@ -247,15 +247,15 @@ def _ready_rounds(world: World, grid: Grid, rounds: int) -> Seconds:
         taught = strategy.configure_evaluate(number, *nothing, grid)
         strategy.aggregate_evaluate(number, grid.send_and_receive(taught, timeout=60))
         taken.append(time.perf_counter() - begun)
-        accepted = [outcome.status for outcome in strategy.outcomes.values()]
+        accepted = [outcome.status for outcome in strategy.course.outcomes.values()]
         assert accepted == ["accepted"] * work.A_ROUND, accepted
     return taken
 
 
 def ready_fedkt() -> Seconds:
     """The engine alone, on fedkt's grid."""
-    from fedkt.engine.cluster import ray_session
-    from fedkt.engine.resident import RayGrid
+    from fedkt.engine.runtimes.cluster import ray_session
+    from fedkt.engine.runtimes.resident import RayGrid
     from fedkt.scenario import Engine
 
     world = ready_world()

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from fedkt import models
-from fedkt.data.dataset import InputSpec, Split, dataset_of
+from fedkt.data.sets.dataset import InputSpec, Split, dataset_of
 
 CLIENTS, ROWS, A_ROUND, BATCH, RATE = 100, 100, 20, 10, 0.05
 CLASSES, TEST_ROWS = 10, 100

@@ -11,7 +11,7 @@ from typing import Any
 from fedkt import data, scenario
 from fedkt.comparing.grammar import Choices, Method, short
 from fedkt.data import Federation
-from fedkt.engine.check import checked_world
+from fedkt.engine.world.checked import checked_world
 from fedkt.errors import InputError
 from fedkt.scenario import Scenario, Source
 

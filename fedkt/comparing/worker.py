@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from fedkt import scenario
-from fedkt.engine.observer import Silent
-from fedkt.engine.run import simulate
+from fedkt.engine.runs.run import simulate
 from fedkt.errors import FedktError
-from fedkt.live import Several, end_failed, sinks
+from fedkt.results.observer import Silent
+from fedkt.results.trackers import Several, end_failed, sinks
 
 Event = dict[str, Any]
 """``{"event": "round", "round": n}``, then ``{"event": "done", "seconds": s}``, the run's own time, or

@@ -12,19 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fedkt.data.dataset import Dataset, Split, load_dataset
-from fedkt.data.federation import (
-    HELD_OUT,
-    Federation,
-    Shard,
-    check_settings,
-    constants,
-    share_of,
-    with_target,
-)
-from fedkt.data.preprocess import Preprocess, input_of
-from fedkt.data.sample import stratified
-from fedkt.data.transfer import transfer_hash
+from fedkt.data.building import HELD_OUT
+from fedkt.data.federation import Federation, Shard, share_of
+from fedkt.data.loaded import check_settings, constants, with_target
+from fedkt.data.sets.dataset import Dataset, Split
+from fedkt.data.sets.preprocess import Preprocess, input_of
+from fedkt.data.sets.reading import load_dataset
+from fedkt.data.sets.sample import stratified
+from fedkt.data.transfer_set import transfer_hash
 from fedkt.errors import InputError
 from fedkt.rng import numpy_stream
 

@@ -28,8 +28,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedkt import registry
-from fedkt.data.dataset import Labels, Names
-from fedkt.data.sample import apportion
+from fedkt.data.sets.dataset import Labels, Names
+from fedkt.data.sets.sample import apportion
 from fedkt.errors import InputError
 from fedkt.rng import numpy_stream, seed_of
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from fedkt.data.dataset import Labels
+from fedkt.data.sets.dataset import Labels
 
 if TYPE_CHECKING:
     from fedkt.scenario import Partition

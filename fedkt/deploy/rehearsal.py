@@ -23,8 +23,8 @@ from types import TracebackType
 import httpx
 
 from fedkt.deploy.certificates import make_certificates
-from fedkt.deploy.init import PUBLIC_KEY, init_from_scenario
-from fedkt.deploy.reach import trusting
+from fedkt.deploy.site.setup import PUBLIC_KEY, init_from_scenario
+from fedkt.deploy.wire.reach import trusting
 from fedkt.errors import RunError
 from fedkt.scenario import Scenario
 

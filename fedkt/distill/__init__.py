@@ -2,6 +2,8 @@
 
 All are found by name (entry points ``fedkt.losses``). Those of :mod:`fedkt.distill.losses` compare scores,
 those of :mod:`fedkt.distill.prototype` features with prototypes; :func:`about` tells them apart.
+
+May import from ``knowledge`` downwards. Begin with :mod:`fedkt.distill.losses`.
 """
 
 import inspect

@@ -1,4 +1,7 @@
-"""Models: every one is features and a head. The zoo is small; others come in by name or from Python."""
+"""Models: every one is features and a head. The zoo is small; others come in by name or from Python.
+
+May import from ``client`` downwards. Begin with :mod:`fedkt.models.net`.
+"""
 
 from fedkt.models.build import build, deal
 from fedkt.models.net import Net, wrap

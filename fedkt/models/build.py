@@ -12,7 +12,7 @@ from fedkt.models.net import Net, wrap
 from fedkt.rng import numpy_stream
 
 if TYPE_CHECKING:
-    from fedkt.data.dataset import InputSpec
+    from fedkt.data.sets.dataset import InputSpec
     from fedkt.scenario import ModelSpec
 
 Dealt = tuple[str, dict[str, Any]]

@@ -8,7 +8,7 @@ from torch import nn
 from fedkt.models.net import Net, check_settings, net
 
 if TYPE_CHECKING:
-    from fedkt.data.dataset import InputSpec
+    from fedkt.data.sets.dataset import InputSpec
 
 
 def mlp(

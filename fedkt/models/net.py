@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from fedkt.errors import InputError
 
 if TYPE_CHECKING:
-    from fedkt.data.dataset import InputSpec
+    from fedkt.data.sets.dataset import InputSpec
 
 TRIAL_ROWS = 2
 

@@ -11,7 +11,7 @@ from fedkt.errors import InputError
 from fedkt.models.net import Net, check_settings
 
 if TYPE_CHECKING:
-    from fedkt.data.dataset import InputSpec
+    from fedkt.data.sets.dataset import InputSpec
 
 SCALES = (1.0, 2.0)
 """Wavelengths of the two octaves, in units of the finest one."""

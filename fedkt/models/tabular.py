@@ -6,7 +6,7 @@ from fedkt.models.mlp import perceptron
 from fedkt.models.net import Net, check_settings, net
 
 if TYPE_CHECKING:
-    from fedkt.data.dataset import InputSpec
+    from fedkt.data.sets.dataset import InputSpec
 
 
 def tabular(input: "InputSpec", classes: int, *, width: int = 64, dropout: float = 0.0) -> Net:

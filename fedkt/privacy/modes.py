@@ -20,15 +20,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedkt.errors import InputError
-from fedkt.knowledge import ClassLogits, Expected, Knowledge, Prototypes, Spec
+from fedkt.knowledge.codec import Expected, Spec
+from fedkt.knowledge.kinds import ClassLogits, Knowledge, Prototypes
 from fedkt.privacy import mechanisms
 from fedkt.privacy.accounting import Event, calibrate
-from fedkt.privacy.mode import Arrays, Mode, fitting, float_arrays, rows_of
+from fedkt.privacy.protection import Arrays, Method, Mode, fitting, float_arrays, rows_of
 
 if TYPE_CHECKING:
-    from fedkt.client import Client
-    from fedkt.scenario.schema import Privacy
-    from fedkt.strategy import Strategy
+    from fedkt.client.behaviour import Client
+    from fedkt.scenario.about_privacy import Privacy
 
 
 class Dpsgd(Mode):
@@ -38,7 +38,7 @@ class Dpsgd(Mode):
     adjacency = "add/remove"
 
     def misfit(
-        self, strategy: "type[Strategy]", client: "type[Client]", settings: Mapping[str, Any]
+        self, strategy: type[Method], client: "type[Client]", settings: Mapping[str, Any]
     ) -> str | None:
         """Refuse knowledge that is computed from private rows after training."""
         if client.reads_private_rows(settings):
@@ -65,7 +65,7 @@ class ProtoGauss(Mode):
     adjacency = "add/remove"
 
     def misfit(
-        self, strategy: "type[Strategy]", client: "type[Client]", settings: Mapping[str, Any]
+        self, strategy: type[Method], client: "type[Client]", settings: Mapping[str, Any]
     ) -> str | None:
         """Accept prototypes and mean predictions per class."""
         if client.sends not in (Prototypes, ClassLogits):
@@ -114,7 +114,7 @@ class LogitGauss(Mode):
     adjacency = "replace"
 
     def misfit(
-        self, strategy: "type[Strategy]", client: "type[Client]", settings: Mapping[str, Any]
+        self, strategy: type[Method], client: "type[Client]", settings: Mapping[str, Any]
     ) -> str | None:
         """Refuse weights, whose norm no clip of this kind leaves useful."""
         if "weights" in strategy.shares:
@@ -164,7 +164,7 @@ class VoteRR(Mode):
         return self.settings.epsilon_per_vote
 
     def misfit(
-        self, strategy: "type[Strategy]", client: "type[Client]", settings: Mapping[str, Any]
+        self, strategy: type[Method], client: "type[Client]", settings: Mapping[str, Any]
     ) -> str | None:
         """Votes stand for predictions on transfer rows."""
         return None if client.can_vote else "its knowledge cannot be given as votes; use dpsgd"
@@ -189,7 +189,7 @@ class CentralGauss(Mode):
     at_server = True
 
     def misfit(
-        self, strategy: "type[Strategy]", client: "type[Client]", settings: Mapping[str, Any]
+        self, strategy: type[Method], client: "type[Client]", settings: Mapping[str, Any]
     ) -> str | None:
         """The teacher must follow from the mean of the contributions and nothing else of them."""
         if not strategy.fuses_mean:
@@ -219,7 +219,7 @@ class VoteGNMax(Mode):
         return self.settings.vote_noise
 
     def misfit(
-        self, strategy: "type[Strategy]", client: "type[Client]", settings: Mapping[str, Any]
+        self, strategy: type[Method], client: "type[Client]", settings: Mapping[str, Any]
     ) -> str | None:
         """Votes, and a teacher that follows from the winners alone."""
         if not client.can_vote:

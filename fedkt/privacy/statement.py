@@ -7,7 +7,7 @@ from fedkt.privacy.accounting import Spent
 from fedkt.privacy.modes import MODES
 
 if TYPE_CHECKING:
-    from fedkt.scenario.schema import Privacy
+    from fedkt.scenario.about_privacy import Privacy
 
 NO_GUARANTEE = (
     "No differential-privacy guarantee. Exchanged knowledge can reveal membership and label distribution."

@@ -1,19 +1,19 @@
 """Take one client's model out of a run, and read it again."""
 
 import json
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
 
-import fedkt
-from fedkt.data.dataset import InputSpec
+from fedkt.client.state import DiskStore
+from fedkt.data.sets.dataset import InputSpec
 from fedkt.errors import InputError
 from fedkt.files import read_tensors, write_json, write_tensors
 from fedkt.models import Net, build
 from fedkt.results.folder import read_rows
 from fedkt.results.result import Result
-from fedkt.state import DiskStore
 
 MOST_NAMES = 20
 
@@ -48,7 +48,7 @@ def export(run: Path, client: str, out: Path) -> Path:
         "settings": settings,
         "input": {key: about[key] for key in ("kind", "shape", "vocabulary")},
         "classes": about["classes"],
-        "fedkt": fedkt.__version__,
+        "fedkt": version("fedkt"),
         "run": json.loads((folder / "environment.json").read_text(encoding="utf-8"))["run"],
         "client": client,
         "round": last,

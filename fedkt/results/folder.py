@@ -101,7 +101,7 @@ class RunFolder:
 
     def finish(self, summary: Row) -> None:
         """Write the summary, then the picture of accuracy per round."""
-        from fedkt.results.picture import draw_accuracy
+        from fedkt.results.curve import draw_accuracy
 
         write_json(self.path / "summary.json", _plain(summary))
         title = f"{summary.get('scenario', '')} · {summary.get('strategy', '')}".strip(" ·")

@@ -9,11 +9,11 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from fedkt.results.result import Result
+from fedkt.results.result import Result, clock, facts, size_text
 
 
 class Progress:
-    """Shows a run as it goes; an :class:`~fedkt.engine.observer.Observer`."""
+    """Shows a run as it goes; an :class:`~fedkt.results.observer.Observer`."""
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console()
@@ -107,55 +107,3 @@ def closing_table(result: Result, console: Console | None = None) -> None:
     for name, value in facts(result):
         table.add_row(Text(name), Text(value))
     (console or Console(highlight=False)).print(table)
-
-
-def facts(result: Result) -> list[tuple[str, str]]:
-    """Return what is worth knowing about a run: pairs of a name and a text."""
-    summary = result.summary
-    if not summary:
-        return [("state", "not finished; fedkt simulate --resume continues it"), ("folder", str(result.path))]
-    accuracy, rounds, clients = summary["accuracy"], max(summary["rounds"], 1), max(summary["clients"], 1)
-    found = [
-        ("strategy", str(summary["strategy"])),
-        ("clients", f"{summary['clients']}, {summary['rounds']} rounds, seed {summary['seed']}"),
-    ]
-    for name in ("personal", "global"):
-        mean, std = accuracy.get(f"{name}_mean"), accuracy.get(f"{name}_std")
-        if mean is not None:
-            found.append(
-                (f"{name} accuracy", f"{100 * mean:.1f} ± {100 * (std or 0):.1f} % (mean ± std over clients)")
-            )
-    if accuracy.get("prototype_personal_mean") is not None:
-        text = f"{100 * accuracy['prototype_personal_mean']:.1f} % personal"
-        found.append(("  nearest prototype", text))
-    if accuracy.get("server") is not None:
-        found.append(("server accuracy", f"{100 * accuracy['server']:.1f} %"))
-    for way in ("up", "down"):
-        sent = summary["bytes"][way]
-        text = f"{size_text(sent)}, {size_text(sent / rounds / clients)} per client and round"
-        found.append((f"bytes {way}", text))
-    seconds = summary["time"]
-    return [
-        *found,
-        ("replies", ", ".join(f"{n} {name}" for name, n in summary["replies"].items() if n) or "none"),
-        (
-            "time",
-            f"{seconds['wall_s']:.1f} s, {seconds['client_updates_per_s']:.1f} client updates per second",
-        ),
-        ("privacy", str(summary["privacy"]["statement"])),
-        ("folder", str(result.path)),
-    ]
-
-
-def size_text(count: float) -> str:
-    """Return a number of bytes for reading, in powers of 1000."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000 or unit == "GB":
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    raise AssertionError("unreachable")
-
-
-def clock(seconds: float) -> str:
-    """Return a duration as m:ss."""
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"

@@ -3,27 +3,17 @@
 >>> scenario = load("name: a\\nrounds: 3", overrides=["data.partition.alpha=1e-1"])
 >>> scenario.data.partition.alpha
 0.1
+
+May import from ``distill`` downwards. Begin with :class:`Scenario` (``schema``); each part of it is in
+``about_*``.
 """
 
-from fedkt.scenario.adversity import Attack, Churn, Robust
+from fedkt.scenario.about_adversity import Attack, Churn, Robust
+from fedkt.scenario.about_clients import Clients, Distill, Local, ModelSpec
+from fedkt.scenario.about_data import Data, Image, Partition, PublicSpec, Transfer
+from fedkt.scenario.about_privacy import Privacy
 from fedkt.scenario.loading import Source, bundled, dump, from_dict, load, parse_override, to_dict
-from fedkt.scenario.schema import (
-    Clients,
-    Data,
-    Distill,
-    Engine,
-    Evaluate,
-    Image,
-    Local,
-    ModelSpec,
-    Participation,
-    Partition,
-    Privacy,
-    PublicSpec,
-    Scenario,
-    StrategySpec,
-    Transfer,
-)
+from fedkt.scenario.schema import Engine, Evaluate, Participation, Scenario, StrategySpec
 
 __all__ = [
     "Attack",

@@ -8,7 +8,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from fedkt.registry import did_you_mean, nearest
-from fedkt.scenario.schema import MODEL_TAGS, Scenario
+from fedkt.scenario.about_clients import MODEL_TAGS
+from fedkt.scenario.schema import Scenario
 from fedkt.scenario.yaml12 import Path, dotted
 
 _NEEDS = {

@@ -11,19 +11,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from fedkt.knowledge import Weights
-from fedkt.results.comparison import Comparison, text_of
+from fedkt.knowledge.kinds import Weights
+from fedkt.results.comparison.frames import Comparison, text_of
 from fedkt.results.folder import read_rows
 from fedkt.results.measured import METRICS, Measured
 from fedkt.results.result import Result
-from fedkt.results.statistics import (
-    BLOCK,
-    against_epsilon,
-    critical_difference,
-    gains,
-    overview,
-    with_costs,
-)
+from fedkt.results.statistics import BLOCK, against_epsilon, critical_difference, gains, overview, with_costs
 
 STEPS = 250
 """Accuracies in pictures of many cells are kept to 1 / STEPS; NOTHING stands for none."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from fedkt.errors import InputError
 from fedkt.files import write_atomic
-from fedkt.results.comparison import FILE, Comparison, problems_of
+from fedkt.results.comparison.frames import FILE, Comparison, problems_of
 from fedkt.results.folder import is_run
 from fedkt.results.report import collect, sentences
 from fedkt.results.result import Result
@@ -25,8 +25,8 @@ def write_report(of: Comparison | Result) -> Path:
     """
     budget = ""
     if isinstance(of, Comparison):
-        from fedkt.results.pictures import write_pictures
-        from fedkt.results.tables import write_tables
+        from fedkt.results.comparison.pictures import write_pictures
+        from fedkt.results.comparison.tables import write_tables
 
         write_tables(of)
         write_pictures(of)
@@ -86,8 +86,8 @@ def _check(comparison: Comparison) -> None:
 
 def _budget(run: Path) -> str:
     """Draw where a private run's budgets went; return the picture as an address, empty without one."""
+    from fedkt.privacy.budget import draw_budget
     from fedkt.privacy.ledger import Declined
-    from fedkt.privacy.pictures import draw_budget
 
     try:
         drawn = draw_budget(run)

@@ -5,10 +5,10 @@ from typing import Any
 
 import pandas as pd
 
-from fedkt.results.comparison import Comparison
+from fedkt.results.comparison.frames import Comparison
+from fedkt.results.comparison.summary import points, spread
 from fedkt.results.result import Result
 from fedkt.results.statistics import BLOCK, UPPER_BOUND, critical_difference, differences
-from fedkt.results.tables import points, spread
 
 SURE = 0.05
 MOST_BLOCKS = 6

@@ -1,0 +1,39 @@
+"""``fedkt list``: what can be named in a scenario."""
+
+from typing import Annotated
+
+import typer
+
+from fedkt.errors import InputError
+
+
+def list_(
+    what: Annotated[str, typer.Argument(help="strategies, clients, models, datasets, losses or scenarios.")],
+) -> None:
+    """List what can be named in a scenario."""
+    show_names(what)
+
+
+def show_names(what: str) -> None:
+    """Print the names of a group with one line about each."""
+    from fedkt import registry, scenario
+
+    if what == "scenarios":
+        found = [(name, scenario_question(name)) for name in scenario.bundled()]
+    elif what in registry.GROUPS:
+        found = registry.describe(what)
+    else:
+        raise InputError(
+            f"there is no list '{what}'; {registry.did_you_mean(what, [*registry.GROUPS, 'scenarios'])}"
+        )
+    width = max((len(name) for name, _ in found), default=0)
+    for name, line in found:
+        print(f"{name:<{width}}  {line}".rstrip())
+
+
+def scenario_question(name: str) -> str:
+    """Return the question that a bundled scenario's first comment asks."""
+    from importlib.resources import files
+
+    first = (files("fedkt.scenarios") / f"{name}.yaml").read_text().partition("\n")[0]
+    return first.removeprefix("#").strip().removeprefix("Question:").strip()

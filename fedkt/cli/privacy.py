@@ -1,0 +1,85 @@
+"""``fedkt privacy``: what a scenario will cost, and what a folder's ledgers say was paid."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, help="Plan a privacy budget, or show what was spent.")
+
+
+@app.command()
+def plan(
+    scenario: Annotated[str, typer.Argument(help="A scenario file, or the name of a bundled one.")],
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="a.b=v", help="Change a setting; the value is YAML.")
+    ] = None,
+    data_dir: Annotated[Path | None, typer.Option("--data-dir", help="Where data files lie.")] = None,
+) -> None:
+    """Print epsilon after each coming round, and the noise that meets a target over all of them."""
+    from fedkt import scenario as scenarios
+    from fedkt.engine.world.checked import checked_world
+    from fedkt.engine.world.private import epsilons, privacy_notes
+
+    world = checked_world(scenarios.load(scenario, list(set_ or [])), data_dir)
+    planned, settings = epsilons(world), world.scenario.privacy
+    if not planned:
+        typer.echo("privacy mode none gives no differential-privacy guarantee; there is nothing to plan.")
+        return
+    typer.echo(f"mode {settings.mode}, delta {settings.delta:g}, budget {settings.max_epsilon:g}")
+    for party, values in planned.items():
+        client = next(iter(world.shards)) if party == "server" else party
+        epsilon = " ".join(f"{value:.3f}" for value in values)
+        typer.echo(f"{party}: noise {world.costs(client).noise:.4g}, epsilon after each round {epsilon}")
+    for note in privacy_notes(world):
+        typer.echo(f"note: {note}")
+
+
+@app.command()
+def show(
+    folder: Annotated[Path, typer.Argument(help="A run's folder, or one with ledgers in it.")],
+    picture: Annotated[
+        bool, typer.Option("--picture", help="Also draw where the budget went, as budget.png in the folder.")
+    ] = False,
+) -> None:
+    """Print what every ledger below a folder says was paid, entry by entry."""
+    from fedkt.errors import InputError
+    from fedkt.privacy.ledger import FILE, Declined, Ledger
+
+    found = sorted(folder.rglob(FILE)) if folder.is_dir() else []
+    if not found:
+        raise InputError(f"{folder} holds no privacy ledger; name a private run's folder, or a site's state.")
+    for path in found:
+        ledger = Ledger(path.parent)
+        typer.echo(str(path.relative_to(folder).parent))
+        try:
+            entries = [entry for entry in ledger.entries() if entry["state"] == "reserved"]
+        except Declined as no:
+            raise InputError(no.detail) from None
+        for number in range(1, len(entries) + 1):
+            typer.echo(f"  {_line(entries[:number])}")
+    if picture:
+        from fedkt.privacy.budget import draw_budget
+
+        drawn = draw_budget(folder)
+        typer.echo(f"picture: {drawn}" if drawn else "nothing was paid, so there is no picture.")
+
+
+def _line(entries: "list[dict[str, object]]") -> str:
+    """Return the newest of some entries with what all of them cost together."""
+    from typing import Any, cast
+
+    from fedkt.privacy.accounting import Event, spent
+
+    newest = cast(dict[str, Any], entries[-1])
+    events = [Event(**event) for entry in cast(list[dict[str, Any]], entries) for event in entry["events"]]
+    cost = spent(events, newest["delta"], newest["unit"])
+    what = ", ".join(
+        f"{event['count']} x {event['kind']} {event['noise']:.4g}"
+        + (f" at rate {event['rate']:.4g}" if event["rate"] < 1 else "")
+        for event in newest["events"]
+    )
+    return (
+        f"run {newest['run'][:8]} round {newest['round']} {newest['stage']}: {what}; epsilon so far "
+        f"{cost.epsilon:.4g} at delta {newest['delta']:g} per {newest['unit']} ({cost.accountant})"
+    )

@@ -1,0 +1,28 @@
+"""``fedkt audit``: canaries and attacks against what is claimed."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fedkt.cli.runs.options import DataDir, Overrides, ScenarioArg, load_scenario
+
+
+def audit(
+    scenario: ScenarioArg,
+    set_: Overrides = None,
+    data_dir: DataDir = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The audit's folder [default: runs/<name>-<time>].")
+    ] = None,
+    canaries: Annotated[int, typer.Option(help="Transfer rows that get a planted label.")] = 500,
+    lokt: Annotated[
+        bool, typer.Option("--lokt", help="Also reconstruct images of a client's classes from labels alone.")
+    ] = False,
+) -> None:
+    """Run a scenario with canaries, attack what it releases: a lower bound of epsilon against the claim."""
+    from fedkt.engine.runs.audited import audit_scenario, report
+
+    described = load_scenario(scenario, set_, None, None)
+    found = audit_scenario(described, out=out, data_dir=data_dir, canaries=canaries, lokt=lokt)
+    typer.echo(report(found))

@@ -1,0 +1,19 @@
+"""``fedkt export``: one client's model out of a run."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fedkt.cli.runs.options import RunFolder
+
+
+def export(
+    run_folder: RunFolder,
+    client: Annotated[str, typer.Option(help="Which client.")],
+    out: Annotated[Path, typer.Option(help="Where to write the model.")],
+) -> None:
+    """Write one client's model as safetensors with a description; fedkt.load_model reads it."""
+    from fedkt.results.export import export as write
+
+    typer.echo(write(run_folder, client, out))

@@ -1,0 +1,92 @@
+"""``fedkt simulate``: run a scenario on this machine."""
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fedkt.cli.runs.options import (
+    DataDir,
+    EngineKind,
+    MLflowStore,
+    Overrides,
+    Quiet,
+    Resume,
+    RunOut,
+    ScenarioArg,
+    Seed,
+    TensorBoardDir,
+    load_scenario,
+)
+from fedkt.errors import InputError
+
+if TYPE_CHECKING:
+    from fedkt.scenario import Scenario
+
+
+def simulate(
+    scenario: ScenarioArg,
+    set_: Overrides = None,
+    seed: Seed = None,
+    engine: EngineKind = None,
+    data_dir: DataDir = None,
+    out: RunOut = None,
+    resume: Resume = False,
+    tensorboard: TensorBoardDir = None,
+    mlflow: MLflowStore = None,
+    quiet: Quiet = False,
+) -> None:
+    """Run a scenario on this machine."""
+    resolved = load_scenario(scenario, set_, seed, engine)
+    if resume and out is None:
+        raise InputError("--resume needs --out; name the folder of the run to continue.")
+    from fedkt.results.folder import is_run, unused_path
+
+    folder = out or unused_path(resolved.name)
+    try:
+        _simulate(resolved, folder, resume, data_dir, quiet, {"tensorboard": tensorboard, "mlflow": mlflow})
+    except KeyboardInterrupt:
+        if not is_run(folder):
+            raise KeyboardInterrupt(
+                "interrupted before the run began; there is nothing to continue."
+            ) from None
+        again = ["fedkt", "simulate", scenario]
+        again += [part for text in set_ or () for part in ("--set", text)]
+        again += [] if seed is None else ["--seed", str(seed)]
+        again += [] if engine is None else ["--engine", engine]
+        again += [] if data_dir is None else ["--data-dir", str(data_dir)]
+        again += [] if tensorboard is None else ["--tensorboard", str(tensorboard)]
+        again += [] if mlflow is None else ["--mlflow", mlflow]
+        again += ["--out", str(folder), "--resume", *(["--quiet"] if quiet else [])]
+        raise KeyboardInterrupt(
+            f"interrupted; what is done is kept, continue with: {shlex.join(again)}"
+        ) from None
+
+
+def _simulate(
+    resolved: "Scenario",
+    folder: Path,
+    resume: bool,
+    data_dir: Path | None,
+    quiet: bool,
+    live: dict[str, Any],
+) -> None:
+    from fedkt.engine.runs.run import simulate as run_scenario
+    from fedkt.results.progress import Progress, closing_table
+    from fedkt.results.report import write_report
+    from fedkt.results.trackers import Several, end_failed, sinks
+
+    progress = None if quiet else Progress()
+    watchers = sinks(resolved, folder, **live)
+    observer = Several(*watchers, *([] if progress is None else [progress]))
+    try:
+        result = run_scenario(resolved, out=folder, resume=resume, data_dir=data_dir, observer=observer)
+    except BaseException:
+        end_failed(watchers)
+        raise
+    finally:
+        if progress is not None:
+            progress.close()
+
+    write_report(result)
+    if not quiet:
+        closing_table(result)

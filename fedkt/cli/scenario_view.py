@@ -1,0 +1,73 @@
+"""What ``fedkt show`` prints of a scenario: the resolved file, who holds what, what will be sent."""
+
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.syntax import Syntax
+from rich.table import Table
+from rich.text import Text
+
+from fedkt import scenario
+from fedkt.data import describe
+from fedkt.engine.world.private import epsilons, planned_text, privacy_notes
+from fedkt.engine.world.traffic import bytes_per_round
+from fedkt.engine.world.world import World
+from fedkt.errors import InputError
+from fedkt.results.result import size_text
+
+MOST_CLIENTS = 20
+WIDE = 200
+"""Columns of what does not go to a terminal."""
+
+
+def show_scenario(world: World, out: Path | None) -> None:
+    """Print the resolved file, the partition, models, bytes per round; draw the partition below ``out``."""
+    console = _console()
+    text = scenario.dump(world.scenario)
+    # Elsewhere than in a terminal the file as it is, so that it can be run.
+    console.print(
+        Syntax(text, "yaml", background_color="default", word_wrap=True) if console.is_terminal else text
+    )
+    rows = describe.table(world.federation)
+    title = "partition: training rows of each class (0, 1, …)"
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for heading in rows[0]:
+        left = heading in ("client", "domain")
+        table.add_column(heading.removeprefix("class "), justify="left" if left else "right", no_wrap=True)
+    table.add_column("model", no_wrap=True)
+    for row in rows[:MOST_CLIENTS]:
+        table.add_row(*map(Text, row.values()), Text(_model(*world.models[row["client"]])))
+    console.print(table)
+    if len(rows) > MOST_CLIENTS:
+        console.print(f"... and {len(rows) - MOST_CLIENTS} more clients")
+    dealt = Counter(_model(name, settings) for name, settings in world.models.values())
+    console.print("models: " + ", ".join(f"{count} x {name}" for name, count in dealt.items()))
+    if world.federation.transfer is not None:
+        console.print(f"transfer set: {len(world.federation.transfer)} rows, SHA-256 {world.transfer_hash}")
+    planned = bytes_per_round(world)
+    console.print(f"per client and round: up {size_text(planned['up'])}, down {size_text(planned['down'])}")
+    console.print(planned_text(world.scenario.privacy, epsilons(world)))
+    for note in privacy_notes(world):
+        console.print(f"note: {note}")
+    if out is not None:
+        picture = out / "partition.png"
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            describe.draw(world.federation, picture)
+        except OSError as error:
+            problem = f"{picture} cannot be written ({error.strerror}); name another folder with --out."
+            raise InputError(problem) from error
+        console.print(f"drawn: {picture}")
+
+
+def _model(name: str, settings: dict[str, Any]) -> str:
+    return f"{name}({', '.join(f'{key}={value}' for key, value in settings.items())})" if settings else name
+
+
+def _console() -> Console:
+    """Return a console that takes names with brackets as they are and cuts no line short."""
+    width = None if sys.stdout.isatty() else WIDE
+    return Console(highlight=False, markup=False, soft_wrap=True, width=width)

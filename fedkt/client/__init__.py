@@ -1,0 +1,39 @@
+"""The client half of a method. ``behaviour`` is what an author reads; ``training`` runs what a behaviour
+describes, ``state`` keeps a client's model between messages; the others hold what several behaviours share.
+
+May import from ``data`` downwards. Begin with :class:`Client`, then read one file of ``clients/``.
+"""
+
+from fedkt.client.behaviour import (
+    Arrays,
+    Client,
+    Fit,
+    Forward,
+    Holding,
+    Movable,
+    RowLoss,
+    Steps,
+    beside,
+    class_means,
+    classification,
+    distillation,
+    transfer_rows,
+    tutored,
+)
+
+__all__ = [
+    "Arrays",
+    "Client",
+    "Fit",
+    "Forward",
+    "Holding",
+    "Movable",
+    "RowLoss",
+    "Steps",
+    "beside",
+    "class_means",
+    "classification",
+    "distillation",
+    "transfer_rows",
+    "tutored",
+]

@@ -1,0 +1,280 @@
+"""The client half of a method: what a party does with its own model.
+
+A behaviour never runs a training loop. It *describes* its phases as :class:`Fit` objects (tensors, a
+pure per-row loss, epochs, an optimiser) and says which inputs it needs predictions of; the engine runs
+them, for one client or for a whole cohort of stacked models. So a behaviour is a few pure functions,
+and every engine and every privacy mode can be put around them.
+
+The steps of a round: ``digest`` the teacher, ``train`` on private data, ``extract`` a contribution,
+``release`` it.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from fedkt.knowledge.codec import Expected
+from fedkt.knowledge.kinds import Dims, Knowledge
+
+if TYPE_CHECKING:
+    from fedkt.distill.losses import Loss
+    from fedkt.scenario import Distill, Local
+
+Arrays = Mapping[str, Tensor]
+
+
+class Forward(Protocol):
+    """A model as losses see it: ``net(x) -> (features [B, width], logits [B, classes])``."""
+
+    @property
+    def params(self) -> Arrays:
+        """The trainable parameters by name."""
+        ...
+
+    def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]: ...
+
+    def head(self, z: Tensor) -> Tensor:
+        """Return the logits [B, classes] of features [B, width]."""
+        ...
+
+
+class Movable(Forward, Protocol):
+    """A :class:`Forward` that other parameters can be put into, as into all of the engine's."""
+
+    def at(self, params: Arrays, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Call the same model with these parameters, such as those that the server sent."""
+        ...
+
+
+RowLoss = Callable[[Forward, Arrays, Arrays], Tensor]
+"""``loss(net, batch, constants) -> [B]``: one value per row; the engine takes the mean over rows."""
+
+
+@dataclass(frozen=True)
+class Steps:
+    """How a phase is optimised: epochs, rows per batch, optimiser name and its settings.
+
+    ``batches``: how many batches are taken in all, in place of whole epochs (None: ``epochs`` passes).
+    """
+
+    epochs: int
+    batch_size: int
+    optimizer: str
+    lr: float
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    batches: int | None = None
+
+    def count(self, size: int) -> int:
+        """Return the number of batches that are taken of ``size`` rows."""
+        if size == 0:
+            return 0
+        return self.epochs * -(-size // self.batch_size) if self.batches is None else self.batches
+
+    @classmethod
+    def local(cls, part: "Local") -> "Steps":
+        """Read the steps of training on private data from a scenario."""
+        return cls(
+            part.epochs,
+            part.batch_size,
+            part.optimizer,
+            part.lr,
+            part.momentum,
+            part.weight_decay,
+            part.steps,
+        )
+
+    @classmethod
+    def distill(cls, part: "Distill", local: "Local") -> "Steps":
+        """Read the steps of distillation; the optimiser and its rate are those of ``local`` unless set."""
+        optimizer, lr = part.optimizer or local.optimizer, part.lr or local.lr
+        return cls(part.epochs, part.batch_size, optimizer, lr, part.momentum, part.weight_decay)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One training phase.
+
+    ``name`` names the phase's optimiser state and random stream; ``rows`` holds tensors with one entry
+    per row (first dimension), batched together; ``constants`` are the same for every row of this
+    client; ``private`` says whether the rows are the party's own data, which is what differential
+    privacy protects; ``only``: the names of the parameters that are trained (empty: all of them);
+    ``coupled``: whether a row's loss depends on the other rows of its batch, so that batches may be neither
+    padded nor taken apart.
+    """
+
+    name: str
+    rows: Arrays
+    loss: RowLoss
+    steps: Steps
+    constants: Arrays = field(default_factory=dict)
+    private: bool = False
+    only: frozenset[str] = frozenset()
+    coupled: bool = False
+
+    @property
+    def size(self) -> int:
+        """Number of rows."""
+        return len(next(iter(self.rows.values())))
+
+
+@dataclass(frozen=True)
+class Holding:
+    """Everything that one party holds and a behaviour may read.
+
+    ``x`` [n, ...], ``y`` int64 [n]: private rows; ``transfer`` [rows, ...]: the transfer set, None
+    without one; ``public``: labelled public rows (x, y) or None; ``label_share`` [classes]: share of
+    each class among the private rows; ``settings``: the behaviour's settings from its strategy.
+    """
+
+    client: str
+    seed: int
+    dims: Dims
+    x: Tensor
+    y: Tensor
+    transfer: Tensor | None
+    public: tuple[Tensor, Tensor] | None
+    label_share: Tensor
+    local: Steps
+    distill: Steps
+    settings: Mapping[str, Any]
+
+
+class Client(ABC):
+    """Base of every client behaviour (entry points ``fedkt.clients``).
+
+    ``sends`` and ``accepts`` are the only knowledge that may leave and enter; both ends compute the
+    exact arrays from them, so the outgoing guard and the server's check are the same table.
+    """
+
+    sends: ClassVar[type[Knowledge]]
+    accepts: ClassVar[type[Knowledge]]
+    decides: ClassVar[str] = ""
+    """Which of the :meth:`predictors` is the client's own prediction; empty: the model's logits."""
+    can_vote: ClassVar[bool] = False
+    """Whether the setting ``form: votes`` makes the contribution one class per transfer row."""
+
+    digests_private_rows: ClassVar[bool] = False
+    """Whether :meth:`digest` trains on private rows too, which private training is not planned for."""
+
+    def __init__(self, holding: Holding) -> None:
+        self.holding = holding
+
+    @staticmethod
+    @abstractmethod
+    def contribution(dims: Dims, settings: Mapping[str, Any]) -> Expected:
+        """Return the arrays of a contribution about ``dims.rows`` transfer rows."""
+
+    @staticmethod
+    @abstractmethod
+    def teacher(dims: Dims, settings: Mapping[str, Any], *, with_rows: bool) -> Expected:
+        """Return the arrays of a teacher about ``dims.rows`` transfer rows, with their ids or without."""
+
+    @staticmethod
+    def reads_private_rows(settings: Mapping[str, Any]) -> bool:
+        """Say whether a contribution is computed from private rows, as means per class and counts are.
+
+        False promises that it comes from public rows and the model alone, which after private training costs
+        no privacy; private training then gives :meth:`extract` an instance that holds no private rows.
+        """
+        return True
+
+    @classmethod
+    def attach(cls, net: nn.Module, width: int) -> None:
+        """Add parts to a model that the behaviour trains beside features and head (here: none).
+
+        ``width``: the number of features. Torch's random state is seeded for the initial weights.
+        """
+        return
+
+    def prepare(self) -> Fit | None:
+        """Return what to train once, before the first round."""
+        return None
+
+    def digest(self, teacher: Arrays) -> Fit | None:
+        """Return what to train when a teacher arrives (None: it is only kept for ``train``)."""
+        return None
+
+    def adopt(self, teacher: Arrays) -> Arrays | None:
+        """Return parameters that replace the model's before digestion (only where weights are shared)."""
+        return None
+
+    @abstractmethod
+    def train(self, teacher: Arrays | None) -> Fit | None:
+        """Return what to train on private data; ``teacher`` is the newest one that was digested."""
+
+    def inputs(self, rows: Tensor | None) -> Tensor | None:
+        """Return the inputs [n, ...] that ``extract`` needs predictions of (None: none)."""
+        return None
+
+    @abstractmethod
+    def extract(self, features: Tensor, logits: Tensor, params: Arrays) -> Knowledge:
+        """Summarise the predictions on ``inputs`` as this client's contribution."""
+
+    def predictors(self, features: Tensor, logits: Tensor, teacher: Arrays) -> dict[str, Tensor]:
+        """Return further scores [n, classes] to evaluate beside the model's own, by name."""
+        return {}
+
+
+def transfer_rows(holding: Holding, rows: Tensor | None) -> Tensor:
+    """Return the transfer rows asked for (None: all of them, in order)."""
+    if holding.transfer is None:
+        raise ValueError("this behaviour needs a transfer set")
+    return holding.transfer if rows is None else holding.transfer[rows.long()]
+
+
+def classification(net: Forward, batch: Arrays, constants: Arrays) -> Tensor:
+    """Cross entropy [B] of the model on ``batch['x']`` against the labels ``batch['y']``."""
+    _, logits = net(batch["x"])
+    return torch.nn.functional.cross_entropy(logits, batch["y"], reduction="none")
+
+
+def distillation(
+    net: Forward, batch: Arrays, constants: Arrays, *, loss: "Loss", temperature: float
+) -> Tensor:
+    """Distillation loss [B] of the model's logits against a teacher's, ``batch['target']`` [B, classes]."""
+    _, logits = net(batch["x"])
+    return loss(logits, batch["target"], temperature)
+
+
+def tutored(
+    net: Forward, batch: Arrays, constants: Arrays, *, alpha: float, loss: "Loss", temperature: float
+) -> Tensor:
+    """Return CE(f(x), y) + alpha loss(f(x), target, temperature) per row [B].
+
+    The second only where ``batch['known']`` [B] is 1, not where it is 0.
+    """
+    _, logits = net(batch["x"])
+    own = torch.nn.functional.cross_entropy(logits, batch["y"], reduction="none")
+    return own + alpha * batch["known"] * loss(logits, batch["target"], temperature)
+
+
+def beside(
+    x: Tensor, y: Tensor, other_x: Tensor, other_y: Tensor, steps: Steps
+) -> tuple[dict[str, Tensor], Steps]:
+    """Return rows of a phase on private rows and others beside them, and its steps.
+
+    ``y`` int64, -1 where there is no label. Beside ``x`` and ``y`` come ``source``, 1 for private rows, else
+    0, and ``scale``, by which each kind of rows has a mean of its own in the mean over all. A batch is as
+    many private rows as ever and others in proportion, so steps stay as many.
+    """
+    own, other = len(y), len(other_y)
+    total = own + other
+    parts = [torch.full((n,), value, device=x.device) for n, value in ((own, 1.0), (other, 0.0))]
+    scale = [torch.full((n,), total / max(n, 1), device=x.device) for n in (own, other)]
+    rows = {"x": torch.cat([x, other_x]), "y": torch.cat([y, other_y])}
+    rows |= {"source": torch.cat(parts), "scale": torch.cat(scale)}
+    return rows, replace(steps, batch_size=round(steps.batch_size * total / max(own, 1)))
+
+
+def class_means(rows: Tensor, y: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+    """Return the mean row of each class [classes, d] (zeros where there is none) and counts [classes]."""
+    counts = torch.bincount(y, minlength=classes)
+    # Summed in double precision: means of probabilities then add up to one to the last bit that is sent.
+    sums = torch.zeros(classes, rows.shape[1], dtype=torch.float64, device=rows.device)
+    sums.index_add_(0, y, rows.double())
+    return (sums / counts.clamp_min(1)[:, None]).float(), counts

@@ -1,0 +1,234 @@
+"""Where a client's model, optimiser and teacher live between messages.
+
+A state is saved under a *version*: ``2 * round`` after training, ``2 * round + 1`` after evaluation.
+To handle a message, a client loads its newest version *below* the message's own, so a message that is
+repeated, or a round that is run again after a crash, starts from the same state and gives the same
+bits; versions above are leftovers and are overwritten. That is the whole resume protocol.
+"""
+
+import json
+import math
+import shutil
+from abc import ABC, abstractmethod
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from fedkt.files import read_tensors, sync_all, write_atomic, write_json, write_tensors
+
+OBSERVED = "observed.json"
+"""What a client measured of itself in a private mode: beside its states, not in any message."""
+
+
+@dataclass
+class ClientState:
+    """Tensors by name and a JSON note; see :mod:`fedkt.engine.clients.party` for what is in them."""
+
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    note: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the tensors."""
+        return sum(tensor.numel() * tensor.element_size() for tensor in self.tensors.values())
+
+
+class StateStore(ABC):
+    """Client states, keyed by client and version."""
+
+    @abstractmethod
+    def load(self, client: str, below: int) -> ClientState | None:
+        """Return the newest state with a version below ``below``, None if there is none."""
+
+    @abstractmethod
+    def save(
+        self, client: str, version: int, state: ClientState, kept: int, *, durable: bool = False
+    ) -> None:
+        """Keep a state; what only rounds up to ``kept`` need may go, since a resume starts there or later.
+
+        ``durable``: it is on disk when this returns.
+        """
+
+    @abstractmethod
+    def folder_of(self, client: str) -> Path:
+        """Return the client's own folder on disk: nothing in it leaves."""
+
+    def observe(self, client: str, round_: int, metrics: Mapping[str, float]) -> None:
+        """Keep what a client measured of itself but does not send."""
+        write_json(self.folder_of(client) / OBSERVED, {"round": round_, "metrics": dict(metrics)})
+
+    def observed(self, client: str, round_: int) -> dict[str, float]:
+        """Return what a client measured in this round and did not send; empty where that is not known."""
+        path = self.folder_of(client) / OBSERVED
+        found = json.loads(path.read_text()) if path.is_file() else {}
+        return dict(found["metrics"]) if found.get("round") == round_ else {}
+
+    @abstractmethod
+    def flush(self, kept: int) -> None:
+        """Bring every state that was saved to disk."""
+
+    @abstractmethod
+    def note_failure(self, client: str, text: str) -> None:
+        """Keep the traceback of a client's newest failure where only the client's side sees it."""
+
+    @abstractmethod
+    def clients(self) -> Iterable[str]:
+        """Return the clients that have a state."""
+
+
+class DiskStore(StateStore):
+    """One safetensors file per client and version: ``<folder>/<client>/<version>.safetensors``."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def load(self, client: str, below: int) -> ClientState | None:
+        """Read the newest file with a version below ``below``."""
+        older = [version for version in self._versions(client) if version < below]
+        if not older:
+            return None
+        tensors, note = read_tensors(self._path(client, max(older)))
+        return ClientState(tensors, note)
+
+    def folder_of(self, client: str) -> Path:
+        """Return ``<folder>/<client>``."""
+        return self.folder / client
+
+    def save(
+        self, client: str, version: int, state: ClientState, kept: int, *, durable: bool = False
+    ) -> None:
+        """Write the file, then delete those that no resume can need."""
+        self.write(client, version, state, kept, sync=True)
+
+    def write(self, client: str, version: int, state: ClientState, kept: int, *, sync: bool) -> None:
+        """Do as :meth:`save`; without ``sync`` the file may still be in the system's cache afterwards."""
+        write_tensors(self._path(client, version), state.tensors, state.note, sync=sync)
+        needed = [v for v in self._versions(client) if v < 2 * kept + 2]
+        for old in sorted(needed)[:-1]:
+            self._path(client, old).unlink(missing_ok=True)
+
+    def flush(self, kept: int) -> None:
+        """Nothing to do: every save is on disk."""
+
+    def copy(self, client: str, below: int, to: "DiskStore") -> None:
+        """Copy the newest file with a version below ``below`` to another store."""
+        older = [version for version in self._versions(client) if version < below]
+        if older:
+            target = to._path(client, max(older))
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(self._path(client, max(older)), target)
+
+    def note_failure(self, client: str, text: str) -> None:
+        """Write the text as ``failure.txt`` into the client's folder."""
+        write_atomic(self.folder / client / "failure.txt", text.encode())
+
+    def clients(self) -> Iterable[str]:
+        """Return the clients that have a folder."""
+        return [p.name for p in self.folder.iterdir()] if self.folder.is_dir() else []
+
+    def _path(self, client: str, version: int) -> Path:
+        return self.folder / client / f"{version:08d}.safetensors"
+
+    def _versions(self, client: str) -> list[int]:
+        return [int(p.stem) for p in (self.folder / client).glob("[0-9]*.safetensors")]
+
+
+class Held(NamedTuple):
+    """A client's newest state as one process hands it to another, and whether it is on disk too."""
+
+    version: int
+    state: ClientState
+    saved: bool
+
+
+class MemoryStore(StateStore):
+    """Newest state of each client in memory; ``flush`` writes the changed ones to a :class:`DiskStore`.
+
+    Past ``limit`` bytes (None: no limit) the states that were used longest ago go to disk and out of memory.
+    """
+
+    def __init__(self, disk: DiskStore, limit: float | None = None) -> None:
+        self._disk = disk
+        self._limit = math.inf if limit is None else limit
+        self._newest: OrderedDict[str, tuple[int, ClientState]] = OrderedDict()
+        """The one that was used longest ago comes first."""
+        self._unsaved: set[str] = set()
+        self._loose = False
+        """Whether files were written that may not be on disk yet."""
+        self._kept = 0
+        """Oldest round from which a resume may start, as was said last."""
+        self.held = 0
+        """Bytes of the tensors in memory."""
+
+    def load(self, client: str, below: int) -> ClientState | None:
+        """Return the state in memory if it is old enough, else the one on disk."""
+        held = self._newest.get(client)
+        if held is not None and held[0] < below:
+            self._newest.move_to_end(client)
+            return held[1]
+        return self._disk.load(client, below)
+
+    def folder_of(self, client: str) -> Path:
+        """Return the folder on disk."""
+        return self._disk.folder_of(client)
+
+    def save(
+        self, client: str, version: int, state: ClientState, kept: int, *, durable: bool = False
+    ) -> None:
+        """Keep the state in memory, and with ``durable`` on disk as well."""
+        if durable:
+            self._disk.save(client, version, state, kept)
+        self._kept = kept
+        self.take(client, Held(version, state, durable))
+
+    def give(self, client: str) -> Held | None:
+        """Hand over a client's newest state, None where there is none in memory."""
+        saved = client not in self._unsaved
+        held = self._forget(client)
+        return None if held is None else Held(*held, saved)
+
+    def take(self, client: str, held: Held) -> None:
+        """Keep a state in memory as the client's newest; others make room where there is a limit."""
+        self._forget(client)
+        self._newest[client] = (held.version, held.state)
+        if not held.saved:
+            self._unsaved.add(client)
+        self.held += held.state.nbytes
+        while self.held > self._limit:
+            oldest, (version, state) = next(iter(self._newest.items()))
+            if oldest in self._unsaved:
+                self._disk.write(oldest, version, state, self._kept, sync=False)
+                self._loose = True
+            self._forget(oldest)
+
+    def _forget(self, client: str) -> tuple[int, ClientState] | None:
+        held = self._newest.pop(client, None)
+        self._unsaved.discard(client)
+        if held is not None:
+            self.held -= held[1].nbytes
+        return held
+
+    def flush(self, kept: int) -> None:
+        """Write the states that changed since the last flush, and wait once until all are on disk.
+
+        A file that is lost before then is of a version that no resume reads: its round is not complete.
+        """
+        for client in sorted(self._unsaved):
+            version, state = self._newest[client]
+            self._disk.write(client, version, state, kept, sync=False)
+        if self._loose or self._unsaved:
+            sync_all(self._disk.folder)
+        self._unsaved.clear()
+        self._loose = False
+
+    def note_failure(self, client: str, text: str) -> None:
+        """Write the text to disk."""
+        self._disk.note_failure(client, text)
+
+    def clients(self) -> Iterable[str]:
+        """Return the clients with a state in memory or on disk."""
+        return {*self._newest, *self._disk.clients()}

@@ -1,0 +1,210 @@
+"""Run the phases of one client, one batch after another; predict in batches.
+
+The stacked engine runs the same :class:`~fedkt.client.Fit` objects for many clients at once; this is
+the plain loop that it must agree with.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from fedkt.client.behaviour import Arrays, Fit, Steps
+from fedkt.rng import numpy_stream, seed_of
+
+OptimState = dict[str, Tensor]
+"""Optimiser state, flat: ``<parameter>/<slot>``."""
+
+PREDICT_BATCH = 256
+"""Larger batches cost more: the allocator gives large blocks back to the system each time."""
+
+
+class ModuleForward:
+    """A module as :class:`~fedkt.client.Forward`."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._module = module
+        self.params: Arrays = dict(module.named_parameters())
+
+    def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        out: tuple[Tensor, Tensor] = self._module(x)
+        return out
+
+    def head(self, z: Tensor) -> Tensor:
+        """Return the logits of features."""
+        head: nn.Module = self._module.get_submodule("head")
+        logits: Tensor = head(z)
+        return logits
+
+    def at(self, params: Arrays, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Call the model with other parameters."""
+        out: tuple[Tensor, Tensor] = functional_call(self._module, dict(params), (x,))
+        return out
+
+
+def batch_order(size: int, steps: Steps, generator: np.random.Generator) -> Iterator[np.ndarray]:
+    """Yield the row indices of each batch: every pass a fresh permutation, its last batch may be short."""
+    left = steps.count(size)
+    while left > 0:
+        order = generator.permutation(size)
+        starts = range(0, size, steps.batch_size)[:left]
+        for start in starts:
+            yield order[start : start + steps.batch_size]
+        left -= len(starts)
+
+
+def fit(
+    module: nn.Module, phase: Fit, state: OptimState, *, seed: int, client: str, round_: int
+) -> OptimState:
+    """Train ``module`` in place through one phase and return the optimiser's new state.
+
+    The order of the batches and dropout depend on (seed, phase, client, round) only.
+    """
+    if phase.steps.count(phase.size) == 0:
+        return state
+    module, phase = ahead(module, phase)
+    optimizer = make_optimizer(module.parameters(), phase.steps)
+    load_optimizer(optimizer, module, state)
+    net = ModuleForward(module)
+    order = batch_order(phase.size, phase.steps, numpy_stream(seed, "batches", phase.name, client, round_))
+    module.train()
+    with seeded(seed_of(seed, "dropout", phase.name, client, round_)), trainable(module, phase.only):
+        for index in order:
+            rows = torch.from_numpy(index)
+            batch = {name: tensor[rows] for name, tensor in phase.rows.items()}
+            loss = phase.loss(net, batch, phase.constants).mean()
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+    return dump_optimizer(optimizer, module)
+
+
+class FixedFeatures(nn.Module):
+    """A model whose features are not trained, called with features in place of inputs."""
+
+    def __init__(self, head: nn.Module) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        return z, self.head(z)
+
+
+def ahead(module: nn.Module, phase: Fit) -> tuple[nn.Module, Fit]:
+    """Compute features once instead of in every step, where the model's are fixed and rows are its inputs.
+
+    Returns what to train and on what; parameters keep their names.
+    """
+    features, head = getattr(module, "features", None), getattr(module, "head", None)
+    if not (isinstance(features, nn.Module) and isinstance(head, nn.Module)):
+        return module, phase
+    fixed = not any(True for _ in features.parameters())
+    if not fixed or not any(True for _ in features.buffers()) or not set(phase.rows) <= {"x", "y", "target"}:
+        return module, phase
+    z, _ = predict(module, phase.rows["x"])
+    return FixedFeatures(head), replace(phase, rows={**phase.rows, "x": z})
+
+
+@torch.no_grad()
+def predict(module: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return features [n, width] and logits [n, classes] of the model in evaluation mode."""
+    module.eval()
+    parts = [module(part) for part in x.split(PREDICT_BATCH)] if len(x) else [module(x)]
+    return torch.cat([z for z, _ in parts]), torch.cat([logits for _, logits in parts])
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seed torch's global generator for the block and restore it after."""
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices=devices):
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed formats a stack for GPUs each time
+        if devices:
+            torch.cuda.manual_seed_all(seed)
+        yield
+
+
+@contextmanager
+def trainable(module: nn.Module, only: frozenset[str]) -> Iterator[None]:
+    """Let the block train these parameters alone (empty: all of them); the others get no gradient."""
+    frozen = [p for name, p in module.named_parameters() if only and name not in only]
+    for p in frozen:
+        p.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for p in frozen:
+            p.requires_grad_(True)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Run the block on one torch thread: sums then have one order, and results the same bits everywhere."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def lay_out(module: nn.Module) -> None:
+    """Bring a pooling network's weights into the layout in which a processor pools fast.
+
+    PyTorch's max-pooling is vectorised only for channels that come last; convolutions go along with the
+    layout of their weights. Strided networks do not gain, and GPUs have kernels of their own.
+    """
+    pools = any(isinstance(part, nn.MaxPool2d) for part in module.modules())
+    if pools and all(p.device.type == "cpu" for p in module.parameters()):
+        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def tensors_of(module: nn.Module) -> dict[str, Tensor]:
+    """Return a copy of a module's tensors by name, each in the order of its indices."""
+    return {
+        n: t.detach().clone(memory_format=torch.contiguous_format) for n, t in module.state_dict().items()
+    }
+
+
+def warm_up() -> None:
+    """Take one step of a tiny model: the first optimiser of a process makes torch import for seconds."""
+    steps = Steps(epochs=1, batch_size=1, optimizer="sgd", lr=0.1)
+    module = nn.Linear(1, 1)
+    optimizer = make_optimizer(module.parameters(), steps)
+    module(torch.zeros(1, 1)).sum().backward()
+    optimizer.step()
+
+
+def make_optimizer(parameters: Iterable[Tensor], steps: Steps) -> torch.optim.Optimizer:
+    """Build the optimiser that the steps name, with PyTorch's defaults for what they do not set."""
+    params = list(parameters)
+    if steps.optimizer == "sgd":
+        return torch.optim.SGD(
+            params, lr=steps.lr, momentum=steps.momentum, weight_decay=steps.weight_decay, fused=True
+        )
+    kind = torch.optim.AdamW if steps.optimizer == "adamw" else torch.optim.Adam
+    return kind(params, lr=steps.lr, weight_decay=steps.weight_decay, fused=True)
+
+
+def dump_optimizer(optimizer: torch.optim.Optimizer, module: nn.Module) -> OptimState:
+    """Return a copy of an optimiser's state by the names of the parameters."""
+    names = {id(p): name for name, p in module.named_parameters()}
+    return {
+        f"{names[id(p)]}/{slot}": value.detach().clone(memory_format=torch.contiguous_format)
+        for p, slots in optimizer.state.items()
+        for slot, value in slots.items()
+        if isinstance(value, Tensor)
+    }
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, module: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Give an optimiser the state that :func:`dump_optimizer` returned."""
+    params = dict(module.named_parameters())
+    for key, value in state.items():
+        name, slot = key.rsplit("/", 1)
+        like = params[name] if params[name].shape == value.shape else value  # in the parameter's layout
+        optimizer.state[params[name]][slot] = torch.empty_like(like, dtype=value.dtype).copy_(value)

@@ -1,0 +1,191 @@
+"""Build the federation of a scenario: load, hold out, deal."""
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fedkt.data.federation import Federation, Shard, share_of
+from fedkt.data.loaded import check_classes, check_settings, constants, load_named
+from fedkt.data.partition import OWN_TEST, Indices, check, partition
+from fedkt.data.sets.dataset import Dataset, Names, concat
+from fedkt.data.sets.preprocess import Preprocess, input_of
+from fedkt.data.sets.sample import stratified
+from fedkt.data.transfer_set import transfer_hash
+from fedkt.errors import InputError
+from fedkt.rng import numpy_stream
+
+if TYPE_CHECKING:
+    from fedkt.scenario import Data, Scenario
+
+NAME = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,39}")
+"""What a client may be called; folders are named after it."""
+
+HELD_OUT = 0.2
+"""Share of the rows that is held out for testing where the source has no test rows."""
+
+
+def build(scenario: "Scenario", data_dir: Path | None = None) -> Federation:
+    """Load, hold out and deal the data of a scenario.
+
+    Test rows that the source lacks, then the transfer set, then the public set are held out before rows are
+    dealt; each client then sets aside its share of validation rows, by class. No row is in two of them, also
+    where several are drawn from one other data set. ``data.test`` stands for that set's test rows, else for
+    all its rows that are neither transfer nor public. Every draw
+    depends on the scenario's seed and its purpose alone. Raises InputError with all problems of a stage
+    (loading, fitting together, dealing).
+    """
+    data, seed = scenario.data, scenario.seed
+    split, target, extras = load_named(data, data_dir)
+    common = None if target is None else target.train if target.test is None else target.test
+    problems = check_settings(data, split, common, extras)
+    train, tests = split.train, split.test
+    held = np.zeros(0, np.int64)
+    own: Dataset | None = None
+    personal = data.partition.kind in OWN_TEST
+    if personal or common is None:
+        held = _missing_tests(train, tests, data, seed)
+        parts = [part for part in (tests, train.take(held) if len(held) else None) if part is not None]
+        own = concat(parts) if parts else None
+    free = np.setdiff1d(np.arange(len(train)), held)
+
+    transfer_rows, public_rows, left = _hold_out(data, extras, free, seed, problems)
+    free = left["train"]
+    if common is not None and target is not None and target.test is None and data.test in left:
+        common = common.take(left[data.test])
+        if not len(common):
+            problems.append(
+                f"data.test is '{data.test}', whose rows are all transfer or public rows; "
+                "their sizes must leave some."
+            )
+    labels = train.y[free]
+    problems += check(labels, _at(train.domain, free), _at(train.ids, free), data.partition)
+    problems += check_classes(labels, split.classes)
+    if problems:
+        raise InputError(*problems)
+
+    transfer = extras.get("transfer", train).take(transfer_rows) if data.transfer is not None else None
+    public = extras.get("public", train).take(public_rows) if data.public is not None else None
+    hidden = None
+    if transfer is not None and data.transfer is not None:
+        # Another data set's labels may mean other classes.
+        hidden = transfer.y if data.transfer.from_ == "train" else np.full(len(transfer), -1, np.int64)
+        transfer = replace(transfer, y=np.full(len(transfer), -1, np.int64))
+    dealt = [
+        free[part]
+        for part in partition(labels, _at(train.domain, free), _at(train.ids, free), data.partition, seed)
+    ]
+    if data.partition.kind == "domain" and train.domain is not None:
+        # Clients come in the order in which the data set lists its domains: models are dealt in that order.
+        dealt = sorted(dealt, key=_first_row(train.domain))
+    test = common if common is not None else own
+    others = [part for part in (test, own, transfer, public) if part is not None]
+    shards = _shards(dealt, train, own if personal else None, data, split.classes, seed)
+    return Federation(
+        classes=split.classes,
+        shards=shards,
+        pool=train,
+        test=test,
+        own_test=own if personal else None,
+        transfer=transfer,
+        transfer_hash=None if transfer is None else transfer_hash(transfer.x),
+        public=public,
+        preprocess=Preprocess(
+            input_of(train, data.image, others), data.missing, data.standardise, constants(data)
+        ),
+        transfer_labels=hidden,
+    )
+
+
+def _groups(part: Dataset, train: Dataset, data: "Data") -> Names | None:
+    """Return whose test rows these are: those of a natural id, of a domain, or (None) everybody's."""
+    return part.ids if data.partition.kind == "natural-id" and train.ids is not None else part.domain
+
+
+def _missing_tests(train: Dataset, test: Dataset | None, data: "Data", seed: int) -> Indices:
+    """Return the training rows to hold out for testing: 20 % by class of each group without test rows.
+
+    A group of a single row keeps it; any other gives at least one.
+    """
+    groups = _groups(train, train, data)
+    if groups is None:
+        groups = np.full(len(train), "")
+        known = np.array([""]) if test is not None else groups[:0]
+    else:
+        tested = None if test is None else _groups(test, train, data)
+        known = groups[:0] if tested is None else np.unique(tested)
+    order = np.argsort(groups, kind="stable")
+    names, starts = np.unique(groups[order], return_index=True)
+    found = [np.zeros(0, np.int64)]
+    for name, rows in zip(names, np.split(order, starts[1:]), strict=True):
+        if name in known or len(rows) < 2:
+            continue
+        count = max(1, round(HELD_OUT * len(rows)))
+        found.append(rows[stratified(train.y[rows], count, numpy_stream(seed, "test", str(name)))])
+    return np.sort(np.concatenate(found))
+
+
+def _hold_out(
+    data: "Data", extras: dict[str, Dataset], free: Indices, seed: int, problems: list[str]
+) -> tuple[Indices, Indices, dict[str, Indices]]:
+    """Draw transfer and public rows; return both, and by source the rows that are left of it.
+
+    Sets that are drawn from one source are disjoint. Appends to ``problems`` what is too large.
+    """
+    sources: dict[str, Indices] = {"train": free}
+    drawn: dict[str, Indices] = {"transfer": free[:0], "public": free[:0]}
+    for name, setting in (("transfer", data.transfer), ("public", data.public)):
+        if setting is None:
+            continue
+        rows = sources.setdefault(setting.from_, np.arange(len(extras.get(name, ()))))
+        if setting.size > len(rows):
+            problems.append(
+                f"data.{name}.size is {setting.size} but '{setting.from_}' has "
+                f"{len(rows)} rows to draw from; it "
+                f"must be at most {len(rows)}."
+            )
+            continue
+        drawn[name] = numpy_stream(seed, name).permutation(rows)[: setting.size]
+        sources[setting.from_] = np.setdiff1d(rows, drawn[name])
+    return drawn["transfer"], drawn["public"], sources
+
+
+def _shards(
+    dealt: list[Indices], train: Dataset, own: Dataset | None, data: "Data", classes: int, seed: int
+) -> tuple[Shard, ...]:
+    owners = _groups(train, train, data) if own is not None else None
+    tested = _groups(own, train, data) if own is not None else None
+    shards = []
+    for number, rows in enumerate(dealt):
+        name = None if owners is None else str(owners[rows[0]])
+        # A domain's client is called by its name, as a site is: its random streams are those of the site.
+        named = data.partition.kind == "domain" and name is not None and NAME.fullmatch(name)
+        client = name if named and name is not None else str(number)
+        aside = stratified(
+            train.y[rows], int(data.validation * len(rows)), numpy_stream(seed, "validation", client)
+        )
+        kept = np.delete(rows, aside)
+        shards.append(
+            Shard(
+                id=client,
+                rows=kept,
+                validation=rows[aside],
+                test=None if name is None or tested is None else np.flatnonzero(tested == name),
+                domain=name,
+                share=share_of(train.y[kept], classes),
+            )
+        )
+    return tuple(shards)
+
+
+def _first_row(names: Names) -> Callable[[Indices], int]:
+    """Return a function from rows of one name to the first row of that name."""
+    found, first = np.unique(names, return_index=True)
+    return lambda rows: int(first[np.searchsorted(found, names[rows[0]])])
+
+
+def _at(names: Names | None, rows: Indices) -> Names | None:
+    return None if names is None else names[rows]

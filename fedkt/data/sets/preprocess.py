@@ -1,0 +1,137 @@
+"""From raw rows to what a model gets. None of it enters the hash of a transfer set."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedkt.data.sets.dataset import Dataset, InputSpec
+
+if TYPE_CHECKING:
+    import torch
+
+_LUMA = (0.299, 0.587, 0.114)
+"""Weights of red, green and blue in grey: ITU-R BT.601."""
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """What is done to raw rows; ``missing`` and ``standardise`` use the statistics of one client's rows.
+
+    ``normalise``: constants (mean, std) of images, each with one number per channel or one for all.
+    """
+
+    input: InputSpec
+    missing: Literal["mean", "median", "zero"] | None = None
+    standardise: bool = False
+    normalise: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+
+    @property
+    def by_client(self) -> bool:
+        """Whether the same raw rows look different to different clients."""
+        return self.missing in ("mean", "median") or self.standardise
+
+    def tensor(self, x: Any, statistics: "Statistics | None" = None) -> "torch.Tensor":
+        """Return raw rows of a Dataset as a tensor [n, *input.shape]: int64 for tokens, else float32.
+
+        ``statistics`` are needed where :attr:`by_client` says so, and where values are missing.
+        """
+        import torch
+
+        if self.input.kind == "image":
+            channels, size, _ = self.input.shape
+            images = pixels(x)
+            images = images if images.shape[1:] == self.input.shape else fit(images, size, channels)
+            if self.normalise is None:
+                return images
+            mean, std = (torch.tensor(constants).view(-1, 1, 1) for constants in self.normalise)
+            return (images - mean) / std
+        if self.input.kind == "sparse":
+            return torch.from_numpy(x.toarray().astype(np.float32, copy=False))
+        if self.input.kind == "tabular" and statistics is not None:
+            x = statistics.apply(x)
+        return torch.from_numpy(np.ascontiguousarray(x))
+
+    def statistics(self, x: Any) -> "Statistics | None":
+        """Return the statistics of a client's raw training rows [n,d], or None where none are needed."""
+        if self.input.kind != "tabular" or not (self.missing or self.standardise):
+            return None
+        return Statistics.of(x, self.missing, self.standardise)
+
+
+@dataclass(frozen=True, eq=False)
+class Statistics:
+    """Per column: the value that replaces NaN, the shift and the scale; float32 [d] each."""
+
+    fill: NDArray[np.float32]
+    shift: NDArray[np.float32]
+    scale: NDArray[np.float32]
+
+    @staticmethod
+    def of(x: NDArray[np.float32], missing: str | None, standardise: bool) -> "Statistics":
+        """Compute them from training rows; a column without a value is filled with 0, a constant one kept."""
+        columns = np.ma.masked_invalid(x.astype(np.float64))
+        if missing == "mean":
+            fill = columns.mean(axis=0).filled(0.0)
+        elif missing == "median":
+            median: Any = np.ma.median  # untyped in NumPy
+            fill = np.ma.filled(median(columns, axis=0), 0.0)
+        else:
+            fill = np.zeros(x.shape[1])
+        shift, scale = np.zeros(x.shape[1]), np.ones(x.shape[1])
+        if standardise:
+            filled = np.where(np.isnan(x), fill, x)
+            shift, scale = filled.mean(axis=0), filled.std(axis=0)
+            # A constant column's deviation is 0 but for rounding.
+            scale = np.where(scale <= 1e-7 * np.abs(shift), 1.0, scale)
+        return Statistics(*(np.asarray(values, dtype=np.float32) for values in (fill, shift, scale)))
+
+    def apply(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return rows [n,d] with nothing missing, shifted and scaled."""
+        filled: NDArray[np.float32] = (np.where(np.isnan(x), self.fill, x) - self.shift) / self.scale
+        return filled.astype(np.float32, copy=False)
+
+
+def pixels(x: NDArray[Any]) -> "torch.Tensor":
+    """Return raw images as float32 in [0,1]."""
+    import torch
+
+    # Ray shares arrays read-only, and torch may not be given those.
+    images = torch.from_numpy(x if x.flags.writeable else x.copy())
+    return images.float().div_(255) if images.dtype == torch.uint8 else images
+
+
+def fit(images: "torch.Tensor", size: int, channels: int) -> "torch.Tensor":
+    """Bring images [n,C,H,W] in [0,1] to [n,channels,size,size]; unchanged where they fit already.
+
+    Resizing is bilinear (antialiased where it shrinks). Grey becomes three equal channels; colour becomes
+    grey by the luma weights of ITU-R BT.601.
+    """
+    import torch
+
+    if images.shape[1] == 3 and channels == 1:
+        images = torch.einsum("nchw,c->nhw", images, torch.tensor(_LUMA))[:, None]
+    if images.shape[2:] != (size, size):
+        images = torch.nn.functional.interpolate(
+            images, (size, size), mode="bilinear", align_corners=False, antialias=True
+        ).clamp_(0, 1)
+    if images.shape[1] == 1 and channels == 3:
+        images = images.repeat(1, 3, 1, 1)
+    return images.contiguous()
+
+
+def fit_raw(x: NDArray[Any], size: int, channels: int) -> NDArray[Any]:
+    """Bring raw images to one shape and keep their type (uint8 is rounded)."""
+    fitted = fit(pixels(x), size, channels)
+    if x.dtype == np.uint8:
+        fitted = fitted.mul(255).round().byte()
+    return np.asarray(fitted)
+
+
+def input_of(pool: Dataset, image: Any, others: list[Dataset]) -> InputSpec:
+    """Return what models get: the shape of ``image`` where it is set, a vocabulary that covers all sets."""
+    shape = pool.shape
+    if pool.kind == "image" and image is not None:
+        shape = (image.channels, image.size, image.size)
+    return InputSpec(pool.kind, shape, max(part.vocabulary for part in [pool, *others]))

@@ -1,0 +1,142 @@
+"""Set a site up: its key, its file, and the commands that follow from them.
+
+From a scenario, for trying on real processes what was simulated: each client's rows and the transfer set as
+files, under the names and with the models that the simulation gives them, so that the same seed gives the
+same numbers.
+"""
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fedkt.data.sets.dataset import Dataset
+from fedkt.deploy.site.site_file import FILE, Policy, Site
+from fedkt.errors import InputError
+from fedkt.files import write_atomic, write_secret
+from fedkt.scenario import Scenario
+from fedkt.scenario.yaml12 import write
+
+KEY, PUBLIC_KEY = "node.key", "node.pub"
+
+
+def init_site(folder: Path, name: str, address: str, ca: Path | None, settings: Mapping[str, Any]) -> Site:
+    """Write a new site's key and file, ``settings`` beside the usual ones; return it.
+
+    Raises InputError where the folder has a site already.
+    """
+    if (folder / FILE).exists():
+        raise InputError(f"{folder / FILE} exists already; name another folder with --out, or edit it.")
+    certificates = None if ca is None else str(ca.absolute())
+    plain = {
+        "name": name,
+        "superlink": {"address": address, "root_certificates": certificates, "key": KEY},
+        "data": {"rows": "npz:rows.npz", "transfer": "npz:transfer.npz"},
+        "model": None,
+        "state_dir": "state",
+        "policy": Policy().model_dump(),
+        "health_port": 8088,
+        **settings,
+    }
+    write_key(folder)
+    write_atomic(folder / FILE, (_HEAD + write(plain)).encode())
+    return Site.load(folder)
+
+
+def write_key(folder: Path) -> None:
+    """Write a fresh ECDSA P-384 key pair in OpenSSH form."""
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP384R1())
+    form = serialization.PrivateFormat.OpenSSH
+    secret = key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
+    public = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+    write_secret(folder / KEY, secret)
+    write_atomic(folder / PUBLIC_KEY, public + b"\n")
+
+
+def supernode_command(site: Site, port: int | None = None) -> list[str]:
+    """Return the exact ``flower-supernode`` command of a site; ``port``: of Flower's own local API."""
+    link = site.file.superlink
+    command = ["flower-supernode", "--superlink", link.address]
+    if link.root_certificates is not None:
+        command += ["--root-certificates", str(site.path(link.root_certificates))]
+    command += ["--auth-supernode-private-key", str(site.path(link.key))]
+    command += ["--node-config", f'site="{site.folder / FILE}"']
+    return command if port is None else [*command, "--port", str(port)]
+
+
+def register_command(site: Site) -> str:
+    """Return what the coordinator runs once to let the site in."""
+    public = site.path(site.file.superlink.key).with_suffix(".pub")
+    return shlex.join(["flwr", "supernode", "register", str(public), "SUPERLINK"])
+
+
+def init_from_scenario(
+    scenario: Scenario, out: Path, data_dir: Path | None, address: str, ca: Path | None
+) -> list[Site]:
+    """Write one site per client of a scenario below ``out``, each with its rows and the common sets."""
+    from fedkt.engine.world.checked import checked_world
+
+    world = checked_world(scenario, data_dir)
+    federation, target = world.federation, scenario.data.target
+    sizes = {"classes": federation.classes}
+    if federation.input.vocabulary:
+        sizes["vocabulary"] = federation.input.vocabulary
+    kinds = [*Policy().kinds, *scenario.allow]
+    policy = Policy(kinds=kinds, min_participants=scenario.participation.quorum)
+    common = {"transfer": federation.transfer, "public": federation.public}
+    if federation.own_test is None:
+        common["test"] = federation.test
+    sites = []
+    for name, shard in world.shards.items():
+        folder = out / name
+        rows = np.sort(np.concatenate([shard.rows, shard.validation]))
+        own = None
+        if shard.test is not None and federation.own_test is not None:
+            own = federation.own_test.take(shard.test)
+        data: dict[str, Any] = {"rows": _save(folder / "rows.npz", federation.pool.take(rows), own, target)}
+        for key, part in common.items():
+            if part is not None:
+                data[key] = _save(folder / f"{key}.npz", part, None, target)
+        kind, settings = world.models[name]
+        extra = {
+            "data": data | sizes,
+            "model": {"name": kind, **settings} if settings else kind,
+            "policy": policy.model_dump(),
+            "health_port": 0,
+        }
+        sites.append(init_site(folder, name, address, ca, extra))
+    return sites
+
+
+def _save(path: Path, train: Dataset, test: Dataset | None, target: str | None) -> str:
+    """Write rows as an npz file that is read back as the same rows; return its name for a site's file."""
+    arrays: dict[str, Any] = {}
+    for part, held in (("train", train), ("test", test)):
+        if held is None or not len(held):
+            continue
+        if held.kind == "sparse":
+            for piece in ("data", "indices", "indptr"):
+                arrays[f"x_{part}_{piece}"] = getattr(held.x, piece)
+            arrays[f"x_{part}_shape"] = np.array(held.x.shape)
+        else:
+            arrays[f"x_{part}"] = held.x
+        labels = np.maximum(held.y, 0)  # the transfer set has none
+        if target is not None:
+            # The scenario's rule is applied to the file again, and has to make the same classes.
+            labels = labels * (int(float(target.partition(">")[2])) + 1)
+        arrays[f"y_{part}"] = labels
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "wb") as file:
+        np.savez(file, **arrays)
+    return f"npz:{path.name}"
+
+
+_HEAD = """\
+# A site's own file; docs/deployment.md explains every line. Paths are relative to this folder. Nothing of it
+# leaves the site but its name, the shape of the inputs, the number of classes and the transfer set's hash.
+"""

@@ -1,0 +1,199 @@
+"""The Flower ``ClientApp`` of every engine: handlers around :class:`~fedkt.engine.clients.party.Party`.
+
+Simulated nodes are told apart by their ``partition-id``. The handlers live in this importable module
+and hold no data, so that Ray pickles them by name and each process keeps its world between messages.
+"""
+
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+from flwr.app import Context, Message
+from flwr.clientapp import ClientApp
+
+from fedkt.client.state import DiskStore, Held, MemoryStore, StateStore
+from fedkt.client.training import one_thread, warm_up
+from fedkt.engine.clients import trial
+from fedkt.engine.clients.cohorts import Cohorts, Plan
+from fedkt.engine.clients.jobs import Work, lockstep, one_by_one
+from fedkt.engine.clients.party import Party
+from fedkt.engine.world import memory
+from fedkt.engine.world.world import Place, World, world_at
+from fedkt.errors import RunError
+from fedkt.knowledge.codec import Expected, Rejected
+from fedkt.knowledge.kinds import Dims
+from fedkt.knowledge.protocol import MAX_NAME, MAX_TEXT, Binding, Reply, Request, Shapes, i_am
+from fedkt.privacy.ledger import Declined
+
+OPENING = "open"
+"""The stage in which a message is checked."""
+
+
+class Home(Protocol):
+    """Where a process finds what its clients need; picklable, and cheap to call again."""
+
+    def __call__(self) -> tuple[World, StateStore]: ...
+
+
+Step = Callable[[Party, Request, Callable[[str], None]], Work[Reply]]
+
+
+class PartyApp(ClientApp):
+    """fedkt's clients: one message at a time, as Flower calls an app, or many at once.
+
+    With ``raise_errors`` an exception ends the run, else it costs the client's reply.
+    """
+
+    steps: Mapping[str, Step] = {"train": Party.train, "evaluate": Party.evaluate}
+
+    def __init__(self, home: Home, *, raise_errors: bool = False) -> None:
+        super().__init__()
+        self._home, self._raise_errors = home, raise_errors
+        self.query()(partial(_introduce, home))
+        self.train()(self._alone)
+        self.evaluate()(self._alone)
+
+    def batches(
+        self, messages: Sequence[Message], contexts: Mapping[int, Context]
+    ) -> Iterator[list[Message]]:
+        """Answer messages of one kind, a cohort at a time; ``contexts`` by node."""
+        for message in messages:
+            yield [self(message, contexts[message.metadata.dst_node_id])]
+
+    def _alone(self, message: Message, context: Context) -> Message:
+        with one_thread():
+            return lockstep([self._visit(message, context)])[0]
+
+    def _visit(self, message: Message, context: Context) -> Work[Message]:
+        step = self.steps[message.metadata.message_type]
+        return _visit(self._home, self._raise_errors, step, message, context)
+
+
+class ResidentApp(PartyApp):
+    """The clients of one process, which keeps their states in memory between flushes; they work in cohorts.
+
+    ``share``: the part of the machine's memory that this process may count on.
+    """
+
+    def __init__(
+        self, world: World, states: Path, plan: Plan, *, share: float = 1.0, raise_errors: bool = False
+    ) -> None:
+        self._world, self._share = world, share
+        self._store = MemoryStore(DiskStore(states), share * memory.for_states(world.scenario.engine))
+        super().__init__(lambda: (world, self._store), raise_errors=raise_errors)
+        self.follow(plan)
+        memory.keep_freed()
+        warm_up()
+
+    def choose(self) -> Plan:
+        """Choose the cohorts of the run by a trial in this process, and follow them."""
+        chosen = trial.plan(self._world, self._plan.units, self._share)
+        self.follow(chosen)
+        return chosen
+
+    def follow(self, plan: Plan) -> None:
+        """Put clients together as the plan says."""
+        self._plan, self._cohorts = plan, Cohorts(self._world, plan, self._share)
+
+    def flush(self, kept: int) -> Mapping[str, int]:
+        """Bring the states that this process holds to disk; return the sizes of cohorts by architecture."""
+        self._store.flush(kept)
+        return self._cohorts.sizes
+
+    def give(self, partitions: Sequence[int]) -> Mapping[str, Held]:
+        """Let nodes go: return the states that are in memory alone or newest there."""
+        clients = [self._world.names[i] for i in partitions]
+        return {c: held for c in clients if (held := self._store.give(c)) is not None}
+
+    def take(self, held: Mapping[str, Held]) -> None:
+        """Hold states that another process gave."""
+        for client, its in held.items():
+            self._store.take(client, its)
+
+    def batches(
+        self, messages: Sequence[Message], contexts: Mapping[int, Context]
+    ) -> Iterator[list[Message]]:
+        """Answer messages of one kind, a cohort at a time; ``contexts`` by node."""
+        if any(message.metadata.message_type not in self.steps for message in messages):
+            yield from super().batches(messages, contexts)
+            return
+        by_client = {}
+        for message in messages:
+            context = contexts[message.metadata.dst_node_id]
+            by_client[client_of(self._world, context)] = message, context
+        for cohort in self._cohorts.cut(list(by_client)):
+            run = self._cohorts.run if len(cohort) > 1 else one_by_one
+            with one_thread():
+                replies = lockstep([self._visit(*by_client[client]) for client in cohort], run)
+            yield replies
+
+
+def make_app(home: Home, *, raise_errors: bool = False) -> ClientApp:
+    """Build the app of clients that live at ``home``."""
+    return PartyApp(home, raise_errors=raise_errors)
+
+
+def client_of(world: World, context: Context) -> str:
+    """Return the name of the client that this node plays."""
+    return world.names[int(context.node_config["partition-id"])]
+
+
+def _introduce(home: Home, message: Message, context: Context) -> Message:
+    world, _ = home()
+    return i_am(client_of(world, context), message)
+
+
+def _visit(home: Home, raise_errors: bool, step: Step, message: Message, context: Context) -> Work[Message]:
+    """Do what one message asks of one client."""
+    world, store = home()
+    client = client_of(world, context)
+    at = [OPENING]
+    binding = Binding("", 0, world.transfer_hash)
+    expected: Expected = {}
+    try:
+        request = Request.unpack(message.content, world.transfer_hash, world.dims(client), _teacher(world))
+        binding = request.binding
+        party = Party(world, store, client)
+        reply = yield from step(party, request, at.append)
+        expected = party.contribution(request)
+        content = reply.pack(expected)
+    except Declined as no:
+        reply = Reply(binding, client, "declined", no.reason[:MAX_NAME], no.detail[:MAX_TEXT])
+        content = reply.pack({})
+    except Exception as error:
+        where = f"client {client}, round {binding.round}, stage {at[-1]}"
+        if raise_errors:
+            raise RunError(f"{where}: {type(error).__name__}: {error}") from error
+        content = _failure(binding, client, where, error, at[-1]).pack({})
+        store.note_failure(client, f"{where}\n{traceback.format_exc()}")
+    return Message(content, reply_to=message)
+
+
+def _teacher(world: World) -> Shapes:
+    def shapes(dims: Dims, with_rows: bool) -> Expected:
+        return world.behaviour.teacher(dims, world.settings, with_rows=with_rows)
+
+    return shapes
+
+
+def at_home(place: Place) -> tuple[World, StateStore]:
+    """Return the world of a place and the states on its disk, in any process that can see them."""
+    return world_at(place), DiskStore(Path(place.states))
+
+
+def resident_app(states: Path, plan: Plan, share: float, world: World) -> ClientApp:
+    """Build the app of one of several processes."""
+    return ResidentApp(world, states, plan, share=share)
+
+
+def _failure(binding: Binding, client: str, where: str, error: Exception, stage: str) -> Reply:
+    """Say where something failed, and what kind of error it was.
+
+    An error's text may quote private data or weights, so it stays with the client, in its failure file;
+    only what is wrong with the server's own message is told in words.
+    """
+    reason = error.reason if isinstance(error, Rejected) else type(error).__name__
+    told = f": {error}" if isinstance(error, Rejected) and stage == OPENING else ""
+    return Reply(binding, client, "failed", reason[:MAX_NAME], f"{where}: {reason}{told}"[:MAX_TEXT])

@@ -1,0 +1,152 @@
+"""Train and evaluate many clients of one architecture as one model whose tensors have a leading dimension.
+
+Each client gets the steps, batches and dropout masks that the plain loop (:mod:`fedkt.client.training`) gives
+it; only floating-point sums are taken in another order. What is done with lies behind the clients at work and
+stays as it is.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+from fedkt.client.behaviour import Arrays
+from fedkt.client.training import OptimState, make_optimizer, seeded
+from fedkt.engine.clients.gradients import Gradients, PrivateGradients, steps_of
+from fedkt.engine.clients.jobs import FitJob, PredictJob
+from fedkt.engine.clients.stack import Stack, Stacked, cut, stack_tensors
+from fedkt.rng import seed_of
+
+PREDICT_ROWS = 4096
+"""Rows of all clients together in one pass of predictions."""
+
+
+def fit_stacked(stack: Stack, jobs: Sequence[FitJob]) -> list[tuple[Arrays, OptimState]]:
+    """Train all jobs' clients together; return each one's new tensors and optimiser state.
+
+    The jobs are alike: same architecture, phase, loss, optimiser, same shapes but for the number of rows,
+    and either all of them private or none.
+    """
+    order = sorted(range(len(jobs)), key=lambda i: (-steps_of(jobs[i]), _taken(jobs[i])))
+    ranked = [jobs[i] for i in order]
+    first, steps = ranked[0], [steps_of(job) for job in ranked]
+    if not steps[0]:
+        return [(job.tensors, job.state) for job in jobs]
+    params, fixed = stack.split(ranked)
+    stack.module.train()
+    private = any(job.private is not None for job in jobs)
+    gradients = (PrivateGradients if private else Gradients)(stack, ranked, fixed)
+    optimizer = _Optimizer(params, ranked)
+    with seeded(seed_of(first.seed, "cohort", first.phase.name, first.client, first.round)):
+        for step in range(steps[0]):
+            at_work = sum(count > step for count in steps)
+            optimizer.step(gradients.at(step, cut(params, at_work)), step)
+    states = optimizer.states()
+    results: list[Any] = [None] * len(jobs)
+    for k, i in enumerate(order):
+        trained = {name: params[name][k].clone() for name in params}
+        results[i] = ({**jobs[i].tensors, **trained}, states[k])
+    return results
+
+
+@torch.no_grad()
+def predict_stacked(stack: Stack, jobs: Sequence[PredictJob]) -> list[tuple[Tensor, Tensor]]:
+    """Predict for all jobs' clients together; inputs may differ in their number of rows."""
+    order = sorted(range(len(jobs)), key=lambda i: -len(jobs[i].x))
+    ranked = [jobs[i] for i in order]
+    tensors = stack_tensors(ranked)
+    stack.module.eval()
+    sizes = [len(job.x) for job in ranked]
+    shared = all(job.x is ranked[0].x for job in ranked)
+    call = vmap(lambda p, x: functional_call(stack.module, p, (x,)), in_dims=(0, None if shared else 0))
+    found: list[tuple[Tensor, Tensor]] = []
+    start, width = 0, max(1, PREDICT_ROWS // len(ranked))
+    while start < sizes[0] or not found:
+        at_work = max(1, sum(size > start for size in sizes))
+        width = max(1, PREDICT_ROWS // at_work)
+        parts = [job.x[start : start + width] for job in ranked[: 1 if shared else at_work]]
+        x = parts[0] if shared else nn.utils.rnn.pad_sequence(parts, batch_first=True)
+        found.append(call(cut(tensors, at_work), x))
+        start += width
+    results: list[Any] = [None] * len(jobs)
+    for k, i in enumerate(order):
+        mine = [(z[k], logits[k]) for z, logits in found if k < len(z)]
+        features, logits = (torch.cat(column)[: sizes[k]] for column in zip(*mine, strict=True))
+        results[i] = features, logits
+    return results
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Neighbours in the stack with the same number of steps to take, and taken before."""
+
+    start: int
+    stop: int
+    steps: int
+
+
+class _Optimizer:
+    """PyTorch's own optimiser on the stack: all that it does is done to each element by itself.
+
+    Only Adam's correction depends on how many steps were taken, so clients that differ there are different
+    parameters to it. One that is done gets no gradient, and its state stays as it is.
+    """
+
+    def __init__(self, params: Stacked, jobs: Sequence[FitJob]) -> None:
+        self._blocks: list[_Block] = []
+        start = 0
+        for (steps, _), members in groupby(jobs, key=lambda job: (steps_of(job), _taken(job))):
+            stop = start + len(list(members))
+            self._blocks.append(_Block(start, stop, steps))
+            start = stop
+        self._slices = [{n: p[b.start : b.stop] for n, p in params.items()} for b in self._blocks]
+        self._optimizer = make_optimizer(
+            [p for part in self._slices for p in part.values()], jobs[0].phase.steps
+        )
+        for block, part in zip(self._blocks, self._slices, strict=True):
+            states = [job.state for job in jobs[block.start : block.stop]]
+            for key in states[0]:
+                name, slot = key.rsplit("/", 1)
+                held = [state[key] for state in states]
+                value = held[0].clone() if slot == "step" else torch.stack(held)
+                self._optimizer.state[part[name]][slot] = value
+            if not states[0] and jobs[0].phase.steps.momentum and any(job.state for job in jobs):
+                # PyTorch's fused SGD wants a momentum of all or of none; 0 is what a first step begins with.
+                for p in part.values():
+                    self._optimizer.state[p]["momentum_buffer"] = torch.zeros_like(p)
+
+    def step(self, gradients: dict[str, Tensor | None], step: int) -> None:
+        """Take one step with gradients [clients at work, ...]."""
+        for block, part in zip(self._blocks, self._slices, strict=True):
+            for name, p in part.items():
+                gradient = gradients[name] if block.steps > step else None
+                # Fused optimisers read memory as it lies, and products leave transposed gradients.
+                p.grad = None if gradient is None else gradient[block.start : block.stop].contiguous()
+        self._optimizer.step()
+
+    def states(self) -> list[OptimState]:
+        """Return each client's state."""
+        found: list[OptimState] = []
+        for block, part in zip(self._blocks, self._slices, strict=True):
+            slots = [
+                (f"{name}/{slot}", slot, value)
+                for name, p in part.items()
+                for slot, value in self._optimizer.state[p].items()
+                if isinstance(value, Tensor)
+            ]
+            found += [
+                {key: (value if slot == "step" else value[k]).clone() for key, slot, value in slots}
+                for k in range(block.stop - block.start)
+            ]
+        return found
+
+
+def _taken(job: FitJob) -> float:
+    """Return how many steps the optimiser has taken: -1 without a state, 0 where it does not count."""
+    if not job.state:
+        return -1.0
+    return max((float(value) for key, value in job.state.items() if key.endswith("/step")), default=0.0)

@@ -1,0 +1,159 @@
+"""The gradients of stacked clients, step by step: those of the plain loop, and those of DP-SGD.
+
+Clients are sorted by their number of steps, so those still at work are always the first. Short batches are
+padded, and padding has no weight.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.func import grad, vmap
+
+from fedkt.client.behaviour import Arrays
+from fedkt.client.training import batch_order
+from fedkt.engine.clients import dropout
+from fedkt.engine.clients.jobs import FitJob
+from fedkt.engine.clients.stack import Stack, Stacked, cut
+from fedkt.privacy.clipping import CLIP_SLACK, is_plain
+from fedkt.privacy.dpsgd import poisson_batches, sampling
+from fedkt.rng import numpy_stream, torch_stream
+
+
+def steps_of(job: FitJob) -> int:
+    """Return how many steps a job takes."""
+    return job.phase.steps.count(job.phase.size)
+
+
+class Gradients:
+    """Gradients of each client's mean loss over its batch, with the batches of the plain loop."""
+
+    def __init__(self, stack: Stack, jobs: Sequence[FitJob], fixed: Stacked) -> None:
+        self._stack, self._jobs, self._fixed = stack, jobs, fixed
+        self._batches = _Batches(jobs, [self._order(job) for job in jobs])
+        phase = jobs[0].phase
+        self._constants = {n: torch.stack([job.phase.constants[n] for job in jobs]) for n in phase.constants}
+        self._uses = stack.dropout_uses(jobs[0])
+        self._streams = [torch_stream(j.seed, "dropout", phase.name, j.client, j.round) for j in jobs]
+        # Other random layers than dropout agree with the plain loop in distribution only.
+        self._losses = vmap(self._of_client, randomness="different")
+
+    def at(self, step: int, params: Stacked) -> dict[str, Tensor | None]:
+        """Return the gradients of a step for parameters [clients at work, ...]; None for one without."""
+        rows, mask, lengths, drawn = self._take(step)
+        leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
+        losses = self._losses(leaves, *self._rest(len(mask)), rows, drawn)
+        mean = mask / torch.from_numpy(lengths[:, None]).to(mask)
+        found = torch.autograd.grad((losses * mean).sum(), list(leaves.values()), allow_unused=True)
+        return dict(zip(leaves, found, strict=True))
+
+    def _order(self, job: FitJob) -> Iterable[Any]:
+        stream = numpy_stream(job.seed, "batches", job.phase.name, job.client, job.round)
+        return batch_order(job.phase.size, job.phase.steps, stream)
+
+    def _take(self, step: int) -> tuple[Stacked, Tensor, NDArray[np.int64], list[Tensor]]:
+        """Return rows, mask and lengths of a step's batches, and the masks of dropout."""
+        rows, mask, lengths = self._batches.take(step)
+        drawn = dropout.draw(self._uses, self._streams[: len(mask)], lengths.tolist(), mask.shape[1])
+        return rows, mask, lengths, [m.to(mask.device) for m in drawn]
+
+    def _rest(self, at_work: int) -> tuple[Stacked, Stacked]:
+        return cut(self._fixed, at_work), cut(self._constants, at_work)
+
+    def _of_client(
+        self, params: Arrays, fixed: Arrays, constants: Arrays, rows: Arrays, masks: Any
+    ) -> Tensor:
+        return self._stack.losses(self._jobs[0].phase.loss, params, fixed, rows, constants, masks)
+
+
+class PrivateGradients(Gradients):
+    """Those of :mod:`fedkt.privacy.dpsgd`: Poisson batches, every row's gradient clipped, noise on their sum.
+
+    Each row's gradient is computed alone (``vmap`` over clients and rows), so no loss can mix rows here; one
+    that would is refused, as when clients train one by one. Sampling and noise come from each client's own
+    generators, in the order in which Opacus draws them.
+    """
+
+    def __init__(self, stack: Stack, jobs: Sequence[FitJob], fixed: Stacked) -> None:
+        self._how = [how for job in jobs if (how := job.private) is not None]
+        if len(self._how) < len(jobs):
+            raise ValueError("some of these clients do not train privately")
+        jobs[0].net.load_state_dict(jobs[0].tensors)
+        is_plain(jobs[0].net, jobs[0].phase)  # refuses a loss that mixes rows
+        super().__init__(stack, jobs, fixed)
+        self._noise = [how.generators("noise") for how in self._how]
+        by_row = vmap(grad(self._of_row), in_dims=(None, None, None, 0, 0), randomness="different")
+        self._per_row = vmap(by_row, randomness="different")
+
+    def at(self, step: int, params: Stacked) -> dict[str, Tensor | None]:
+        """Return the noisy gradients of a step for parameters [clients at work, ...]."""
+        rows, mask, _, drawn = self._take(step)
+        clip = torch.tensor([how.max_grad_norm for how in self._how[: len(mask)]]).to(mask)
+        found = self._per_row(params, *self._rest(len(mask)), rows, drawn)
+        norms = torch.stack([g.flatten(2).norm(dim=2) for g in found.values()]).norm(dim=0)
+        weights = (clip[:, None] / (norms + CLIP_SLACK)).clamp(max=1.0) * mask
+        summed = {name: torch.einsum("kb,kb...->k...", weights, g) for name, g in found.items()}
+        return {name: self._noisy(total) for name, total in summed.items()}
+
+    def _noisy(self, total: Tensor) -> Tensor:
+        """Add each client's noise to its sum, and divide by its expected batch size."""
+        found = []
+        for job, how, generator, its in zip(self._jobs, self._how, self._noise, total, strict=False):
+            noise = torch.normal(
+                0.0, how.multiplier * how.max_grad_norm, its.shape, generator=generator, dtype=its.dtype
+            )
+            rate, _ = sampling(job.phase.size, job.phase.steps)
+            found.append((its + noise.to(its.device)) / (job.phase.size * rate))
+        return torch.stack(found)
+
+    def _order(self, job: FitJob) -> Iterable[Any]:
+        assert job.private is not None
+        return poisson_batches(job.phase, job.private)
+
+    def _of_row(self, params: Arrays, fixed: Arrays, constants: Arrays, row: Arrays, masks: Any) -> Tensor:
+        one = {name: value.unsqueeze(0) for name, value in row.items()}
+        return self._of_client(params, fixed, constants, one, [m.unsqueeze(0) for m in masks]).squeeze(0)
+
+
+class _Batches:
+    """The batches of sorted jobs: those of one step, gathered and padded, for the clients still at work."""
+
+    def __init__(self, jobs: Sequence[FitJob], orders: Sequence[Iterable[Any]]) -> None:
+        batches = [[np.asarray(rows, np.int64) for rows in order] for order in orders]
+        most = max((len(rows) for order in batches for rows in order), default=0)
+        self._steps = np.asarray([len(order) for order in batches])
+        self._index: NDArray[np.int64] = np.zeros((len(jobs), self._steps.max(), most), np.int64)
+        self._lengths: NDArray[np.int64] = np.zeros(self._index.shape[:2], np.int64)
+        for k, order in enumerate(batches):
+            for step, rows in enumerate(order):
+                self._index[k, step, : len(rows)] = rows
+                self._lengths[k, step] = len(rows)
+        self._rows = {name: _Rows([job.phase.rows[name] for job in jobs]) for name in jobs[0].phase.rows}
+
+    def take(self, step: int) -> tuple[Stacked, Tensor, NDArray[np.int64]]:
+        """Return a step's rows [clients, most, ...], which of them are real (1, else 0), and how many."""
+        lengths = self._lengths[: np.count_nonzero(self._steps > step), step]
+        most = max(1, int(lengths.max()))  # a Poisson batch may be empty
+        index = torch.from_numpy(self._index[: len(lengths), step, :most])
+        rows = {name: held.take(index) for name, held in self._rows.items()}
+        mask = torch.from_numpy((np.arange(most) < lengths[:, None]).astype(np.float32))
+        return rows, mask.to(next(iter(rows.values())).device), lengths
+
+
+class _Rows:
+    """One tensor of rows per client behind each other, once where it is the same for all."""
+
+    def __init__(self, parts: Sequence[Tensor]) -> None:
+        shared = all(part is parts[0] for part in parts)
+        self._all = parts[0] if shared else torch.cat(list(parts))
+        starts = np.cumsum([0, *(0 if shared else len(part) for part in parts[:-1])])
+        self._starts = torch.from_numpy(starts)[:, None]
+
+    def take(self, index: Tensor) -> Tensor:
+        """Return the rows [clients, n, ...] at each client's own numbers [clients, n]."""
+        flat = (index + self._starts[: len(index)]).flatten().to(self._all.device)
+        rows: Tensor = self._all.index_select(0, flat).unflatten(0, tuple(index.shape))
+        return rows

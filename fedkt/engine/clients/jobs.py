@@ -1,0 +1,113 @@
+"""What a client needs computed with its model: jobs that the engine runs, one by one or stacked.
+
+A client's work on a message is a generator. It yields jobs and gets their results; between two jobs it
+reads, checks, counts, writes. So many clients can be taken through their work in lockstep, and the jobs of
+one stage, which all of them have reached, can be run together (:func:`lockstep`).
+"""
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from fedkt.client.behaviour import Arrays, Fit
+from fedkt.client.training import OptimState, fit, predict, tensors_of
+from fedkt.privacy.dpsgd import Dpsgd, fit_privately
+
+STAGES = ("prepare", "measure", "digest", "train", "extract", "evaluate")
+"""The stages in which clients have jobs, in the order of a message."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class FitJob:
+    """Train through one phase; the result is the model's new tensors and the optimiser's new state.
+
+    ``net``: a module of the client's architecture, shared by all clients that have it and holding the
+    weights of whoever used it last; ``tensors``: this client's state dict, which stays as it is.
+    """
+
+    stage: str
+    net: nn.Module
+    tensors: Arrays
+    phase: Fit
+    state: OptimState
+    seed: int
+    client: str
+    round: int
+    private: Dpsgd | None = None
+    """How the phase is trained privately; None: it is not."""
+
+
+@dataclass(frozen=True)
+class PredictJob:
+    """Predict ``x`` [n, ...]; the result is features [n, width] and logits [n, classes]."""
+
+    stage: str
+    net: nn.Module
+    tensors: Arrays
+    x: Tensor
+
+
+Job = FitJob | PredictJob
+Work = Generator[Job, Any, T]
+"""A client at work: yields jobs, is sent their results, returns a ``T``."""
+
+Runner = Callable[[Sequence[Job]], Sequence[Any]]
+"""Runs jobs of one stage; returns the result of each, or the exception that it ended with."""
+
+
+def one_by_one(jobs: Sequence[Job]) -> list[Any]:
+    """Run each job by itself."""
+    return [_attempt(job) for job in jobs]
+
+
+def lockstep(works: Sequence[Work[T]], run: Runner = one_by_one) -> list[T]:
+    """Take all works to their end and return what they return.
+
+    Jobs of the earliest stage that is waited for are run first, so clients that skip a stage wait for the
+    others before the next. The exception of a job is raised in its own work; one that leaves a work ends
+    the call.
+    """
+    waiting: dict[int, Job] = {}
+    done: dict[int, T] = {}
+
+    def advance(i: int, result: Any) -> None:
+        try:
+            work = works[i]
+            waiting[i] = work.throw(result) if isinstance(result, Exception) else work.send(result)
+        except StopIteration as end:
+            done[i] = end.value
+
+    for i in range(len(works)):
+        advance(i, None)
+    while waiting:
+        stage = min((job.stage for job in waiting.values()), key=STAGES.index)
+        chosen = [i for i, job in waiting.items() if job.stage == stage]
+        for i, result in zip(chosen, run([waiting.pop(i) for i in chosen]), strict=True):
+            advance(i, result)
+    return [done[i] for i in range(len(works))]
+
+
+def _attempt(job: Job) -> Any:
+    try:
+        job.net.load_state_dict(job.tensors)
+        if isinstance(job, PredictJob):
+            return predict(job.net, job.x)
+        how: dict[str, Any] = {"seed": job.seed, "client": job.client, "round_": job.round}
+        if job.private is None:
+            state = fit(job.net, job.phase, job.state, **how)
+        else:
+            state = fit_privately(job.net, job.phase, job.state, job.private, **how)
+        job.net.zero_grad(set_to_none=True)
+        return tensors_of(job.net), state
+    except Exception as error:
+        return error
+
+
+def no_predictions(width: int, classes: int) -> tuple[Tensor, Tensor]:
+    """Return features and logits of no rows."""
+    return torch.empty(0, width), torch.empty(0, classes)

@@ -1,0 +1,100 @@
+"""An architecture's module and the stacked tensors with which it is called."""
+
+from collections.abc import Sequence
+from copy import deepcopy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.modules.batchnorm import _NormBase
+
+from fedkt.client.behaviour import Arrays, RowLoss
+from fedkt.engine.clients import dropout
+from fedkt.engine.clients.jobs import FitJob, PredictJob
+
+Stacked = dict[str, Tensor]
+"""Tensors by name with a leading dimension of clients."""
+
+
+class Unstackable(Exception):
+    """A model cannot be stacked; the text says why."""
+
+
+class Stack:
+    """An architecture's module, prepared to be called with stacked tensors.
+
+    Raises :class:`Unstackable` where a layer mixes the rows of a batch, since batches are padded, or where
+    one tensor belongs to two layers.
+    """
+
+    def __init__(self, net: nn.Module) -> None:
+        if any(isinstance(layer, _NormBase) for layer in net.modules()):
+            raise Unstackable("it normalises over the rows of a batch, which GroupNorm does not")
+        if len(list(net.parameters())) < len(list(net.named_parameters(remove_duplicate=False))):
+            raise Unstackable("one of its tensors belongs to two layers")
+        self.module = deepcopy(net)
+        self.dropouts = dropout.Dropouts(self.module)
+        self.parameters = [name for name, _ in net.named_parameters()]
+        self.trainable = [name for name, p in net.named_parameters() if p.requires_grad]
+
+    def split(self, jobs: Sequence[FitJob]) -> tuple[Stacked, Stacked]:
+        """Stack the clients' tensors: those that are trained, and those that are not."""
+        stacked = stack_tensors(jobs)
+        only = jobs[0].phase.only
+        trained = {name: stacked.pop(name) for name in self.trainable if not only or name in only}
+        return trained, stacked
+
+    def losses(
+        self, loss: RowLoss, params: Arrays, fixed: Arrays, batch: Arrays, constants: Arrays, masks: Any
+    ) -> Tensor:
+        """Return one client's losses [rows]."""
+        self.dropouts.give(masks)
+        return loss(_Forward(self, {**params, **fixed}), batch, constants)
+
+    def dropout_uses(self, job: FitJob) -> list[dropout.Use]:
+        """Return how dropout is used in one call of the job's loss."""
+        if not self.dropouts.any:
+            return []
+        rows = min(2, job.phase.size)
+        batch = {name: tensor[:rows] for name, tensor in job.phase.rows.items()}
+        self.dropouts.watch()
+        with torch.no_grad():
+            self.losses(job.phase.loss, job.tensors, {}, batch, job.phase.constants, ())
+        try:
+            return self.dropouts.uses(rows)
+        except ValueError as error:
+            raise Unstackable(str(error)) from error
+
+
+class _Forward:
+    """One client's slice of a stacked model as :class:`~fedkt.client.Forward`."""
+
+    def __init__(self, stack: Stack, tensors: Arrays) -> None:
+        self._module, self._tensors = stack.module, dict(tensors)
+        self.params: Arrays = {name: tensors[name] for name in stack.parameters}
+
+    def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        out: tuple[Tensor, Tensor] = functional_call(self._module, self._tensors, (x,))
+        return out
+
+    def head(self, z: Tensor) -> Tensor:
+        """Return the logits of features."""
+        mine = {n.removeprefix("head."): t for n, t in self._tensors.items() if n.startswith("head.")}
+        logits: Tensor = functional_call(self._module.get_submodule("head"), mine, (z,))
+        return logits
+
+    def at(self, params: Arrays, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Call the model with other parameters."""
+        out: tuple[Tensor, Tensor] = functional_call(self._module, {**self._tensors, **params}, (x,))
+        return out
+
+
+def stack_tensors(jobs: Sequence[FitJob] | Sequence[PredictJob]) -> Stacked:
+    """Stack the clients' tensors."""
+    return {name: torch.stack([job.tensors[name] for job in jobs]) for name in jobs[0].tensors}
+
+
+def cut(tensors: Stacked, clients: int) -> Stacked:
+    """Return the tensors of the first clients."""
+    return {name: tensor[:clients] for name, tensor in tensors.items()}

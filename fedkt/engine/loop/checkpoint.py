@@ -1,0 +1,104 @@
+"""The server's side of a resume: one file per round, written whole or not at all; the last two are kept.
+
+The clients' side is the versions of :mod:`fedkt.client.state`: a checkpoint of round r plus every client's
+newest version below ``2 * r + 2`` is the whole run at the end of round r.
+"""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from fedkt.client.state import DiskStore
+from fedkt.errors import InputError
+from fedkt.files import read_tensors, write_tensors
+
+FORMAT = 1
+KEPT = 2
+
+log = logging.getLogger("fedkt")
+
+
+@dataclass
+class Checkpoint:
+    """A run after ``round`` complete rounds: the strategy's state, the loop's running totals, and what the
+    engine decided (:class:`fedkt.engine.clients.cohorts.Plan`)."""
+
+    round: int = 0
+    tensors: Mapping[str, Tensor] = field(default_factory=dict)
+    strategy: Mapping[str, Any] = field(default_factory=dict)
+    loop: Mapping[str, Any] = field(default_factory=dict)
+    engine: Mapping[str, Any] = field(default_factory=dict)
+
+
+def write(folder: Path, checkpoint: Checkpoint) -> int:
+    """Write a checkpoint and drop the oldest; return the oldest round from which a resume may start."""
+    note = {
+        "format": FORMAT,
+        "round": checkpoint.round,
+        "strategy": dict(checkpoint.strategy),
+        "loop": dict(checkpoint.loop),
+        "engine": dict(checkpoint.engine),
+    }
+    write_tensors(path(folder, checkpoint.round), checkpoint.tensors, note)
+    there = rounds(folder)
+    for old in there[:-KEPT]:
+        path(folder, old).unlink(missing_ok=True)
+    return oldest(folder)
+
+
+def read(folder: Path) -> Checkpoint:
+    """Return the newest readable checkpoint, an empty one if there is none.
+
+    One that is damaged, or that needs a client's state which is, is skipped with a warning. Raises InputError
+    for a format that is newer than this fedkt's, and where all are damaged although clients are past the
+    beginning.
+    """
+    there = rounds(folder)
+    for round_ in reversed(there):
+        file = path(folder, round_)
+        try:
+            tensors, note = read_tensors(file)
+            if note["format"] > FORMAT:
+                raise InputError(
+                    f"{file} has checkpoint format {note['format']}; this fedkt reads up to {FORMAT}, so "
+                    "upgrade it."
+                )
+            _check_states(folder / "clients", round_)
+            return Checkpoint(note["round"], tensors, note["strategy"], note["loop"], note.get("engine", {}))
+        except InputError:
+            raise
+        except Exception as error:
+            log.warning("%s cannot be used (%s); the checkpoint before it is.", file, error)
+    if len(there) >= KEPT:
+        raise InputError(f"all checkpoints in {folder} are damaged; start a new run in another folder.")
+    return Checkpoint()
+
+
+def oldest(folder: Path) -> int:
+    """Return the oldest round from which a resume may start; 0 where there is no checkpoint."""
+    there = rounds(folder)
+    return there[0] if len(there) >= KEPT else 0
+
+
+def path(folder: Path, round_: int) -> Path:
+    """Return the file of a round's checkpoint."""
+    return folder / f"round-{round_:06d}.safetensors"
+
+
+def rounds(folder: Path) -> list[int]:
+    """Return the rounds that have a checkpoint, in order."""
+    return sorted(int(p.stem.removeprefix("round-")) for p in folder.glob("round-[0-9]*.safetensors"))
+
+
+def _check_states(folder: Path, round_: int) -> None:
+    """Raise ValueError where a client's state that goes with a round's checkpoint cannot be read."""
+    states = DiskStore(folder)
+    for client in states.clients():
+        try:
+            states.load(client, below=2 * round_ + 2)
+        except Exception as error:
+            raise ValueError(f"the state of client {client} is damaged: {error}") from error

@@ -1,0 +1,314 @@
+"""The round loop: two exchanges a round over any Flower grid, results and a checkpoint after each."""
+
+import math
+import statistics
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from flwr.app import ArrayRecord, ConfigRecord, Message
+from flwr.serverapp import Grid
+
+from fedkt.engine.loop import checkpoint
+from fedkt.engine.loop.checkpoint import Checkpoint
+from fedkt.engine.loop.exchange import SimulatedTime, exchange
+from fedkt.engine.loop.spending import Spending
+from fedkt.errors import RunError
+from fedkt.knowledge.contributions import client_order
+from fedkt.privacy.statement import statement
+from fedkt.results import metrics
+from fedkt.results.folder import RunFolder
+from fedkt.results.observer import Observer
+from fedkt.strategy.base import Strategy
+from fedkt.strategy.rounds.receiving import Outcome
+
+STATUSES = ("accepted", "rejected", "late", "declined", "failed")
+
+
+Flush = Callable[[int], Mapping[str, Any]]
+"""Told the oldest round from which a resume may start, once per round before its checkpoint; returns what
+the checkpoint is to keep for the engine."""
+
+
+def on_disk_already(kept: int) -> Mapping[str, Any]:
+    """Flush nothing: the engine's clients save to disk themselves."""
+    return {}
+
+
+@dataclass
+class Totals:
+    """What the summary adds up over rounds, and each client's newest metrics; part of the checkpoint."""
+
+    up: int = 0
+    down: int = 0
+    wall_s: float = 0.0
+    updates: int = 0
+    replies: dict[str, int] = field(default_factory=lambda: dict.fromkeys(STATUSES, 0))
+    metrics: dict[str, dict[str, float]] = field(default_factory=dict)
+    server: float | None = None
+    """Newest accuracy of the server's own model on the common test set."""
+    changed: list[str] = field(default_factory=list)
+    """Clients whose model changed since it was measured."""
+    epsilon: dict[str, float] = field(default_factory=dict)
+    """What each client last said that its data have paid, in a private mode."""
+    missed: int = 0
+    """Rounds that ended without a quorum."""
+    repeats: int = 0
+    """How often a round was begun again for want of a quorum."""
+    simulated_s: float = 0.0
+    """Simulated duration of the rounds, where clients dawdle."""
+
+
+class Loop:
+    """Drives one strategy over one grid; ``stop`` ends the loop between two replies."""
+
+    def __init__(
+        self,
+        strategy: Strategy,
+        folder: RunFolder,
+        observer: Observer,
+        stop: threading.Event,
+    ) -> None:
+        self.strategy = strategy
+        self.scenario = strategy.setting.scenario
+        self.folder = folder
+        self.flush: Flush = on_disk_already
+        self.observer = observer
+        self.stop = stop
+        self.totals = Totals()
+        self.spending = Spending(strategy, folder.checkpoint / "clients")
+        self.round = 0
+        self._simulated_s = 0.0
+
+    def restore(self, saved: Checkpoint) -> None:
+        """Continue after the round of a checkpoint."""
+        if saved.round:
+            self.strategy.course.load_state(saved.tensors, saved.strategy)
+            self.totals = Totals(**saved.loop)
+            self.round = saved.round
+        self.strategy.course.kept = checkpoint.oldest(self.folder.checkpoint)
+
+    def run(self, grid: Grid, flush: "Flush | None" = None) -> None:
+        """Run the remaining rounds; ``flush`` brings the clients' states to disk where they are not yet."""
+        self.flush = flush or on_disk_already
+        while self.round < self.scenario.rounds:
+            self._one_round(grid, self.round + 1)
+            self.round += 1
+
+    def summary(self) -> dict[str, Any]:
+        """Return the contents of ``summary.json``."""
+        totals, scenario = self.totals, self.scenario
+        accuracy = self._spread()
+        rate = totals.updates / totals.wall_s if totals.wall_s else 0.0
+        return {
+            "scenario": scenario.name,
+            "strategy": scenario.strategy.name,
+            "engine": scenario.engine.kind,
+            "seed": scenario.seed,
+            "rounds": self.round,
+            "clients": len(self.strategy.setting.dims),
+            "accuracy": {**accuracy, "server": totals.server},
+            "bytes": {"up": totals.up, "down": totals.down},
+            "privacy": statement(scenario.privacy, self.spending.worst(totals.epsilon)),
+            "time": {
+                "wall_s": round(totals.wall_s, 3),
+                "client_updates": totals.updates,
+                "client_updates_per_s": round(rate, 3),
+            },
+            "replies": totals.replies,
+            "quorum": {"missed": totals.missed, "repeats": totals.repeats},
+        }
+
+    # One round ------------------------------------------------------------------------------------
+
+    def _one_round(self, grid: Grid, number: int) -> None:
+        begun = time.monotonic()
+        for client, gone in self.scenario.participation.withdrawn.items():
+            if number >= gone:
+                self.totals.metrics.pop(client, None)
+        strategy, nothing = self.strategy, (ArrayRecord(), ConfigRecord())
+        self._simulated_s = 0.0
+        fused = self._train(grid, number)
+        trained = dict(strategy.course.outcomes)
+        self._refuse_total_failure(number, trained)
+        self._note_changed(c for c, o in trained.items() if o.status == "accepted")
+
+        measure = number % self.scenario.evaluate.every == 0 or number == self.scenario.rounds
+        unmeasured = set(strategy.setting.dims) - set(self.totals.metrics)
+        strategy.course.wants_metrics = (
+            frozenset(unmeasured | set(self.totals.changed)) if measure else frozenset()
+        )
+        messages = strategy.configure_evaluate(number, *nothing, grid)
+        strategy.aggregate_evaluate(number, self._exchange(grid, number, "evaluate", messages))
+        evaluated = dict(strategy.course.outcomes)
+        self.spending.look(number, evaluated)
+        self._refuse_total_failure(number, evaluated)
+        self._note_changed(c for c, o in evaluated.items() if o.taught is not None)
+        for client, outcome in evaluated.items():
+            if outcome.metrics:
+                self.totals.metrics[client] = dict(outcome.metrics)
+        if measure:
+            answered = {c for c, o in evaluated.items() if o.metrics}
+            self.totals.changed = [c for c in self.totals.changed if c not in answered]
+            self.totals.server = server_accuracy(strategy)
+
+        status = "no-quorum" if fused is None else "fused" if strategy.teachers.made_in(number) else "nothing"
+        self._finish_round(number, status, trained, evaluated, measure, time.monotonic() - begun)
+
+    def _train(self, grid: Grid, number: int) -> ArrayRecord | None:
+        """Ask for contributions and fuse them; again where there is no quorum and the scenario says so."""
+        strategy, nothing = self.strategy, (ArrayRecord(), ConfigRecord())
+        part = self.scenario.participation
+        fused = None
+        for attempt in range(1 + part.retries * (part.no_quorum == "repeat")):
+            strategy.course.attempt = attempt
+            messages = list(strategy.configure_train(number, *nothing, grid))
+            if attempt and not messages:
+                break  # nobody is left who could answer
+            self.totals.repeats += attempt > 0
+            replies = self._exchange(grid, number, "train", messages)
+            fused, _ = strategy.aggregate_train(number, replies)
+            if fused is not None:
+                break
+        self.totals.missed += fused is None
+        return fused
+
+    def _exchange(self, grid: Grid, number: int, stage: str, messages: Iterable[Message]) -> list[Message]:
+        """Push messages and pull the replies that come in time, in the order in which they come."""
+        sent, strategy = list(messages), self.strategy
+        self.observer.asked(number, stage, len(sent))
+        replied = partial(self.observer.replied, number, stage)
+        enough = min(len(sent), strategy.course.receiving.wanted) if stage == "train" else len(sent)
+        deadline, churn = self.scenario.participation.deadline_s, strategy.setting.churn
+        if churn is None:
+            return exchange(grid, sent, deadline, enough, self.stop, replied)
+        fate = partial(churn.fate, round_=number, stage=stage, attempt=strategy.course.attempt)
+        time_ = SimulatedTime(
+            {
+                m.metadata.dst_node_id: fate(strategy.course.asking.client_at(m.metadata.dst_node_id))
+                for m in sent
+            }
+        )
+        replies = exchange(grid, time_.reached(sent), math.inf, len(sent), self.stop, replied)
+        in_time, late, waited = time_.pass_(replies, deadline, enough)
+        strategy.course.receiving.note_late(late)
+        self._simulated_s += waited
+        return in_time
+
+    def _refuse_total_failure(self, number: int, outcomes: Mapping[str, Outcome]) -> None:
+        failed = [o for o in outcomes.values() if o.status == "failed"]
+        if failed and len(failed) == len(outcomes):
+            raise RunError(
+                f"every client failed in round {number}; the first: {failed[0].detail}. "
+                f"Tracebacks are in {self.folder.checkpoint / 'clients'}/*/failure.txt."
+            )
+
+    def _spread(self) -> dict[str, float | None]:
+        """Return the spread of all metrics over the clients that are honest."""
+        hostile = self.strategy.setting.hostile
+        return spread({c: m for c, m in self.totals.metrics.items() if c not in hostile})
+
+    def _note_changed(self, clients: Iterable[str]) -> None:
+        self.totals.changed = sorted({*self.totals.changed, *clients}, key=client_order)
+
+    def _finish_round(
+        self,
+        number: int,
+        status: str,
+        trained: Mapping[str, Outcome],
+        evaluated: Mapping[str, Outcome],
+        measured: bool,
+        wall_s: float,
+    ) -> None:
+        totals = self.totals
+        outcomes = [*trained.values(), *evaluated.values()]
+        up, down = sum(o.up for o in outcomes), sum(o.down for o in outcomes)
+        replies = {s: sum(o.status == s for o in trained.values()) for s in STATUSES}
+        totals.up += up
+        totals.down += down
+        totals.wall_s += wall_s
+        totals.updates += replies["accepted"]
+        for name, count in replies.items():
+            totals.replies[name] += count
+        row = {
+            "round": number,
+            "status": status,
+            "accuracy": {**self._spread(), "server": totals.server} if measured else None,
+            "group_effect": group_effect(o.metrics for o in evaluated.values()),
+            "bytes": {"up": up, "down": down},
+            "replies": replies,
+            "wall_s": round(wall_s, 4),
+            "report": dict(self.strategy.course.report),
+            "refused": dict(sorted(self.strategy.course.receiving.answers.refused.items())),
+            "attempts": self.strategy.course.attempt + 1,
+        }
+        if self.strategy.setting.churn is not None:
+            row["simulated_s"] = round(self._simulated_s, 4)
+            totals.simulated_s += self._simulated_s
+        asked = sorted({*trained, *evaluated}, key=client_order)
+        paid = self.spending.paid(trained, totals.epsilon)
+        clients = [client_row(number, c, trained.get(c), evaluated.get(c), paid.get(c)) for c in asked]
+        if self.strategy.course.central is not None:
+            clients = [row | {"released": False} for row in clients]
+        engine = self.flush(self.strategy.course.kept)
+        self.folder.append(row, clients)
+        tensors, note = self.strategy.course.state()
+        done = Checkpoint(number, tensors, note, totals.__dict__, engine)
+        self.strategy.course.kept = checkpoint.write(self.folder.checkpoint, done)
+        self.observer.round_done(row, clients)
+
+
+def client_row(
+    number: int, client: str, trained: Outcome | None, evaluated: Outcome | None, epsilon: float | None = None
+) -> dict[str, Any]:
+    """Return one line of ``clients.jsonl``."""
+    parts = [o for o in (trained, evaluated) if o is not None]
+    telling = next((o for o in parts if o.status != "accepted"), parts[0])
+    metrics = dict(evaluated.metrics) if evaluated else {}
+    return {
+        "round": number,
+        "client": int(client) if client.isdecimal() else client,
+        "status": telling.status if trained else "idle",
+        "reason": telling.reason,
+        "detail": telling.detail.partition("\n")[0],
+        "global": metrics.pop("global", None),
+        "personal": metrics.pop("personal", None),
+        "before_digest": metrics.pop("before_digest", None),
+        "bytes": {"up": sum(o.up for o in parts), "down": sum(o.down for o in parts)},
+        "epsilon": epsilon,
+        **metrics,
+    }
+
+
+def server_accuracy(strategy: Strategy) -> float | None:
+    """Return the accuracy of the server's own model on the common test set, where both are there."""
+    federation = strategy.setting.federation
+    test = None if federation is None else federation.server_tensors()[1]
+    logits = None if test is None else strategy.serve(test[0])
+    return None if test is None or logits is None else metrics.accuracy(logits, test[1])
+
+
+def group_effect(measured: Iterable[Mapping[str, float]]) -> float | None:
+    """Return the mean over taught clients of accuracy after the round's teacher minus accuracy before it.
+
+    On the common test set where there is one (the target domain's, in a domain shift), else on their own.
+    Below 0: negative transfer. Where weights are averaged, after is the aggregated model and before the
+    clients' own ones, which is the Group Effect of FedKA (Sun et al. 2022, arXiv:2203.11635). None where
+    nobody was both taught and measured. It is reported only: nothing in a run depends on it.
+    """
+    effects = [m.get("global", m["personal"]) - m["before_digest"] for m in measured if "before_digest" in m]
+    return statistics.fmean(effects) if effects else None
+
+
+def spread(measured: Mapping[str, Mapping[str, float]]) -> dict[str, float | None]:
+    """Return mean and population standard deviation over clients, by metric name."""
+    names = {"global": None, "personal": None} | {n: None for m in measured.values() for n in m}
+    found: dict[str, float | None] = {}
+    for name in names:
+        values = [m[name] for m in measured.values() if name in m]
+        found[f"{name}_mean"] = statistics.fmean(values) if values else None
+        found[f"{name}_std"] = statistics.pstdev(values) if values else None
+    return found

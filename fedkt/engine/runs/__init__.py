@@ -1,0 +1,5 @@
+"""What a command starts: one simulation (``run``), one with canaries (``audited``), an attack on a finished
+one (``inverted``), one again without a client (``withdrawal``).
+
+May import all other rooms of ``engine``. Begin with ``run``.
+"""

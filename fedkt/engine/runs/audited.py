@@ -1,0 +1,238 @@
+"""``fedkt audit``: run a scenario with canaries in one client's data, and attack what it released.
+
+The attacker is the server, or whoever chose the transfer set: records with labels of their own are among the
+public rows, and a coin from the system's entropy decided for each whether the client also trained on it. The
+attack reads nothing but released knowledge: how sure the client is of the planted label, beyond what the
+other clients are (they never saw it), on average over rounds. Setting, bound:
+:mod:`fedkt.privacy.attacks.audit`.
+"""
+
+import os
+import threading
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+from numpy.typing import NDArray
+
+from fedkt import data
+from fedkt.client.state import DiskStore, MemoryStore, StateStore
+from fedkt.data import Federation
+from fedkt.engine.clients.app import make_app
+from fedkt.engine.loop.loop import Loop
+from fedkt.engine.runs import inverted as inversion
+from fedkt.engine.runtimes.inline import InlineGrid
+from fedkt.engine.world.checked import checked_world
+from fedkt.engine.world.world import World
+from fedkt.errors import InputError
+from fedkt.files import write_json
+from fedkt.knowledge.contributions import Contributions
+from fedkt.privacy.attacks import audit
+from fedkt.results.folder import RunFolder
+from fedkt.results.observer import Observer, Silent
+from fedkt.scenario import Scenario
+from fedkt.strategy.base import Strategy
+from fedkt.strategy.rounds.given import Setting
+
+Seen = list[tuple[int, tuple[str, ...], NDArray[np.float64], NDArray[np.int64]]]
+"""What was released: round, clients, values [clients, rows, classes], the transfer rows."""
+
+
+def audit_scenario(
+    scenario: Scenario,
+    *,
+    out: Path | None = None,
+    data_dir: Path | None = None,
+    canaries: int = 500,
+    lokt: bool = False,
+    observer: Observer | None = None,
+) -> dict[str, Any]:
+    """Run the scenario once with canaries and return what the attack found; it is in ``audit.json``, too.
+
+    ``canaries``: how many of the transfer rows get a planted label; ``lokt``: also reconstruct what another
+    client's classes look like (:mod:`fedkt.engine.runs.inverted`). Raises InputError where the strategy
+    releases no predictions on transfer rows, or there are too few of them, and where ``lokt`` has no images.
+    """
+    federation = data.build(scenario, data_dir)
+    total = 0 if federation.transfer is None else len(federation.transfer)
+    inline = scenario.engine.model_copy(update={"kind": "inline", "cohort": "off"})
+    quiet = scenario.evaluate.model_copy(update={"every": scenario.rounds})
+    scenario = scenario.model_copy(update={"engine": inline, "evaluate": quiet})
+    if checked_world(scenario, data_dir, federation).strategy.needs_transfer is False or not total:
+        raise InputError(
+            f"strategy '{scenario.strategy.name}' releases nothing about single rows, which this audit "
+            "attacks; audit one that exchanges predictions on a transfer set."
+        )
+    if not 40 <= canaries <= total:
+        raise InputError(
+            f"--canaries is {canaries}; it must be at least 40 and at most the transfer set's {total} rows."
+        )
+    target = federation.shards[0].id
+    planted, labels, members = plant(federation, canaries)
+    world = checked_world(scenario, data_dir, planted)
+    if lokt:
+        inversion.check(world)
+    folder = RunFolder.create(out, scenario, resume=False)
+    try:
+        store = MemoryStore(DiskStore(folder.checkpoint / "clients"))
+        seen, summary = _watched_run(world, store, folder, observer or Silent())
+        found = attack(seen, target, labels, members, scenario.privacy.delta or 0.0)
+        claim = _claim(world, folder.path, target)
+        found |= {
+            "scenario": scenario.name,
+            "strategy": scenario.strategy.name,
+            "mode": scenario.privacy.mode,
+            "client": target,
+            "claimed_epsilon": claim,
+            "delta": scenario.privacy.delta,
+            "label_leak": label_leaks(seen, planted),
+            "verdict": audit.verdict(found["run"]["epsilon_at_least"], claim, found["run"]["ceiling"]),
+        }
+        if lokt:  # of the last client: canaries with made-up labels are the first's
+            found["lokt"] = inversion.lokt(world, store, federation.shards[-1].id, folder.path)
+        folder.finish(summary)
+        write_json(folder.path / "audit.json", found)
+    finally:
+        folder.close()
+    return found
+
+
+def plant(federation: Federation, canaries: int) -> tuple[Federation, NDArray[np.int64], NDArray[np.bool_]]:
+    """Give the first client each canary by the toss of a coin.
+
+    Canaries are the first transfer rows, with labels drawn at random, so that only memory tells them. Returns
+    the federation, the planted labels and who is a member, [canaries] each.
+    """
+    if federation.transfer is None:
+        raise ValueError("there is no transfer set to plant canaries in")
+    entropy = np.random.default_rng(int.from_bytes(os.urandom(32), "big"))
+    labels = entropy.integers(0, federation.classes, canaries)
+    members = entropy.random(canaries) < 0.5
+    pool, rows = federation.pool, np.flatnonzero(members)
+    added = federation.transfer.take(rows)
+    join = scipy.sparse.vstack if scipy.sparse.issparse(pool.x) else np.concatenate
+    bigger = replace(
+        pool,
+        x=join([pool.x, added.x]),
+        y=np.concatenate([pool.y, labels[rows]]),
+        domain=_lengthened(pool.domain, len(rows)),
+        ids=_lengthened(pool.ids, len(rows)),
+    )
+    first, *others = federation.shards
+    taken = np.concatenate([first.rows, len(pool) + np.arange(len(rows))])
+    counts = np.bincount(bigger.y[taken], minlength=federation.classes)
+    first = replace(first, rows=taken, share=counts / counts.sum())
+    shards = (first, *others)
+    return replace(federation, pool=bigger, shards=shards, _kept={}), labels, members
+
+
+def attack(
+    seen: Seen, target: str, labels: NDArray[np.int64], members: NDArray[np.bool_], delta: float
+) -> dict[str, Any]:
+    """Score each canary in every round, and judge the scores of each round and their mean."""
+    total = np.zeros(len(labels))
+    rounds = []
+    for number, clients, values, rows in seen:
+        scores = np.zeros(len(labels))
+        there = np.flatnonzero(rows < len(labels))
+        asked = rows[there]
+        own = clients.index(target) if target in clients else 0
+        margin = np.stack([audit.margins(client[there], labels[asked]) for client in values])
+        others = np.delete(margin, own, 0)
+        scores[asked] = margin[own] - (others.mean(0) if len(others) else 0.0)
+        total += scores
+        rounds.append({"round": number, **audit.judge(scores, members, delta).to_json()})
+    return {"rounds": rounds, "run": audit.judge(total, members, delta).to_json()}
+
+
+def label_leaks(seen: Seen, federation: Federation) -> dict[str, float]:
+    """Return how far the clients' mean predictions are from their label shares, in nats, over all rounds.
+
+    ``released``: KL(true shares || mean prediction on the transfer rows), averaged over clients; ``nothing``:
+    the same for who guesses that all clients have the mean shares of all. Below it something leaks.
+    """
+    shares = {shard.id: shard.share for shard in federation.shards}
+    average = np.mean(list(shares.values()), axis=0)
+    told, blind = [], []
+    for _, clients, values, _ in seen:
+        for client, predicted in zip(clients, values, strict=True):
+            if client in shares:
+                told.append(audit.label_leak(_probabilities(predicted), shares[client]))
+                blind.append(audit.label_leak(average[None], shares[client]))
+    return {"released": float(np.mean(told)), "nothing": float(np.mean(blind))} if told else {}
+
+
+def report(found: Mapping[str, Any]) -> str:
+    """Return what was found, in a few lines."""
+    run, leak = found["run"], found["label_leak"]
+    lines = [
+        f"canaries {run['canaries']}, guessed {run['guesses']}, right {run['right']}",
+        f"ROC-AUC {run['auc']:.3f}, TPR at 1 % FPR {run['tpr_at_1_percent_fpr']:.3f}, "
+        f"advantage {run['advantage']:.3f}, exposure {run['exposure']:.2f} bits",
+    ]
+    if leak:
+        lines.append(
+            f"labels: KL {leak['released']:.3f} nats from the mean predictions, {leak['nothing']:.3f} without"
+        )
+    if "lokt" in found:
+        lines.append(inversion.sentence(found["lokt"]))
+    return "\n".join([*lines, found["verdict"]])
+
+
+def _watched_run(
+    world: World, store: StateStore, folder: RunFolder, observer: Observer
+) -> tuple[Seen, dict[str, Any]]:
+    setting = Setting(
+        scenario=world.scenario,
+        run=folder.run,
+        dims={client: world.dims(client) for client in world.shards},
+        transfer=world.transfer_hash,
+        input=world.federation.input,
+        federation=world.federation,
+        own=folder.checkpoint / "server",
+    )
+    strategy = world.strategy(world.config, setting)
+    seen = _watch(strategy)
+    loop = Loop(strategy, folder, observer, threading.Event())
+    loop.run(InlineGrid(make_app(lambda: (world, store), raise_errors=True), len(world.shards)))
+    return seen, loop.summary()
+
+
+def _watch(strategy: Strategy) -> Seen:
+    """Note what the attacker sees of each round: contributions, or at a trusted server what leaves it."""
+    seen: Seen = []
+    opened = strategy.course.open
+
+    def note(server_round: int, contributions: Contributions) -> Contributions | None:
+        found = opened(server_round, contributions)
+        if found is not None:
+            rows = np.arange(found.values.shape[1]) if found.rows is None else found.rows.numpy()
+            seen.append((server_round, found.clients, found.values.double().numpy(), rows.astype(np.int64)))
+        return found
+
+    vars(strategy.course)["open"] = note
+    return seen
+
+
+def _claim(world: World, run: Path, target: str) -> float | None:
+    """Return the epsilon that the run claims for the client with the canaries."""
+    from fedkt.results.folder import read_rows
+
+    rows = [row for row in read_rows(run / "clients.jsonl") if str(row["client"]) == target]
+    told = [row["epsilon"] for row in rows if row["epsilon"] is not None]
+    return None if world.mode is None or not told else float(told[-1])
+
+
+def _lengthened(names: Any, more: int) -> Any:
+    return None if names is None else np.concatenate([names, names[:1].repeat(more)])
+
+
+def _probabilities(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    if values.min() >= 0 and np.allclose(values.sum(-1), 1, atol=1e-3):
+        return values
+    raised = np.exp(values - values.max(-1, keepdims=True))
+    found: NDArray[np.float64] = raised / raised.sum(-1, keepdims=True)
+    return found

@@ -1,0 +1,188 @@
+"""Simulate a scenario: check it, lay out the run folder, drive the rounds, sum up."""
+
+import errno
+import os
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from functools import partial
+from operator import methodcaller
+from pathlib import Path
+
+from fedkt.engine.clients import trial
+from fedkt.engine.clients.cohorts import Plan
+from fedkt.engine.loop import checkpoint
+from fedkt.engine.loop.loop import Loop
+from fedkt.engine.world.checked import checked_world
+from fedkt.engine.world.private import privacy_notes
+from fedkt.engine.world.traffic import parties
+from fedkt.engine.world.world import Place, World
+from fedkt.errors import InputError, RunError
+from fedkt.files import write_json
+from fedkt.results.folder import RunFolder
+from fedkt.results.observer import Observer, Silent
+from fedkt.results.result import Result
+from fedkt.scenario import Scenario
+from fedkt.strategy.fusing.robust import Probe
+from fedkt.strategy.rounds.given import Setting
+
+CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG)
+"""What the system says of a disk that is full, and of a folder that is not ours to write."""
+
+
+def simulate(
+    scenario: Scenario,
+    *,
+    out: Path | None = None,
+    resume: bool = False,
+    data_dir: Path | None = None,
+    observer: Observer | None = None,
+) -> Result:
+    """Run a scenario on this machine and return its result.
+
+    ``out``: the run's folder (default ``runs/<name>-<time>``); ``resume``: continue the run in it;
+    ``data_dir``: where data files lie (default ``$FEDKT_DATA``, else ``./data``).
+    Raises InputError before anything is written, RunError if the run fails.
+    """
+    watcher = observer or Silent()
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())  # so that package.module:name finds the user's own modules
+    world = checked_world(scenario, data_dir)
+    if scenario.engine.kind == "ray" and scenario.engine.address is not None:
+        from fedkt.engine.runtimes.cluster import knock
+
+        knock(scenario.engine)  # before there is a folder
+    folder = RunFolder.create(out, scenario, resume)
+    try:
+        stop = threading.Event()
+        loop = _loop(world, folder, watcher, stop)
+        saved = checkpoint.read(folder.checkpoint)
+        loop.restore(saved)
+        folder.truncate(saved.round)
+        write_json(folder.path / "model-input.json", _input(world))
+        write_json(folder.path / "federation.json", parties(world))
+        watcher.started(
+            {
+                "name": scenario.name,
+                "strategy": scenario.strategy.name,
+                "engine": scenario.engine.kind,
+                "clients": len(world.shards),
+                "rounds": scenario.rounds,
+                "round": saved.round,
+            }
+        )
+        for note in privacy_notes(world):
+            watcher.noted(note)
+        if loop.round < scenario.rounds:
+            plan = Plan.read(saved.engine) if saved.engine else None
+            if plan is not None and plan.sizes and scenario.engine.kind == "flower":
+                raise InputError(
+                    f"{folder.path} was trained in cohorts, which engine flower cannot do; resume it with "
+                    "engine ray or inline."
+                )
+            _drive(loop, world, (folder.checkpoint / "clients").absolute(), data_dir, stop, plan)
+        summary = loop.summary()
+        folder.finish(summary)
+        watcher.finished(summary)
+    except OSError as error:
+        if error.errno not in CANNOT_WRITE:
+            raise
+        raise RunError(
+            f"{folder.path} cannot be written ({error.strerror}); what is done is kept: "
+            "make room, or writable, and continue with --resume."
+        ) from error
+    finally:
+        folder.close()
+    return Result(folder.path)
+
+
+def _loop(world: World, folder: RunFolder, observer: Observer, stop: threading.Event) -> Loop:
+    labels, robust = world.federation.transfer_labels, world.scenario.robust
+    probe = None
+    if robust.filter == "probe" and labels is not None:
+        probe = Probe.drawn(labels, robust.probe_rows, world.scenario.seed)
+    setting = Setting(
+        scenario=world.scenario,
+        run=folder.run,
+        dims={client: world.dims(client) for client in world.shards},
+        transfer=world.transfer_hash,
+        input=world.federation.input,
+        federation=world.federation,
+        probe=probe,
+        churn=world.churn,
+        hostile=frozenset(world.hostile),
+        own=folder.checkpoint / "server",
+    )
+    strategy = world.strategy(world.config, setting)
+    return Loop(strategy, folder, observer, stop)
+
+
+def _drive(
+    loop: Loop, world: World, states: Path, data_dir: Path | None, stop: threading.Event, plan: Plan | None
+) -> None:
+    """Run the loop over the grid of the scenario's engine; ``plan``: the one of the run that is resumed."""
+    engine, clients = world.scenario.engine, len(world.shards)
+    if engine.kind == "flower":
+        from fedkt.engine.clients.app import at_home, make_app
+        from fedkt.engine.runtimes import flower
+
+        found = data_dir or (Path(os.environ["FEDKT_DATA"]) if "FEDKT_DATA" in os.environ else Path("data"))
+        place = Place(world.scenario.model_dump_json(by_alias=True), str(found.absolute()), str(states))
+        flower.run(loop, make_app(partial(at_home, place)), clients, engine, stop)
+    elif engine.kind == "inline":
+        from fedkt.engine.clients.app import ResidentApp
+        from fedkt.engine.runtimes.inline import InlineGrid
+
+        begin = plan or Plan(trial.units(world, 1))
+        app = ResidentApp(world, states, begin, raise_errors=True)
+        chosen = plan or _told(app.choose(), loop.observer)
+        loop.run(InlineGrid(app, clients), lambda kept: _noted(chosen, [app.flush(kept)]))
+    else:
+        from fedkt.engine.clients.app import resident_app
+        from fedkt.engine.runtimes.cluster import ray_session, worker_count
+        from fedkt.engine.runtimes.resident import RayGrid
+
+        with ray_session(engine):
+            workers = worker_count(engine)
+            begin = plan or Plan(trial.units(world, workers))
+            number = {client: i for i, client in enumerate(world.names)}
+            units = [[number[client] for client in unit] for unit in begin.units]
+            grid = RayGrid(
+                partial(resident_app, states, begin, 1 / workers),
+                world,
+                [len(shard.rows) for shard in world.shards.values()],
+                workers=workers,
+                cpus=engine.cpus,
+                gpus=engine.gpus,
+                units=units,
+            )
+            chosen = plan or _told(grid.somewhere(methodcaller("choose")), loop.observer)
+            if chosen is not begin:
+                grid.make = partial(resident_app, states, chosen, 1 / workers)
+                grid.everywhere(methodcaller("follow", chosen))
+            # A cohort is cut from those who live together, so who may be in one does not move alone.
+            grid.bind([u for u in units if world.architecture(world.names[u[0]]) in chosen.sizes])
+            loop.run(grid, lambda kept: _noted(chosen, grid.everywhere(methodcaller("flush", kept))))
+
+
+def _told(plan: Plan, observer: Observer) -> Plan:
+    for text in plan.notes:
+        observer.noted(text)
+    return plan
+
+
+def _noted(plan: Plan, sizes: Sequence[Mapping[str, int]]) -> dict[str, object]:
+    """Return the plan for the checkpoint, with the sizes to which cohorts shrank."""
+    least = {key: min((s.get(key, most) for s in sizes), default=most) for key, most in plan.sizes.items()}
+    return asdict(replace(plan, sizes=least))
+
+
+def _input(world: World) -> dict[str, object]:
+    spec = world.federation.input
+    return {
+        "kind": spec.kind,
+        "shape": list(spec.shape),
+        "vocabulary": spec.vocabulary,
+        "classes": world.federation.classes,
+    }

@@ -1,0 +1,91 @@
+"""What can be known to be wrong with hostile clients, robust fusion and churn before anything runs."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from fedkt.adversity import churn
+from fedkt.adversity.churn import Trace
+from fedkt.data import Federation
+from fedkt.data.sets.npz import find_file
+from fedkt.engine.world.world import World
+from fedkt.errors import InputError
+from fedkt.scenario import Scenario
+
+
+def problems_of(world: World) -> list[str]:
+    """Return what does not fit the world, in sentences."""
+    problems = [*_robust(world), *_attacks(world), *_withdrawn(world)]
+    problems += churn.problems_of(world.scenario.churn, world.scenario.rounds)
+    try:
+        world.hostile  # noqa: B018 (names and numbers are checked where they are dealt)
+    except InputError as error:
+        problems += error.problems
+    return problems
+
+
+def trace_of(scenario: Scenario, federation: Federation, data_dir: Path | None) -> Trace | None:
+    """Read the trace of a scenario, where it has one; a file is found as data files are, or as it stands."""
+    name = scenario.churn.trace
+    if name is None:
+        return None
+    path = Path(name) if Path(name).is_file() else find_file(name, data_dir)
+    return churn.read_trace(path, [shard.id for shard in federation.shards])
+
+
+def _withdrawn(world: World) -> Iterator[str]:
+    for client in world.scenario.participation.withdrawn:
+        if client not in world.shards:
+            yield (
+                f"participation.withdrawn names '{client}', which is no client; "
+                f"there are {', '.join(world.shards)}."
+            )
+
+
+def _has_values(world: World) -> bool:
+    """Say whether clients send comparable ``values``: all of one shape."""
+    sent = [world.behaviour.contribution(world.dims(client), world.settings) for client in world.shards]
+    return all("values" in each for each in sent) and len({each["values"].shape for each in sent}) == 1
+
+
+def _robust(world: World) -> Iterator[str]:
+    name, robust, strategy = world.scenario.strategy.name, world.scenario.robust, world.strategy
+    if robust.centre != "mean" and not strategy.takes_mean:
+        yield (
+            f"robust.centre is '{robust.centre}', but strategy '{name}' takes no mean of its clients' "
+            "knowledge; it must be 'mean'."
+        )
+    if robust.filter != "none" and not _has_values(world):
+        yield (
+            f"robust.filter is '{robust.filter}', but clients of strategy '{name}' send no values that "
+            "could be compared; it must be 'none'."
+        )
+    elif robust.filter == "probe":
+        labels = world.federation.transfer_labels
+        if not strategy.needs_transfer:
+            yield (
+                f"robust.filter is 'probe', but strategy '{name}' exchanges nothing about the transfer set; "
+                "it must be another one."
+            )
+        elif labels is None or (labels >= 0).sum() < robust.probe_rows:
+            known = 0 if labels is None else int((labels >= 0).sum())
+            yield (
+                f"robust.probe_rows is {robust.probe_rows}, but labels of {known} transfer rows are known; "
+                "it must be at most their number."
+            )
+
+
+def _attacks(world: World) -> Iterator[str]:
+    name, classes = world.scenario.strategy.name, world.federation.classes
+    silent = world.strategy.shares in (("nothing",), ("data",))
+    for number, attack in enumerate(world.scenario.attacks):
+        for key in ("source", "target"):
+            if getattr(attack, key) >= classes:
+                yield (
+                    f"attacks.{number}.{key} is {getattr(attack, key)}, but there are {classes} classes; "
+                    f"it must be at most {classes - 1}."
+                )
+        if attack.kind not in ("none", "label-flip", "echo") and not silent and not _has_values(world):
+            yield (
+                f"attacks.{number}.kind is '{attack.kind}', but clients of strategy '{name}' send no values "
+                "to lie about; it must be 'label-flip' or 'echo'."
+            )

@@ -1,0 +1,208 @@
+"""What a privacy mode asks of a scenario, and what should be known before it runs: nothing is trained."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from torch import nn
+
+from fedkt.engine.world.world import World
+from fedkt.errors import InputError
+from fedkt.privacy.accounting import spent
+from fedkt.privacy.curator import ledger_folder
+from fedkt.privacy.ledger import Declined, Ledger
+from fedkt.privacy.modes import LogitGauss
+from fedkt.privacy.protection import float_arrays
+from fedkt.scenario.about_privacy import Privacy
+
+
+def privacy_problems(world: World) -> list[str]:
+    """Return what keeps the scenario's privacy mode from protecting it, in sentences."""
+    if world.mode is None:
+        return []
+    problems = [*_fit(world), *_models(world), *_statistics(world)]
+    if problems:
+        return problems
+    try:
+        planned = epsilons(world)
+    except InputError as error:
+        return list(error.problems)
+    most = world.scenario.privacy.max_epsilon or 0.0
+    for client, values in planned.items():
+        if values[0] > most and not world.scenario.privacy.deterministic_noise:
+            return [
+                f"privacy.max_epsilon is {most:g}, but the first round alone would cost client {client} "
+                f"{values[0]:.4g}; raise it, add noise or train less in a round."
+            ]
+    return _ledgers(world)
+
+
+def privacy_notes(world: World) -> list[str]:
+    """Return what is allowed but should be known, in sentences."""
+    if world.mode is None:
+        return []
+    settings, notes = world.scenario.privacy, []
+    delta, most = settings.delta or 0.0, settings.max_epsilon or 0.0
+    if world.mode.unit == "record":
+        smallest = min(len(shard.rows) for shard in world.shards.values())
+        if delta >= 1 / smallest:
+            notes.append(
+                f"privacy.delta is {delta:g}, not below 1/{smallest} (one over the rows of the smallest "
+                "client): a mechanism that publishes a record now and then would meet it; choose far less."
+            )
+    if settings.deterministic_noise:
+        notes.append("privacy.deterministic_noise is set: the noise hides nothing, epsilon is infinite.")
+        return notes
+    last = {client: sum(value <= most for value in values) for client, values in epsilons(world).items()}
+    if min(last.values()) < world.scenario.rounds:
+        client = min(last, key=lambda name: last[name])
+        notes.append(
+            f"privacy.max_epsilon {most:g} is spent after round {last[client]} of {world.scenario.rounds} "
+            f"(client {client}); from then on it declines."
+        )
+    if isinstance(world.mode, LogitGauss):
+        first = next(iter(world.shards))
+        ratio = world.mode.signal_to_noise(
+            world.full_contribution(first), world.costs(first).noise, len(world.shards)
+        )
+        notes.append(
+            f"privacy mode logit_gauss: averaged over all clients, a row's signal is at most {ratio:.2g} of "
+            "its noise; mode dpsgd gives the same release for less."
+        )
+    return notes
+
+
+def epsilons(world: World) -> dict[str, list[float]]:
+    """Return the planned epsilon after each round, by client; by ``server`` where all pay together there.
+
+    Of a fresh ledger, every client taking part in every round.
+    """
+    settings, mode = world.scenario.privacy, world.mode
+    if mode is None or settings.delta is None:
+        return {}
+    rounds = range(1, world.scenario.rounds + 1)
+    clients = list(world.shards)[:1] if mode.at_server else list(world.shards)
+    found = {}
+    for client in clients:
+        cost = world.costs(client)
+        values = [spent(cost.after(r), settings.delta, mode.unit).epsilon for r in rounds]
+        found["server" if mode.at_server else client] = values
+    return found
+
+
+# One question each --------------------------------------------------------------------------------------
+
+
+def _fit(world: World) -> Iterator[str]:
+    mode, settings = world.mode, world.scenario.privacy
+    why = mode and mode.misfit(world.strategy, world.behaviour, world.settings)
+    if why:
+        yield f"privacy mode '{settings.mode}' does not fit strategy '{world.scenario.strategy.name}': {why}."
+    elif isinstance(mode, LogitGauss) and not float_arrays(world.full_contribution(next(iter(world.shards)))):
+        yield (
+            f"privacy mode '{settings.mode}' does not fit strategy '{world.scenario.strategy.name}': its "
+            "clients send no real numbers that noise could be added to; use dpsgd."
+        )
+    if mode is not None and mode.training_noise(1.0) is not None:
+        first, each = world.private_phases(next(iter(world.shards)))
+        if any(phase.coupled for phase in [*first, *each]):
+            yield (
+                f"privacy mode '{settings.mode}' cannot train strategy "
+                f"'{world.scenario.strategy.name}', whose loss mixes the rows of a batch; use a mode "
+                "that adds noise to what is sent."
+            )
+        elif world.behaviour.digests_private_rows:
+            yield (
+                f"privacy mode '{settings.mode}' pays for one phase of private training per round, but "
+                f"strategy '{world.scenario.strategy.name}' has two; use a mode "
+                "that adds noise to what is sent."
+            )
+    robust = world.scenario.robust
+    if mode is not None and mode.at_server and (robust.centre, robust.filter) != ("mean", "none"):
+        yield (
+            f"privacy mode '{settings.mode}' bounds what one client does to a mean, which robust fusion does "
+            "not take; leave robust out, or use a mode that adds noise at the clients."
+        )
+    if "data" in world.strategy.shares:
+        yield (
+            f"strategy '{world.scenario.strategy.name}' pools all data, which no privacy mode protects; "
+            "write 'privacy: {mode: none}'."
+        )
+
+
+def _models(world: World) -> Iterator[str]:
+    """Refuse models whose layers mix rows, and features that are trained where they are said to be public."""
+    from opacus.validators import ModuleValidator
+
+    settings = world.scenario.privacy
+    trains_privately = settings.mode == "dpsgd" or settings.provenance == "dp_trained"
+    seen = set()
+    for client in world.shards:
+        key = world.architecture(client)
+        if key in seen:
+            continue
+        seen.add(key)
+        net, name = world.net(client), world.models[client][0]
+        if trains_privately:
+            mixing = [
+                type(layer).__name__
+                for layer in net.modules()
+                if isinstance(layer, nn.modules.batchnorm._BatchNorm)
+            ]
+            if mixing:
+                yield (
+                    f"model '{name}' has {mixing[0]}, whose statistics mix rows, so private training is "
+                    "impossible; use GroupNorm in its place."
+                )
+            elif errors := ModuleValidator.validate(net, strict=False):
+                yield f"model '{name}' cannot be trained privately: {_one_line(errors[0])}"
+        if settings.provenance == "public" and any(p.requires_grad for p in net.features.parameters()):
+            yield (
+                f"privacy.provenance is public, but the features of model '{name}' are trained on private "
+                "rows; write dp_trained, or use a model with fixed features."
+            )
+
+
+def _statistics(world: World) -> Iterator[str]:
+    """Refuse inputs that were scaled by statistics of private rows."""
+    data, mode = world.scenario.data, world.mode
+    if mode is None or mode.unit != "record":
+        return
+    if data.standardise:
+        yield (
+            "data.standardise scales columns by statistics of private rows, which the privacy mode does not "
+            "pay for; leave it out or scale by published constants."
+        )
+    if data.missing in ("mean", "median"):
+        yield (
+            f"data.missing is {data.missing}, a statistic of private rows, which the privacy mode does not "
+            "pay for; use zero."
+        )
+
+
+def _ledgers(world: World) -> list[str]:
+    """Refuse to begin on ledgers that cannot be trusted."""
+    settings = world.scenario.privacy
+    if settings.ledger is None:
+        return []
+    for name in ["server"] if world.mode and world.mode.at_server else list(world.shards):
+        try:
+            Ledger(ledger_folder(settings, Path(), name)).entries()
+        except Declined as no:
+            return [no.detail]
+    return []
+
+
+def planned_text(settings: Privacy, planned: dict[str, list[float]]) -> str:
+    """Return the line of ``fedkt show`` about epsilon."""
+    if not planned:
+        return "epsilon planned: none (privacy mode none gives no differential-privacy guarantee)"
+    worst = max(values[-1] for values in planned.values())
+    first = max(values[0] for values in planned.values())
+    return (
+        f"epsilon planned: {first:.3g} after the first round, {worst:.3g} after the last, at delta "
+        f"{settings.delta:g} (mode {settings.mode}, the largest over clients)"
+    )
+
+
+def _one_line(error: object) -> str:
+    return " ".join(str(error).split()).rstrip(".") + "."

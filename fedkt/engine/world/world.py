@@ -1,0 +1,179 @@
+"""What a process needs to play the clients of a scenario: built once per process, from the scenario alone."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property, lru_cache, partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from fedkt import data, models, registry, scenario
+from fedkt.adversity.churn import Churn, Trace
+from fedkt.adversity.hostile import hostile, who_is_hostile
+from fedkt.client.behaviour import Client, Fit, Holding, Steps
+from fedkt.client.training import lay_out, seeded
+from fedkt.data import Federation
+from fedkt.data.federation import Shard
+from fedkt.engine.world.costs import Costs, costs
+from fedkt.knowledge.codec import Expected
+from fedkt.knowledge.kinds import Dims
+from fedkt.models.build import Dealt
+from fedkt.privacy.modes import mode_of
+from fedkt.rng import seed_of
+from fedkt.scenario import Attack, Scenario
+from fedkt.strategy.base import Strategy, StrategyConfig, settings_for
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a scenario runs, as text that can travel: the resolved scenario, its data and its states."""
+
+    scenario: str
+    data_dir: str | None
+    states: str
+
+
+class World:
+    """The parties of a scenario: their data, models, behaviours. Nothing here changes during a run."""
+
+    def __init__(self, scenario_: Scenario, federation: Federation, trace: Trace | None = None) -> None:
+        self.scenario = scenario_
+        self.federation = federation
+        self._trace = trace
+        self.device = torch.device("cuda" if scenario_.engine.gpus > 0 else "cpu")
+        self.strategy: type[Strategy] = registry.find("strategies", scenario_.strategy.name)
+        self.config: StrategyConfig = self.strategy.Config(**scenario_.strategy.settings)
+        self.behaviour: type[Client] = registry.find("clients", self.strategy.client)
+        self.settings = settings_for(self.strategy, self.config, scenario_)
+        self.shards: Mapping[str, Shard] = {shard.id: shard for shard in federation.shards}
+        self.names = list(self.shards)
+        """The clients in order; a simulated node plays the one at its place."""
+        dealt = models.deal(scenario_.clients.models, len(federation.shards), scenario_.seed)
+        self.models: Mapping[str, Dealt] = dict(zip(self.shards, dealt, strict=True))
+        self.mode = mode_of(scenario_.privacy)
+        """The privacy mode, None for ``none``."""
+        self._dims: dict[str, Dims] = {}
+        self._costs: dict[str, Costs] = {}
+        self.skeletons: dict[str, models.Net] = {}
+        """This process's module of each architecture that is in use."""
+
+    @property
+    def transfer_hash(self) -> str:
+        """The hash of the transfer set, empty without one."""
+        return self.federation.transfer_hash or ""
+
+    def net(self, client: str) -> models.Net:
+        """Build the client's model with its initial weights."""
+        of = self.architecture(client) if self.strategy.same_start else client
+        seed = seed_of(self.scenario.seed, "model", of)
+        net = models.build(self.models[client], self.federation.input, self.federation.classes, seed)
+        with seeded(seed_of(seed, "attached")):
+            self.behaviour.attach(net, net.width)
+        return net
+
+    def architecture(self, client: str) -> str:
+        """Return what clients with the same kind of model have in common: its name and settings."""
+        return repr(self.models[client])
+
+    def skeleton(self, client: str) -> models.Net:
+        """Return this process's module of the client's architecture, for its weights to be put in."""
+        key = self.architecture(client)
+        if key not in self.skeletons:
+            self.skeletons[key] = self.net(client).to(self.device)
+            lay_out(self.skeletons[key])
+        return self.skeletons[key]
+
+    def dims(self, client: str) -> Dims:
+        """Return the sizes that fix the client's knowledge; computed once per architecture."""
+        key = self.architecture(client)
+        if key not in self._dims:
+            net = self.net(client)
+            total = 0 if self.federation.transfer is None else self.federation.transfer.x.shape[0]
+            shapes = {name: tuple(p.shape) for name, p in net.named_parameters()}
+            self._dims[key] = Dims(total, total, self.federation.classes, net.width, shapes, len(self.shards))
+        return self._dims[key]
+
+    @cached_property
+    def hostile(self) -> Mapping[str, Attack]:
+        """The attacks of the hostile clients, by name."""
+        return who_is_hostile(self.scenario.attacks, self.shards, self.scenario.seed)
+
+    @cached_property
+    def churn(self) -> Churn | None:
+        """What becomes of clients and their messages; None where nothing does."""
+        described, part = self.scenario.churn, self.scenario.participation
+        if not described.active and part.over_select == 1:
+            return None
+        return Churn(described, list(self.shards), self.scenario.rounds, self.scenario.seed, self._trace)
+
+    def player(self, client: str, holding: Holding | None = None) -> Client:
+        """Return the behaviour of a client, a hostile one where it is to attack.
+
+        ``holding``: what it holds, in place of all that it has.
+        """
+        holding = holding or self.holding(client)
+        attack = self.hostile.get(client)
+        return self.behaviour(holding) if attack is None else hostile(self.behaviour, holding, attack)
+
+    def full_contribution(self, client: str) -> Expected:
+        """Return the arrays of a contribution about all rows that are asked for in a round."""
+        transfer = self.scenario.data.transfer
+        rows = (transfer.rows or 0) if transfer and self.strategy.needs_transfer else 0
+        return self.behaviour.contribution(self.dims(client).about(rows), self.settings)
+
+    def private_phases(self, client: str) -> tuple[list[Fit], list[Fit]]:
+        """Return the phases on private rows before the first round, and those of each round.
+
+        What trains with a teacher only is counted for every round, the first included.
+        """
+        behaviour = self.behaviour(self.holding(client))
+        first, each = behaviour.prepare(), behaviour.train(None)
+        if each is None:
+            blank = behaviour.teacher(self.dims(client), self.settings, with_rows=False)
+            each = behaviour.train(
+                {name: torch.from_numpy(np.zeros(spec.shape, spec.dtype)) for name, spec in blank.items()}
+            )
+        return [f for f in [first] if f and f.private], [f for f in [each] if f and f.private]
+
+    def costs(self, client: str) -> Costs:
+        """Return what the client's data will pay in this scenario's run; computed once."""
+        if client not in self._costs:
+            expected, rounds = self.full_contribution(client), self.scenario.rounds
+            phases = partial(self.private_phases, client)
+            free = Costs((), (), 0.0)
+            self._costs[client] = free if self.mode is None else costs(self.mode, rounds, expected, phases)
+        return self._costs[client]
+
+    def holding(self, client: str) -> Holding:
+        """Collect what the client holds, on this world's device."""
+        shard, federation = self.shards[client], self.federation
+        x, y = federation.tensors(shard)
+        transfer = None if federation.transfer is None else federation.transfer_tensor(shard).to(self.device)
+        public = None
+        if federation.public is not None:
+            public_x, public_y = federation.public_tensors(shard)
+            public = (public_x.to(self.device), public_y.to(self.device))
+        parts = self.scenario.clients
+        return Holding(
+            client=client,
+            seed=self.scenario.seed,
+            dims=self.dims(client),
+            x=x.to(self.device),
+            y=y.to(self.device),
+            transfer=transfer,
+            public=public,
+            label_share=torch.from_numpy(shard.share).float(),
+            local=Steps.local(parts.local),
+            distill=Steps.distill(parts.distill, parts.local),
+            settings=self.settings,
+        )
+
+
+@lru_cache(maxsize=1)
+def world_at(place: Place) -> World:
+    """Build the world of a place, once per process."""
+    resolved = scenario.from_dict(json.loads(place.scenario))
+    federation = data.build(resolved, None if place.data_dir is None else Path(place.data_dir))
+    return World(resolved, federation)

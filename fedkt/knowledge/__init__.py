@@ -1,0 +1,50 @@
+"""What may cross the wire. ``kinds`` says which arrays each kind of knowledge consists of, ``codec`` encodes
+and checks them, ``protocol`` packs them into the two messages of a round, ``contributions`` stacks them.
+
+Imports nothing else of the project. Begin with :class:`Logits` and :func:`encode`.
+"""
+
+from fedkt.knowledge.codec import LIMIT, Expected, Rejected, Spec, decode, encode, few, size
+from fedkt.knowledge.contributions import Contributions, client_order, stack
+from fedkt.knowledge.kinds import (
+    Alignment,
+    ClassLogits,
+    Dims,
+    Knowledge,
+    Logits,
+    Nothing,
+    Prototypes,
+    PrototypeSets,
+    Quantised,
+    Votes,
+    Weights,
+    row_ids,
+)
+from fedkt.knowledge.protocol import PROTOCOL
+
+__all__ = [
+    "LIMIT",
+    "PROTOCOL",
+    "Alignment",
+    "ClassLogits",
+    "Contributions",
+    "Dims",
+    "Expected",
+    "Knowledge",
+    "Logits",
+    "Nothing",
+    "PrototypeSets",
+    "Prototypes",
+    "Quantised",
+    "Rejected",
+    "Spec",
+    "Votes",
+    "Weights",
+    "client_order",
+    "decode",
+    "encode",
+    "few",
+    "row_ids",
+    "size",
+    "stack",
+]

@@ -1,0 +1,197 @@
+"""The exact encoding of what crosses the wire, and the checks on both ends.
+
+Knowledge is a handful of named arrays. Both sides know beforehand, from the scenario alone, which
+arrays a message must hold and with which dtype, shape and range (:data:`Expected`). Encoding writes
+NumPy's ``npy`` format without pickle; decoding compares the payload's length and its whole header
+with the only acceptable ones *before* it reads a single value, so nothing that a sender declares is
+ever trusted. The same check guards what leaves a client (:func:`encode`).
+"""
+
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from flwr.app import Array, ArrayRecord
+from numpy.typing import NDArray
+
+LIMIT = 1e4
+"""Largest magnitude of a logit or of a prototype's coordinate."""
+
+_SUM_TOLERANCE = 1e-3
+_NORM_TOLERANCE = 1e-4
+_SHOWN, _LONGEST = 5, 40
+_STYPE = "numpy.ndarray"
+
+
+class Rejected(ValueError):
+    """A payload is not what it must be.
+
+    ``reason`` is one word of a fixed set (``names stype dtype shape length header finite range norm sum
+    rows protocol run round transfer kind weights replay duplicate unasked``), so that it can be counted;
+    ``detail`` is a sentence.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What one array must be: dtype, exact shape, closed range, and whether its rows sum to one.
+
+    ``simplex`` also accepts rows of zeros where ``empty_rows`` says that a row may be unknown. ``packed``:
+    the values cross the wire compressed (zlib's format), so that the bytes depend on them. ``norm``: the
+    largest Euclidean length of the whole array, to rounding.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    low: float = -LIMIT
+    high: float = LIMIT
+    simplex: bool = False
+    empty_rows: bool = False
+    packed: bool = False
+    norm: float | None = None
+
+    @property
+    def raw(self) -> int:
+        """Size in bytes of the values."""
+        return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
+
+    @property
+    def nbytes(self) -> int:
+        """Size in bytes of the encoded array, header included; of a packed one, the largest possible."""
+        n = self.raw
+        # What zlib's compressBound adds in the worst case.
+        more = (n >> 12) + (n >> 14) + (n >> 25) + 13 if self.packed else 0
+        return len(_header(self)) + n + more
+
+
+Expected = Mapping[str, Spec]
+"""The arrays of a message: exactly these names, each exactly as specified."""
+
+
+def encode(arrays: Mapping[str, NDArray[Any]], expected: Expected) -> ArrayRecord:
+    """Encode arrays for sending; this is also the guard on what leaves a client.
+
+    Raises :class:`Rejected` unless the arrays are exactly the expected ones: a further array, another
+    shape or a value out of range never leaves.
+    """
+    _check_names(arrays, expected)
+    record = ArrayRecord()
+    for name, spec in expected.items():
+        array = np.asarray(arrays[name])
+        if array.dtype != np.dtype(spec.dtype):
+            raise Rejected("dtype", f"array '{name}' is {array.dtype}; it must be {spec.dtype}.")
+        if array.shape != spec.shape:
+            raise Rejected("shape", f"array '{name}' has shape {array.shape}; it must be {spec.shape}.")
+        _check_values(name, array, spec)
+        values = np.ascontiguousarray(array).tobytes()
+        data = _header(spec) + (zlib.compress(values, 9) if spec.packed else values)
+        record[name] = Array(dtype=spec.dtype, shape=spec.shape, stype=_STYPE, data=data)
+    return record
+
+
+def decode(record: Mapping[str, Array], expected: Expected) -> dict[str, NDArray[Any]]:
+    """Decode received arrays, or raise :class:`Rejected` with the reason.
+
+    Order of the checks: names, storage type, declared dtype and shape, byte length, header, and only
+    then the values. Nothing is allocated beyond the arrays that were asked for.
+    """
+    _check_names(record, expected)
+    arrays: dict[str, NDArray[Any]] = {}
+    for name, spec in expected.items():
+        sent = record[name]
+        if sent.stype != _STYPE:
+            raise Rejected(
+                "stype", f"array '{name}' is stored as {sent.stype[:_LONGEST]!r}; it must be {_STYPE!r}."
+            )
+        if sent.dtype != spec.dtype:
+            raise Rejected("dtype", f"array '{name}' is {sent.dtype[:_LONGEST]}; it must be {spec.dtype}.")
+        if tuple(sent.shape) != spec.shape:
+            shape = str(tuple(sent.shape))[:_LONGEST]
+            raise Rejected("shape", f"array '{name}' has shape {shape}; it must be {spec.shape}.")
+        if len(sent.data) > spec.nbytes or (len(sent.data) < spec.nbytes and not spec.packed):
+            most = "at most " if spec.packed else ""
+            raise Rejected(
+                "length", f"array '{name}' has {len(sent.data)} bytes; it must have {most}{spec.nbytes}."
+            )
+        header = _header(spec)
+        if sent.data[: len(header)] != header:
+            raise Rejected("header", f"array '{name}' has an npy header other than its declared form.")
+        values = sent.data[len(header) :]
+        if spec.packed:
+            values = _unpacked(name, values, spec.raw)
+        array = np.frombuffer(values, dtype=spec.dtype).reshape(spec.shape)
+        _check_values(name, array, spec)
+        arrays[name] = array
+    return arrays
+
+
+def size(record: Mapping[str, Array]) -> int:
+    """Return the bytes of an encoded record: what the project counts as exchanged."""
+    return sum(len(array.data) for array in record.values())
+
+
+def _unpacked(name: str, data: bytes, size: int) -> bytes:
+    """Decompress to exactly ``size`` bytes: nothing larger is ever allocated, whatever the data says."""
+    unpacker = zlib.decompressobj()
+    try:
+        values = unpacker.decompress(data, size + 1)
+    except zlib.error:
+        raise Rejected("length", f"array '{name}' cannot be unpacked.") from None
+    if len(values) != size or not unpacker.eof or unpacker.unused_data:
+        raise Rejected("length", f"array '{name}' unpacks to other than its {size} bytes.")
+    return values
+
+
+def few(names: Iterable[str]) -> str:
+    """Return a few names, shortened: what somebody sent must not fill a log."""
+    ordered = sorted(names)
+    found = str([name[:_LONGEST] for name in ordered[:_SHOWN]])
+    return found if len(ordered) <= _SHOWN else f"{found[:-1]}, ...]"
+
+
+def _check_names(arrays: Mapping[str, Any], expected: Expected) -> None:
+    if set(arrays) != set(expected):
+        raise Rejected(
+            "names",
+            f"the message holds the arrays {few(arrays)}; it must hold exactly {sorted(expected)}.",
+        )
+
+
+def _check_values(name: str, array: NDArray[Any], spec: Spec) -> None:
+    if array.size == 0:
+        return
+    # min and max carry NaN and infinity along, so one pass each answers both questions.
+    low, high = array.min(), array.max()
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise Rejected("finite", f"array '{name}' holds NaN or infinity.")
+    if low < spec.low or high > spec.high:
+        raise Rejected(
+            "range", f"array '{name}' spans [{low}, {high}]; it must stay in [{spec.low}, {spec.high}]."
+        )
+    if spec.norm is not None:
+        length = float(np.linalg.norm(array.astype(np.float64)))
+        if length > spec.norm + _NORM_TOLERANCE:
+            raise Rejected("norm", f"array '{name}' has length {length}; it must be at most {spec.norm}.")
+    if spec.simplex:
+        total = array.sum(axis=-1, dtype=np.float64)
+        good = np.abs(total - 1.0) <= _SUM_TOLERANCE
+        if spec.empty_rows:
+            good |= total == 0.0
+        if not np.all(good):
+            raise Rejected("sum", f"array '{name}' has rows that do not sum to one.")
+
+
+def _header(spec: Spec) -> bytes:
+    """Return the one acceptable ``npy`` 1.0 header (NEP 1) of this specification."""
+    descr = np.dtype(spec.dtype).newbyteorder("<").str
+    text = f"{{'descr': '{descr}', 'fortran_order': False, 'shape': {spec.shape!r}, }}"
+    padding = -(10 + len(text) + 1) % 64
+    text += " " * padding + "\n"
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode("latin1")

@@ -1,0 +1,301 @@
+"""The kinds of knowledge: which arrays each consists of, with dtype, shape and range.
+
+What a kind declares is all that a message of it may hold; :mod:`fedkt.knowledge.codec` holds both ends to it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedkt.knowledge.codec import Expected, Spec
+
+
+@dataclass(frozen=True)
+class Dims:
+    """The sizes that fix the shape of every kind of knowledge.
+
+    ``rows``: number of transfer rows that the message speaks about; ``transfer``: size of the transfer
+    set (0: none); ``classes``; ``width``: feature width of the client's model; ``parameters``: the
+    shapes of its parameters by name; ``clients``: how many take part in the run.
+    """
+
+    rows: int
+    transfer: int
+    classes: int
+    width: int
+    parameters: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    clients: int = 0
+
+    def about(self, rows: int) -> "Dims":
+        """Return the sizes of a message about this many rows (0: the whole transfer set)."""
+        return replace(self, rows=rows or self.transfer)
+
+
+@dataclass(frozen=True, eq=False)
+class Knowledge:
+    """Base of all kinds. Fields are arrays or None; a None field is not sent."""
+
+    kind: ClassVar[str]
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return the arrays to send, by name."""
+        held = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: array for name, array in held.items() if array is not None}
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, NDArray[Any]]) -> "Knowledge":
+        """Build the knowledge from its arrays."""
+        return cls(**arrays)
+
+
+@dataclass(frozen=True, eq=False)
+class Nothing(Knowledge):
+    """A reply without knowledge: the client took part and sent nothing."""
+
+    kind = "nothing"
+
+    @staticmethod
+    def expected() -> Expected:
+        """Return the empty set of arrays."""
+        return {}
+
+
+@dataclass(frozen=True, eq=False)
+class Logits(Knowledge):
+    """Predictions on transfer rows.
+
+    ``values`` float32 [rows, classes]: logits, or probabilities whose rows sum to one; ``rows`` int32
+    [rows]: the transfer rows that a teacher speaks about (None: the whole set in order);
+    ``label_share`` float32 [classes]: share of each class in the sender's data, sent only where a
+    strategy is set to ask for it.
+    """
+
+    kind = "logits"
+    values: NDArray[np.float32]
+    rows: NDArray[np.int32] | None = None
+    label_share: NDArray[np.float32] | None = None
+
+    @staticmethod
+    def expected(
+        dims: Dims,
+        *,
+        probabilities: bool,
+        with_rows: bool = False,
+        label_share: bool = False,
+        selected: bool = False,
+    ) -> Expected:
+        """Return the arrays of a message about ``dims.rows`` rows.
+
+        ``selected``: rows that the sender leaves out are zeros, of which packing leaves next to nothing.
+        """
+        shape = (dims.rows, dims.classes)
+        found = {
+            "values": Spec("float32", shape, 0.0, 1.0, simplex=True, empty_rows=selected, packed=selected)
+            if probabilities
+            else Spec("float32", shape)
+        }
+        if with_rows:
+            found["rows"] = row_ids(dims)
+        if label_share:
+            found["label_share"] = Spec("float32", (dims.classes,), 0.0, 1.0, simplex=True)
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class ClassLogits(Knowledge):
+    """Mean prediction per true class.
+
+    ``values`` float32 [classes, classes]: row l is the mean softmax over the sender's rows of class l,
+    zeros where it has none; ``counts`` int32 [classes]: rows behind each mean (0: unknown).
+    """
+
+    kind = "class_logits"
+    values: NDArray[np.float32]
+    counts: NDArray[np.int32]
+
+    @staticmethod
+    def expected(dims: Dims) -> Expected:
+        """Return the arrays of one message."""
+        shape = (dims.classes, dims.classes)
+        return {
+            "values": Spec("float32", shape, 0.0, 1.0, simplex=True, empty_rows=True),
+            "counts": _counts(dims),
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Prototypes(Knowledge):
+    """Mean feature vector per class.
+
+    ``values`` float32 [classes, width], zeros where unknown; ``counts`` int32 [classes].
+    """
+
+    kind = "prototypes"
+    values: NDArray[np.float32]
+    counts: NDArray[np.int32]
+
+    @staticmethod
+    def expected(dims: Dims) -> Expected:
+        """Return the arrays of one message."""
+        return {"values": Spec("float32", (dims.classes, dims.width)), "counts": _counts(dims)}
+
+
+@dataclass(frozen=True, eq=False)
+class PrototypeSets(Knowledge):
+    """The prototypes of every client, in the order of the clients.
+
+    ``values`` float32 [clients, classes, width]; ``counts`` int32 [clients, classes]: rows behind each
+    (0: the client does not hold the class, whose value then is all clients' mean, or took no part).
+    """
+
+    kind = "prototype_sets"
+    values: NDArray[np.float32]
+    counts: NDArray[np.int32]
+
+    @staticmethod
+    def expected(dims: Dims) -> Expected:
+        """Return the arrays of one message."""
+        shape = (dims.clients, dims.classes)
+        return {
+            "values": Spec("float32", (*shape, dims.width)),
+            "counts": Spec("int32", shape, 0, 2**31 - 1),
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Quantised(Knowledge):
+    """Probabilities on transfer rows in whole units of 1/(2^bits - 1), packed.
+
+    ``values``: with one bit the class of each row, uint8 [rows] (uint16 above 256 classes), else its units,
+    uint8 [rows, classes]; ``base`` int32 []: the round of the teacher that they are the difference to, 0 for
+    none; in a teacher, the round that made it; ``rows`` as in :class:`Logits`.
+    """
+
+    kind = "quantised"
+    values: NDArray[np.unsignedinteger[Any]]
+    base: NDArray[np.int32]
+    rows: NDArray[np.int32] | None = None
+
+    @staticmethod
+    def expected(dims: Dims, *, bits: int, with_rows: bool = False) -> Expected:
+        """Return the arrays of a message about ``dims.rows`` rows."""
+        if bits == 1:
+            dtype = "uint8" if dims.classes <= 256 else "uint16"
+            values = Spec(dtype, (dims.rows,), 0, dims.classes - 1, packed=True)
+        else:
+            values = Spec("uint8", (dims.rows, dims.classes), 0, 2**bits - 1, packed=True)
+        found = {"values": values, "base": Spec("int32", (), 0, 2**31 - 1)}
+        if with_rows:
+            found["rows"] = row_ids(dims)
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class Votes(Knowledge):
+    """One class per transfer row.
+
+    ``labels`` int16 [rows], -1 where the sender abstains; ``rows`` as in :class:`Logits`.
+    """
+
+    kind = "votes"
+    labels: NDArray[np.int16]
+    rows: NDArray[np.int32] | None = None
+
+    @staticmethod
+    def expected(dims: Dims, *, with_rows: bool = False) -> Expected:
+        """Return the arrays of a message about ``dims.rows`` rows."""
+        found = {"labels": Spec("int16", (dims.rows,), -1, dims.classes - 1)}
+        if with_rows:
+            found["rows"] = row_ids(dims)
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class Alignment(Knowledge):
+    """What brings features of different domains together: mean embeddings, and votes on transfer rows.
+
+    ``source``, ``target`` float32 [size]: mean embedding of the sender's own rows and of the transfer rows;
+    ``reference`` float32 [size]: the fused one, in a teacher. Each has length at most 1, so that a client
+    moves a mean over n clients by at most 2/n. Votes of a client: ``labels`` int16 [rows], one class per row,
+    with ``confidence`` float32 [rows] or without, or ``values`` float32 [rows, classes], its probabilities.
+    In a teacher ``labels`` are the voted ones, -1 where there is no consensus. ``rows`` as in
+    :class:`Logits`.
+    """
+
+    kind = "alignment"
+    source: NDArray[np.float32] | None = None
+    target: NDArray[np.float32] | None = None
+    reference: NDArray[np.float32] | None = None
+    labels: NDArray[np.int16] | None = None
+    confidence: NDArray[np.float32] | None = None
+    values: NDArray[np.float32] | None = None
+    rows: NDArray[np.int32] | None = None
+
+    @staticmethod
+    def expected(
+        dims: Dims,
+        *,
+        size: int,
+        embeddings: Sequence[str],
+        votes: Sequence[str],
+        abstain: bool = False,
+        with_rows: bool = False,
+    ) -> Expected:
+        """Return the arrays of a message: the named embeddings of ``size`` numbers and the named votes.
+
+        ``abstain``: whether a label may be -1.
+        """
+        found = {name: Spec("float32", (size,), -1.0, 1.0, norm=1.0) for name in embeddings}
+        specs = {
+            "labels": Spec("int16", (dims.rows,), -1 if abstain else 0, dims.classes - 1),
+            "confidence": Spec("float32", (dims.rows,), 0.0, 1.0),
+            "values": Spec("float32", (dims.rows, dims.classes), 0.0, 1.0, simplex=True),
+        }
+        found |= {name: specs[name] for name in votes}
+        if with_rows:
+            found["rows"] = row_ids(dims)
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class Weights(Knowledge):
+    """A whole model: only for strategies that declare ``shares: weights``.
+
+    ``tensors`` by parameter name, float32; ``examples`` int32 []: training rows behind them.
+    """
+
+    kind = "weights"
+    tensors: Mapping[str, NDArray[np.float32]]
+    examples: NDArray[np.int32]
+
+    PREFIX: ClassVar[str] = "tensor."
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return the arrays to send, by name."""
+        return {f"{self.PREFIX}{n}": a for n, a in self.tensors.items()} | {"examples": self.examples}
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, NDArray[Any]]) -> "Weights":
+        """Build the weights from their arrays."""
+        cut = len(cls.PREFIX)
+        tensors = {n[cut:]: a for n, a in arrays.items() if n.startswith(cls.PREFIX)}
+        return cls(tensors, arrays["examples"])
+
+    @classmethod
+    def expected(cls, shapes: Mapping[str, tuple[int, ...]]) -> Expected:
+        """Return the arrays of a model with these parameter shapes."""
+        return {f"{cls.PREFIX}{n}": Spec("float32", tuple(s)) for n, s in shapes.items()} | {
+            "examples": Spec("int32", (), 0, 2**31 - 1)
+        }
+
+
+def row_ids(dims: Dims) -> Spec:
+    """Return the specification of ``dims.rows`` ids of transfer rows."""
+    return Spec("int32", (dims.rows,), 0, dims.transfer - 1)
+
+
+def _counts(dims: Dims) -> Spec:
+    return Spec("int32", (dims.classes,), 0, 2**31 - 1)

@@ -1,0 +1,191 @@
+"""The sum of a batch's clipped row gradients, which private training adds noise to: two ways to make it.
+
+Norms and their clip factors are Opacus' where a loss allows ghost clipping; else row gradients that
+``torch.func`` makes are clipped by the same rule. The tests hold both to each other.
+"""
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fedkt.client.behaviour import Arrays, Fit, Forward, RowLoss
+from fedkt.client.training import ModuleForward
+
+CLIP_SLACK = 1e-6
+"""Added to a norm before dividing by it, as Opacus does; it can only shrink what is clipped."""
+SMALL = 2**16
+"""Parameters of a layer, at most, whose row gradients are kept; those of larger ones take too much memory."""
+_TRIED = 3
+"""Rows of the trial that shows what kind of loss this is."""
+
+AddGradients = Callable[[Arrays], None]
+"""Sets ``.grad`` of every trainable parameter to the sum of a batch's clipped row gradients."""
+
+
+@contextmanager
+def ghost(module: nn.Module, loss: RowLoss, constants: Arrays, clip: float) -> Iterator[AddGradients]:
+    """Ghost clipping: the rows' norms from one backward pass, then their weighted sum.
+
+    Li et al. 2022, "Large Language Models Can Be Strong Differentially Private Learners", arXiv 2110.05679.
+    Opacus takes the norms of dense layers and embeddings without any row's gradient; those layers need a
+    second backward pass. Of other layers it makes row gradients on the way to the norm: those of small ones
+    are kept and summed, so that the second pass need not reach them.
+    """
+    from opacus.grad_sample.grad_sample_module_fast_gradient_clipping import (
+        GradSampleHooksFastGradientClipping,
+    )
+
+    hooks = GradSampleHooksFastGradientClipping(
+        module, loss_reduction="sum", max_grad_norm=clip, strict=False
+    )
+    net = ModuleForward(module)
+    trained = [p for p in module.parameters() if p.requires_grad]
+    kept: dict[Tensor, Tensor] = {}
+    outputs: list[Tensor] = []
+
+    def keeping(sampler: Callable[..., dict[Tensor, Tensor]]) -> Callable[..., dict[Tensor, Tensor]]:
+        def by_row(layer: nn.Module, taken: list[Tensor], given: Tensor) -> dict[Tensor, Tensor]:
+            found = sampler(layer, taken, given.contiguous())  # products of strided gradients are slow
+            for parameter, gradients in found.items():
+                if parameter.numel() <= SMALL:
+                    kept[parameter] = kept[parameter] + gradients if parameter in kept else gradients
+            return found
+
+        return by_row
+
+    def note(_: nn.Module, __: Any, output: Any) -> None:
+        found = output if isinstance(output, tuple) else (output,)
+        outputs.extend(part for part in found if isinstance(part, Tensor) and part.requires_grad)
+
+    def add(batch: Arrays) -> None:
+        kept.clear()
+        outputs.clear()
+        values = loss(net, batch, constants)
+        # The norms follow from what layers take and give: no parameter's gradient is computed on the way.
+        torch.autograd.grad(values.sum(), outputs, retain_graph=True, allow_unused=True)
+        weights = hooks.get_clipping_coef()
+        for parameter, gradients in kept.items():
+            parameter.grad = _weighted(weights, gradients)
+        rest = [parameter for parameter in trained if parameter not in kept]
+        hooks.disable_hooks()
+        if rest:
+            found = torch.autograd.grad((weights * values).sum(), rest)
+            for parameter, gradient in zip(rest, found, strict=True):
+                parameter.grad = gradient
+        hooks.enable_hooks()
+
+    hooks.GRAD_SAMPLERS = {kind: keeping(sampler) for kind, sampler in hooks.GRAD_SAMPLERS.items()}
+    watched = [layer.register_forward_hook(note) for layer in hooks.iterate_submodules(module)]
+    try:
+        with warnings.catch_warnings():
+            # torch tells that nothing asked for gradients of the rows themselves.
+            warnings.filterwarnings("ignore", message="Full backward hook is firing")
+            yield add
+    finally:
+        hooks.remove_hooks()
+        for handle in watched:
+            handle.remove()
+
+
+@contextmanager
+def by_row(module: nn.Module, loss: RowLoss, constants: Arrays, clip: float) -> Iterator[AddGradients]:
+    """Each row's whole gradient by ``torch.func``: for losses that use the parameters themselves, or call the
+    model more than once.
+
+    Raises ValueError for a model that has one layer in two places: ``functional_call`` would leave it broken.
+    """
+    if len([*module.named_modules()]) < len([*module.named_modules(remove_duplicate=False)]):
+        raise ValueError(
+            "this loss cannot be trained privately with a model that has one layer in two places."
+        )
+    trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
+
+    def one(params: dict[str, Tensor], row: dict[str, Tensor]) -> Tensor:
+        net: Forward = _Functional(module, params)
+        return loss(net, {name: value.unsqueeze(0) for name, value in row.items()}, constants).squeeze(0)
+
+    gradients = torch.func.vmap(torch.func.grad(one), in_dims=(None, 0), randomness="different")
+
+    def add(batch: Arrays) -> None:
+        held = {name: p.detach() for name, p in trained.items()}
+        per_row = gradients(held, dict(batch))
+        norms = torch.stack([g.flatten(1).norm(dim=1) for g in per_row.values()]).norm(dim=0)
+        weights = (clip / (norms + CLIP_SLACK)).clamp(max=1.0)
+        for name, parameter in trained.items():
+            parameter.grad = _weighted(weights, per_row[name])
+
+    yield add
+
+
+def _weighted(weights: Tensor, gradients: Tensor) -> Tensor:
+    """Return the sum of row gradients [rows, ...] with these weights [rows]."""
+    return torch.einsum("b,b...->...", weights, gradients)
+
+
+class _Functional:
+    """A module with its parameters given from outside, as :class:`~fedkt.client.Forward`."""
+
+    def __init__(self, module: nn.Module, params: dict[str, Tensor]) -> None:
+        self._module = module
+        self.params: Arrays = params
+
+    def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        out: tuple[Tensor, Tensor] = torch.func.functional_call(self._module, dict(self.params), (x,))
+        return out
+
+    def head(self, z: Tensor) -> Tensor:
+        prefix = "head."
+        own = {n.removeprefix(prefix): p for n, p in self.params.items() if n.startswith(prefix)}
+        out: Tensor = torch.func.functional_call(self._module.get_submodule("head"), own, (z,))
+        return out
+
+
+def is_plain(module: nn.Module, phase: Fit) -> bool:
+    """Say whether a phase's loss calls the model once, leaves its parameters alone and uses all of them.
+
+    Raises ValueError where a row's loss changes with the rows beside it. Tried on the first rows; nothing of
+    it is kept.
+    """
+    batch = {name: tensor[:_TRIED] for name, tensor in phase.rows.items()}
+    net = _Recorder(module)
+    module.eval()  # without dropout, which would tell rows apart by chance
+    values = phase.loss(net, batch, phase.constants)
+    with torch.no_grad():
+        for i in range(len(values)):
+            row = {name: tensor[i : i + 1] for name, tensor in batch.items()}
+            alone = phase.loss(ModuleForward(module), row, phase.constants)
+            if alone.shape != (1,) or not torch.allclose(alone, values[i : i + 1], rtol=1e-3, atol=1e-4):
+                raise ValueError(
+                    f"the loss of phase '{phase.name}' mixes rows, so no row's influence can be bounded."
+                )
+    trained = [p for p in module.parameters() if p.requires_grad]
+    if net.calls != 1 or net.looked or not values.requires_grad:
+        return False
+    found = torch.autograd.grad(values.sum(), trained, allow_unused=True)
+    return all(gradient is not None for gradient in found)
+
+
+class _Recorder:
+    """A forward pass that notes how a loss uses it."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._forward = ModuleForward(module)
+        self.calls = 0
+        self.looked = False
+
+    @property
+    def params(self) -> Arrays:
+        self.looked = True
+        return self._forward.params
+
+    def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        self.calls += 1
+        return self._forward(x)
+
+    def head(self, z: Tensor) -> Tensor:
+        self.calls += 1  # the head's hooks know one call per batch only
+        return self._forward.head(z)

@@ -1,0 +1,126 @@
+"""Private training of one client: DP-SGD by Opacus on the phases that are marked private.
+
+Abadi et al. 2016, "Deep Learning with Differential Privacy", arXiv 1607.00133: each step takes a Poisson
+sample of the rows, clips every row's gradient to norm C, adds Gaussian noise of multiplier times C to their
+sum and divides by the *expected* batch size. Clipping and noise are Opacus'; the loop is that of
+:mod:`fedkt.client.training`, so a behaviour's :class:`~fedkt.client.Fit` trains here unchanged.
+
+Which rows a step takes and its noise come from the system's entropy, never from the scenario's seed. Noise is
+float32 and not hardened against floating-point attacks; the number of rows counts as public.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from fedkt.client.behaviour import Fit, Steps
+from fedkt.client.training import (
+    OptimState,
+    ahead,
+    dump_optimizer,
+    load_optimizer,
+    make_optimizer,
+    seeded,
+    trainable,
+)
+from fedkt.privacy import entropy
+from fedkt.privacy.clipping import by_row, ghost, is_plain
+from fedkt.rng import seed_of
+
+Generators = Callable[[str], torch.Generator]
+"""Makes the random generator for a purpose: ``sample`` or ``noise``."""
+
+
+def from_entropy(purpose: str) -> torch.Generator:
+    """Return a generator that nobody can predict."""
+    return entropy.generator()
+
+
+@dataclass(frozen=True)
+class Dpsgd:
+    """``multiplier``: standard deviation of the noise as a multiple of ``max_grad_norm``; ``max_grad_norm``:
+    L2 norm to which each row's gradient is clipped; both > 0."""
+
+    multiplier: float
+    max_grad_norm: float
+    generators: Generators = from_entropy
+
+
+def sampling(size: int, steps: Steps) -> tuple[float, int]:
+    """Return the rate at which a step takes each row, and the number of steps, of a phase over ``size`` rows.
+
+    Rate 1 / (batches per epoch), so that an epoch's batches hold each row once on average; this and the
+    number of steps are what the phase costs.
+    """
+    count = steps.count(size)
+    return (1 / math.ceil(size / steps.batch_size) if count else 0.0), count
+
+
+def poisson_batches(phase: Fit, how: Dpsgd) -> Iterable[list[int]]:
+    """Return the rows of each step: every row with the same probability, whatever the others do."""
+    from opacus.utils.uniform_sampler import UniformWithReplacementSampler
+
+    rate, count = sampling(phase.size, phase.steps)
+    sampler: Iterable[list[int]] = UniformWithReplacementSampler(
+        num_samples=phase.size, sample_rate=rate, steps=count, generator=how.generators("sample")
+    )
+    return sampler
+
+
+def fit_privately(
+    module: nn.Module, phase: Fit, state: OptimState, how: Dpsgd, *, seed: int, client: str, round_: int
+) -> OptimState:
+    """Train ``module`` in place through one private phase and return the optimiser's new state.
+
+    Raises ValueError for a loss that mixes rows, whose gradients no clip could tell apart. The seed reaches
+    dropout only.
+    """
+    from opacus.optimizers import DPOptimizerFastGradientClipping
+
+    rate, count = sampling(phase.size, phase.steps)
+    if not count:
+        return state
+    module, phase = ahead(module, phase)
+    optimizer = make_optimizer(module.parameters(), phase.steps)
+    load_optimizer(optimizer, module, state)
+    batches = poisson_batches(phase, how)
+    with trainable(module, phase.only), seeded(seed_of(seed, "dropout", phase.name, client, round_)):
+        noisy = DPOptimizerFastGradientClipping(
+            optimizer,
+            noise_multiplier=how.multiplier,
+            max_grad_norm=how.max_grad_norm,
+            expected_batch_size=phase.size * rate,
+            generator=how.generators("noise"),
+        )
+        clipped = ghost if is_plain(module, phase) else by_row
+        module.train()
+        with clipped(module, phase.loss, phase.constants, how.max_grad_norm) as add_gradients:
+            for index in batches:
+                noisy.zero_grad(set_to_none=True)
+                if index:
+                    rows = torch.tensor(index)
+                    add_gradients({name: tensor[rows] for name, tensor in phase.rows.items()})
+                else:  # noise is added to nothing
+                    for parameter in noisy.params:
+                        parameter.grad = torch.zeros_like(parameter)
+                noisy.step()
+    _tidy(module)
+    return dump_optimizer(optimizer, module)
+
+
+def _tidy(module: nn.Module) -> None:
+    """Take off what Opacus keeps on parameters: gradients of the last step."""
+    for parameter in module.parameters():
+        parameter.grad = None
+        for name in (
+            "summed_grad",
+            "grad_sample",
+            "_norm_sample",
+            "_forward_counter",
+            "_current_grad_sample",
+        ):
+            if hasattr(parameter, name):
+                delattr(parameter, name)

@@ -1,0 +1,246 @@
+"""A comparison read from its folder: tidy frames of runs, rounds and clients."""
+
+import json
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fedkt.errors import InputError
+from fedkt.results.folder import is_run, read_rows
+from fedkt.results.measured import METRICS, Measured, read_measured
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FILE = "comparison.json"
+
+
+class Comparison:
+    """What a comparison's folder holds, as frames with one row per run, round, or client and round.
+
+    Every frame begins with the columns ``scenario condition method strategy seed``; ``condition`` is the
+    swept settings as text (``"alpha=0.1"``, empty without any). A bound that stands for several conditions
+    has its rows in each. Where settings were tuned, only runs of the chosen ones are here; all are in
+    ``tuning``.
+    """
+
+    def __init__(self, path: Path, book: Mapping[str, Any]) -> None:
+        self.path = path
+        self.book = book
+        self._measured: dict[str, Measured] = {}
+
+    @classmethod
+    def read(cls, path: str | Path) -> "Comparison":
+        """Open a comparison's folder. Raises InputError if it is none."""
+        file = Path(path) / FILE
+        if not file.is_file():
+            raise InputError(f"{path} is no comparison's folder; it must hold the {FILE} of fedkt compare.")
+        try:
+            book = json.loads(file.read_text(encoding="utf-8"))
+            for cell in book["cells"]:
+                cell["path"], cell["status"]
+        except (ValueError, TypeError, KeyError) as error:
+            raise InputError(f"{file} is damaged ({error}); run fedkt compare with --resume.") from None
+        return cls(Path(path), book)
+
+    @cached_property
+    def cells(self) -> list[dict[str, Any]]:
+        """Every planned run with its status, and ``summary`` where it finished.
+
+        A finished run whose summary cannot be read any more has status ``foreign`` and is left alone.
+        """
+        found = []
+        summaries: dict[str, dict[str, Any]] = {}
+        for cell in self.book["cells"]:
+            cell = dict(cell)
+            folder = self.path / cell["path"]
+            if cell["status"] == "finished" and cell["path"] not in summaries:
+                try:
+                    if not is_run(folder):
+                        raise ValueError("it holds no run")
+                    summaries[cell["path"]] = dict(json.loads((folder / "summary.json").read_text()))
+                except (OSError, ValueError, TypeError) as error:
+                    cell |= {"status": "foreign", "error": f"{folder} is damaged: {error}."}
+            cell["summary"] = summaries.get(cell["path"], {})
+            cell["condition"] = text_of(cell["condition"])
+            cell["tried"] = text_of(cell["tried"])
+            found.append(cell)
+        return found
+
+    @cached_property
+    def tuning(self) -> "pd.DataFrame":
+        """Mean accuracy on validation rows of every setting that was tried, and which one was chosen.
+
+        Columns ``scenario condition method tried validation seeds chosen``; empty where nothing was tuned.
+        The mean is over clients, then over seeds.
+        """
+        import pandas as pd
+
+        columns = ["scenario", "condition", "method", "tried", "validation", "seeds", "chosen"]
+        rows = [
+            {key: c[key] for key in columns[:4]} | {"value": c["summary"]["accuracy"].get("validation_mean")}
+            for c in self.cells
+            if c["tried"] and c["status"] == "finished"
+        ]
+        if not rows:
+            return pd.DataFrame(columns=columns)
+        grouped = pd.DataFrame(rows).astype({"value": float}).groupby(columns[:4], sort=False)["value"]
+        table = grouped.agg(validation="mean", seeds="count").reset_index()
+        measured = table[table["validation"].notna()]
+        best = measured.groupby(columns[:3], sort=False)["validation"].idxmax()
+        table["chosen"] = table.index.isin(best)
+        return table
+
+    @cached_property
+    def chosen(self) -> list[dict[str, Any]]:
+        """The finished runs that are compared: all of them, or those of each method's chosen settings."""
+        finished = [cell for cell in self.cells if cell["status"] == "finished"]
+        tuning = self.tuning
+        if tuning.empty:
+            return finished
+        keys = ["scenario", "condition", "method", "tried"]
+        best = set(tuning.loc[tuning["chosen"], keys].itertuples(index=False, name=None))
+        return [cell for cell in finished if tuple(cell[key] for key in keys) in best]
+
+    @cached_property
+    def runs(self) -> "pd.DataFrame":
+        """One row per compared run: accuracy of the last round, bytes, time, privacy."""
+        import pandas as pd
+
+        return pd.DataFrame([_head(cell) | _run_row(cell["summary"], cell) for cell in self.chosen])
+
+    @cached_property
+    def rounds(self) -> "pd.DataFrame":
+        """One row per compared run and round."""
+        return self._lines("rounds.jsonl", _round_row)
+
+    @cached_property
+    def clients(self) -> "pd.DataFrame":
+        """One row per compared run, round and client."""
+        return self._lines("clients.jsonl", _client_row)
+
+    @cached_property
+    def final(self) -> "pd.DataFrame":
+        """One row per compared run and client that is not hostile: its last accuracy, ``personal`` and
+        ``global``."""
+        import pandas as pd
+
+        rows = []
+        for cell in self.chosen:
+            measured = self.measured(cell["path"])
+            rows += [
+                _head(cell) | {"client": client} | {name: v[-1, k] for name, v in measured.values.items()}
+                for k, client in enumerate(measured.clients)
+                if client not in measured.hostile
+            ]
+        return pd.DataFrame(rows)
+
+    def measured(self, path: str) -> "Measured":
+        """Return the accuracy of every client in every round of a run, read once."""
+        if path not in self._measured:
+            self._measured[path] = read_measured(self.path / path)
+        return self._measured[path]
+
+    @cached_property
+    def statistics(self) -> "pd.DataFrame":
+        """One row per scenario, condition and method (see :func:`fedkt.results.statistics.overview`)."""
+        from fedkt.results.statistics import overview
+
+        return overview(self.runs, self.rounds, self.final, **self.settings)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What is compared by: ``metric``, ``baseline``, the ``target`` to reach (None: the baseline's)."""
+        defaults = {"metric": "personal", "baseline": "local", "target": None}
+        return defaults | dict(self.book.get("settings", {}))
+
+    @cached_property
+    def problems(self) -> list[str]:
+        """What did not run or cannot be read, in sentences."""
+        return [
+            f"{name_of(cell)}: {cell['status']}, {cell['error'] or 'it was not run'}"
+            for cell in self.cells
+            if cell["status"] in ("failed", "foreign")
+        ]
+
+    def _lines(self, name: str, row_of: Any) -> "pd.DataFrame":
+        import pandas as pd
+
+        kept: dict[str, list[dict[str, Any]]] = {}
+        rows = []
+        for cell in self.chosen:
+            if cell["path"] not in kept:
+                kept[cell["path"]] = [row_of(row) for row in read_rows(self.path / cell["path"] / name)]
+            head = _head(cell)
+            rows += [head | row for row in kept[cell["path"]]]
+        return pd.DataFrame(rows)
+
+    def __repr__(self) -> str:
+        return f"Comparison({str(self.path)!r})"
+
+    def _repr_html_(self) -> str:
+        """Show the summary table in a notebook."""
+        import html
+
+        from fedkt.results.comparison.summary import summary_rows
+
+        if not self.chosen:
+            return f"<p>{html.escape(repr(self))}: no run has finished.</p>"
+        head, *rows = summary_rows(self.statistics, self.settings)
+        heads = "".join(f"<th>{html.escape(text)}</th>" for text in head)
+        body = "".join(
+            "<tr>" + "".join(f"<td>{html.escape(text)}</td>" for text in row) + "</tr>" for row in rows
+        )
+        return f"<table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def problems_of(settings: Mapping[str, Any]) -> list[str]:
+    """Return what is wrong with the metric and the target that a comparison is asked to show."""
+    problems, metric, target = [], settings["metric"], settings["target"]
+    if metric not in METRICS:
+        problems.append(f"--metric is {metric!r}; it must be {' or '.join(METRICS)}.")
+    if target is not None and not 0 < target <= 1:
+        problems.append(f"--target is {target}; it must be an accuracy above 0 and at most 1.")
+    return problems
+
+
+def text_of(settings: Mapping[str, str]) -> str:
+    """Return settings as one text: ``alpha=0.1, clients=10``."""
+    return ", ".join(f"{key}={text}" for key, text in settings.items())
+
+
+def name_of(cell: Mapping[str, Any]) -> str:
+    """Return what a run is called in sentences."""
+    parts = (cell["scenario"], cell["condition"], cell["tried"], cell["method"], f"seed {cell['seed']}")
+    return " ".join(part for part in parts if part)
+
+
+def _head(cell: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: cell[key] for key in ("scenario", "condition", "method", "strategy", "seed")}
+
+
+def _run_row(summary: Mapping[str, Any], cell: Mapping[str, Any]) -> dict[str, Any]:
+    accuracy = {key: value for key, value in summary["accuracy"].items() if value is not None}
+    return {
+        "tried": cell["tried"],
+        "rounds": summary["rounds"],
+        "clients": summary["clients"],
+        **accuracy,
+        "bytes_up": summary["bytes"]["up"],
+        "bytes_down": summary["bytes"]["down"],
+        "epsilon": summary["privacy"].get("epsilon"),
+        "wall_s": summary["time"]["wall_s"],
+        "path": cell["path"],
+    }
+
+
+def _round_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    accuracy = {key: value for key, value in (row.get("accuracy") or {}).items() if value is not None}
+    sizes = {"bytes_up": row["bytes"]["up"], "bytes_down": row["bytes"]["down"]}
+    return {"round": row["round"], **accuracy, **sizes, "status": row["status"], "wall_s": row["wall_s"]}
+
+
+def _client_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    plain = {key: value for key, value in row.items() if not isinstance(value, dict | list)}
+    return plain | {"bytes_up": row["bytes"]["up"], "bytes_down": row["bytes"]["down"]}

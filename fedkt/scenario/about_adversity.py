@@ -1,0 +1,110 @@
+"""The parts of a scenario about what can go wrong: hostile clients, fusion that withstands them, churn."""
+
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    Strict,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+)
+from pydantic_core import PydanticCustomError
+
+from fedkt.scenario.settings import NotNegative, Positive, Settings, Text, Whole, must_be
+
+Centre = Literal["mean", "median", "trimmed-mean", "geometric-median"]
+Filter = Literal["none", "krum", "multi-krum", "cosine", "probe"]
+Attacking = Literal[
+    "none", "label-flip", "scale", "reorder", "peak", "random", "constant", "echo", "collude"
+]  # fmt: skip
+ATTACKS: tuple[str, ...] = get_args(Attacking)
+_ATTACKS_WITH = {"factor": ("scale",), "source": ("collude",), "target": ("collude", "constant")}
+
+
+class Robust(Settings):
+    """How fusion withstands hostile contributions: some are dropped first, the others have a centre."""
+
+    centre: Centre = "mean"
+    """What takes the place of the strategy's mean over clients."""
+    filter: Filter = "none"
+    """What drops contributions before they are fused."""
+    hostile: float = Field(0.25, ge=0, lt=0.5)
+    """The largest share of hostile contributions to withstand (trimmed-mean, krum, multi-krum)."""
+    least: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Cosine: smallest similarity to the median contribution, 0 unless set; probe: smallest agreement with
+    the labels, as a share of the median client's, 0.5 unless set."""
+    probe_rows: Whole = 100
+    """Transfer rows whose labels the server knows and keeps to itself (probe)."""
+
+    @property
+    def active(self) -> bool:
+        """Whether anything but the plain mean of all contributions is asked for."""
+        return self.centre != "mean" or self.filter != "none"
+
+
+class Attack(Settings):
+    """Clients that send what harms the others."""
+
+    kind: Attacking = Field(examples=["label-flip"])
+    """What they send; none: what they know, so that a run without harm has the same clients in its means."""
+    clients: Annotated[
+        Whole | Annotated[tuple[Text, ...], Strict(False), Field(min_length=1)] | None,
+        must_be("a number of clients, a list of their names in quotes, or null"),
+    ] = None
+    """How many (drawn by the seed) or which. Null: a quarter; with collude the fewest clients that hold most
+    rows of ``source``."""
+    factor: Positive = 100.0
+    """Scale: what logits and prototypes are multiplied by."""
+    source: int = Field(0, ge=0)
+    """Collude: the class whose rows are lied about."""
+    target: int = Field(1, ge=0)
+    """Collude, constant: the class that is claimed."""
+
+    @field_validator(*_ATTACKS_WITH, mode="before")
+    @classmethod
+    def _belongs(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse a setting that this kind would ignore."""
+        kind, kinds = info.data.get("kind"), _ATTACKS_WITH[str(info.field_name)]
+        if kind in ATTACKS and kind not in kinds:
+            words = f"does not belong to attack '{kind}'; it belongs to {' and '.join(kinds)}"
+            raise PydanticCustomError("sentence", "{words}", {"words": words})
+        return value
+
+    @model_serializer(mode="wrap")
+    def _own_settings(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Write only what belongs to the kind, so that what was written can be read again."""
+        return {k: v for k, v in write(self).items() if self.kind in _ATTACKS_WITH.get(k, ATTACKS)}
+
+
+Attacks = Annotated[tuple[Attack, ...], Strict(False)]
+Probability = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Churn(Settings):
+    """Clients that come, go and dawdle, in a simulation. Durations are simulated: nobody waits for them."""
+
+    dropout: Probability = 0.0
+    """Probability that a client does not get, or never answers, a message."""
+    stragglers: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """The share of clients that are slow for the whole run."""
+    slowdown: Annotated[float, Field(ge=1)] = 10.0
+    """How many times longer a straggler takes."""
+    seconds: Positive = 1.0
+    """Median duration of a client's message; later than ``participation.deadline_s`` is late."""
+    spread: NotNegative = 0.5
+    """Standard deviation of the logarithm of durations."""
+    late_joiners: Probability = 0.0
+    """The share of clients that are not there at first; they join at a round up to ``join_by``."""
+    join_by: Whole = 2
+    leavers: Probability = 0.0
+    """The share of clients that leave for good, at a round from ``leave_from`` on."""
+    leave_from: Whole = 2
+    trace: Text | None = None
+    """A CSV file ``client,first,last``: the rounds, inclusive, in which a client is there."""
+
+    @property
+    def active(self) -> bool:
+        """Whether anything happens at all."""
+        return bool(self.dropout or self.stragglers or self.late_joiners or self.leavers or self.trace)

@@ -1,0 +1,99 @@
+"""The parts of a scenario about clients and models: which, and how they train and distil."""
+
+from typing import Annotated, Literal
+
+from pydantic import (
+    AfterValidator,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationInfo,
+)
+from pydantic_core import PydanticCustomError
+
+from fedkt.scenario.settings import Named, NotNegative, Positive, Settings, Text, Whole, must_be
+
+Optimizer = Literal["sgd", "adam", "adamw"]
+
+
+class ModelSpec(Named):
+    """A model of the zoo, or ``package.module:name``, with settings of its own."""
+
+
+def _only_sgd(value: float, info: ValidationInfo) -> float:
+    optimizer = info.data.get("optimizer")
+    if value and optimizer in ("adam", "adamw"):
+        words = f"does not belong to optimizer '{optimizer}', which has its own; it belongs to sgd"
+        raise PydanticCustomError("sentence", "{words}", {"words": words})
+    return value
+
+
+Epochs = Annotated[int, Field(ge=0)]
+Momentum = Annotated[float, Field(ge=0, lt=1), AfterValidator(_only_sgd)]
+
+
+class Local(Settings):
+    """Training on private data, each round."""
+
+    epochs: Epochs = 3
+    steps: Whole | None = None
+    """Batches in all, in place of ``epochs``; null: ``epochs`` passes over all rows."""
+    batch_size: Whole = 32
+    optimizer: Optimizer = "adam"
+    lr: Positive = 0.001
+    momentum: Momentum = 0.0
+    weight_decay: NotNegative = 0.0
+
+
+class Distill(Settings):
+    """Training on what the teacher knows, each round."""
+
+    epochs: Epochs = 3
+    batch_size: Whole = 64
+    optimizer: Optimizer | None = None
+    """Null: that of ``clients.local``."""
+    lr: Positive | None = None
+    """Null: that of ``clients.local``."""
+    momentum: Momentum = 0.0
+    weight_decay: NotNegative = 0.0
+    temperature: Positive = 1.0
+    """Softens teacher and student: softmax(logits / temperature)."""
+    loss: Text | None = None
+    """Null: the strategy's own."""
+
+
+def _add_up_to_one(shares: dict[str, float]) -> dict[str, float]:
+    total = sum(shares.values())
+    if abs(total - 1) > 1e-6:
+        words = f"shares that add up to 1, not {total:g}"
+        raise PydanticCustomError("requirement", "{words}", {"words": words})
+    return shares
+
+
+Model = Annotated[Text | ModelSpec, must_be("a model's name, or a mapping such as {name: mlp, width: 100}")]
+Share = Annotated[float, Field(gt=0, le=1)]
+MODEL_TAGS = ("list-of-models", "shares-of-models")
+"""Pydantic puts these into the place of an error; they are no keys."""
+
+
+class Clients(Settings):
+    """The parties: their models and how they train."""
+
+    models: Annotated[
+        Annotated[list[Model], Field(min_length=1), Tag(MODEL_TAGS[0])]
+        | Annotated[
+            dict[Text, Share], Field(min_length=1), AfterValidator(_add_up_to_one), Tag(MODEL_TAGS[1])
+        ],
+        Discriminator(lambda value: MODEL_TAGS[isinstance(value, dict)]),
+    ] = Field(default_factory=lambda: list[str | ModelSpec](["mlp"]))
+    """A list is dealt in turn; a mapping gives each model's share of the clients."""
+    local: Local = Local()
+    distill: Distill = Distill()
+
+
+class ServerModel(Settings):
+    """A model of the server's own that learns from what is fused; its accuracy is ``accuracy.server``."""
+
+    model: Model = Field(examples=["cnn"])
+    distill: Distill | None = None
+    """Null: as ``clients.distill``."""

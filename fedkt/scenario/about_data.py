@@ -1,0 +1,159 @@
+"""The parts of a scenario about data: the private set, its partition, transfer and public rows."""
+
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    StringConstraints,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+)
+from pydantic_core import PydanticCustomError
+
+from fedkt.registry import IMPORT_PATH
+from fedkt.scenario.settings import Positive, Settings, Text, Whole, must_be
+
+Policy = Literal["random", "entropy", "margin"]
+Sizes = Literal["equal", "lognormal", "linear", "square", "exponential"]
+Kind = Literal["iid", "dirichlet", "pathological", "shard", "domain", "natural-id", "ways-shots"]
+
+KINDS: tuple[str, ...] = get_args(Kind)
+_KINDS_OF = {
+    "alpha": ("dirichlet",),
+    "classes_per_client": ("pathological", "ways-shots"),
+    "shards_per_client": ("shard",),
+    "shots": ("ways-shots",),
+    "spread": ("ways-shots",),
+    "column": ("natural-id",),
+    "sizes": ("iid",),
+    "samples_per_client": ("iid", "dirichlet", "pathological", "shard", "domain", "natural-id"),
+}
+"""The partition settings that not every kind knows, with the kinds that do."""
+
+
+class Partition(Settings):
+    """How training rows are dealt to clients. A function of your own may read every setting."""
+
+    kind: Annotated[
+        Kind | Annotated[str, StringConstraints(pattern=f"^{IMPORT_PATH.pattern}$")],
+        must_be(f"one of {', '.join(KINDS)} or 'package.module:function'", *KINDS),
+    ] = "dirichlet"
+    clients: Whole | None = Field(None, validate_default=True)
+    """Default 10; null for kinds whose data set fixes it (domain, natural-id) and for functions."""
+    alpha: Positive = 0.5
+    """Dirichlet concentration: the smaller, the more the clients' labels differ."""
+    samples_per_client: Whole | None = None
+    """Null: all rows are dealt. With dirichlet, set: inner Dirichlet over the pool; null: by class."""
+    classes_per_client: Whole = 2
+    """With ways-shots: the mean number of classes ("ways")."""
+    shards_per_client: Whole = 2
+    shots: Whole = 100
+    """Mean rows per class of a client."""
+    spread: int = Field(0, ge=0)
+    """A client's number of classes and rows per class lie within ± this of their means."""
+    column: Text | None = None
+    """Which column of the data set holds the natural id; null: the data set's own choice."""
+    sizes: Sizes = "equal"
+    """How many rows each client gets, relative to the others."""
+    min_samples: Whole = 1
+    """No client gets fewer rows than this."""
+
+    @field_validator(*_KINDS_OF, mode="before")
+    @classmethod
+    def _belongs(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse a setting that was given although this kind would ignore it."""
+        kind, kinds = info.data.get("kind"), _KINDS_OF[str(info.field_name)]
+        if kind in KINDS and kind not in kinds:
+            words = f"does not belong to partition kind '{kind}'; it belongs to {' and '.join(kinds)}"
+            raise PydanticCustomError("sentence", "{words}", {"words": words})
+        return value
+
+    @field_validator("clients")
+    @classmethod
+    def _default_clients(cls, value: int | None, info: ValidationInfo) -> int | None:
+        kind = info.data.get("kind")
+        return 10 if value is None and kind in KINDS and kind not in ("domain", "natural-id") else value
+
+    @model_serializer(mode="wrap")
+    def _own_settings(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Write only what belongs to the kind, so that what was written can be read again."""
+        return {
+            key: value
+            for key, value in write(self).items()
+            if self.kind not in KINDS or self.kind in _KINDS_OF.get(key, KINDS)
+        }
+
+
+class Transfer(Settings):
+    """The unlabelled rows that every client can see."""
+
+    from_: Text = Field("train", alias="from")
+    """``train`` (rows held out of it before it is dealt) or another data set."""
+    size: Whole = Field(examples=[1000])
+    policy: Policy = "random"
+    rows: Whole | None = None
+    """Rows asked for in each round; null: all."""
+
+    @field_validator("rows")
+    @classmethod
+    def _within_size(cls, value: int | None, info: ValidationInfo) -> int | None:
+        size = info.data.get("size")
+        if value is not None and size is not None and value > size:
+            raise PydanticCustomError("requirement", "{words}", {"words": f"at most the set's size, {size}"})
+        return value
+
+
+class PublicSpec(Settings):
+    """Labelled rows that every client can see, for strategies that need them."""
+
+    from_: Text = Field("train", alias="from")
+    size: Whole = Field(examples=[1000])
+
+
+class Image(Settings):
+    """One shape for the images of all domains."""
+
+    size: Whole = Field(examples=[28])
+    """Height and width in pixels."""
+    channels: Literal[1, 3] = Field(examples=[3])
+
+
+class Normalise(Settings):
+    """Published constants of an image data set: (pixel - mean) / std, with pixels in [0, 1].
+
+    They are fixed in the file, so no private row goes into them.
+    """
+
+    mean: Annotated[list[float], Field(min_length=1)] = Field(examples=[[0.1307]])
+    """One number per channel, or one for all."""
+    std: Annotated[list[Positive], Field(min_length=1)] = Field(examples=[[0.3081]])
+    """One number per channel, or one for all."""
+
+
+class Data(Settings):
+    """What is learned from, and who holds which part of it."""
+
+    dataset: Annotated[
+        Text | Annotated[dict[Text, Text], Field(min_length=1)],
+        must_be("a data set such as digits or 'npz:FILE', or a mapping from domains to data sets"),
+    ] = "digits"
+    partition: Partition = Partition()
+    transfer: Transfer | None = None
+    public: PublicSpec | None = None
+    test: Text | None = None
+    """The common test set, where it is another data set than the test split of ``dataset``."""
+    image: Image | None = None
+    normalise: Normalise | None = None
+    validation: float = Field(0.0, ge=0, le=0.5)
+    """The share of its own rows that each client sets aside."""
+    missing: Literal["mean", "median", "zero"] | None = None
+    """What replaces a missing value of a table, from each client's own training rows."""
+    target: Annotated[
+        Annotated[str, StringConstraints(pattern=r"^y>-?\d+(\.\d+)?$")] | None,
+        must_be("a comparison such as 'y>0', or null"),
+    ] = None
+    """Makes two classes of the labels: whether the comparison holds."""
+    standardise: bool = False
+    """Whether columns of a table are scaled to mean 0, deviation 1 of each client's own training rows."""

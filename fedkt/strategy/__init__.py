@@ -1,0 +1,26 @@
+"""The server half of a method. ``base`` is what an author reads; ``fusing`` holds what methods fuse with
+(robust centres, votes, a model of the server's own), ``rounds`` what every strategy's rounds have in common.
+
+May import from ``adversity`` downwards. Begin with :class:`Strategy` and one file of ``strategies/``.
+"""
+
+from fedkt.knowledge.contributions import Contributions, client_order, stack
+from fedkt.strategy.base import Shares, Strategy, StrategyConfig, settings_for
+from fedkt.strategy.fusing.fusion import Fused, mix
+from fedkt.strategy.rounds.given import Setting
+from fedkt.strategy.rounds.receiving import Outcome
+
+# A strategy's author finds all that a strategy needs here.
+__all__ = [
+    "Contributions",
+    "Fused",
+    "Outcome",
+    "Setting",
+    "Shares",
+    "Strategy",
+    "StrategyConfig",
+    "client_order",
+    "mix",
+    "settings_for",
+    "stack",
+]

@@ -1,0 +1,228 @@
+"""The server half of a method, as its author writes it: contributions in, teachers out.
+
+A method overrides :meth:`Strategy.fuse`, which takes stacked tensors and returns tensors, and what else of
+the hooks below it needs. Everything that is the same for all methods (who is asked for which rows,
+validation, quorum, delivery, resume) is the :class:`~fedkt.strategy.rounds.course.Course` that a strategy
+has. The base is a Flower ``Strategy``, so Flower's own ``start`` can drive it as well as fedkt's loop.
+"""
+
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import Strategy as FlowerStrategy
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+from fedkt import registry
+from fedkt.client.behaviour import Client, Fit
+from fedkt.knowledge.contributions import Contributions
+from fedkt.privacy.modes import mode_of
+from fedkt.scenario import Robust
+from fedkt.strategy.fusing import robust
+from fedkt.strategy.fusing.fusion import Fused, mix
+from fedkt.strategy.fusing.server_model import Trained, build, lesson, steps_of
+from fedkt.strategy.rounds.course import Course
+from fedkt.strategy.rounds.given import Setting
+from fedkt.strategy.rounds.teachers import Teachers
+
+if TYPE_CHECKING:
+    from fedkt.models import Net
+    from fedkt.scenario import Scenario
+
+Shares = Literal["nothing", "knowledge", "features", "weights", "data"]
+
+
+class StrategyConfig(BaseModel):
+    """Base of a strategy's own settings: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Strategy(FlowerStrategy):
+    """Base of every strategy (entry points ``fedkt.strategies``)."""
+
+    shares: ClassVar[tuple[Shares, ...]] = ("knowledge",)
+    """All that leaves a client; ``features`` and ``weights`` only where the scenario allows them."""
+    client: ClassVar[str]
+    """Name of the client behaviour that is this method's other half."""
+    needs_transfer: ClassVar[bool] = False
+    """Whether clients are asked about rows of the transfer set."""
+    server_transfer: ClassVar[bool] = False
+    """Whether the server itself predicts rows of the transfer set, of which clients need not know."""
+    needs_public: ClassVar[bool] = False
+    one_width: ClassVar[bool] = False
+    """Whether all models must have one feature width."""
+    one_model: ClassVar[bool] = False
+    """Whether all clients must have one architecture."""
+    takes_mean: ClassVar[bool] = True
+    """Whether the method takes means over clients, by :meth:`Strategy.centre`, so that ``robust`` can."""
+    same_start: ClassVar[bool] = False
+    """Whether clients of one architecture start from the same weights."""
+    fuses_mean: ClassVar[bool] = False
+    """Whether there is one teacher, which follows from the clients' equally weighted mean alone."""
+    default_loss: ClassVar[str] = "kl"
+    """The distillation loss where the scenario names none."""
+    distils: ClassVar[Literal["scores", "features"]] = "scores"
+    """What its distillation loss must compare."""
+    Config: ClassVar[type[StrategyConfig]] = StrategyConfig
+    robust = Robust()
+    """How fusion withstands hostile contributions: the scenario's part."""
+    simplex = False
+    """Whether the values that are fused are probabilities: rows that sum to one."""
+
+    def __init__(self, config: StrategyConfig, setting: Setting) -> None:
+        self.config = config
+        self.setting = setting
+        self.behaviour: type[Client] = registry.find("clients", self.client)
+        self.client_settings = settings_for(type(self), config, setting.scenario)
+        self.robust = setting.scenario.robust
+        dims = next(iter(setting.dims.values()))
+        sent = self.behaviour.contribution(dims, self.client_settings)
+        self.simplex = "values" in sent and sent["values"].simplex
+        if setting.scenario.server_model is not None and self.needs_transfer:
+            setting.transfer_x()  # refused now rather than in the first round
+        self.student = _student(setting)
+        """The server's own model, None where the scenario asks for none and the method has none."""
+        self.course = Course(self, setting)
+        first = self.initial()
+        if first is not None:
+            self.course.teach(0, (), first)
+
+    @property
+    def round(self) -> int:
+        """The round at work."""
+        return self.course.round
+
+    @property
+    def rows(self) -> NDArray[np.int32] | None:
+        """The transfer rows that the round speaks about, int32 [rows]; None for all, in order."""
+        return self.course.rows
+
+    @property
+    def teachers(self) -> Teachers:
+        """The newest teachers."""
+        return self.course.teachers
+
+    # What a method says -------------------------------------------------------------------------
+
+    @classmethod
+    def settings(cls, config: Any) -> dict[str, Any]:
+        """Return the settings of the client half that follow from the strategy's own."""
+        return {}
+
+    @classmethod
+    def problems(cls, config: Any, scenario: "Scenario", clients: int) -> list[str]:
+        """Return what is wrong with the settings for this scenario and number of clients, in sentences."""
+        return []
+
+    @classmethod
+    def no_server_model(cls) -> str | None:
+        """Return why the server cannot train a model on what is fused, as a clause (None: it can)."""
+        return None if cls.needs_transfer else "what it fuses does not speak about transfer rows"
+
+    def decode(self, contributions: Contributions) -> Contributions:
+        """Return contributions as :meth:`fuse` takes them, where they cross the wire in another form."""
+        return contributions
+
+    @classmethod
+    def no_model(cls, net: "Net") -> str | None:
+        """Return why a client's model is none for this method, as a clause about it (None: it is one)."""
+        return None
+
+    def server_lesson(self, fused: Fused) -> Fit | None:
+        """Return what the server's model learns from this round's teachers (None: nothing).
+
+        Here: their mean prediction on the transfer rows, or the method's beliefs.
+        """
+        values, logits = fused.beliefs, False
+        if values is None:
+            values = torch.stack([teacher["values"] for teacher in fused.teachers]).mean(0)
+            logits = self.client_settings["form"] == "logits"
+        x = self.setting.transfer_x()
+        x = x if self.rows is None else x[torch.from_numpy(self.rows).long()]
+        return lesson(x, values, self.client_settings, steps_of(self.setting.scenario), logits=logits)
+
+    def serve(self, x: Tensor) -> Tensor | None:
+        """Return the logits [n, classes] of the server's own model (None: there is none)."""
+        return None if self.student is None else self.student.predict(x)
+
+    @abstractmethod
+    def fuse(self, contributions: Contributions) -> Fused | None:
+        """Fuse the contributions of at least a quorum of clients (None: no teacher this round)."""
+
+    def centre(self, values: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Return what takes the place of a mean over clients: the mean, or what ``robust.centre`` names.
+
+        ``values`` [clients, ...]; ``weights`` [clients], or with leading dimensions of the values; they
+        must not be claims of the clients where ``robust`` is set.
+        """
+        return robust.centre(values, weights, self.robust, simplex=self.simplex)
+
+    def mixed(self, weights: Tensor, knowledge: Tensor) -> Tensor:
+        """Return a teacher for each row of ``weights`` [clients, clients]: the centre with these weights."""
+        if self.robust.centre == "mean":
+            return mix(weights, knowledge)
+        return torch.stack([self.centre(knowledge, row) for row in weights])
+
+    def initial(self) -> Fused | None:
+        """Return the teachers that exist before the first round (None: there are none)."""
+        return None
+
+    def extra_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Return what the method itself remembers between rounds: tensors and JSON."""
+        return {}, {}
+
+    def load_extra(self, tensors: Mapping[str, Tensor], note: Mapping[str, Any]) -> None:
+        """Restore what :meth:`extra_state` returned."""
+
+    # A round, as Flower calls it ----------------------------------------------------------------
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Return the requests for contributions."""
+        return self.course.ask_to_train(server_round, grid)
+
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """Validate and fuse the replies; (None, None) below the quorum."""
+        fused = self.course.take_contributions(server_round, replies)
+        return (None, None) if fused is None else (ArrayRecord(), MetricRecord({"clients": fused}))
+
+    def configure_evaluate(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Return the messages that bring this round's teachers and ask for metrics."""
+        return self.course.ask_to_evaluate(server_round, grid)
+
+    def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
+        """Collect metrics; the mean is over the clients that answered this message."""
+        personal = self.course.take_metrics(server_round, replies)
+        return None if personal is None else MetricRecord({"personal": personal})
+
+    def summary(self) -> None:
+        """Flower's hook for a log at the start; fedkt shows the scenario instead."""
+
+
+def settings_for(kind: type[Strategy], config: StrategyConfig, scenario: "Scenario") -> dict[str, Any]:
+    """Return the settings of a strategy's client half: the scenario's distillation, then the method's own."""
+    distill = scenario.clients.distill
+    mode = mode_of(scenario.privacy)
+    form = {} if mode is None or mode.form is None else {"form": mode.form}
+    # Votes are fused to probabilities, which losses on logits themselves make little of.
+    loss = distill.loss or (kind.default_loss if not form else "ce")
+    return {"loss": loss, "temperature": distill.temperature, **kind.settings(config), **form}
+
+
+def _student(setting: Setting) -> Trained | None:
+    asked = setting.scenario.server_model
+    if asked is None:
+        return None
+    return build(asked.model, setting.input, next(iter(setting.dims.values())).classes, setting.seed)

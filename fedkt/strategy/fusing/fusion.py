@@ -1,0 +1,56 @@
+"""What strategies make of contributions: teachers, weighted mixtures, and the report of a round."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Fused:
+    """What a strategy made of the contributions.
+
+    ``arrays``: tensors of the teacher by name; with ``personal`` they have a leading dimension of one
+    teacher per contributing client, in the contributions' order. ``by_client``: teachers of unlike shapes,
+    by client, instead. ``report``: what a person may want to see of this round (JSON values), e.g. the
+    weights between clients. ``beliefs``: the probabilities [rows, classes] behind teachers that hold none
+    themselves, such as votes; by them rows are chosen and the server's model is taught.
+    """
+
+    arrays: Mapping[str, Tensor] = field(default_factory=dict)
+    personal: bool = False
+    by_client: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
+    report: Mapping[str, Any] = field(default_factory=dict)
+    beliefs: Tensor | None = None
+
+    @property
+    def teachers(self) -> list[Mapping[str, Tensor]]:
+        """The arrays of each client's teacher, or of the common one alone."""
+        if self.personal:
+            count = len(next(iter(self.arrays.values())))
+            return [{name: tensor[i] for name, tensor in self.arrays.items()} for i in range(count)]
+        return list(self.by_client.values()) or [self.arrays]
+
+
+def mix(weights: Tensor, knowledge: Tensor) -> Tensor:
+    """Return teachers [clients, rows, classes]: row n of ``weights`` [clients, clients] times all knowledge.
+
+    ``knowledge`` [clients, rows, classes]; the teachers have its dtype.
+    """
+    return (weights.to(knowledge.dtype) @ knowledge.flatten(1)).view_as(knowledge)
+
+
+MOST_WEIGHED = 50
+"""With more clients the weights between them are summarised: a matrix a round is what fills the disk then."""
+
+
+def weights_report(clients: Sequence[str], weights: Tensor) -> dict[str, Any]:
+    """Return what a round's line says of the weights [clients, clients] that teachers are mixed by.
+
+    ``clients``, and ``weights`` row by row; with more than :data:`MOST_WEIGHED` clients in place of these
+    ``own_weight``, what a client's own knowledge counts in its teacher, mean over clients.
+    """
+    if len(clients) > MOST_WEIGHED:
+        return {"clients": list(clients), "own_weight": weights.diagonal().mean().item()}
+    return {"clients": list(clients), "weights": weights.tolist()}

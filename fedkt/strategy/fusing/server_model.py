@@ -1,0 +1,80 @@
+"""Models that the server trains: they see no private row, only what the clients' knowledge comes to."""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+from fedkt import models, registry
+from fedkt.client.behaviour import Fit, Steps, distillation
+from fedkt.client.training import OptimState, fit, one_thread, predict
+from fedkt.distill.losses import as_logits
+from fedkt.rng import seed_of
+
+if TYPE_CHECKING:
+    from fedkt.data.sets.dataset import InputSpec
+    from fedkt.scenario import Scenario
+
+
+class Trained:
+    """A module and the state of its optimiser, which goes on from round to round.
+
+    ``name`` tells its random streams from those of others.
+    """
+
+    def __init__(self, module: nn.Module, name: str) -> None:
+        self.module = module
+        self.name = name
+        self._optimizer: OptimState = {}
+
+    def fit(self, phase: Fit, seed: int, round_: int) -> None:
+        """Train through one phase, in place."""
+        with one_thread():
+            state = self._optimizer
+            self._optimizer = fit(self.module, phase, state, seed=seed, client=self.name, round_=round_)
+
+    def predict(self, x: Tensor) -> Tensor:
+        """Return logits [n, classes]."""
+        with one_thread():
+            return predict(self.module, x)[1]
+
+    def state(self, prefix: str = "") -> dict[str, Tensor]:
+        """Return parameters and optimiser by name."""
+        model = {f"{prefix}model|{n}": p.detach().clone() for n, p in self.module.named_parameters()}
+        return model | {f"{prefix}optimizer|{n}": t for n, t in self._optimizer.items()}
+
+    def load(self, tensors: Mapping[str, Tensor], prefix: str = "") -> None:
+        """Restore what :meth:`state` returned."""
+        self.module.load_state_dict(_part(tensors, f"{prefix}model|"))
+        self._optimizer = _part(tensors, f"{prefix}optimizer|")
+
+
+def build(spec: Any, input: "InputSpec", classes: int, seed: int) -> Trained:
+    """Build the server's own model with its initial weights."""
+    return Trained(models.build(spec, input, classes, seed_of(seed, "model", "server")), "server")
+
+
+def lesson(x: Tensor, values: Tensor, settings: Mapping[str, Any], steps: Steps, *, logits: bool) -> Fit:
+    """Return distillation from teachers to the server's model, by the loss that clients distil with.
+
+    ``x`` [rows, ...]; ``values`` [rows, classes]: what was fused about them; ``logits``: whether these are
+    logits, else probabilities, of which rows of zeros are unknown and left out; ``settings``: those of the
+    client half.
+    """
+    temperature = settings["temperature"]
+    if not logits:
+        known = values.sum(-1) > 0
+        x, values = x[known], as_logits(values[known], temperature)
+    loss = partial(distillation, loss=registry.find("losses", settings["loss"]), temperature=temperature)
+    return Fit("distill", {"x": x, "target": values}, loss, steps)
+
+
+def steps_of(scenario: "Scenario") -> Steps:
+    """Return how the server's model is trained: as the scenario says, else as the clients distil."""
+    clients, server = scenario.clients, scenario.server_model
+    return Steps.distill((server and server.distill) or clients.distill, clients.local)
+
+
+def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {key.removeprefix(prefix): t for key, t in tensors.items() if key.startswith(prefix)}

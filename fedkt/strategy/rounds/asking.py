@@ -1,0 +1,82 @@
+"""Who is asked in a round, and which of Flower's nodes plays whom."""
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+
+from flwr.serverapp import Grid
+
+from fedkt.knowledge.contributions import client_order
+from fedkt.knowledge.protocol import who_answered, who_are_you
+from fedkt.rng import numpy_stream
+from fedkt.strategy.rounds.given import Setting
+
+
+class Asking:
+    """Draws the clients of a round by seed and finds their nodes."""
+
+    def __init__(self, setting: Setting) -> None:
+        self._setting = setting
+        self._nodes: dict[int, str] = {}
+        self.needed = 0
+        """How many contributions the round at work takes in at most."""
+
+    # Whom ----------------------------------------------------------------------------------------
+
+    @property
+    def usual(self) -> int:
+        """How many clients are asked in each round: the scenario's fraction of all, at least one."""
+        return max(1, round(self._setting.scenario.participation.fraction * len(self._setting.dims)))
+
+    def there(self, client: str, server_round: int) -> bool:
+        """Say whether a client takes part in a round: it has not withdrawn and churn leaves it there."""
+        churn, withdrawn = self._setting.churn, self._setting.scenario.participation.withdrawn
+        return withdrawn.get(client, math.inf) > server_round and (
+            churn is None or churn.there(client, server_round)
+        )
+
+    def sample(self, server_round: int, answered: Collection[str] = (), attempt: int = 0) -> list[str]:
+        """Return the clients to ask: a seeded sample of those that are there, at least one of them.
+
+        It has the scenario's fraction, and more where more are asked than needed. Where the round is begun
+        again (``attempt`` above 0), those are left out that have ``answered``.
+        """
+        setting = self._setting
+        there = [c for c in sorted(setting.dims, key=client_order) if self.there(c, server_round)]
+        part = setting.scenario.participation
+        self.needed = max(1, round(part.fraction * len(there)))
+        free = [client for client in there if client not in answered]
+        count = min(len(free), math.ceil(self.needed * part.over_select) - len(answered))
+        if count == len(free):
+            return free
+        again = (attempt,) if attempt else ()
+        stream = numpy_stream(setting.seed, "sample", server_round, *again)
+        return [free[i] for i in sorted(stream.choice(len(free), count, replace=False))]
+
+    # Where ---------------------------------------------------------------------------------------
+
+    def seat(self, nodes: Mapping[int, str]) -> None:
+        """Note which client each of these nodes plays, where the caller knows: they are not asked."""
+        self._nodes |= nodes
+
+    def client_at(self, node: int) -> str:
+        """Return the client that a node plays, an empty name where that is unknown."""
+        return self._nodes.get(node, "")
+
+    def places(self, clients: Sequence[str]) -> list[tuple[str, int]]:
+        """Return these clients with their nodes, without those whose node is not known."""
+        node_of = {client: node for node, client in self._nodes.items()}
+        return [(client, node_of[client]) for client in clients if client in node_of]
+
+    def learn_nodes(self, grid: Grid) -> None:
+        """Ask unknown nodes once which client they are: Flower's node ids are random."""
+        unknown = [node for node in grid.get_node_ids() if node not in self._nodes]
+        if not unknown:
+            return
+        deadline = self._setting.scenario.participation.deadline_s
+        for reply in grid.send_and_receive(
+            [who_are_you(node, deadline) for node in unknown], timeout=deadline
+        ):
+            if reply.has_content():
+                name = who_answered(reply.content)
+                if name in self._setting.dims:
+                    self._nodes[reply.metadata.src_node_id] = name

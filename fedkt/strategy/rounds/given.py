@@ -1,0 +1,65 @@
+"""What the server of a run knows before the first round: all that a strategy is given."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from fedkt import models
+from fedkt.adversity.churn import Churn
+from fedkt.errors import InputError
+from fedkt.knowledge.kinds import Dims
+from fedkt.strategy.fusing.robust import Probe
+
+if TYPE_CHECKING:
+    from fedkt.data import Federation
+    from fedkt.data.sets.dataset import InputSpec
+    from fedkt.models.build import Dealt
+    from fedkt.scenario import Scenario
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What the server knows: the scenario, the run's id, the sizes per client, the transfer set's hash,
+    what a model gets (``input``).
+
+    ``federation`` is there in a simulation only, for the bound that pools all data; ``probe`` where the
+    server knows labels of transfer rows; ``churn`` where clients come and go in a simulation,
+    ``hostile``: those who attack in it, whose accuracy counts in no mean.
+    """
+
+    scenario: "Scenario"
+    run: str
+    dims: Mapping[str, Dims]
+    transfer: str
+    input: "InputSpec"
+    federation: "Federation | None" = None
+    probe: Probe | None = None
+    churn: Churn | None = None
+    hostile: frozenset[str] = frozenset()
+    own: Path | None = None
+    """The server's own folder, where its privacy ledger lies."""
+
+    @property
+    def seed(self) -> int:
+        """The scenario's seed."""
+        return self.scenario.seed
+
+    @property
+    def models(self) -> "dict[str, Dealt]":
+        """Each client's model, as dealt in the order of the clients."""
+        dealt = models.deal(self.scenario.clients.models, len(self.dims), self.seed)
+        return dict(zip(self.dims, dealt, strict=True))
+
+    def transfer_x(self) -> Tensor:
+        """Return the transfer set [rows, ...] as a model gets it. Raises InputError where there is none."""
+        if self.federation is None or self.federation.transfer is None:
+            name = self.scenario.strategy.name
+            raise InputError(
+                f"the server of strategy '{name}' needs the transfer set's rows; it has none here."
+            )
+        x = self.federation.server_tensors()[0]
+        assert x is not None
+        return x

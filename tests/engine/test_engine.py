@@ -1,0 +1,274 @@
+"""One scenario through the engines: same bits, resume, failures, the run folder."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+
+import fedkt
+from fedkt.engine.loop.loop import Loop
+from fedkt.errors import InputError, RunError
+from fedkt.files import read_tensors
+
+SMALL = {
+    "name": "small",
+    "data": {
+        "partition": {"kind": "dirichlet", "alpha": 0.5, "clients": 4, "samples_per_client": 40},
+        "transfer": {"from": "train", "size": 60},
+    },
+    "clients": {
+        "models": [{"name": "mlp", "width": 16}, {"name": "cnn", "width": 16, "dropout": 0.2}],
+        "local": {"epochs": 1},
+        "distill": {"epochs": 1},
+    },
+    "strategy": {"name": "knfu"},
+    "rounds": 3,
+    "engine": {"kind": "inline"},
+}
+
+
+def run(out: Path, *overrides: str, resume: bool = False) -> Any:
+    return fedkt.simulate(SMALL, overrides, out=out, resume=resume)
+
+
+def final_states(folder: Path) -> dict[str, bytes]:
+    """Every tensor of every client's newest state and of the server's newest checkpoint."""
+    found: dict[str, bytes] = {}
+    for client in sorted((folder / "checkpoint" / "clients").iterdir()):
+        tensors, note = read_tensors(max(client.glob("*.safetensors")))
+        found |= {f"{client.name}/{name}": t.numpy().tobytes() for name, t in tensors.items()}
+        del note["kept"]  # how far back a resume may start: less far after one from a damaged checkpoint
+        found[f"{client.name}/note"] = json.dumps(note, sort_keys=True).encode()
+    tensors, note = read_tensors(max((folder / "checkpoint").glob("round-*.safetensors")))
+    del note["loop"]["wall_s"]
+    del note["engine"]  # who trained where, which is not the same in every engine
+    found |= {f"server/{name}": t.numpy().tobytes() for name, t in tensors.items()}
+    found["server/note"] = json.dumps(note, sort_keys=True).encode()
+    return found
+
+
+def rows(folder: Path) -> list[Any]:
+    """All lines of the run without what is measured by the clock."""
+    lines = [json.loads(line) for line in (folder / "rounds.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in row.items() if k != "wall_s"} for row in lines] + [
+        json.loads(line) for line in (folder / "clients.jsonl").read_text().splitlines()
+    ]
+
+
+def test_the_run_folder_holds_what_the_contract_says(tmp_path: Path) -> None:
+    result = run(tmp_path / "run")
+    held = {p.name for p in (tmp_path / "run").iterdir()}
+    assert {"scenario.yaml", "environment.json", "rounds.jsonl", "clients.jsonl", "summary.json"} <= held
+    assert {"checkpoint", "accuracy.png"} <= held
+    assert list(result.rounds["round"]) == [1, 2, 3]
+    assert len(result.clients) == 3 * 4
+    assert {"round", "client", "status", "global", "personal", "before_digest", "epsilon"} <= set(
+        result.clients
+    )
+    summary = result.summary
+    assert summary["clients"] == 4 and summary["rounds"] == 3
+    assert summary["time"]["client_updates"] == 12
+    # 4 clients x 3 rounds, 60 x 10 float32 and a header of 128 bytes, in each direction.
+    assert summary["bytes"] == {"up": 12 * (2400 + 128), "down": 12 * (2400 + 128)}
+    assert summary["replies"] == {"accepted": 12, "rejected": 0, "late": 0, "declined": 0, "failed": 0}
+    assert summary["accuracy"]["personal_mean"] == pytest.approx(result.clients["personal"][-4:].mean())
+
+
+@pytest.mark.parametrize(
+    "engine", ["{kind: flower, workers: 2}", "{kind: ray, workers: 2}", "{kind: ray, workers: 3}"]
+)
+def test_the_same_scenario_gives_the_same_bits_on_every_engine(tmp_path: Path, engine: str) -> None:
+    run(tmp_path / "inline")
+    run(tmp_path / "other", f"engine={engine}")
+    assert final_states(tmp_path / "other") == final_states(tmp_path / "inline")
+    assert rows(tmp_path / "other") == rows(tmp_path / "inline")
+
+
+def test_a_killed_actor_is_started_again_and_its_clients_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fedkt.engine.runtimes import resident
+
+    everywhere = resident.RayGrid.everywhere
+    flushes = []
+
+    def then_kill(self: Any, function: Any) -> Any:
+        results = everywhere(self, function)
+        if "flush" in repr(function):
+            flushes.append(function)
+            if len(flushes) == 1:
+                ray.kill(self._parts[0].actor)
+        return results
+
+    with monkeypatch.context() as patch:
+        patch.setattr(resident.RayGrid, "everywhere", then_kill)
+        run(tmp_path / "killed", "engine={kind: ray, workers: 2}")
+    run(tmp_path / "whole")
+    assert len(flushes) == 3
+    assert final_states(tmp_path / "killed") == final_states(tmp_path / "whole")
+
+
+def test_work_is_balanced() -> None:
+    from fedkt.engine.world.placement import balanced
+
+    # 9 | 7; then 5 to the 7 (12), 4 to the 9 (13), 2 to the 12 (14).
+    assert balanced([9, 7, 5, 4, 2], 2) == [[0, 3], [1, 2, 4]]
+    assert balanced([1], 3) == [[0], [], []]
+
+
+def test_a_seed_gives_the_same_run_twice_and_another_seed_another(tmp_path: Path) -> None:
+    run(tmp_path / "a")
+    run(tmp_path / "b")
+    run(tmp_path / "c", "seed=1")
+    assert final_states(tmp_path / "a") == final_states(tmp_path / "b")
+    assert rows(tmp_path / "a") != rows(tmp_path / "c")
+
+
+class Killed(Exception):
+    """Stands for a process that dies."""
+
+
+@pytest.mark.parametrize("strategy", ["knfu", "fedproto", "fd", "central", "fedmd"])
+@pytest.mark.parametrize("moment", ["after train", "before lines", "before checkpoint"])
+def test_a_run_that_dies_in_round_2_resumes_to_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, strategy: str, moment: str
+) -> None:
+    change = f"strategy={{name: {strategy}}}"
+    run(tmp_path / "whole", change)
+
+    def die(*_: Any, **__: Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        if moment == "after train":
+            exchange = Loop._exchange
+
+            def dying(self: Loop, grid: Any, number: int, stage: str, messages: Any) -> Any:
+                replies = exchange(self, grid, number, stage, messages)
+                return die() if (number, stage) == (2, "train") else replies
+
+            patch.setattr(Loop, "_exchange", dying)
+        elif moment == "before lines":
+            append = fedkt.results.folder.RunFolder.append
+
+            def dying_append(self: Any, row: Any, clients: Any) -> None:
+                die() if row["round"] == 2 else append(self, row, clients)
+
+            patch.setattr("fedkt.results.folder.RunFolder.append", dying_append)
+        else:
+            write = fedkt.engine.loop.checkpoint.write
+
+            def dying_write(folder: Path, checkpoint: Any) -> Any:
+                return die() if checkpoint.round == 2 else write(folder, checkpoint)
+
+            patch.setattr("fedkt.engine.loop.checkpoint.write", dying_write)
+        with pytest.raises(Killed):
+            run(tmp_path / "cut", change)
+    run(tmp_path / "cut", change, resume=True)
+    assert final_states(tmp_path / "cut") == final_states(tmp_path / "whole")
+    assert rows(tmp_path / "cut") == rows(tmp_path / "whole")
+
+
+COHORTS = "engine={kind: ray, workers: 2, cohort: 2}"
+
+
+@pytest.mark.parametrize(
+    "engine",
+    [
+        "engine.kind=inline",
+        *(
+            pytest.param(e, marks=pytest.mark.slow)
+            for e in ("engine.kind=ray", "engine.kind=flower", COHORTS)
+        ),
+    ],
+)
+def test_kill_9_at_any_instant_then_resume_gives_the_same_bits(tmp_path: Path, engine: str) -> None:
+    rounds = "rounds=24"  # so that it is not over when it is killed, on a busy machine either
+    # Cohorts have the bits of the same cohorts only.
+    run(tmp_path / "whole", rounds, *([engine] if engine == COHORTS else []))
+    cut = tmp_path / "cut"
+    program = "import os, fedkt; fedkt.simulate({}, {}, out={!r}, resume=os.path.exists({!r}))"
+    code = program.format(SMALL, [rounds, engine], str(cut), str(cut / "rounds.jsonl"))
+    command = [sys.executable, "-c", code]
+    for attempt in range(3):
+        lines = cut / "rounds.jsonl"
+        target = 3 * (attempt + 1)
+        process = subprocess.Popen(
+            command, start_new_session=True, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+        )
+        end = time.monotonic() + 120
+        while time.monotonic() < end and process.poll() is None:
+            if lines.exists() and len(lines.read_text().splitlines()) >= target:
+                break
+            time.sleep(0.005)
+        time.sleep(0.013 * attempt)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    run(cut, rounds, engine, resume=True)
+    assert final_states(cut) == final_states(tmp_path / "whole")
+    assert rows(cut) == rows(tmp_path / "whole")
+
+
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path: Path) -> None:
+    run(tmp_path / "whole")
+    run(tmp_path / "cut")
+    newest = max((tmp_path / "cut" / "checkpoint").glob("round-*.safetensors"))
+    newest.write_bytes(newest.read_bytes()[:100])
+    run(tmp_path / "cut", resume=True)
+    assert final_states(tmp_path / "cut") == final_states(tmp_path / "whole")
+    assert rows(tmp_path / "cut") == rows(tmp_path / "whole")
+
+
+def test_a_changed_scenario_is_not_resumed(tmp_path: Path) -> None:
+    run(tmp_path / "run")
+    with pytest.raises(InputError, match="seed was 0 and is 5"):
+        run(tmp_path / "run", "seed=5", resume=True)
+
+
+def test_an_existing_folder_is_not_overwritten(tmp_path: Path) -> None:
+    run(tmp_path / "run", "rounds=1")
+    with pytest.raises(InputError, match="--resume"):
+        run(tmp_path / "run", "rounds=1")
+
+
+def test_an_exception_inline_names_client_round_and_stage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise ZeroDivisionError("on purpose")
+
+    monkeypatch.setattr("fedkt.engine.clients.jobs.fit", broken)
+    with pytest.raises(RunError, match="client 0, round 1, stage train: ZeroDivisionError: on purpose"):
+        run(tmp_path / "run")
+
+
+def test_partial_participation_teaches_who_took_part_and_measures_who_changed(tmp_path: Path) -> None:
+    result = run(tmp_path / "run", "participation.fraction=0.5", "rounds=4")
+    trained = result.clients[result.clients["status"] == "accepted"]
+    assert list(trained.groupby("round").size()) == [2, 2, 2, 2]
+    # In round 1 everyone is measured once; later only those whose model changed.
+    assert list(result.clients.groupby("round").size()) == [4, 2, 2, 2]
+
+
+def test_evaluation_every_n_rounds_still_delivers_every_teacher(tmp_path: Path) -> None:
+    run(tmp_path / "each", "rounds=4")
+    seldom = run(tmp_path / "seldom", "rounds=4", "evaluate.every=3")
+    assert [
+        row is None
+        for row in (
+            json.loads(line)["accuracy"]
+            for line in (tmp_path / "seldom" / "rounds.jsonl").read_text().splitlines()
+        )
+    ] == [True, True, False, False]
+    each, late = final_states(tmp_path / "each"), final_states(tmp_path / "seldom")
+    assert {k: v for k, v in each.items() if "/model/" in k} == {
+        k: v for k, v in late.items() if "/model/" in k
+    }
+    assert seldom.summary["bytes"] == fedkt.Result.read(tmp_path / "each").summary["bytes"]

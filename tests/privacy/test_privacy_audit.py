@@ -1,0 +1,128 @@
+"""The audit's bounds against vectors, its calibration on exact mechanisms, and bugs that it must flag."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.auditor import CLAIM, MUTATIONS, canary_run, gaussian_run
+from fedkt.privacy.accounting import Event, spent
+from fedkt.privacy.attacks.audit import (
+    area,
+    judge,
+    label_leak,
+    margins,
+    one_run_bound,
+    two_sided_bound,
+    verdict,
+)
+
+
+@pytest.mark.parametrize(
+    ("m", "r", "v", "pure", "approximate"),
+    [
+        (1000, 100, 100, 3.4930, 3.4654),
+        (1000, 200, 150, 0.8214, 0.8200),
+        (1000, 1000, 600, 0.2975, 0.2972),
+        (1000, 100, 60, 0.0519, 0.0495),
+        (100, 100, 75, 0.7022, 0.7019),
+        (200, 40, 38, 1.7413, 1.7386),
+    ],
+)
+def test_one_run_bound(m: int, r: int, v: int, pure: float, approximate: float) -> None:
+    """Vectors of the published code's form, at delta 0 and 1e-5."""
+    assert one_run_bound(m, r, v, 0) == pytest.approx(pure, abs=1e-4)
+    assert one_run_bound(m, r, v, 1e-5) == pytest.approx(approximate, abs=1e-4)
+
+
+def test_no_better_than_a_coin_shows_nothing() -> None:
+    assert one_run_bound(1000, 100, 50, 1e-5) == 0
+    assert one_run_bound(1000, 100, 0, 1e-5) == 0
+
+
+@pytest.mark.parametrize(("hits", "alarms", "bound"), [(90, 5, 1.8366), (500, 0, 4.8461), (200, 100, 0.3784)])
+def test_two_sided_bound(hits: int, alarms: int, bound: float) -> None:
+    assert two_sided_bound(hits, 1000, alarms, 1000, 1e-5) == pytest.approx(bound, abs=1e-4)
+
+
+def test_judging_by_hand() -> None:
+    """40 canaries whose scores are their numbers, members the upper half: all is told."""
+    found = judge(np.arange(40.0), np.arange(40) >= 20, 0.0)
+    assert (found.guesses, found.right, found.auc, found.advantage) == (2, 2, 1.0, 1.0)
+    assert found.tpr_at_1_percent_fpr == 1.0
+    assert found.exposure == pytest.approx(np.log2(20))
+    assert area(np.array([1.0, 3.0]), np.array([2.0, 0.0])) == 0.75
+
+
+def test_margins_and_label_leak_by_hand() -> None:
+    """log(.7/.3) and log(.1/.9); logits give the same. KL((.5, .5) || (.9, .1)) = .5108."""
+    p = np.array([[0.7, 0.2, 0.1], [0.7, 0.2, 0.1]])
+    expected = [np.log(0.7 / 0.3), np.log(0.1 / 0.9)]
+    assert margins(p, [0, 2]).tolist() == pytest.approx(expected)
+    assert margins(np.log(p) - 3, [0, 2]).tolist() == pytest.approx(expected)
+    assert label_leak(np.array([[0.9, 0.1]]), np.array([0.5, 0.5])) == pytest.approx(0.510826, abs=1e-6)
+    assert label_leak(np.array([[0.5, 0.5]]), np.array([0.5, 0.5])) == pytest.approx(0, abs=1e-9)
+
+
+def test_verdicts() -> None:
+    assert verdict(2.0, 1.0, 3.0).startswith("FAIL")
+    assert verdict(0.5, 1.0, 3.0).startswith("PASS") and "proves nothing" in verdict(0.5, 1.0, 3.0)
+    assert verdict(0.5, None, 3.0).startswith("NO CLAIM")
+
+
+@pytest.mark.parametrize(
+    ("std", "epsilon", "median"), [(0.5, 9.997, 2.756), (1, 4.377, 1.645), (2, 1.993, 0.620)]
+)
+def test_the_auditor_is_calibrated_on_exact_gaussians(std: float, epsilon: float, median: float) -> None:
+    """1000 unit canaries, one dimension each: bounds below the exact epsilon, and about as high as known."""
+    bounds = [gaussian_run(1000, std, seed).epsilon_at_least for seed in range(9)]
+    assert max(bounds) < epsilon
+    assert np.median(bounds) == pytest.approx(median, abs=0.5)
+
+
+def test_sound_private_training_is_not_refuted() -> None:
+    assert pytest.approx(spent([Event("gauss", "record", 4.0)], 1e-5).epsilon) == CLAIM
+    bounds = [canary_run(lambda: None).epsilon_at_least for _ in range(3)]
+    assert sorted(bounds)[1] < CLAIM
+
+
+@pytest.mark.parametrize("name", MUTATIONS)
+def test_a_bug_in_private_training_is_flagged(name: str) -> None:
+    """Training that claims 0.94 and has a bug; of two audits at least one shows more than the claim."""
+    assert max(MUTATIONS[name]().epsilon_at_least for _ in range(2)) > CLAIM
+
+
+@pytest.mark.slow
+def test_an_audit_of_a_scenario(tmp_path: Path) -> None:
+    """Without privacy memory shows; with it the bound stays below the claim."""
+    from fedkt.engine.runs.audited import audit_scenario, report
+    from fedkt.scenario import from_dict
+
+    plain = {
+        "name": "audited",
+        "data": {
+            "partition": {"kind": "iid", "clients": 2, "samples_per_client": 100},
+            "transfer": {"size": 200},
+        },
+        "clients": {
+            "models": [{"name": "mlp", "width": 100}],
+            "local": {"epochs": 40, "batch_size": 32, "lr": 0.003},
+        },
+        "rounds": 1,
+    }
+    found = audit_scenario(from_dict(plain), out=tmp_path / "plain", canaries=200, lokt=True)
+    assert found["lokt"]["recognised"] >= 0.5 and found["lokt"]["guessing"] == 0.1
+    assert "an attack's result, no guarantee" in report(found)
+    assert (tmp_path / "plain" / "inversion.png").is_file()
+    assert found["run"]["auc"] > 0.6 and found["claimed_epsilon"] is None
+    assert (tmp_path / "plain" / "audit.json").is_file()
+    private = plain | {
+        "privacy": {"mode": "dpsgd", "delta": 1e-5, "target_epsilon": 3},
+        "clients": {
+            "models": ["mlp"],
+            "local": {"epochs": 3, "batch_size": 100, "optimizer": "sgd", "lr": 0.5},
+        },
+    }
+    found = audit_scenario(from_dict(private), out=tmp_path / "private", canaries=200)
+    assert found["run"]["epsilon_at_least"] <= found["claimed_epsilon"] <= 3
+    assert found["verdict"].startswith("PASS")

@@ -1,0 +1,101 @@
+"""README is a promise: its Python blocks and its cheap commands are run as they stand."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fedkt import registry
+
+README = Path(__file__).parents[2] / "README.md"
+pytestmark = pytest.mark.skipif(not README.exists(), reason="README.md is not beside the tests")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", README.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def run(arguments: list[str], folder: Path) -> str:
+    environment = {**os.environ, "PYTHONWARNINGS": "error::UserWarning"}
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_python_blocks_run(tmp_path: Path) -> None:
+    found = blocks("python")
+    assert len(found) == 5
+    for block in found:
+        named = re.match(r"# file: (\S+)\n", block)
+        if named:
+            (tmp_path / named[1]).write_text(block)
+        else:
+            run(["-c", block], tmp_path)
+    for name in ("npz", "moons"):
+        assert (tmp_path / "runs" / name / "summary.json").exists()
+    assert (tmp_path / "runs" / "trimmed" / "accuracy.png").exists()
+
+
+def test_commands_run(tmp_path: Path) -> None:
+    commands = [line for block in blocks("console") for line in block.splitlines()]
+    assert commands[:2] == ["make demo", "make test"]
+    for command in commands[2:]:
+        program, *arguments = shlex.split(command)
+        assert program == "fedkt"
+        run(["-c", "from fedkt.cli import main; main()", *arguments], tmp_path)
+    assert (tmp_path / "runs" / "mine" / "model-3" / "model.safetensors").exists()
+
+
+def test_the_yaml_block_is_a_scenario(tmp_path: Path) -> None:
+    (block,) = blocks("yaml")
+    (tmp_path / "mine.yaml").write_text(block)
+    printed = run(["-c", "from fedkt.cli import main; main()", "show", "mine.yaml"], tmp_path)
+    assert "12.1 kB" in printed
+
+
+AS_IN_THE_TABLE = {
+    "fedpcl": ["clients.models=[cnn]", "data.public={from: train, size: 300}"],
+    "fedgkt": ["strategy.rows=30"],
+}
+"""What the table says of a strategy's settings."""
+
+
+def test_the_table_of_bytes_is_what_is_sent() -> None:
+    from fedkt import scenario
+    from fedkt.engine.world.checked import checked_world
+    from fedkt.engine.world.traffic import bytes_per_round
+
+    rows = re.findall(r"^\| (`[^|]*`) \|.*\| ([\d ]+) \| ([\d ]+) \|$", README.read_text(), re.MULTILINE)
+    assert len(rows) >= 7
+    for names, up, down in rows:
+        for name in re.findall(r"`(\w+)`", names):
+            change = [
+                f"strategy={{name: {name}}}",
+                "allow=[weights, features]",
+                *AS_IN_THE_TABLE.get(name, ()),
+            ]
+            if {"weights", "features"} & {*registry.find("strategies", name).shares}:
+                change.append("clients.models=[mlp]")
+            planned = bytes_per_round(checked_world(scenario.load("quickstart", change)))
+            assert planned == {"up": int(up.replace(" ", "")), "down": int(down.replace(" ", ""))}, name
+
+
+def test_every_strategy_is_in_the_table() -> None:
+    from importlib.metadata import distribution
+
+    points = [p for p in distribution("fedkt").entry_points if p.group == "fedkt.strategies"]
+    listed = re.findall(r"^\| ((?:`\w+`,? ?)+) \|", README.read_text(), re.MULTILINE)
+    assert {name for cell in listed for name in re.findall(r"`(\w+)`", cell)} == {p.name for p in points}
+
+
+@pytest.mark.skipif(not (README.parent / "docs").is_dir(), reason="docs/ is not beside README.md")
+def test_links_lead_somewhere() -> None:
+    for page in [README, *(README.parent / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"

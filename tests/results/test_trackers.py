@@ -1,0 +1,92 @@
+"""Live views: what is written to local stores of TensorBoard and MLflow."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from fedkt.cli.commands import app
+from fedkt.errors import InputError
+from fedkt.results import trackers as sinks
+from fedkt.results.trackers import figures
+
+SMALL = {
+    "name": "small",
+    "data": {"partition": {"kind": "iid", "clients": 2, "samples_per_client": 20}},
+    "clients": {"local": {"epochs": 1}},
+    "strategy": {"name": "fd"},
+    "rounds": 2,
+    "engine": {"kind": "inline"},
+}
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "small.yaml").write_text(json.dumps(SMALL))
+    return tmp_path
+
+
+def lines(folder: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in Path(folder, "rounds.jsonl").read_text().splitlines()]
+
+
+def test_the_figures_of_a_round() -> None:
+    row = {"round": 1, "accuracy": {"personal_mean": 0.5, "global_mean": None}, "bytes": {"up": 3}}
+    assert figures(row | {"replies": {"late": 1}, "wall_s": 2.0}) == {
+        "accuracy/personal_mean": 0.5,
+        "bytes/up": 3.0,
+        "replies/late": 1.0,
+        "seconds": 2.0,
+    }
+    assert figures({"accuracy": None, "bytes": {}, "replies": {}, "wall_s": 1.0}) == {"seconds": 1.0}
+
+
+def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sinks, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"pip install 'fedkt\[mlflow\]'"):
+        sinks.require("mlflow")
+
+
+def test_tensorboard_has_what_the_run_has(here: Path) -> None:
+    pytest.importorskip("tensorboard", reason="the extra tensorboard is not installed")
+    ended = CliRunner().invoke(
+        app, ["simulate", "small.yaml", "--quiet", "--out", "run", "--tensorboard", "events"]
+    )
+    assert ended.exit_code == 0, ended.output
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    held = EventAccumulator("events")
+    held.Reload()
+    found = [(event.step, event.value) for event in held.Scalars("accuracy/personal_mean")]
+    expected = [(row["round"], pytest.approx(row["accuracy"]["personal_mean"])) for row in lines("run")]
+    assert found == expected and len(found) == 2
+    assert "clients/personal" in held.Tags()["distributions"] + held.Tags()["histograms"]
+
+
+@pytest.mark.slow
+def test_mlflow_has_a_run_for_each_cell_below_one_for_the_comparison(here: Path) -> None:
+    """In MLflow a database of its own is made first, which takes seconds."""
+    pytest.importorskip("mlflow", reason="the extra mlflow is not installed")
+    pytest.importorskip("alembic", reason="the extra mlflow is not installed")
+    from mlflow import MlflowClient
+
+    store = f"sqlite:///{here}/runs.db"
+    ended = CliRunner().invoke(
+        app, ["compare", "small.yaml", "--jobs", "1", "--quiet", "--out", "c", "--mlflow", store]
+    )
+    assert ended.exit_code == 0, ended.output
+    client = MlflowClient(tracking_uri=store)
+    found = {e.name: client.search_runs([e.experiment_id]) for e in client.search_experiments()}
+    (parent,), cells = found["c"], found["small"]
+    assert len(cells) == 3 and {run.info.status for run in [parent, *cells]} == {"FINISHED"}
+    assert {run.data.tags["mlflow.parentRunId"] for run in cells} == {parent.info.run_id}
+    (fd,) = [run for run in cells if run.data.params["strategy.name"] == "fd"]
+    last = lines("c/cells/small/fd/default/0")[-1]
+    assert fd.data.metrics["accuracy/personal_mean"] == last["accuracy"]["personal_mean"]
+    assert len(client.get_metric_history(fd.info.run_id, "bytes/up")) == 2
+    kept = {file.path for file in client.list_artifacts(fd.info.run_id)}
+    assert {"summary.json", "scenario.yaml", "rounds.jsonl"} <= kept
+    assert "report.html" not in kept  # a comparison has one, its cells have none

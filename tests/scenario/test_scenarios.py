@@ -1,0 +1,65 @@
+"""The bundled scenarios: each says what it is for, fits its data, and runs."""
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+import fedkt
+from fedkt import registry, scenario
+from fedkt.engine.world.checked import checked_world
+
+BUNDLED = scenario.bundled()
+
+
+def marks(name: str) -> list[pytest.MarkDecorator]:
+    files = re.findall(r"npz:([\w.-]+)", scenario.dump(scenario.load(name)))
+    folder = os.environ.get("FEDKT_DATA")
+    missing = [file for file in files if folder is None or not (Path(folder) / file).is_file()]
+    where = "$FEDKT_DATA, which is not set" if folder is None else folder
+    reason = f"{', '.join(missing)} must be in {where}"
+    return [pytest.mark.data, pytest.mark.skipif(bool(missing), reason=reason)] if files else []
+
+
+def parameters() -> list[object]:
+    return [pytest.param(name, marks=marks(name)) for name in BUNDLED]
+
+
+def test_there_are_some() -> None:
+    assert {"quickstart", "knfu-mnist"} <= set(BUNDLED)
+
+
+@pytest.mark.parametrize("name", BUNDLED)
+def test_the_header_says_what_it_is_for(name: str) -> None:
+    from importlib.resources import files
+
+    text = (files("fedkt.scenarios") / f"{name}.yaml").read_text()
+    for heading in ("# Question:", "# Data:", "# Hardware:", "# Expected:"):
+        assert heading in text
+    assert scenario.load(name).name == name
+
+
+@pytest.mark.parametrize("name", parameters())
+def test_it_fits_its_data_and_runs(name: str, tmp_path: Path) -> None:
+    churns = scenario.load(name).churn.active  # then who is there depends on the round
+    described = scenario.load(name, ["engine.kind=inline", "rounds=8" if churns else "rounds=1"])
+    checked_world(described)
+    replies = fedkt.simulate(described, out=tmp_path / "run").summary["replies"]
+    asked = sum(replies.values())
+    assert 0 < replies["accepted"] < asked if churns else replies["accepted"] == asked > 0
+
+
+KNOWLEDGE_ONLY = [
+    name
+    for name in registry.names("strategies")
+    if registry.find("strategies", name).shares in (("knowledge",), ("nothing",))
+]
+
+
+@pytest.mark.parametrize("name", KNOWLEDGE_ONLY)
+def test_one_scenario_suits_every_strategy_that_shares_knowledge_only(name: str) -> None:
+    described = scenario.load("strategies-digits", [f"strategy={{name: {name}}}", "rounds=1"])
+    assert not described.allow
+    world = checked_world(described)
+    assert len(world.shards) == 10
