@@ -1,7 +1,7 @@
 # make demo    watch ten clients fuse what they know (about two minutes of installing the first time)
 # make test    the tests without marks, two at a time; ARGS="-k knfu" passes arguments on to pytest
 # make test-long   the marked ones: slow, data, deploy, browser (what cannot run here is skipped and says why)
-# make reproduce   published figures beside measured ones; ARGS="fedproto-mnist" chooses tables or rows
+# make reproduce   published figures beside measured ones, into docs/results; ARGS="fedproto-mnist" chooses tables
 # make reproduce-nightly   the same with one seed and few rounds, in less than 20 minutes
 # make check   lint, format and types
 # make clean   removes .venv, build products and caches; never runs/

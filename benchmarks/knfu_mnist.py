@@ -1,4 +1,4 @@
-"""The table "KnFu on MNIST" of docs/results.md: when does fusing knowledge beat training alone?
+"""The tables of docs/results/knfu-mnist.md: when does fusing knowledge beat training alone?
 
     FEDKT_DATA=... python -m benchmarks.knfu_mnist [--out runs/knfu-mnist-table] [--seeds 0 1 2]
 

@@ -1,4 +1,4 @@
-"""The table "Quickstart" of docs/results.md: every strategy on the bundled scenario quickstart, three seeds.
+"""The table "Quickstart" of docs/results/side-by-side.md: every strategy on that scenario, three seeds.
 
 python -m benchmarks.quickstart
 """

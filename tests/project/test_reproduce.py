@@ -11,6 +11,7 @@ from fedkt import scenario
 from fedkt.errors import InputError
 
 reproduce: Any = pytest.importorskip("benchmarks.reproduce", reason="benchmarks are in the checkout only")
+tables: Any = pytest.importorskip("benchmarks.tables", reason="benchmarks are in the checkout only")
 
 TABLES = sorted(reproduce.TABLES.glob("*.yaml"))
 SMALL = """\
@@ -30,7 +31,7 @@ nightly: {set: ["clients.local.epochs=0"], seeds: [3]}
 @pytest.mark.parametrize("path", TABLES, ids=lambda path: path.stem)
 @pytest.mark.parametrize("nightly", [False, True])
 def test_every_row_is_a_scenario(path: Path, nightly: bool) -> None:
-    table = reproduce.read(path, nightly, None)
+    table = tables.read(path, nightly, None)
     assert table is not None, "a table without a nightly size is never run at night"
     assert table.rows
     for row in table.rows:
@@ -60,46 +61,46 @@ def test_a_row_is_run_once_and_an_error_costs_only_its_row(
 
 def test_the_nightly_size_is_another_run(tmp_path: Path) -> None:
     (tmp_path / "small.yaml").write_text(SMALL)
-    row = reproduce.read(tmp_path / "small.yaml", True, None).rows[1]
+    row = tables.read(tmp_path / "small.yaml", True, None).rows[1]
     assert row.seeds == (3,)
     assert row.overrides[-2:] == ("strategy={name: local}", "clients.local.epochs=0")
     (tmp_path / "small.yaml").write_text(SMALL.partition("nightly")[0])
-    assert reproduce.read(tmp_path / "small.yaml", True, None) is None
+    assert tables.read(tmp_path / "small.yaml", True, None) is None
 
 
 def test_the_table_by_hand() -> None:
     rows = (
-        reproduce.Row("a", "s", (), "personal_mean", (0, 1, 2), 97.13, 0.30),
-        reproduce.Row("b", "s", (), "personal_mean", (0,), 90.0),
-        reproduce.Row("c", "s", (), "personal_mean", (0,)),
-        reproduce.Row("d", "s", (), "personal_mean", (0,)),
+        tables.Row("a", "s", (), "personal_mean", (0, 1, 2), 97.13, 0.30),
+        tables.Row("b", "s", (), "personal_mean", (0,), 90.0),
+        tables.Row("c", "s", (), "personal_mean", (0,)),
+        tables.Row("d", "s", (), "personal_mean", (0,)),
     )
-    table = reproduce.Table("t", "Title", "Source", rows)
+    table = tables.Table("t", "Title", "Source", rows)
     measured = {
-        "a": reproduce.Measured([96.0, 97.0, 98.0], 30.0),
-        "b": reproduce.Measured([92.5], 7.4),
-        "c": reproduce.Measured([50.0], 1.0),
+        "a": tables.Measured([96.0, 97.0, 98.0], 30.0),
+        "b": tables.Measured([92.5], 7.4),
+        "c": tables.Measured([50.0], 1.0),
     }
     # Mean 97, sample deviation 1; 97 - 97.13 = -.13; 92.5 - 90 = 2.5, which is far; 30 s over three seeds.
-    assert reproduce.markdown(table, measured).splitlines()[4:] == [
+    assert tables.markdown(table, measured).splitlines()[4:] == [
         "| row | published | measured | difference | time per run |",
         "|---|---|---|---|---|",
         "| a | 97.13 ± 0.30 | 97.00 ± 1.00 | -0.13 | 10 s |",
-        "| b | 90.00 | 92.50 | +2.50 (far) | 7 s |",
+        "| b | 90.0 | 92.50 | +2.50 (far) | 7 s |",
         "| c | – | 50.00 |  | 1 s |",
         "| d | – | not run |  |  |",
     ]
 
 
 def test_the_group_effect_has_a_column_where_a_table_asks_for_it() -> None:
-    rows = tuple(reproduce.Row(name, "s", (), "global_mean", (0, 1)) for name in "abc")
-    table = reproduce.Table("t", "Title", "Source", rows, group_effect=True)
+    rows = tuple(tables.Row(name, "s", (), "global_mean", (0, 1)) for name in "abc")
+    table = tables.Table("t", "Title", "Source", rows, group_effect=True)
     measured = {
-        "a": reproduce.Measured([50.0, 52.0], 10.0, effects=[1.0, 3.0]),
-        "b": reproduce.Measured([50.0], 3.0),  # nobody was taught
+        "a": tables.Measured([50.0, 52.0], 10.0, effects=[1.0, 3.0]),
+        "b": tables.Measured([50.0], 3.0),  # nobody was taught
     }
     # 51 ± sqrt 2, 2 ± sqrt 2.
-    assert reproduce.markdown(table, measured).splitlines()[4:] == [
+    assert tables.markdown(table, measured).splitlines()[4:] == [
         "| row | published | measured | difference | Group Effect | time per run |",
         "|---|---|---|---|---|---|",
         "| a | – | 51.00 ± 1.41 |  | 2.00 ± 1.41 | 5 s |",
@@ -108,9 +109,146 @@ def test_the_group_effect_has_a_column_where_a_table_asks_for_it() -> None:
     ]
 
 
+def test_the_page_by_hand() -> None:
+    rows = (
+        tables.Row("a", "s", (), "personal_mean", (0, 1, 2), 97.13, 0.3),
+        tables.Row("b", "s", (), "personal_mean", (0, 1, 2), 90.6),
+        tables.Row("c", "s", (), "personal_mean", (0, 1, 2)),
+        tables.Row("d", "s", (), "personal_mean", (0, 1, 2), 91.0),
+    )
+    measured = {
+        "a": tables.Measured([96.0, 97.0, 98.0]),
+        "b": tables.Measured([92.25, 92.75]),
+        "c": tables.Measured([50.0]),
+    }
+    # Means 97 and 92.5, deviations 1 and 0.25 sqrt 2 = 0.354; 97 - 97.13 = -.13, 92.5 - 90.6 = 1.9.
+    assert tables.for_page(tables.Table("t", "Title", "Source", rows), measured).splitlines() == [
+        "| row | published | measured | difference |",
+        "|---|---|---|---|",
+        "| a | 97.13 ± 0.30 | 97.0 ± 1.0 | -0.1 |",
+        "| b | 90.6 | 92.5 ± 0.4 | +1.9 |",
+        "| c | – | 50.0 |  |",
+        "| d | 91.0 | not run |  |",
+    ]
+    assert tables.for_page(
+        tables.Table("t", "Title", "Source", rows, decimals=2, order=True), measured
+    ).splitlines() == [
+        "| row | published | measured |",
+        "|---|---|---|",
+        "| a | 97.13 ± 0.30 | 97.00 ± 1.00 |",
+        "| b | 90.6 | 92.50 ± 0.35 |",
+        "| c | – | 50.00 |",
+        "| d | 91.0 | not run |",
+    ]
+
+
+def test_the_grid_of_a_page_by_hand() -> None:
+    rows = tuple(
+        tables.Row(name, "s", (), "global_mean", (0, 1))
+        for name in ("x-local", "x-fedka", "y-local", "y-fedka")
+    )
+    measured = {
+        "x-local": tables.Measured([50.0, 54.0]),
+        "x-fedka": tables.Measured([61.0, 63.0], effects=[1.0, 3.0]),
+        "y-local": tables.Measured([30.0, 30.0]),
+        "y-fedka": tables.Measured([29.0, 33.0], effects=[-2.0, 0.0]),
+    }
+    gain = tables.Table("t", "T", "S", rows, True, grid=tables.Grid("left out", gain=["fedka", "local"]))
+    # Deviations of two seeds d apart are d / sqrt 2. Gains by seed: 11 and 9, -1 and 3.
+    assert tables.for_page(gain, measured).splitlines() == [
+        "| left out | local | fedka | fedka - local |",
+        "|---|---|---|---|",
+        "| x | 52.0 ± 2.8 | 62.0 ± 1.4 | +10.0 ± 1.4 |",
+        "| y | 30.0 ± 0.0 | 31.0 ± 2.8 | +1.0 ± 2.8 |",
+        "",
+        "Group Effect:",
+        "",
+        "| left out | local | fedka |",
+        "|---|---|---|",
+        "| x | – | 2.0 ± 1.4 |",
+        "| y | – | -1.0 ± 1.4 |",
+    ]
+    mean = tables.Table("t", "T", "S", rows, True, grid=tables.Grid("left out", mean=True))
+    # Means over x and y by seed: local 40 and 42, fedka 45 and 48, its Group Effects -0.5 and 1.5.
+    assert tables.for_page(mean, measured).splitlines() == [
+        "| left out | local | fedka |",
+        "|---|---|---|",
+        "| x | 52.0 ± 2.8 | 62.0 ± 1.4 |",
+        "| y | 30.0 ± 0.0 | 31.0 ± 2.8 |",
+        "| mean | 41.0 ± 1.4 | 46.5 ± 2.1 |",
+        "| Group Effect | – | 0.5 ± 1.4 |",
+    ]
+
+
+def test_a_table_is_put_between_the_marks_of_its_page(tmp_path: Path) -> None:
+    table = tables.Table("t", "Title", "Nobody 2026", (tables.Row("a", "s", (), "m", (0,), 1.5),))
+    page = tmp_path / "t.md"
+    tables.put(page, table, {"a": tables.Measured([2.0])})
+    marked = f"{tables.BEGIN}\n\n| row | published | measured | difference |\n|---|---|---|---|\n"
+    assert page.read_text() == (
+        f"# Title\n\nNobody 2026.\n\n{marked}| a | 1.5 | 2.0 | +0.5 |\n\n{tables.END}\n"
+    )
+    page.write_text(page.read_text().replace("Nobody 2026", "By hand | x |") + "Why so.\n")
+    tables.put(page, table, {"a": tables.Measured([1.0])})
+    assert page.read_text() == (
+        f"# Title\n\nBy hand | x |.\n\n{marked}| a | 1.5 | 1.0 | -0.5 |\n\n{tables.END}\nWhy so.\n"
+    )
+    page.write_text(f"{tables.END}\n{tables.BEGIN}\n")
+    with pytest.raises(ValueError, match=r"t\.md: the lines .* must stand around the table, in this order"):
+        tables.put(page, table, {})
+    assert page.read_text() == f"{tables.END}\n{tables.BEGIN}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "failing", "written"),
+    [
+        ([], "", True),
+        (["small"], "", True),
+        (["small/knfu"], "", False),
+        (["--nightly"], "", False),
+        (["--seeds", "1"], "", False),
+        ([], "local", False),
+    ],
+)
+def test_a_page_is_written_of_a_whole_table_alone(
+    arguments: list[str], failing: str, written: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measured(row: Any, folder: Path) -> Any:
+        folder.mkdir(parents=True)
+        return tables.Measured([50.0], error="lost" if row.name == failing else "")
+
+    monkeypatch.setattr(reproduce, "TABLES", tmp_path)
+    monkeypatch.setattr(reproduce, "PAGES", tmp_path / "pages")
+    monkeypatch.setattr(reproduce, "run", measured)
+    (tmp_path / "small.yaml").write_text(SMALL.replace("wrong", "third"))
+    (tmp_path / "pages").mkdir()
+    page = tmp_path / "pages" / "small.md"
+    page.write_text(f"By hand.\n{tables.BEGIN}\n{tables.END}\n")
+    reproduce.main([*arguments, "--out", str(tmp_path / "out")])
+    assert page.read_text().startswith("By hand.\n")
+    assert ("| knfu | 1.50 ± 0.25 | 50.0 | +48.5 |" in page.read_text()) == written
+
+
+@pytest.mark.parametrize("path", TABLES, ids=lambda path: path.stem)
+def test_every_published_table_has_a_page_in_the_form_that_is_written(path: Path) -> None:
+    """Names and published figures are those of the file; only what was measured is the page's own."""
+    table = tables.read(path, False, None)
+    page = (reproduce.PAGES / f"{path.stem}.md").read_text()
+    there = page.partition(tables.BEGIN)[2].partition(tables.END)[0].split("\n")
+    expected = ["", "", *tables.for_page(table, {}).split("\n"), ""]
+    assert len(there) == len(expected)
+    for line, form in zip(there, expected, strict=True):
+        of_file = 2 if table.grid is None else 1
+        if "not run" in form or "–" in form:
+            assert line.split(" | ")[:of_file] == form.split(" | ")[:of_file]
+            assert line.count("|") == form.count("|")
+        else:
+            assert line == form
+
+
 def test_a_group_effect_is_the_mean_over_measured_rounds(tmp_path: Path) -> None:
     short = ("rounds=2", "clients.local.epochs=1", "clients.distill.epochs=1", "data.partition.clients=3")
-    found = reproduce.run(reproduce.Row("a", "quickstart", short, "global_mean", (0,)), tmp_path)
+    found = reproduce.run(tables.Row("a", "quickstart", short, "global_mean", (0,)), tmp_path)
     rounds = reproduce.Result.read(tmp_path / "0").rounds["group_effect"]
     assert len(rounds) == 2
     assert found.effects == [pytest.approx(100 * (rounds[0] + rounds[1]) / 2)]
