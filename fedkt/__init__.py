@@ -28,10 +28,27 @@ def simulate(
     data_dir: "Path | str | None" = None,
     observer: "Observer | None" = None,
 ) -> "Result":
-    """Run a scenario (a Scenario, a path, a bundled name or a mapping) and return its result.
+    """Run a scenario on this machine and return its result.
 
-    ``overrides`` are ``a.b=value`` as on the command line; the rest is as in
-    :func:`fedkt.engine.runs.run.simulate`.
+    Args:
+        scenario: what :func:`load_scenario` takes: a path, a bundled name, YAML text, a mapping, a Scenario.
+        overrides: settings to change, ``a.b=value`` as on the command line; the value is YAML.
+        out: the run's folder; None: ``runs/<name>-<time>``.
+        resume: continue the run in ``out``, which must be of the same scenario.
+        data_dir: where data files lie; None: ``$FEDKT_DATA``, else ``./data``.
+        observer: is told of each message and each round; None: nobody is.
+
+    Returns:
+        The result, which reads the run's folder.
+
+    Raises:
+        InputError: the scenario, its data or the folder will not do; raised before anything is written.
+        RunError: the run failed.
+
+    >>> import fedkt
+    >>> result = fedkt.simulate("quickstart", ["engine.kind=inline", "rounds=1"])
+    >>> result.summary["strategy"], result.summary["replies"]["accepted"]
+    ('knfu', 10)
     """
     from pathlib import Path
 
@@ -68,8 +85,40 @@ def compare(
 ) -> "Comparison":
     """Run scenarios with several strategies and seeds, write the report, and return the comparison.
 
-    Everything means what it means to ``fedkt compare``: ``strategies="knfu:beta=5,fedmd"``, ``seeds="0-4"``
-    (or numbers), ``overrides=["data.partition.alpha=0.1,0.5"]``. ``local`` and ``central`` are always added.
+    Everything means what it means to ``fedkt compare``. ``local`` and ``central`` are always added.
+
+    Args:
+        scenarios: one or several of what :func:`load_scenario` takes.
+        strategies: names by comma, settings by semicolon: ``"knfu:beta=5;epd=labels,fedmd"``; None: each
+            scenario's own.
+        seeds: ``"0-4"``, ``"0,2"`` or numbers from 0 on; None: each scenario's own.
+        overrides: settings to change; of several values by comma, ``"data.partition.alpha=0.1,0.5"``, every
+            combination is a condition.
+        tune: settings of which each method gets its best, by accuracy on validation rows.
+        out: the comparison's folder; None: ``runs/compare-<names>-<time>``.
+        resume: run in ``out`` what has no result yet.
+        skip_impossible: leave out methods that a scenario cannot run, instead of raising.
+        jobs: runs at the same time, at least 1; None: one per processor.
+        engine: ``inline``, ``ray`` or ``flower``.
+        address: of a running Ray cluster, on which runs are spread; None: this machine.
+        data_dir: where data files lie; None: ``$FEDKT_DATA``, else ``./data``.
+        baseline: the method that the others are compared with.
+        metric: ``personal`` or ``global`` accuracy.
+        target: an accuracy in (0, 1], for what it costs to reach; None: the baseline's mean.
+        quiet: show no progress and no table.
+
+    Returns:
+        The comparison, which reads its folder.
+
+    Raises:
+        InputError: some run cannot be planned as asked; raised before any run starts.
+        RunError: a run failed; the others' report is written.
+
+    >>> import fedkt
+    >>> small = ["rounds=1", "data.partition.clients=3"]
+    >>> comparison = fedkt.compare("quickstart", "fedmd", seeds=[0], overrides=small)
+    >>> list(comparison.runs["method"])
+    ['local', 'fedmd', 'central']
     """
     from pathlib import Path
 

@@ -28,7 +28,18 @@ Arrays = Mapping[str, Tensor]
 
 
 class Forward(Protocol):
-    """A model as losses see it: ``net(x) -> (features [B, width], logits [B, classes])``."""
+    """A model as losses see it: ``net(x) -> (features [B, width], logits [B, classes])``.
+
+    >>> class Zeros:
+    ...     params = {}
+    ...     def __call__(self, x):
+    ...         return torch.zeros(len(x), 4), self.head(torch.zeros(len(x), 4))
+    ...     def head(self, z):
+    ...         return torch.zeros(len(z), 3)
+    >>> net: Forward = Zeros()
+    >>> [part.shape for part in net(torch.ones(2, 5))]
+    [torch.Size([2, 4]), torch.Size([2, 3])]
+    """
 
     @property
     def params(self) -> Arrays:
@@ -59,6 +70,11 @@ class Steps:
     """How a phase is optimised: epochs, rows per batch, optimiser name and its settings.
 
     ``batches``: how many batches are taken in all, in place of whole epochs (None: ``epochs`` passes).
+    ``optimizer``: ``sgd``, ``adam`` or ``adamw``; ``momentum`` in [0, 1), of sgd only.
+
+    >>> steps = Steps(epochs=3, batch_size=32, optimizer="adam", lr=0.001)
+    >>> steps.count(100)  # 4 batches, the last of 4 rows, three times
+    12
     """
 
     epochs: int
@@ -105,6 +121,10 @@ class Fit:
     privacy protects; ``only``: the names of the parameters that are trained (empty: all of them);
     ``coupled``: whether a row's loss depends on the other rows of its batch, so that batches may be neither
     padded nor taken apart.
+
+    >>> rows = {"x": torch.zeros(100, 1, 8, 8), "y": torch.zeros(100, dtype=torch.int64)}
+    >>> Fit("train", rows, classification, Steps(3, 32, "adam", 0.001), private=True).size
+    100
     """
 
     name: str
@@ -128,7 +148,13 @@ class Holding:
 
     ``x`` [n, ...], ``y`` int64 [n]: private rows; ``transfer`` [rows, ...]: the transfer set, None
     without one; ``public``: labelled public rows (x, y) or None; ``label_share`` [classes]: share of
-    each class among the private rows; ``settings``: the behaviour's settings from its strategy.
+    each class among the private rows; ``local``, ``distill``: the scenario's training and distillation;
+    ``settings``: the behaviour's settings from its strategy.
+
+    >>> steps = Steps(1, 32, "sgd", 0.1)
+    >>> x, y, share = torch.zeros(2, 5), torch.tensor([0, 1]), torch.tensor([0.5, 0.5])
+    >>> Holding("0", 0, Dims(0, 0, 2, 4), x, y, None, None, share, steps, steps, {}).transfer is None
+    True
     """
 
     client: str
@@ -148,7 +174,27 @@ class Client(ABC):
     """Base of every client behaviour (entry points ``fedkt.clients``).
 
     ``sends`` and ``accepts`` are the only knowledge that may leave and enter; both ends compute the
-    exact arrays from them, so the outgoing guard and the server's check are the same table.
+    exact arrays from them, so the outgoing guard and the server's check are the same table. ``settings``
+    come from the strategy; ``dims`` are the sizes of the message.
+
+    >>> from fedkt.knowledge import Nothing
+    >>> class Alone(Client):
+    ...     sends = accepts = Nothing
+    ...     @staticmethod
+    ...     def contribution(dims, settings):
+    ...         return Nothing.expected()
+    ...     @staticmethod
+    ...     def teacher(dims, settings, *, with_rows):
+    ...         return Nothing.expected()
+    ...     def train(self, teacher):
+    ...         rows = {"x": self.holding.x, "y": self.holding.y}
+    ...         return Fit("train", rows, classification, self.holding.local, private=True)
+    ...     def extract(self, features, logits, params):
+    ...         return Nothing()
+    >>> steps, y = Steps(1, 32, "sgd", 0.1), torch.tensor([0, 1])
+    >>> held = Holding("0", 0, Dims(0, 0, 2, 4), torch.zeros(2, 5), y, None, None, y / 2, steps, steps, {})
+    >>> Alone(held).train(None).size
+    2
     """
 
     sends: ClassVar[type[Knowledge]]
@@ -196,39 +242,70 @@ class Client(ABC):
         return None
 
     def digest(self, teacher: Arrays) -> Fit | None:
-        """Return what to train when a teacher arrives (None: it is only kept for ``train``)."""
+        """Return what to train when a teacher arrives (None: it is only kept for ``train``).
+
+        ``teacher``: tensors by name, as :meth:`teacher` declares them, on the client's device.
+        """
         return None
 
     def adopt(self, teacher: Arrays) -> Arrays | None:
-        """Return parameters that replace the model's before digestion (only where weights are shared)."""
+        """Return parameters by name that replace the model's before digestion (None: it stays).
+
+        Only where weights are shared.
+        """
         return None
 
     @abstractmethod
     def train(self, teacher: Arrays | None) -> Fit | None:
-        """Return what to train on private data; ``teacher`` is the newest one that was digested."""
+        """Return what to train on private data (None: nothing).
+
+        ``teacher``: the newest one that was digested, tensors by name; None before there is one.
+        """
 
     def inputs(self, rows: Tensor | None) -> Tensor | None:
-        """Return the inputs [n, ...] that ``extract`` needs predictions of (None: none)."""
+        """Return the inputs [n, ...] that ``extract`` needs predictions of (None: none).
+
+        ``rows`` int32 [rows]: the transfer rows that were asked for; None: all of them, in order.
+        """
         return None
 
     @abstractmethod
     def extract(self, features: Tensor, logits: Tensor, params: Arrays) -> Knowledge:
-        """Summarise the predictions on ``inputs`` as this client's contribution."""
+        """Summarise the predictions on ``inputs`` as this client's contribution.
+
+        ``features`` [n, width], ``logits`` [n, classes]; ``params``: the model's parameters by name.
+        """
 
     def predictors(self, features: Tensor, logits: Tensor, teacher: Arrays) -> dict[str, Tensor]:
-        """Return further scores [n, classes] to evaluate beside the model's own, by name."""
+        """Return further scores [n, classes] to evaluate beside the model's own, by name.
+
+        ``features`` [n, width] and ``logits`` [n, classes] are of test rows.
+        """
         return {}
 
 
 def transfer_rows(holding: Holding, rows: Tensor | None) -> Tensor:
-    """Return the transfer rows asked for (None: all of them, in order)."""
+    """Return the transfer rows [n, ...] asked for by ``rows`` int [n] (None: all of them, in order).
+
+    Raises ValueError where there is no transfer set.
+
+    >>> from types import SimpleNamespace
+    >>> transfer_rows(SimpleNamespace(transfer=torch.tensor([[1.0], [2.0], [3.0]])), torch.tensor([2, 0]))
+    tensor([[3.],
+            [1.]])
+    """
     if holding.transfer is None:
         raise ValueError("this behaviour needs a transfer set")
     return holding.transfer if rows is None else holding.transfer[rows.long()]
 
 
 def classification(net: Forward, batch: Arrays, constants: Arrays) -> Tensor:
-    """Cross entropy [B] of the model on ``batch['x']`` against the labels ``batch['y']``."""
+    """Cross entropy [B], in nats, of the model on ``batch['x']`` against the labels ``batch['y']`` int64 [B].
+
+    >>> sure = lambda x: (x, torch.tensor([[0.0, 0.0]]))
+    >>> classification(sure, {"x": torch.zeros(1, 2), "y": torch.tensor([1])}, {})  # ln 2
+    tensor([0.6931])
+    """
     _, logits = net(batch["x"])
     return torch.nn.functional.cross_entropy(logits, batch["y"], reduction="none")
 
@@ -236,7 +313,16 @@ def classification(net: Forward, batch: Arrays, constants: Arrays) -> Tensor:
 def distillation(
     net: Forward, batch: Arrays, constants: Arrays, *, loss: "Loss", temperature: float
 ) -> Tensor:
-    """Distillation loss [B] of the model's logits against a teacher's, ``batch['target']`` [B, classes]."""
+    """Distillation loss [B] of the model's logits against a teacher's, ``batch['target']`` [B, classes].
+
+    ``loss``: one of ``fedkt.losses``; ``temperature`` above 0.
+
+    >>> from fedkt.distill.losses import mse
+    >>> net = lambda x: (x, torch.tensor([[0.0, 2.0]]))
+    >>> batch = {"x": torch.zeros(1, 2), "target": torch.zeros(1, 2)}
+    >>> distillation(net, batch, {}, loss=mse, temperature=1.0)
+    tensor([2.])
+    """
     _, logits = net(batch["x"])
     return loss(logits, batch["target"], temperature)
 
@@ -246,7 +332,13 @@ def tutored(
 ) -> Tensor:
     """Return CE(f(x), y) + alpha loss(f(x), target, temperature) per row [B].
 
-    The second only where ``batch['known']`` [B] is 1, not where it is 0.
+    The second only where ``batch['known']`` [B] is 1, not where it is 0. ``alpha`` from 0 on.
+
+    >>> from fedkt.distill.losses import mse
+    >>> net = lambda x: (x, torch.zeros(2, 2))
+    >>> batch = {"x": torch.zeros(2, 2), "y": torch.tensor([0, 1]), "target": torch.ones(2, 2)}
+    >>> tutored(net, batch | {"known": torch.tensor([1.0, 0.0])}, {}, alpha=2.0, loss=mse, temperature=1.0)
+    tensor([2.6931, 0.6931])
     """
     _, logits = net(batch["x"])
     own = torch.nn.functional.cross_entropy(logits, batch["y"], reduction="none")
@@ -261,6 +353,11 @@ def beside(
     ``y`` int64, -1 where there is no label. Beside ``x`` and ``y`` come ``source``, 1 for private rows, else
     0, and ``scale``, by which each kind of rows has a mean of its own in the mean over all. A batch is as
     many private rows as ever and others in proportion, so steps stay as many.
+
+    >>> x, y, none = torch.zeros(2, 5), torch.tensor([0, 1]), torch.tensor([-1, -1, -1, -1])
+    >>> rows, steps = beside(x, y, torch.ones(4, 5), none, Steps(1, batch_size=10, optimizer="sgd", lr=0.1))
+    >>> rows["source"].tolist(), rows["scale"].tolist(), steps.batch_size
+    ([1.0, 1.0, 0.0, 0.0, 0.0, 0.0], [3.0, 3.0, 1.5, 1.5, 1.5, 1.5], 30)
     """
     own, other = len(y), len(other_y)
     total = own + other
@@ -272,7 +369,14 @@ def beside(
 
 
 def class_means(rows: Tensor, y: Tensor, classes: int) -> tuple[Tensor, Tensor]:
-    """Return the mean row of each class [classes, d] (zeros where there is none) and counts [classes]."""
+    """Return the mean row of each class [classes, d] (zeros where there is none) and counts int64 [classes].
+
+    ``rows`` [n, d]; ``y`` int64 [n] below ``classes``.
+
+    >>> means, counts = class_means(torch.tensor([[1.0], [3.0], [5.0]]), torch.tensor([0, 0, 2]), classes=3)
+    >>> means.tolist(), counts.tolist()
+    ([[2.0], [0.0], [5.0]], [2, 0, 1])
+    """
     counts = torch.bincount(y, minlength=classes)
     # Summed in double precision: means of probabilities then add up to one to the last bit that is sent.
     sums = torch.zeros(classes, rows.shape[1], dtype=torch.float64, device=rows.device)

@@ -31,6 +31,9 @@ class Rejected(ValueError):
     ``reason`` is one word of a fixed set (``names stype dtype shape length header finite range norm sum
     rows protocol run round transfer kind weights replay duplicate unasked``), so that it can be counted;
     ``detail`` is a sentence.
+
+    >>> Rejected("shape", "array 'values' has shape (2,); it must be (3,).").reason
+    'shape'
     """
 
     def __init__(self, reason: str, detail: str) -> None:
@@ -46,6 +49,10 @@ class Spec:
     ``simplex`` also accepts rows of zeros where ``empty_rows`` says that a row may be unknown. ``packed``:
     the values cross the wire compressed (zlib's format), so that the bytes depend on them. ``norm``: the
     largest Euclidean length of the whole array, to rounding.
+
+    >>> probabilities = Spec("float32", (300, 10), 0.0, 1.0, simplex=True)
+    >>> probabilities.raw, probabilities.nbytes
+    (12000, 12128)
     """
 
     dtype: str
@@ -80,6 +87,13 @@ def encode(arrays: Mapping[str, NDArray[Any]], expected: Expected) -> ArrayRecor
 
     Raises :class:`Rejected` unless the arrays are exactly the expected ones: a further array, another
     shape or a value out of range never leaves.
+
+    >>> expected = {"labels": Spec("int16", (2,), -1, 9)}
+    >>> size(encode({"labels": np.array([3, 7], np.int16)}, expected))  # a header of 128 bytes, 2 labels of 2
+    132
+    >>> encode({"labels": np.array([3, 10], np.int16)}, expected)
+    Traceback (most recent call last):
+    fedkt.knowledge.codec.Rejected: array 'labels' spans [3, 10]; it must stay in [-1, 9].
     """
     _check_names(arrays, expected)
     record = ArrayRecord()
@@ -101,6 +115,10 @@ def decode(record: Mapping[str, Array], expected: Expected) -> dict[str, NDArray
 
     Order of the checks: names, storage type, declared dtype and shape, byte length, header, and only
     then the values. Nothing is allocated beyond the arrays that were asked for.
+
+    >>> expected = {"labels": Spec("int16", (2,), -1, 9)}
+    >>> decode(encode({"labels": np.array([3, 7], np.int16)}, expected), expected)
+    {'labels': array([3, 7], dtype=int16)}
     """
     _check_names(record, expected)
     arrays: dict[str, NDArray[Any]] = {}
@@ -133,7 +151,11 @@ def decode(record: Mapping[str, Array], expected: Expected) -> dict[str, NDArray
 
 
 def size(record: Mapping[str, Array]) -> int:
-    """Return the bytes of an encoded record: what the project counts as exchanged."""
+    """Return the bytes of an encoded record: what the project counts as exchanged.
+
+    >>> size(encode({"examples": np.array(30, np.int32)}, {"examples": Spec("int32", (), 0, 99)}))
+    132
+    """
     return sum(len(array.data) for array in record.values())
 
 
@@ -150,7 +172,11 @@ def _unpacked(name: str, data: bytes, size: int) -> bytes:
 
 
 def few(names: Iterable[str]) -> str:
-    """Return a few names, shortened: what somebody sent must not fill a log."""
+    """Return a few names, shortened: what somebody sent must not fill a log.
+
+    >>> few("gfedcba")
+    "['a', 'b', 'c', 'd', 'e', ...]"
+    """
     ordered = sorted(names)
     found = str([name[:_LONGEST] for name in ordered[:_SHOWN]])
     return found if len(ordered) <= _SHOWN else f"{found[:-1]}, ...]"

@@ -22,6 +22,12 @@ class Contributions:
     ``clients``: names in order; ``arrays``: tensors [clients, ...] by name; ``rows``: the transfer rows
     that they speak about (None: all); ``unlike``: by client, the arrays that not every client has in one
     shape, as where architectures differ.
+
+    >>> known = Contributions(("b", "2"), {"values": torch.tensor([[[0.0, 1.0]], [[0.5, 0.5]]])})
+    >>> known.of("2")
+    {'values': tensor([[0.5000, 0.5000]])}
+    >>> known.by_name().clients
+    ('2', 'b')
     """
 
     clients: tuple[str, ...]
@@ -30,7 +36,7 @@ class Contributions:
     unlike: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
 
     def of(self, client: str) -> dict[str, Tensor]:
-        """Return all arrays of one client."""
+        """Return all arrays of one client, by name. Raises ValueError where it did not contribute."""
         i = self.clients.index(client)
         return {name: tensor[i] for name, tensor in self.arrays.items()} | dict(self.unlike.get(client, {}))
 
@@ -58,7 +64,12 @@ def stack(
 ) -> Contributions:
     """Stack decoded arrays of these clients, in this order, to tensors [clients, ...].
 
-    What not all of them have in one shape is left as it is.
+    What not all of them have in one shape is left as it is: see ``Contributions.unlike``. ``rows`` int32
+    [rows]: the transfer rows that they speak about, None for all.
+
+    >>> counts = {"0": {"counts": torch.tensor([3, 1])}, "1": {"counts": torch.tensor([0, 4])}}
+    >>> stack(["0", "1"], counts, rows=None).arrays["counts"].tolist()
+    [[3, 1], [0, 4]]
     """
     held = [{name: _tensor(array) for name, array in arrays[client].items()} for client in clients]
     first = held[0] if held else {}

@@ -20,6 +20,9 @@ class Dims:
     ``rows``: number of transfer rows that the message speaks about; ``transfer``: size of the transfer
     set (0: none); ``classes``; ``width``: feature width of the client's model; ``parameters``: the
     shapes of its parameters by name; ``clients``: how many take part in the run.
+
+    >>> Dims(rows=100, transfer=300, classes=10, width=64).about(0).rows
+    300
     """
 
     rows: int
@@ -36,7 +39,15 @@ class Dims:
 
 @dataclass(frozen=True, eq=False)
 class Knowledge:
-    """Base of all kinds. Fields are arrays or None; a None field is not sent."""
+    """Base of all kinds. Fields are arrays or None; a None field is not sent.
+
+    >>> @dataclass(frozen=True, eq=False)
+    ... class Counts(Knowledge):
+    ...     kind = "counts"
+    ...     counts: NDArray[np.int32]
+    >>> Counts(np.array([3, 1], np.int32)).arrays()
+    {'counts': array([3, 1], dtype=int32)}
+    """
 
     kind: ClassVar[str]
 
@@ -47,13 +58,17 @@ class Knowledge:
 
     @classmethod
     def of(cls, arrays: Mapping[str, NDArray[Any]]) -> "Knowledge":
-        """Build the knowledge from its arrays."""
+        """Build the knowledge from its arrays. Raises TypeError where others are given than its fields."""
         return cls(**arrays)
 
 
 @dataclass(frozen=True, eq=False)
 class Nothing(Knowledge):
-    """A reply without knowledge: the client took part and sent nothing."""
+    """A reply without knowledge: the client took part and sent nothing.
+
+    >>> Nothing().arrays(), Nothing.expected()
+    ({}, {})
+    """
 
     kind = "nothing"
 
@@ -71,6 +86,9 @@ class Logits(Knowledge):
     [rows]: the transfer rows that a teacher speaks about (None: the whole set in order);
     ``label_share`` float32 [classes]: share of each class in the sender's data, sent only where a
     strategy is set to ask for it.
+
+    >>> Logits.expected(Dims(rows=2, transfer=5, classes=3, width=4), probabilities=False)["values"].shape
+    (2, 3)
     """
 
     kind = "logits"
@@ -110,6 +128,9 @@ class ClassLogits(Knowledge):
 
     ``values`` float32 [classes, classes]: row l is the mean softmax over the sender's rows of class l,
     zeros where it has none; ``counts`` int32 [classes]: rows behind each mean (0: unknown).
+
+    >>> ClassLogits(np.eye(3, dtype=np.float32), np.array([2, 1, 4], np.int32)).arrays()["counts"]
+    array([2, 1, 4], dtype=int32)
     """
 
     kind = "class_logits"
@@ -130,7 +151,10 @@ class ClassLogits(Knowledge):
 class Prototypes(Knowledge):
     """Mean feature vector per class.
 
-    ``values`` float32 [classes, width], zeros where unknown; ``counts`` int32 [classes].
+    ``values`` float32 [classes, width], zeros where unknown; ``counts`` int32 [classes]: rows behind each.
+
+    >>> {name: spec.shape for name, spec in Prototypes.expected(Dims(0, 0, classes=3, width=4)).items()}
+    {'values': (3, 4), 'counts': (3,)}
     """
 
     kind = "prototypes"
@@ -149,6 +173,9 @@ class PrototypeSets(Knowledge):
 
     ``values`` float32 [clients, classes, width]; ``counts`` int32 [clients, classes]: rows behind each
     (0: the client does not hold the class, whose value then is all clients' mean, or took no part).
+
+    >>> PrototypeSets.expected(Dims(0, 0, classes=3, width=4, clients=10))["values"].shape
+    (10, 3, 4)
     """
 
     kind = "prototype_sets"
@@ -172,6 +199,9 @@ class Quantised(Knowledge):
     ``values``: with one bit the class of each row, uint8 [rows] (uint16 above 256 classes), else its units,
     uint8 [rows, classes]; ``base`` int32 []: the round of the teacher that they are the difference to, 0 for
     none; in a teacher, the round that made it; ``rows`` as in :class:`Logits`.
+
+    >>> Quantised.expected(Dims(rows=2, transfer=5, classes=3, width=4), bits=1)["values"].dtype
+    'uint8'
     """
 
     kind = "quantised"
@@ -181,7 +211,7 @@ class Quantised(Knowledge):
 
     @staticmethod
     def expected(dims: Dims, *, bits: int, with_rows: bool = False) -> Expected:
-        """Return the arrays of a message about ``dims.rows`` rows."""
+        """Return the arrays of a message about ``dims.rows`` rows; ``bits`` from 1 to 8."""
         if bits == 1:
             dtype = "uint8" if dims.classes <= 256 else "uint16"
             values = Spec(dtype, (dims.rows,), 0, dims.classes - 1, packed=True)
@@ -198,6 +228,9 @@ class Votes(Knowledge):
     """One class per transfer row.
 
     ``labels`` int16 [rows], -1 where the sender abstains; ``rows`` as in :class:`Logits`.
+
+    >>> Votes(np.array([2, -1], np.int16)).arrays()
+    {'labels': array([ 2, -1], dtype=int16)}
     """
 
     kind = "votes"
@@ -223,6 +256,10 @@ class Alignment(Knowledge):
     with ``confidence`` float32 [rows] or without, or ``values`` float32 [rows, classes], its probabilities.
     In a teacher ``labels`` are the voted ones, -1 where there is no consensus. ``rows`` as in
     :class:`Logits`.
+
+    >>> dims = Dims(rows=2, transfer=5, classes=3, width=4)
+    >>> sorted(Alignment.expected(dims, size=8, embeddings=["source", "target"], votes=["labels"]))
+    ['labels', 'source', 'target']
     """
 
     kind = "alignment"
@@ -265,6 +302,9 @@ class Weights(Knowledge):
     """A whole model: only for strategies that declare ``shares: weights``.
 
     ``tensors`` by parameter name, float32; ``examples`` int32 []: training rows behind them.
+
+    >>> list(Weights({"bias": np.zeros(3, np.float32)}, np.array(30, np.int32)).arrays())
+    ['tensor.bias', 'examples']
     """
 
     kind = "weights"
@@ -293,7 +333,11 @@ class Weights(Knowledge):
 
 
 def row_ids(dims: Dims) -> Spec:
-    """Return the specification of ``dims.rows`` ids of transfer rows."""
+    """Return the specification of ``dims.rows`` ids of transfer rows.
+
+    >>> row_ids(Dims(rows=2, transfer=5, classes=3, width=4)).high
+    4
+    """
     return Spec("int32", (dims.rows,), 0, dims.transfer - 1)
 
 

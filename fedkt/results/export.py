@@ -67,10 +67,25 @@ def export(run: Path, client: str, out: Path) -> Path:
 
 
 def load_model(path: str | Path) -> Net:
-    """Read what :func:`export` wrote: a model in evaluation mode, ``model(x) -> (features, logits)``.
+    """Read the model that ``fedkt export`` wrote.
 
-    A model of ``package.module:name`` is imported from there, so load only what you trust. Raises
-    InputError where the folder holds no exported model or its weights do not fit.
+    A model of ``package.module:name`` is imported from there, so load only what you trust.
+
+    Args:
+        path: the folder with ``model.safetensors`` and ``model.json``.
+
+    Returns:
+        A model in evaluation mode: ``model(x) -> (features [n, width], logits [n, classes])``.
+
+    Raises:
+        InputError: the folder holds no exported model, or its weights do not fit.
+
+    >>> import fedkt, torch
+    >>> run = fedkt.simulate("quickstart", ["engine.kind=inline", "rounds=1"])
+    >>> model = fedkt.load_model(export(run.path, client="3", out=Path("model-3")))
+    >>> features, logits = model(torch.zeros(2, 1, 8, 8))
+    >>> tuple(features.shape), tuple(logits.shape)
+    ((2, 64), (2, 10))
     """
     folder = Path(path)
     if not (folder / "model.json").is_file() or not (folder / "model.safetensors").is_file():

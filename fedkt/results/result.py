@@ -19,6 +19,14 @@ class Result:
 
     Nested entries become columns with a dot: ``accuracy.personal_mean``, ``bytes.up``. Everything is read
     on first use and kept; a run that goes on is read anew with :meth:`read`.
+
+    >>> import fedkt
+    >>> settings = ["engine.kind=inline", "rounds=2", "clients.local.epochs=1"]
+    >>> result = Result.read(fedkt.simulate("quickstart", settings).path)
+    >>> result.rounds[["round", "bytes.up"]].values.tolist()  # 10 × (300 × 10 × 4 + 128) bytes
+    [[1, 121280], [2, 121280]]
+    >>> len(result.clients)
+    20
     """
 
     def __init__(self, path: Path) -> None:
@@ -26,7 +34,7 @@ class Result:
 
     @classmethod
     def read(cls, path: str | Path) -> "Result":
-        """Open a run's folder. Raises InputError if it is none."""
+        """Open a run's folder, finished or not. Raises InputError if it is none."""
         folder = Path(path)
         if not is_run(folder):
             raise InputError(
@@ -37,18 +45,21 @@ class Result:
 
     @cached_property
     def summary(self) -> dict[str, Any]:
-        """The contents of ``summary.json``; empty for a run that did not finish."""
+        """The contents of ``summary.json``, of the last round; empty for a run that did not finish.
+
+        Accuracies are in [0, 1], bytes are sums over all rounds, ``time`` is in seconds.
+        """
         file = self.path / "summary.json"
         return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
 
     @cached_property
     def rounds(self) -> "pd.DataFrame":
-        """One row per round."""
+        """One row per round: status, accuracies in [0, 1] where measured, bytes, replies, seconds."""
         return self._frame("rounds.jsonl")
 
     @cached_property
     def clients(self) -> "pd.DataFrame":
-        """One row per round and client."""
+        """One row per round and client: status, accuracy before and after digestion, bytes, epsilon."""
         return self._frame("clients.jsonl")
 
     def _frame(self, name: str) -> "pd.DataFrame":

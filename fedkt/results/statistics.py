@@ -3,6 +3,19 @@
 The unit of repetition is the seed: intervals and tests are over seeds, of means over clients. At one seed
 all methods share partition and initial models, so differences are paired. A *block* is one scenario under
 one condition. With a single seed there are no intervals and no tests: they are NaN.
+
+Throughout, ``metric`` is ``personal`` or ``global``, and accuracies are in [0, 1]. ``runs``, ``rounds`` and
+``final`` are the frames of a :class:`~fedkt.results.comparison.Comparison`. The examples speak of these: two
+methods on two seeds, one round, two clients.
+
+>>> runs = pd.DataFrame(
+...     [("local", 0, 0.5, 0), ("local", 1, 0.6, 0), ("fd", 0, 0.7, 4e6), ("fd", 1, 0.76, 4e6)],
+...     columns=["method", "seed", "personal_mean", "bytes_up"],
+... ).assign(scenario="a", condition="", clients=2, bytes_down=0, wall_s=3.0)
+>>> runs["strategy"] = runs["method"]
+>>> rounds = runs.drop(columns="clients").assign(round=1)
+>>> apart = (("0", -0.1), ("1", 0.1))
+>>> final = pd.concat([runs.assign(client=k, personal=runs["personal_mean"] + d) for k, d in apart])
 """
 
 from collections.abc import Sequence
@@ -25,7 +38,7 @@ Floats = NDArray[np.float64]
 
 
 def interval(values: Sequence[float] | Floats) -> tuple[float, float]:
-    """Return the 95 % Student interval of the mean of independent values; NaN for fewer than two.
+    """Return the 95 % Student interval, low and high, of the mean of independent values; NaN below two.
 
     >>> [round(end, 3) for end in interval([0.7, 0.8, 0.9])]  # 0.8 ± 4.303 · 0.1 / √3
     [0.552, 1.048]
@@ -46,6 +59,9 @@ def averages(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
     ``runs``: one row per run (``Comparison.runs``). ``std``: sample standard deviation over seeds. ``rank``
     is 1 for the best mean of a block, ties share theirs, and the upper bound has none. ``megabytes``: up and
     down over the whole run, per client, in 10^6 bytes; ``seconds``: of the rounds.
+
+    >>> averages(runs, "personal")[["method", "mean", "megabytes", "rank"]].round(2).values.tolist()
+    [['local', 0.55, 0.0, 2.0], ['fd', 0.73, 2.0, 1.0]]
     """
     rows = []
     for key, group in runs.groupby(KEYS, sort=False):
@@ -74,7 +90,12 @@ def differences(runs: pd.DataFrame, metric: str, baseline: str) -> pd.DataFrame:
     Per block, over the seeds that both have: mean, 95 % interval and two-sided p of the paired t-test
     (which takes differences for normal). ``q`` is p corrected for the number of tests in the table by
     Benjamini and Yekutieli (2001), which bounds the expected share of false claims under any dependence.
-    NaN with fewer than two pairs, and p also where all differences are equal.
+    NaN with fewer than two pairs, and p also where all differences are equal. Empty where no block has
+    ``baseline``, a method's name.
+
+    >>> table = differences(runs, "personal", baseline="local")  # gained: 0.2 and 0.16
+    >>> table[["method", "pairs", "difference", "p"]].round(2).values.tolist()
+    [['fd', 2, 0.18, 0.07]]
     """
     rows = []
     for block, group in runs.groupby(BLOCK, sort=False):
@@ -108,6 +129,12 @@ def critical_difference(table: pd.DataFrame) -> dict[str, Any] | None:
     every block. Returns None for fewer than 3 methods or 2 blocks; else ``methods`` with mean ``ranks``
     (best first), ``difference``, ``p`` of Friedman's test, ``blocks``, and ``groups``: the longest runs of
     neighbours that lie within one critical difference, as [first, last].
+
+    >>> names = ["x", "y", "z"]
+    >>> one = pd.DataFrame({"condition": "", "method": names, "strategy": names, "mean": [0.7, 0.6, 0.5]})
+    >>> found = critical_difference(pd.concat([one.assign(scenario="a"), one.assign(scenario="b")]))
+    >>> found["ranks"], round(found["difference"], 3), found["groups"]  # 2.344 · √(3 · 4 / (6 · 2))
+    ([1.0, 2.0, 3.0], 2.344, [[0, 2]])
     """
     ranked = table.pivot_table(index=BLOCK, columns="method", values="mean", sort=False)
     contenders = table.loc[table["strategy"] != UPPER_BOUND, "method"].unique()
@@ -137,6 +164,9 @@ def transfer(clients: pd.DataFrame, metric: str, alone: str = "local") -> pd.Dat
     that of the same client (of the same seed) that trained ``alone``. ``gain``: mean over clients and seeds;
     ``worse``: share of clients that lose (negative transfer); ``worst``: accuracy that 90 % of the clients
     reach (mean over seeds); ``most_lost``: the 10 % quantile of the gain (mean over seeds).
+
+    >>> transfer(final, "personal")[["method", "gain", "worse", "worst"]].round(2).values.tolist()[1]
+    ['fd', 0.18, 0.0, 0.65]
     """
     columns = [*KEYS, "gain", "worse", "most_lost", "worst"]
     if clients.empty:
@@ -156,7 +186,13 @@ def transfer(clients: pd.DataFrame, metric: str, alone: str = "local") -> pd.Dat
 
 
 def gains(clients: pd.DataFrame, metric: str, alone: str = "local") -> pd.DataFrame:
-    """Return ``clients`` with a column ``gain`` to the same client alone; NaN where there is no such run."""
+    """Return ``clients`` with a column ``gain`` to the same client alone; NaN where there is no such run.
+
+    ``clients``: each client's last accuracy (``Comparison.final``); ``alone``: the method of those runs.
+
+    >>> gains(final, "personal").query("client == '1'")[["method", "seed", "gain"]].values.tolist()[2:]
+    [['fd', 0, 0.2], ['fd', 1, 0.16]]
+    """
     same = [*BLOCK, "seed", "client"]
     base = clients.loc[clients["method"] == alone, [*same, metric]].rename(columns={metric: "alone"})
     joined = clients.merge(base, on=same, how="left")
@@ -170,11 +206,14 @@ def efficiency(
 ) -> pd.DataFrame:
     """Return what accuracy costs: ``at_budget budget to_target_rounds to_target_seconds reached``.
 
-    ``rounds``: what :func:`with_costs` returns; ``targets``: accuracy to
-    reach, by block. ``budgets``: bytes per client by block; by default the smallest total of a run of the
-    block that sent anything. ``at_budget``: mean accuracy after the last round within the budget, over seeds
-    (NaN if the first round exceeds it); ``reached``: share of the seeds that reached the target, and
-    ``to_target_*``: mean over those.
+    ``rounds``: what :func:`with_costs` returns; ``targets``: accuracy to reach, by block. ``budgets``: bytes
+    per client by block; by default the smallest total of a run of the block that sent anything.
+    ``at_budget``: mean accuracy after the last round within the budget, over seeds (NaN if the first round
+    exceeds it); ``reached``: share of the seeds that reached the target; ``to_target_*``: mean over those.
+
+    >>> table = efficiency(with_costs(rounds, runs), "personal", targets=pd.Series({("a", ""): 0.75}))
+    >>> table[["method", "budget", "at_budget", "reached"]].round(2).values.tolist()
+    [['local', 2.0, 0.55, 0.0], ['fd', 2.0, 0.73, 0.5]]
     """
     column = f"{metric}_mean"
     totals = rounds.groupby([*KEYS, "seed"], sort=False)["megabytes"].last().reset_index()
@@ -204,7 +243,13 @@ def efficiency(
 
 
 def with_costs(rounds: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
-    """Return the rounds with what they had cost when they ended: ``megabytes`` per client, ``seconds``."""
+    """Return the rounds with what they had cost when they ended: ``megabytes`` per client, ``seconds``.
+
+    Both are sums over the rounds so far; 10^6 bytes, NaN for the upper bound.
+
+    >>> with_costs(rounds, runs)[["method", "seed", "megabytes", "seconds"]].values.tolist()[-1]
+    ['fd', 1, 2.0, 3.0]
+    """
     run = [*KEYS, "seed"]
     found = rounds.merge(runs[[*run, "clients"]], on=run)
     found["megabytes"] = (found["bytes_up"] + found["bytes_down"]) / found["clients"] / 1e6
@@ -228,6 +273,10 @@ def overview(
 
     ``target``: accuracy to reach; None: the mean of ``baseline`` in each block. ``per_megabyte``: points of
     accuracy gained over ``baseline`` per 10^6 bytes per client.
+
+    >>> table = overview(runs, rounds, final)
+    >>> table[["method", "mean", "difference", "per_megabyte"]].round(2).values.tolist()[1]
+    ['fd', 0.73, 0.18, 9.0]
     """
     table = averages(runs, metric)
     base = table[table["method"] == baseline].set_index(BLOCK)["mean"]
@@ -243,7 +292,12 @@ def overview(
 
 
 def against_epsilon(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Return accuracy by ε: ``scenario method epsilon seeds mean low high``, of private runs only."""
+    """Return accuracy by ε: ``scenario method condition epsilon seeds mean low high``, of private runs only.
+
+    >>> private = runs.assign(epsilon=[np.nan, np.nan, 8, 8])  # the largest over clients
+    >>> against_epsilon(private, "personal")[["method", "epsilon", "seeds", "mean"]].round(2).values.tolist()
+    [['fd', 8.0, 2, 0.73]]
+    """
     rows = []
     private = runs[runs["epsilon"].notna()]
     for key, group in private.groupby(["scenario", "method", "condition", "epsilon"], sort=False):

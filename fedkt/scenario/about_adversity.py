@@ -24,7 +24,11 @@ _ATTACKS_WITH = {"factor": ("scale",), "source": ("collude",), "target": ("collu
 
 
 class Robust(Settings):
-    """How fusion withstands hostile contributions: some are dropped first, the others have a centre."""
+    """How fusion withstands hostile contributions: some are dropped first, the others have a centre.
+
+    >>> Robust(centre="trimmed-mean", hostile=0.2).active
+    True
+    """
 
     centre: Centre = "mean"
     """What takes the place of the strategy's mean over clients."""
@@ -45,7 +49,11 @@ class Robust(Settings):
 
 
 class Attack(Settings):
-    """Clients that send what harms the others."""
+    """Clients that send what harms the others.
+
+    >>> Attack(kind="scale", clients=3, factor=10.0).clients
+    3
+    """
 
     kind: Attacking = Field(examples=["label-flip"])
     """What they send; none: what they know, so that a run without harm has the same clients in its means."""
@@ -83,7 +91,11 @@ Probability = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Churn(Settings):
-    """Clients that come, go and dawdle, in a simulation. Durations are simulated: nobody waits for them."""
+    """Clients that come, go and dawdle, in a simulation. Durations are simulated: nobody waits for them.
+
+    >>> Churn(dropout=0.1, late_joiners=0.2, join_by=5).active
+    True
+    """
 
     dropout: Probability = 0.0
     """Probability that a client does not get, or never answers, a message."""
@@ -92,15 +104,17 @@ class Churn(Settings):
     slowdown: Annotated[float, Field(ge=1)] = 10.0
     """How many times longer a straggler takes."""
     seconds: Positive = 1.0
-    """Median duration of a client's message; later than ``participation.deadline_s`` is late."""
+    """Median duration of a client's message, in seconds; later than ``participation.deadline_s`` is late."""
     spread: NotNegative = 0.5
     """Standard deviation of the logarithm of durations."""
     late_joiners: Probability = 0.0
     """The share of clients that are not there at first; they join at a round up to ``join_by``."""
     join_by: Whole = 2
+    """The last round at which a late joiner joins."""
     leavers: Probability = 0.0
     """The share of clients that leave for good, at a round from ``leave_from`` on."""
     leave_from: Whole = 2
+    """The first round at which a leaver is gone."""
     trace: Text | None = None
     """A CSV file ``client,first,last``: the rounds, inclusive, in which a client is there."""
 

@@ -17,7 +17,11 @@ Optimizer = Literal["sgd", "adam", "adamw"]
 
 
 class ModelSpec(Named):
-    """A model of the zoo, or ``package.module:name``, with settings of its own."""
+    """A model of the zoo, or ``package.module:name``, with settings of its own.
+
+    >>> ModelSpec(name="mlp", width=100).settings
+    {'width': 100}
+    """
 
 
 def _only_sgd(value: float, info: ValidationInfo) -> float:
@@ -33,29 +37,47 @@ Momentum = Annotated[float, Field(ge=0, lt=1), AfterValidator(_only_sgd)]
 
 
 class Local(Settings):
-    """Training on private data, each round."""
+    """Training on private data, each round.
+
+    >>> Local(epochs=1, optimizer="sgd", lr=0.01, momentum=0.9).batch_size
+    32
+    """
 
     epochs: Epochs = 3
+    """Passes over all rows, from 0 on."""
     steps: Whole | None = None
     """Batches in all, in place of ``epochs``; null: ``epochs`` passes over all rows."""
     batch_size: Whole = 32
+    """Rows."""
     optimizer: Optimizer = "adam"
+    """One of torch's, with its defaults but for these settings."""
     lr: Positive = 0.001
+    """Learning rate."""
     momentum: Momentum = 0.0
+    """In [0, 1), of sgd only."""
     weight_decay: NotNegative = 0.0
+    """L2 penalty; decoupled with adamw."""
 
 
 class Distill(Settings):
-    """Training on what the teacher knows, each round."""
+    """Training on what the teacher knows, each round.
+
+    >>> Distill(epochs=5, temperature=3.0, loss="mse").batch_size
+    64
+    """
 
     epochs: Epochs = 3
+    """Passes over the rows that the teacher speaks about, from 0 on."""
     batch_size: Whole = 64
+    """Rows."""
     optimizer: Optimizer | None = None
     """Null: that of ``clients.local``."""
     lr: Positive | None = None
     """Null: that of ``clients.local``."""
     momentum: Momentum = 0.0
+    """In [0, 1), of sgd only."""
     weight_decay: NotNegative = 0.0
+    """L2 penalty; decoupled with adamw."""
     temperature: Positive = 1.0
     """Softens teacher and student: softmax(logits / temperature)."""
     loss: Text | None = None
@@ -77,7 +99,11 @@ MODEL_TAGS = ("list-of-models", "shares-of-models")
 
 
 class Clients(Settings):
-    """The parties: their models and how they train."""
+    """The parties: their models and how they train.
+
+    >>> Clients(models={"mlp": 0.7, "cnn": 0.3}, local=Local(epochs=1)).distill.epochs
+    3
+    """
 
     models: Annotated[
         Annotated[list[Model], Field(min_length=1), Tag(MODEL_TAGS[0])]
@@ -88,12 +114,19 @@ class Clients(Settings):
     ] = Field(default_factory=lambda: list[str | ModelSpec](["mlp"]))
     """A list is dealt in turn; a mapping gives each model's share of the clients."""
     local: Local = Local()
+    """How they train on private data."""
     distill: Distill = Distill()
+    """How they learn from a teacher."""
 
 
 class ServerModel(Settings):
-    """A model of the server's own that learns from what is fused; its accuracy is ``accuracy.server``."""
+    """A model of the server's own that learns from what is fused; its accuracy is ``accuracy.server``.
+
+    >>> ServerModel(model="cnn", distill=Distill(epochs=10)).model
+    'cnn'
+    """
 
     model: Model = Field(examples=["cnn"])
+    """A model of the zoo, or ``package.module:name``; with settings: a :class:`ModelSpec`."""
     distill: Distill | None = None
     """Null: as ``clients.distill``."""

@@ -34,12 +34,17 @@ _KINDS_OF = {
 
 
 class Partition(Settings):
-    """How training rows are dealt to clients. A function of your own may read every setting."""
+    """How training rows are dealt to clients. A function of your own may read every setting.
+
+    >>> Partition(kind="dirichlet", alpha=0.1, samples_per_client=50).clients
+    10
+    """
 
     kind: Annotated[
         Kind | Annotated[str, StringConstraints(pattern=f"^{IMPORT_PATH.pattern}$")],
         must_be(f"one of {', '.join(KINDS)} or 'package.module:function'", *KINDS),
     ] = "dirichlet"
+    """A kind, or ``package.module:function``."""
     clients: Whole | None = Field(None, validate_default=True)
     """Default 10; null for kinds whose data set fixes it (domain, natural-id) and for functions."""
     alpha: Positive = 0.5
@@ -47,8 +52,9 @@ class Partition(Settings):
     samples_per_client: Whole | None = None
     """Null: all rows are dealt. With dirichlet, set: inner Dirichlet over the pool; null: by class."""
     classes_per_client: Whole = 2
-    """With ways-shots: the mean number of classes ("ways")."""
+    """Classes that a client holds. With ways-shots: the mean number of classes ("ways")."""
     shards_per_client: Whole = 2
+    """Pieces of the rows, sorted by label, that a client gets."""
     shots: Whole = 100
     """Mean rows per class of a client."""
     spread: int = Field(0, ge=0)
@@ -87,14 +93,21 @@ class Partition(Settings):
 
 
 class Transfer(Settings):
-    """The unlabelled rows that every client can see."""
+    """The unlabelled rows that every client can see.
+
+    >>> Transfer(from_="train", size=300, rows=100).policy
+    'random'
+    """
 
     from_: Text = Field("train", alias="from")
     """``train`` (rows held out of it before it is dealt) or another data set."""
     size: Whole = Field(examples=[1000])
+    """Rows in the set."""
     policy: Policy = "random"
+    """Which ``rows`` are asked for: any, or those whose teacher is least certain, by its entropy or by the
+    margin between its first two classes."""
     rows: Whole | None = None
-    """Rows asked for in each round; null: all."""
+    """Rows asked for in each round, at most ``size``; null: all."""
 
     @field_validator("rows")
     @classmethod
@@ -106,24 +119,38 @@ class Transfer(Settings):
 
 
 class PublicSpec(Settings):
-    """Labelled rows that every client can see, for strategies that need them."""
+    """Labelled rows that every client can see, for strategies that need them.
+
+    >>> PublicSpec(size=100).from_
+    'train'
+    """
 
     from_: Text = Field("train", alias="from")
+    """``train`` (rows held out of it before it is dealt) or another data set."""
     size: Whole = Field(examples=[1000])
+    """Rows."""
 
 
 class Image(Settings):
-    """One shape for the images of all domains."""
+    """One shape for the images of all domains.
+
+    >>> Image(size=28, channels=3).channels
+    3
+    """
 
     size: Whole = Field(examples=[28])
     """Height and width in pixels."""
     channels: Literal[1, 3] = Field(examples=[3])
+    """1: grey; 3: colours."""
 
 
 class Normalise(Settings):
     """Published constants of an image data set: (pixel - mean) / std, with pixels in [0, 1].
 
     They are fixed in the file, so no private row goes into them.
+
+    >>> Normalise(mean=[0.1307], std=[0.3081]).std
+    [0.3081]
     """
 
     mean: Annotated[list[float], Field(min_length=1)] = Field(examples=[[0.1307]])
@@ -133,19 +160,30 @@ class Normalise(Settings):
 
 
 class Data(Settings):
-    """What is learned from, and who holds which part of it."""
+    """What is learned from, and who holds which part of it.
+
+    >>> Data(dataset="npz:mnist.npz", transfer=Transfer(size=1000), validation=0.1).partition.kind
+    'dirichlet'
+    """
 
     dataset: Annotated[
         Text | Annotated[dict[Text, Text], Field(min_length=1)],
         must_be("a data set such as digits or 'npz:FILE', or a mapping from domains to data sets"),
     ] = "digits"
+    """A data set's name, ``npz:FILE``, ``hf:NAME`` or ``package.module:function``; of several domains, each
+    one's."""
     partition: Partition = Partition()
+    """How its training rows are dealt."""
     transfer: Transfer | None = None
+    """Unlabelled rows for all; null: there are none."""
     public: PublicSpec | None = None
+    """Labelled rows for all; null: there are none."""
     test: Text | None = None
     """The common test set, where it is another data set than the test split of ``dataset``."""
     image: Image | None = None
+    """The shape that images are brought to; null: their own."""
     normalise: Normalise | None = None
+    """Constants that images are scaled by; null: pixels stay in [0, 1]."""
     validation: float = Field(0.0, ge=0, le=0.5)
     """The share of its own rows that each client sets aside."""
     missing: Literal["mean", "median", "zero"] | None = None

@@ -38,15 +38,20 @@ _NOISE_OF = {"vote_rr": "epsilon_per_vote", "vote_gnmax": "vote_noise"}
 
 
 class Privacy(Settings):
-    """What protects the knowledge that is sent, and how much it may cost (docs/privacy.md)."""
+    """What protects the knowledge that is sent, and how much it may cost (docs/privacy.md).
+
+    >>> Privacy(mode="dpsgd", delta=1e-5, target_epsilon=8.0).max_epsilon
+    8.0
+    """
 
     mode: PrivacyMode = "none"
+    """Where noise is added; every other setting belongs to some of the modes."""
     delta: Annotated[float, Field(gt=0, lt=1)] | None = Field(None, validate_default=True)
     """The probability with which the bound epsilon may fail; well below 1 / rows of a client."""
     target_epsilon: Positive | None = None
-    """Noise is chosen so that all rounds together cost this much; in place of the noise itself."""
+    """Noise is chosen so that all rounds together cost this epsilon; in place of the noise itself."""
     max_epsilon: Positive | None = Field(None, validate_default=True)
-    """What a client's data may cost in all; default ``target_epsilon`` where that is given."""
+    """The epsilon that a client's data may cost in all; default ``target_epsilon`` where that is given."""
     provenance: Literal["public", "dp_trained", "nondp_private"] | None = Field(None, validate_default=True)
     """What the features were trained on: nothing private (``public``), or this data under DP-SGD."""
     noise_multiplier: Positive | None = Field(None, validate_default=True)

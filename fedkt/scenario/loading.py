@@ -84,12 +84,21 @@ class _Draft:
 
 
 def load(source: Source, overrides: Sequence[str] = ()) -> Scenario:
-    """Return the checked scenario of a source, after overrides such as ``"data.partition.alpha=0.1"``.
+    """Return the checked scenario of a source.
 
-    ``source``: the path of a YAML file, the name of a bundled scenario (with or without ``.yaml``), YAML
-    text (recognised by a line break), a mapping, or a Scenario. In a mapping, functions and classes may
-    stand where YAML has ``package.module:name``.
-    Whether plug-ins exist and the data fits is checked elsewhere. Raises InputError with every problem.
+    Whether plug-ins exist and the data fits is checked where it is run.
+
+    Args:
+        source: the path of a YAML file, the name of a bundled scenario (with or without ``.yaml``), YAML text
+            (recognised by a line break), a mapping, or a Scenario. In a mapping, functions and classes may
+            stand where YAML has ``package.module:name``.
+        overrides: settings to change afterwards, ``a.b=value``; the value is YAML.
+
+    Raises:
+        InputError: with every problem, each with its line and what would be right.
+
+    >>> load("quickstart", ["data.partition.alpha=0.1"]).data.partition.alpha
+    0.1
     """
     if isinstance(source, Scenario):
         source = to_dict(source)

@@ -20,23 +20,33 @@ from fedkt.scenario.settings import Named, NotNegative, Positive, Settings, Text
 
 
 class StrategySpec(Named):
-    """A strategy and its settings."""
+    """A strategy and its settings.
+
+    >>> StrategySpec(name="knfu", beta=5).settings
+    {'beta': 5}
+    """
 
     name: str = Field("knfu", min_length=1)
+    """A registered strategy, or ``package.module:name``."""
 
 
 class Participation(Settings):
-    """Who takes part in a round."""
+    """Who takes part in a round.
+
+    >>> Participation(fraction=0.5, quorum=3).deadline_s
+    600.0
+    """
 
     fraction: float = Field(1.0, gt=0, le=1)
     """The share of the clients that is asked in each round."""
     quorum: Whole = 1
-    """With fewer accepted replies the old teachers stay."""
+    """Clients; with fewer accepted replies the old teachers stay."""
     no_quorum: Literal["skip", "repeat"] = "skip"
     """Repeat: ask others, and again those who did not answer, before the round is given up."""
     retries: Whole = 3
     """How often a round is repeated at most."""
     deadline_s: Positive = 600.0
+    """Seconds until a reply is late, for each of a round's two messages."""
     over_select: float = Field(1.0, ge=1)
     """Ask this many times more clients than needed; the first replies count, the others are late."""
     withdrawn: dict[Text, Whole] = Field(default_factory=dict)
@@ -44,12 +54,18 @@ class Participation(Settings):
 
 
 class Engine(Settings):
-    """Where clients are simulated."""
+    """Where clients are simulated.
+
+    >>> Engine(kind="ray", workers=4, memory_limit="8GiB").cohort
+    'auto'
+    """
 
     kind: Literal["inline", "ray", "flower"] = "ray"
+    """Inline: one process; ray: actors that keep their clients; flower: Flower's own simulation."""
     workers: Annotated[Literal["auto"] | Whole, must_be("auto or a whole number of at least 1", "auto")] = (
         "auto"
     )
+    """Processes that clients are dealt to; auto: one per processor, or as many as share the accelerators."""
     cpus: Positive = 1.0
     """Processors per worker."""
     gpus: NotNegative = 0.0
@@ -60,40 +76,64 @@ class Engine(Settings):
         Annotated[str, StringConstraints(pattern=r"^\d+(\.\d+)? ?[KMGT]iB$")] | None,
         must_be("a size such as 4GiB, or null"),
     ] = None
+    """What clients' states may take on this machine; more of them wait on disk. Null: a quarter of it."""
     cohort: Annotated[
         Literal["auto", "off"] | Whole, must_be("auto, off or a whole number of at least 1", "auto", "off")
     ] = "auto"
-    """The largest number of clients of one architecture that are trained as one stacked model."""
+    """The largest number of clients of one architecture that are trained as one stacked model; auto: found
+    by a trial before the first round."""
 
 
 class Evaluate(Settings):
-    """When accuracy is measured."""
+    """When accuracy is measured.
+
+    >>> Evaluate(every=5).every
+    5
+    """
 
     every: Whole = 1
-    """Rounds from one evaluation to the next."""
+    """Rounds from one evaluation to the next; the last round is always measured."""
 
 
 class Scenario(Settings):
-    """One experiment."""
+    """One experiment. Only its name is needed; :func:`fedkt.load_scenario` reads one from a file.
+
+    >>> scenario = Scenario(name="mine", strategy=StrategySpec(name="fd"), rounds=3)
+    >>> scenario.data.dataset, scenario.data.partition.clients
+    ('digits', 10)
+    """
 
     name: Annotated[
         str,
         StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$"),
         must_be("letters, digits, '.', '_' and '-', since folders are named after it"),
     ] = Field(examples=["my-experiment"])
+    """Letters, digits, ``.``, ``_`` and ``-``: folders are named after it."""
     data: Data = Data()
+    """What is learned from."""
     clients: Clients = Clients()
+    """The parties' models and their training."""
     strategy: StrategySpec = StrategySpec()
+    """What contributions are fused by."""
     server_model: ServerModel | None = None
     """Null: the server trains no model."""
     privacy: Privacy = Privacy()
+    """What protects that which is sent."""
     rounds: Whole = 10
+    """Times that knowledge goes up and down."""
     participation: Participation = Participation()
+    """Who takes part in a round."""
     robust: Robust = Robust()
+    """What withstands hostile contributions."""
     attacks: Attacks = ()
+    """Clients that are hostile, in a simulation."""
     churn: Churn = Churn()
+    """Clients that come and go, in a simulation."""
     engine: Engine = Engine()
+    """Where clients are simulated."""
     evaluate: Evaluate = Evaluate()
+    """When accuracy is measured."""
     allow: Annotated[tuple[Literal["weights", "features"], ...], Strict(False)] = ()
     """What strategies may share beyond knowledge."""
     seed: int = Field(0, ge=0)
+    """What all random streams follow from, but for the noise of privacy."""

@@ -39,13 +39,27 @@ Shares = Literal["nothing", "knowledge", "features", "weights", "data"]
 
 
 class StrategyConfig(BaseModel):
-    """Base of a strategy's own settings: frozen, unknown keys refused."""
+    """Base of a strategy's own settings: frozen, unknown keys refused, each with default, unit and range.
+
+    >>> class MyConfig(StrategyConfig): beta: float = 10.0
+    >>> MyConfig(beta=5)
+    MyConfig(beta=5.0)
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Strategy(FlowerStrategy):
-    """Base of every strategy (entry points ``fedkt.strategies``)."""
+    """Base of every strategy (entry points ``fedkt.strategies``). ``config`` is a ``Config`` in all hooks.
+
+    >>> class Mean(Strategy):
+    ...     client = "logits"
+    ...     def fuse(self, contributions):
+    ...         return Fused({"values": self.centre(contributions.values)})
+    >>> known = Contributions(("0", "1"), {"values": torch.tensor([[[1.0, 0.0]], [[0.5, 0.5]]])})
+    >>> Mean.__new__(Mean).fuse(known).arrays["values"]  # as in a test: without a scenario
+    tensor([[0.7500, 0.2500]])
+    """
 
     shares: ClassVar[tuple[Shares, ...]] = ("knowledge",)
     """All that leaves a client; ``features`` and ``weights`` only where the scenario allows them."""
@@ -56,6 +70,7 @@ class Strategy(FlowerStrategy):
     server_transfer: ClassVar[bool] = False
     """Whether the server itself predicts rows of the transfer set, of which clients need not know."""
     needs_public: ClassVar[bool] = False
+    """Whether the scenario must have a public set."""
     one_width: ClassVar[bool] = False
     """Whether all models must have one feature width."""
     one_model: ClassVar[bool] = False
@@ -71,6 +86,7 @@ class Strategy(FlowerStrategy):
     distils: ClassVar[Literal["scores", "features"]] = "scores"
     """What its distillation loss must compare."""
     Config: ClassVar[type[StrategyConfig]] = StrategyConfig
+    """The method's own settings."""
     robust = Robust()
     """How fusion withstands hostile contributions: the scenario's part."""
     simplex = False
@@ -106,14 +122,14 @@ class Strategy(FlowerStrategy):
 
     @property
     def teachers(self) -> Teachers:
-        """The newest teachers."""
+        """The newest teachers, the common one or one per client, each with its round."""
         return self.course.teachers
 
     # What a method says -------------------------------------------------------------------------
 
     @classmethod
     def settings(cls, config: Any) -> dict[str, Any]:
-        """Return the settings of the client half that follow from the strategy's own."""
+        """Return the settings of the client half that follow from the strategy's own, as JSON values."""
         return {}
 
     @classmethod
@@ -149,12 +165,12 @@ class Strategy(FlowerStrategy):
         return lesson(x, values, self.client_settings, steps_of(self.setting.scenario), logits=logits)
 
     def serve(self, x: Tensor) -> Tensor | None:
-        """Return the logits [n, classes] of the server's own model (None: there is none)."""
+        """Return the logits [n, classes] of the server's own model for ``x`` [n, ...] (None: it has none)."""
         return None if self.student is None else self.student.predict(x)
 
     @abstractmethod
     def fuse(self, contributions: Contributions) -> Fused | None:
-        """Fuse the contributions of at least a quorum of clients (None: no teacher this round)."""
+        """Fuse the contributions [clients, ...] of at least a quorum (None: no teacher this round)."""
 
     def centre(self, values: Tensor, weights: Tensor | None = None) -> Tensor:
         """Return what takes the place of a mean over clients: the mean, or what ``robust.centre`` names.
@@ -165,7 +181,7 @@ class Strategy(FlowerStrategy):
         return robust.centre(values, weights, self.robust, simplex=self.simplex)
 
     def mixed(self, weights: Tensor, knowledge: Tensor) -> Tensor:
-        """Return a teacher for each row of ``weights`` [clients, clients]: the centre with these weights."""
+        """Return teachers [clients, ...]: the centre with each row of ``weights`` [clients, clients]."""
         if self.robust.centre == "mean":
             return mix(weights, knowledge)
         return torch.stack([self.centre(knowledge, row) for row in weights])
@@ -175,7 +191,7 @@ class Strategy(FlowerStrategy):
         return None
 
     def extra_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Return what the method itself remembers between rounds: tensors and JSON."""
+        """Return what the method itself remembers between rounds, for the checkpoint: tensors and JSON."""
         return {}, {}
 
     def load_extra(self, tensors: Mapping[str, Tensor], note: Mapping[str, Any]) -> None:

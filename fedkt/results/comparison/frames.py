@@ -22,7 +22,13 @@ class Comparison:
     Every frame begins with the columns ``scenario condition method strategy seed``; ``condition`` is the
     swept settings as text (``"alpha=0.1"``, empty without any). A bound that stands for several conditions
     has its rows in each. Where settings were tuned, only runs of the chosen ones are here; all are in
-    ``tuning``.
+    ``tuning``. Accuracies are in [0, 1], times in seconds.
+
+    >>> import fedkt
+    >>> small = ["rounds=1", "data.partition.clients=3"]
+    >>> comparison = Comparison.read(fedkt.compare("quickstart", "local", overrides=small).path)
+    >>> comparison.final.groupby("method")["client"].count().to_dict()
+    {'central': 3, 'local': 3}
     """
 
     def __init__(self, path: Path, book: Mapping[str, Any]) -> None:
@@ -105,7 +111,7 @@ class Comparison:
 
     @cached_property
     def runs(self) -> "pd.DataFrame":
-        """One row per compared run: accuracy of the last round, bytes, time, privacy."""
+        """One row per compared run: accuracy of the last round, bytes over all rounds, seconds, epsilon."""
         import pandas as pd
 
         return pd.DataFrame([_head(cell) | _run_row(cell["summary"], cell) for cell in self.chosen])

@@ -16,6 +16,11 @@ class Fused:
     by client, instead. ``report``: what a person may want to see of this round (JSON values), e.g. the
     weights between clients. ``beliefs``: the probabilities [rows, classes] behind teachers that hold none
     themselves, such as votes; by them rows are chosen and the server's model is taught.
+
+    >>> import torch
+    >>> fused = Fused({"values": torch.tensor([[[1.0, 0.0]], [[0.5, 0.5]]])}, personal=True)
+    >>> fused.teachers[1]
+    {'values': tensor([[0.5000, 0.5000]])}
     """
 
     arrays: Mapping[str, Tensor] = field(default_factory=dict)
@@ -37,6 +42,11 @@ def mix(weights: Tensor, knowledge: Tensor) -> Tensor:
     """Return teachers [clients, rows, classes]: row n of ``weights`` [clients, clients] times all knowledge.
 
     ``knowledge`` [clients, rows, classes]; the teachers have its dtype.
+
+    >>> import torch
+    >>> knowledge = torch.tensor([[[1.0, 0.0]], [[0.0, 1.0]]])
+    >>> mix(torch.tensor([[1.0, 0.0], [0.25, 0.75]]), knowledge)[1]
+    tensor([[0.2500, 0.7500]])
     """
     return (weights.to(knowledge.dtype) @ knowledge.flatten(1)).view_as(knowledge)
 
