@@ -1,12 +1,16 @@
 """What a deployment sends and hears, piece by piece: the app, introductions, events, replies."""
 
 import io
+import runpy
 import zipfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from flwr.app import ArrayRecord, ConfigRecord, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.serverapp import ServerApp
 from flwr.supercore.inflatable.inflatable_utils import ObjectPullError, pull_objects
 from flwr.superlink.grid import http_grid
 
@@ -52,6 +56,14 @@ def test_an_app_holds_the_invitation_and_nothing_else_gets_through(tmp_path):
     for bad_text in ("", "[]", "{}", '{"format": 2}', invitation.text().replace('"nonce": "', '"nonce": "x')):
         with pytest.raises(Refused):
             Invitation.read(bad_text)
+
+
+def test_both_halves_of_an_app_are_found(tmp_path: Path) -> None:
+    """Flower imports them by name at the other end, where a module that has moved would show too late."""
+    with zipfile.ZipFile(io.BytesIO(pack(invite())[0])) as archive:
+        archive.extractall(tmp_path)
+    for half, kind in (("server", ServerApp), ("client", ClientApp)):
+        assert isinstance(runpy.run_path(str(tmp_path / PACKAGE / f"{half}.py"))["app"], kind)
 
 
 def test_sites_that_do_not_agree():

@@ -73,6 +73,11 @@ def test_a_registered_plugin_loads(point: EntryPoint) -> None:
     assert callable(point.load())
 
 
+@checkout
+def test_the_citation_is_of_this_version() -> None:
+    assert f"version: {PROJECT['project']['version']}\n" in (ROOT / "CITATION.cff").read_text()
+
+
 def test_the_plugin_folders_are_imported_as_parts_of_fedkt(tmp_path: Path) -> None:
     code = "import fedkt.clients, fedkt.scenarios, fedkt.strategies as s; print(s.__name__)"
     done = subprocess.run(

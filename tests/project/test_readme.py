@@ -96,6 +96,6 @@ def test_every_strategy_is_in_the_table() -> None:
 
 @pytest.mark.skipif(not (README.parent / "docs").is_dir(), reason="docs/ is not beside README.md")
 def test_links_lead_somewhere() -> None:
-    for page in [README, *(README.parent / "docs").glob("*.md")]:
+    for page in [README, *(README.parent / "docs").rglob("*.md")]:
         for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name}: {target}"

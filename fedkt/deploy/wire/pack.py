@@ -20,7 +20,7 @@ INVITATION = f"{PACKAGE}/invitation.json"
 _HALF = """\
 from pathlib import Path
 
-from fedkt.deploy.{half} import {half}_app
+from fedkt.deploy.{where}_app import {half}_app
 
 app = {half}_app(Path(__file__).with_name("invitation.json").read_text(encoding="utf-8"))
 """
@@ -44,8 +44,8 @@ clientapp = "fedkt_invitation.client:app"
 [tool.flwr.app.config]
 """,
     f"{PACKAGE}/__init__.py": "",
-    f"{PACKAGE}/client.py": _HALF.format(half="client"),
-    f"{PACKAGE}/server.py": _HALF.format(half="server"),
+    f"{PACKAGE}/client.py": _HALF.format(half="client", where="site.site"),
+    f"{PACKAGE}/server.py": _HALF.format(half="server", where="coordinator.server"),
 }
 
 
