@@ -31,7 +31,7 @@ demo: $(VENV)/.runtime
 	$(BIN)/fedkt simulate quickstart --out runs/demo-$$(date +%Y%m%d-%H%M%S)
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n 2 -m "$(QUICK)" $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "$(QUICK)" $(ARGS)
 
 test-long: $(VENV)/.dev
 	$(BIN)/python -m pytest -m "$(LONG)" $(ARGS)

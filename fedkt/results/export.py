@@ -81,8 +81,9 @@ def load_model(path: str | Path) -> Net:
         InputError: the folder holds no exported model, or its weights do not fit.
 
     >>> import fedkt, torch
+    >>> from fedkt.results.export import export
     >>> run = fedkt.simulate("quickstart", ["engine.kind=inline", "rounds=1"])
-    >>> model = fedkt.load_model(export(run.path, client="3", out=Path("model-3")))
+    >>> model = fedkt.load_model(export(run.path, "3", Path("model-3")))
     >>> features, logits = model(torch.zeros(2, 1, 8, 8))
     >>> tuple(features.shape), tuple(logits.shape)
     ((2, 64), (2, 10))

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,30 @@ SMALL = {
 
 def run(out: Path, *overrides: str, resume: bool = False) -> Any:
     return fedkt.simulate(SMALL, overrides, out=out, resume=resume)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Give the folder of an undisturbed run with these overrides, which is made once."""
+    made: dict[tuple[str, ...], Path] = {}
+
+    def of(*overrides: str) -> Path:
+        if overrides not in made:
+            made[overrides] = tmp_path_factory.mktemp("whole") / "run"
+            run(made[overrides], *overrides)
+        return made[overrides]
+
+    return of
+
+
+@pytest.fixture(scope="module")
+def one_ray() -> Iterator[None]:
+    """A Ray for all tests that ask for it: each of its own would take seconds to start."""
+    from fedkt.engine.runtimes.cluster import ray_session
+    from fedkt.scenario import Engine
+
+    with ray_session(Engine(workers=3)):
+        yield
 
 
 def final_states(folder: Path) -> dict[str, bytes]:
@@ -81,18 +106,23 @@ def test_the_run_folder_holds_what_the_contract_says(tmp_path: Path) -> None:
     assert summary["accuracy"]["personal_mean"] == pytest.approx(result.clients["personal"][-4:].mean())
 
 
-@pytest.mark.parametrize(
-    "engine", ["{kind: flower, workers: 2}", "{kind: ray, workers: 2}", "{kind: ray, workers: 3}"]
-)
-def test_the_same_scenario_gives_the_same_bits_on_every_engine(tmp_path: Path, engine: str) -> None:
-    run(tmp_path / "inline")
-    run(tmp_path / "other", f"engine={engine}")
-    assert final_states(tmp_path / "other") == final_states(tmp_path / "inline")
-    assert rows(tmp_path / "other") == rows(tmp_path / "inline")
+def test_flowers_engine_gives_the_same_bits(tmp_path: Path, whole: Callable[..., Path]) -> None:
+    run(tmp_path / "flower", "engine={kind: flower, workers: 2}")
+    assert final_states(tmp_path / "flower") == final_states(whole())
+    assert rows(tmp_path / "flower") == rows(whole())
+
+
+@pytest.mark.parametrize("workers", [2, 3])
+def test_any_number_of_ray_actors_gives_the_same_bits(
+    tmp_path: Path, whole: Callable[..., Path], one_ray: None, workers: int
+) -> None:
+    run(tmp_path / "ray", f"engine={{kind: ray, workers: {workers}}}")
+    assert final_states(tmp_path / "ray") == final_states(whole())
+    assert rows(tmp_path / "ray") == rows(whole())
 
 
 def test_a_killed_actor_is_started_again_and_its_clients_go_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, whole: Callable[..., Path], one_ray: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from fedkt.engine.runtimes import resident
 
@@ -110,9 +140,8 @@ def test_a_killed_actor_is_started_again_and_its_clients_go_on(
     with monkeypatch.context() as patch:
         patch.setattr(resident.RayGrid, "everywhere", then_kill)
         run(tmp_path / "killed", "engine={kind: ray, workers: 2}")
-    run(tmp_path / "whole")
     assert len(flushes) == 3
-    assert final_states(tmp_path / "killed") == final_states(tmp_path / "whole")
+    assert final_states(tmp_path / "killed") == final_states(whole())
 
 
 def test_work_is_balanced() -> None:
@@ -138,10 +167,9 @@ class Killed(Exception):
 @pytest.mark.parametrize("strategy", ["knfu", "fedproto", "fd", "central", "fedmd"])
 @pytest.mark.parametrize("moment", ["after train", "before lines", "before checkpoint"])
 def test_a_run_that_dies_in_round_2_resumes_to_the_same_bits(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, strategy: str, moment: str
+    tmp_path: Path, whole: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, strategy: str, moment: str
 ) -> None:
     change = f"strategy={{name: {strategy}}}"
-    run(tmp_path / "whole", change)
 
     def die(*_: Any, **__: Any) -> None:
         raise Killed
@@ -172,11 +200,24 @@ def test_a_run_that_dies_in_round_2_resumes_to_the_same_bits(
         with pytest.raises(Killed):
             run(tmp_path / "cut", change)
     run(tmp_path / "cut", change, resume=True)
-    assert final_states(tmp_path / "cut") == final_states(tmp_path / "whole")
-    assert rows(tmp_path / "cut") == rows(tmp_path / "whole")
+    assert final_states(tmp_path / "cut") == final_states(whole(change))
+    assert rows(tmp_path / "cut") == rows(whole(change))
 
 
 COHORTS = "engine={kind: ray, workers: 2, cohort: 2}"
+CHILDREN = """
+import os, sys, fedkt, fedkt.engine.runs.run  # seconds, which the children need not spend
+for _ in sys.stdin:
+    child = os.fork()
+    if child == 0:
+        os.setsid()
+        print(os.getpid(), flush=True)
+        fedkt.simulate({}, {}, out={!r}, resume=os.path.exists({!r}))
+        os._exit(0)
+    os.waitpid(child, 0)
+    print("ended", flush=True)
+"""
+"""Begins the run, or goes on with it, in a process and a group of its own for each line that it reads."""
 
 
 @pytest.mark.parametrize(
@@ -189,41 +230,44 @@ COHORTS = "engine={kind: ray, workers: 2, cohort: 2}"
         ),
     ],
 )
-def test_kill_9_at_any_instant_then_resume_gives_the_same_bits(tmp_path: Path, engine: str) -> None:
+def test_kill_9_at_any_instant_then_resume_gives_the_same_bits(
+    tmp_path: Path, whole: Callable[..., Path], engine: str
+) -> None:
     rounds = "rounds=24"  # so that it is not over when it is killed, on a busy machine either
     # Cohorts have the bits of the same cohorts only.
-    run(tmp_path / "whole", rounds, *([engine] if engine == COHORTS else []))
-    cut = tmp_path / "cut"
-    program = "import os, fedkt; fedkt.simulate({}, {}, out={!r}, resume=os.path.exists({!r}))"
-    code = program.format(SMALL, [rounds, engine], str(cut), str(cut / "rounds.jsonl"))
-    command = [sys.executable, "-c", code]
-    for attempt in range(3):
-        lines = cut / "rounds.jsonl"
-        target = 3 * (attempt + 1)
-        process = subprocess.Popen(
-            command, start_new_session=True, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-        )
-        end = time.monotonic() + 120
-        while time.monotonic() < end and process.poll() is None:
-            if lines.exists() and len(lines.read_text().splitlines()) >= target:
-                break
-            time.sleep(0.005)
-        time.sleep(0.013 * attempt)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    undisturbed = whole(rounds, *([engine] if engine == COHORTS else []))
+    cut, lines = tmp_path / "cut", tmp_path / "cut" / "rounds.jsonl"
+    code = CHILDREN.format(SMALL, [rounds, engine], str(cut), str(lines))
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen([sys.executable, "-c", code], text=True, **pipes) as mother:  # type: ignore[call-overload]
+        for attempt in range(3):
+            mother.stdin.write("\n")
+            mother.stdin.flush()
+            child = int(mother.stdout.readline())
+            end = time.monotonic() + 120
+            while time.monotonic() < end:
+                os.kill(child, 0)  # raises where it has ended
+                if lines.exists() and len(lines.read_text().splitlines()) >= 3 * (attempt + 1):
+                    break
+                time.sleep(0.005)
+            time.sleep(0.013 * attempt)
+            os.killpg(child, signal.SIGKILL)
+            mother.stdout.readline()
+        mother.stdin.close()
     run(cut, rounds, engine, resume=True)
-    assert final_states(cut) == final_states(tmp_path / "whole")
-    assert rows(cut) == rows(tmp_path / "whole")
+    assert final_states(cut) == final_states(undisturbed)
+    assert rows(cut) == rows(undisturbed)
 
 
-def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path: Path) -> None:
-    run(tmp_path / "whole")
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(
+    tmp_path: Path, whole: Callable[..., Path]
+) -> None:
     run(tmp_path / "cut")
     newest = max((tmp_path / "cut" / "checkpoint").glob("round-*.safetensors"))
     newest.write_bytes(newest.read_bytes()[:100])
     run(tmp_path / "cut", resume=True)
-    assert final_states(tmp_path / "cut") == final_states(tmp_path / "whole")
-    assert rows(tmp_path / "cut") == rows(tmp_path / "whole")
+    assert final_states(tmp_path / "cut") == final_states(whole())
+    assert rows(tmp_path / "cut") == rows(whole())
 
 
 def test_a_changed_scenario_is_not_resumed(tmp_path: Path) -> None:

@@ -2,21 +2,18 @@
 
 import os
 import re
-import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import pytest
-from typer.testing import CliRunner
+
+from tests.project.snippets import in_this_process, run_snippets
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "docs" / name for name in ("tutorial.md",)] + sorted((ROOT / "docs" / "howto").glob("*.md"))
 pytestmark = pytest.mark.skipif(not (ROOT / "mkdocs.yml").exists(), reason="docs/ is not beside the tests")
-BLOCK = re.compile(r"^```(python|console|yaml)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.parametrize(
@@ -30,40 +27,7 @@ BLOCK = re.compile(r"^```(python|console|yaml)\n(.*?)^```$", re.MULTILINE | re.D
     ],
 )
 def test_snippets_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Python and ``fedkt`` commands, in order and in one folder; blocks named ``# file:`` are files in it."""
-    from fedkt.cli.commands import app
-
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    modules = set(sys.modules)
-    for language, block in BLOCK.findall(page.read_text()):
-        named = re.match(r"# file: (\S+)\n", block)
-        if named:
-            (tmp_path / named[1]).write_text(block)
-        elif language == "python":
-            exec(compile(block, str(page), "exec"), {"__name__": "snippet"})
-        elif language == "console":
-            for line in block.splitlines():
-                program, *arguments = shlex.split(line)
-                assert program == "fedkt", line
-                if arguments[0] == "compare":
-                    # A worker takes seconds to import what is imported here already.
-                    monkeypatch.setattr("fedkt.comparing.campaign.run_here", in_this_process)
-                ended = CliRunner().invoke(app, arguments)
-                assert ended.exit_code == 0, f"{line}\n{ended.output}"
-    for name in set(sys.modules) - modules:
-        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(tmp_path)):
-            del sys.modules[name]
-
-
-def in_this_process(jobs: list[Any], workers: int, gpus: int = 0) -> Iterator[tuple[int, dict[str, Any]]]:
-    from fedkt.comparing.worker import run_job
-
-    for number, job in enumerate(jobs):
-        yield number, {"event": "started"}
-        events: list[dict[str, Any]] = []
-        run_job(job, events.append)
-        yield from ((number, event) for event in events)
+    run_snippets(page, tmp_path, monkeypatch, ("python", "console", "yaml"))
 
 
 def test_the_notebook_holds_what_its_cells_give(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from tests.project.test_docs import in_this_process
+from tests.project.snippets import in_this_process
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference.md"
 pytestmark = pytest.mark.skipif(not PAGE.exists(), reason="docs/ is not beside the tests")
