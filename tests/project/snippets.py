@@ -16,9 +16,9 @@ BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 def run_snippets(
     page: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, languages: tuple[str, ...]
 ) -> dict[str, int]:
-    """Run Python and ``fedkt`` commands, in order and in one folder; blocks named ``# file:`` are files in it.
+    """Run Python and ``fedkt`` commands, in order and in one folder, and return how many blocks there were.
 
-    Returns how many blocks of each language there were.
+    Blocks named ``# file:`` are files in the folder.
     """
     from fedkt.cli.commands import app
 
