@@ -29,6 +29,7 @@ class LogitsClient(Client):
     """
 
     sends = Logits
+    distils_transfer_rows = True
     accepts = Logits
     can_vote = True
 

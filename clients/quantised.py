@@ -26,6 +26,7 @@ class QuantisedClient(Client):
     """
 
     sends = Quantised
+    distils_transfer_rows = True
     accepts = Quantised
 
     def __init__(self, holding: Holding) -> None:

@@ -112,6 +112,17 @@ class Steps:
 
 
 @dataclass(frozen=True)
+class Others:
+    """Rows of another kind, the last ``size`` ones of a phase: each batch takes some of both kinds.
+
+    ``steps``: how many batches these would take by themselves, and of how many rows.
+    """
+
+    size: int
+    steps: Steps
+
+
+@dataclass(frozen=True)
 class Fit:
     """One training phase.
 
@@ -120,7 +131,8 @@ class Fit:
     client; ``private`` says whether the rows are the party's own data, which is what differential
     privacy protects; ``only``: the names of the parameters that are trained (empty: all of them);
     ``coupled``: whether a row's loss depends on the other rows of its batch, so that batches may be neither
-    padded nor taken apart.
+    padded nor taken apart; ``others``: which of the rows are of another kind than those that ``steps`` speak
+    of (:mod:`fedkt.client.joint`).
 
     >>> rows = {"x": torch.zeros(100, 1, 8, 8), "y": torch.zeros(100, dtype=torch.int64)}
     >>> Fit("train", rows, classification, Steps(3, 32, "adam", 0.001), private=True).size
@@ -135,6 +147,15 @@ class Fit:
     private: bool = False
     only: frozenset[str] = frozenset()
     coupled: bool = False
+    others: Others | None = None
+
+    @property
+    def count(self) -> int:
+        """How many batches are taken: where there are rows of two kinds, those of the longer phase."""
+        if self.others is None:
+            return self.steps.count(self.size)
+        own = self.steps.count(self.size - self.others.size)
+        return max(own, self.others.steps.count(self.others.size))
 
     @property
     def size(self) -> int:
@@ -206,6 +227,10 @@ class Client(ABC):
 
     digests_private_rows: ClassVar[bool] = False
     """Whether :meth:`digest` trains on private rows too, which private training is not planned for."""
+
+    distils_transfer_rows: ClassVar[bool] = False
+    """Whether :meth:`digest` distils on transfer rows alone, so that ``clients.distill.together`` can do it
+    in the steps of :meth:`train`."""
 
     def __init__(self, holding: Holding) -> None:
         self.holding = holding

@@ -19,6 +19,9 @@ from fedkt.rng import numpy_stream, seed_of
 OptimState = dict[str, Tensor]
 """Optimiser state, flat: ``<parameter>/<slot>``."""
 
+SIMPLE = {"x", "y", "target", "own", "other"}
+"""What the rows of a phase hold whose loss asks the model for nothing but features and logits of ``x``."""
+
 PREDICT_BATCH = 256
 """Larger batches cost more: the allocator gives large blocks back to the system each time."""
 
@@ -57,6 +60,32 @@ def batch_order(size: int, steps: Steps, generator: np.random.Generator) -> Iter
         left -= len(starts)
 
 
+def batches(phase: Fit, generator: np.random.Generator) -> Iterator[np.ndarray]:
+    """Yield the row indices of each batch of a phase.
+
+    Of rows of two kinds as many of each in every batch, one pass over them after the other.
+    """
+    if phase.others is None:
+        yield from batch_order(phase.size, phase.steps, generator)
+        return
+    own = phase.size - phase.others.size
+    private = unending(own, phase.steps.batch_size, generator)
+    others = unending(phase.others.size, phase.others.steps.batch_size, generator)
+    for _ in range(phase.count):
+        yield np.concatenate([next(private), own + next(others)])
+
+
+def unending(size: int, batch_size: int, generator: np.random.Generator) -> Iterator[np.ndarray]:
+    """Yield batches of ``min(batch_size, size)`` row indices for ever: fresh permutations end to end."""
+    take = min(batch_size, size)
+    order = np.zeros(0, np.int64)
+    while True:
+        while len(order) < take:
+            order = np.concatenate([order, generator.permutation(size)])
+        yield order[:take]
+        order = order[take:]
+
+
 def fit(
     module: nn.Module, phase: Fit, state: OptimState, *, seed: int, client: str, round_: int
 ) -> OptimState:
@@ -64,13 +93,13 @@ def fit(
 
     The order of the batches and dropout depend on (seed, phase, client, round) only.
     """
-    if phase.steps.count(phase.size) == 0:
+    if phase.count == 0:
         return state
     module, phase = ahead(module, phase)
     optimizer = make_optimizer(module.parameters(), phase.steps)
     load_optimizer(optimizer, module, state)
     net = ModuleForward(module)
-    order = batch_order(phase.size, phase.steps, numpy_stream(seed, "batches", phase.name, client, round_))
+    order = batches(phase, numpy_stream(seed, "batches", phase.name, client, round_))
     module.train()
     with seeded(seed_of(seed, "dropout", phase.name, client, round_)), trainable(module, phase.only):
         for index in order:
@@ -103,7 +132,7 @@ def ahead(module: nn.Module, phase: Fit) -> tuple[nn.Module, Fit]:
     if not (isinstance(features, nn.Module) and isinstance(head, nn.Module)):
         return module, phase
     fixed = not any(True for _ in features.parameters())
-    if not fixed or not any(True for _ in features.buffers()) or not set(phase.rows) <= {"x", "y", "target"}:
+    if not fixed or not any(True for _ in features.buffers()) or not set(phase.rows) <= SIMPLE:
         return module, phase
     z, _ = predict(module, phase.rows["x"])
     return FixedFeatures(head), replace(phase, rows={**phase.rows, "x": z})

@@ -41,7 +41,7 @@ def build(scenario: "Scenario", data_dir: Path | None = None) -> Federation:
     data, seed = scenario.data, scenario.seed
     split, target, extras = load_named(data, data_dir)
     common = None if target is None else target.train if target.test is None else target.test
-    problems = check_settings(data, split, common, extras)
+    problems = check_settings(data, split, common, extras, transfer=data.transfer is not None)
     train, tests = split.train, split.test
     held = np.zeros(0, np.int64)
     own: Dataset | None = None
@@ -83,6 +83,7 @@ def build(scenario: "Scenario", data_dir: Path | None = None) -> Federation:
         dealt = sorted(dealt, key=_first_row(train.domain))
     test = common if common is not None else own
     others = [part for part in (test, own, transfer, public) if part is not None]
+    input_ = input_of(train, data.image, others)
     shards = _shards(dealt, train, own if personal else None, data, split.classes, seed)
     return Federation(
         classes=split.classes,
@@ -93,9 +94,7 @@ def build(scenario: "Scenario", data_dir: Path | None = None) -> Federation:
         transfer=transfer,
         transfer_hash=None if transfer is None else transfer_hash(transfer.x),
         public=public,
-        preprocess=Preprocess(
-            input_of(train, data.image, others), data.missing, data.standardise, constants(data)
-        ),
+        preprocess=Preprocess(input_, data.missing, data.standardise, constants(data, transfer, input_)),
         transfer_labels=hidden,
     )
 

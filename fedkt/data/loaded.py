@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fedkt.data.sets.dataset import Dataset, Labels, Split
+from fedkt.data.sets.dataset import Dataset, InputSpec, Labels, Split
+from fedkt.data.sets.preprocess import Preprocess
 from fedkt.data.sets.reading import load_dataset
 from fedkt.errors import InputError
 
@@ -14,10 +15,24 @@ if TYPE_CHECKING:
     from fedkt.scenario import Data
 
 
-def constants(data: "Data") -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+Constants = tuple[tuple[float, ...], tuple[float, ...]]
+
+
+def constants(data: "Data", transfer: Dataset | None, input_: InputSpec) -> Constants | None:
+    """Return mean and deviation that images are normalised by, None where they are not.
+
+    With ``normalise: transfer`` those of the transfer set, per channel, as models see it: public rows, so
+    that no private one goes into them and all parties have the same.
+    """
     if data.normalise is None:
         return None
-    return tuple(data.normalise.mean), tuple(data.normalise.std)
+    if data.normalise != "transfer":
+        return tuple(data.normalise.mean), tuple(data.normalise.std)
+    assert transfer is not None
+    pixels = Preprocess(input_).tensor(transfer.x).double()
+    mean, std = pixels.mean((0, 2, 3)), pixels.std((0, 2, 3), correction=0)
+    # A constant channel's deviation is 0 but for rounding.
+    return tuple(mean.tolist()), tuple(1.0 if d <= 1e-6 else d for d in std.tolist())
 
 
 def load_named(data: "Data", data_dir: Path | None) -> tuple[Split, Split | None, dict[str, Dataset]]:
@@ -66,11 +81,20 @@ def with_target(split: Split, target: str | None) -> Split:
     return Split(train, test, 2)
 
 
-def _check_normalise(data: "Data", train: Dataset) -> list[str]:
+def _check_normalise(data: "Data", train: Dataset, *, transfer: bool) -> list[str]:
     if data.normalise is None:
         return []
     if train.kind != "image":
         return [f"data.normalise is set but the data is {train.kind}; it must be left out."]
+    if data.normalise == "transfer":
+        return (
+            []
+            if transfer
+            else [
+                "data.normalise is 'transfer', but there is no transfer set; there must be one, or constants "
+                "such as {mean: [0.5], std: [0.25]}."
+            ]
+        )
     channels = data.image.channels if data.image is not None else train.shape[0]
     return [
         f"data.normalise.{name} has {len(numbers)} numbers but images have {channels} channels; "
@@ -81,14 +105,14 @@ def _check_normalise(data: "Data", train: Dataset) -> list[str]:
 
 
 def check_settings(
-    data: "Data", split: Split, common: Dataset | None, extras: dict[str, Dataset]
+    data: "Data", split: Split, common: Dataset | None, extras: dict[str, Dataset], *, transfer: bool
 ) -> list[str]:
-    """Return what does not fit together, of settings and loaded sets."""
+    """Return what does not fit together, of settings and loaded sets; ``transfer``: there is to be one."""
     train = split.train
     problems = []
     if data.image is not None and train.kind != "image":
         problems.append(f"data.image is set but the data is {train.kind}; it must be left out.")
-    problems += _check_normalise(data, train)
+    problems += _check_normalise(data, train, transfer=transfer)
     if train.kind != "tabular":
         problems += [
             f"data.{name} is set but the data is {train.kind}; it must be left out."

@@ -58,7 +58,7 @@ def build_own(name: str, sources: Sources, scenario: "Scenario") -> Federation:
     train, own = split.train, split.test
     common = parts["test"].train if "test" in parts else None
     extras: dict[str, Dataset] = {key: parts[key].train for key in ("transfer", "public") if key in parts}
-    problems = check_settings(data, split, common, extras)
+    problems = check_settings(data, split, common, extras, transfer="transfer" in extras)
     if sources.classes is not None and split.classes > sources.classes:
         problems.append(
             f"data.rows holds label {split.classes - 1}, but data.classes is {sources.classes}; "
@@ -89,6 +89,7 @@ def build_own(name: str, sources: Sources, scenario: "Scenario") -> Federation:
     if transfer is not None:
         transfer = replace(transfer, y=np.full(len(transfer), -1, np.int64))
     others = [part for part in (own, common, transfer, extras.get("public")) if part is not None]
+    input_ = input_of(train, data.image, others)
     return Federation(
         classes=split.classes,
         shards=(shard,),
@@ -98,9 +99,7 @@ def build_own(name: str, sources: Sources, scenario: "Scenario") -> Federation:
         transfer=transfer,
         transfer_hash=None if transfer is None else transfer_hash(transfer.x),
         public=extras.get("public"),
-        preprocess=Preprocess(
-            input_of(train, data.image, others), data.missing, data.standardise, constants(data)
-        ),
+        preprocess=Preprocess(input_, data.missing, data.standardise, constants(data, transfer, input_)),
     )
 
 

@@ -3,9 +3,11 @@
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
+    Discriminator,
     Field,
     SerializerFunctionWrapHandler,
     StringConstraints,
+    Tag,
     ValidationInfo,
     field_validator,
     model_serializer,
@@ -159,6 +161,10 @@ class Normalise(Settings):
     """One number per channel, or one for all."""
 
 
+NORMALISE_TAGS = ("normalise-by-transfer", "normalise-by-constants")
+"""Pydantic puts these into the place of an error; they are no keys."""
+
+
 class Data(Settings):
     """What is learned from, and who holds which part of it.
 
@@ -182,8 +188,16 @@ class Data(Settings):
     """The common test set, where it is another data set than the test split of ``dataset``."""
     image: Image | None = None
     """The shape that images are brought to; null: their own."""
-    normalise: Normalise | None = None
-    """Constants that images are scaled by; null: pixels stay in [0, 1]."""
+    normalise: (
+        Annotated[
+            Annotated[Literal["transfer"], Tag(NORMALISE_TAGS[0])]
+            | Annotated[Normalise, Tag(NORMALISE_TAGS[1])],
+            Discriminator(lambda value: NORMALISE_TAGS[not isinstance(value, str)]),
+        ]
+        | None
+    ) = None
+    """Constants that images are scaled by, or ``transfer``: each channel's own mean and deviation in the transfer
+    set; null: pixels stay in [0, 1]."""
     validation: float = Field(0.0, ge=0, le=0.5)
     """The share of its own rows that each client sets aside."""
     missing: Literal["mean", "median", "zero"] | None = None

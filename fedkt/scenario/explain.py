@@ -9,6 +9,7 @@ from pydantic_core import ErrorDetails
 
 from fedkt.registry import did_you_mean, nearest
 from fedkt.scenario.about_clients import MODEL_TAGS
+from fedkt.scenario.about_data import NORMALISE_TAGS
 from fedkt.scenario.schema import Scenario
 from fedkt.scenario.yaml12 import Path, dotted
 
@@ -33,12 +34,13 @@ _NEEDS = {
 
 
 Root = type[BaseModel]
+TAGS = (*MODEL_TAGS, *NORMALISE_TAGS)
 
 
 def explain(error: ValidationError, root: Root = Scenario) -> Iterator[tuple[Path, str]]:
     """Yield the place and the sentence of every problem with a file whose schema is ``root``."""
     for detail in error.errors(include_url=False):
-        path: Path = tuple(part for part in detail["loc"] if part not in MODEL_TAGS)
+        path: Path = tuple(part for part in detail["loc"] if part not in TAGS)
         yield path, _sentence(root, path, detail)
 
 

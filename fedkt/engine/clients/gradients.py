@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.func import grad, vmap
 
 from fedkt.client.behaviour import Arrays
-from fedkt.client.training import batch_order
+from fedkt.client.training import batches
 from fedkt.engine.clients import dropout
 from fedkt.engine.clients.jobs import FitJob
 from fedkt.engine.clients.stack import Stack, Stacked, cut
@@ -25,7 +25,7 @@ from fedkt.rng import numpy_stream, torch_stream
 
 def steps_of(job: FitJob) -> int:
     """Return how many steps a job takes."""
-    return job.phase.steps.count(job.phase.size)
+    return job.phase.count
 
 
 class Gradients:
@@ -52,7 +52,7 @@ class Gradients:
 
     def _order(self, job: FitJob) -> Iterable[Any]:
         stream = numpy_stream(job.seed, "batches", job.phase.name, job.client, job.round)
-        return batch_order(job.phase.size, job.phase.steps, stream)
+        return batches(job.phase, stream)
 
     def _take(self, step: int) -> tuple[Stacked, Tensor, NDArray[np.int64], list[Tensor]]:
         """Return rows, mask and lengths of a step's batches, and the masks of dropout."""

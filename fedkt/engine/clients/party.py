@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedkt.client.behaviour import Arrays, Client, Fit
+from fedkt.client.joint import joined
 from fedkt.client.state import ClientState, StateStore
 from fedkt.engine.clients.jobs import FitJob, PredictJob, Work, no_predictions
 from fedkt.engine.world.guard import Describe, Guard, guard_of
@@ -45,6 +46,10 @@ class Party:
         self._teacher: dict[str, Tensor] = {}
         self._digested = -1
         self._prepared = False
+        self._together = (
+            world.scenario.clients.distill.together and self.world.behaviour.distils_transfer_rows
+        )
+        """Whether teachers are learned from in the steps of training."""
 
     def train(self, request: Request, stage: Stage) -> Work[Reply]:
         """Digest a teacher that was missed, train on private data, and return the contribution."""
@@ -55,10 +60,10 @@ class Party:
         self._load(2 * number, stage)
         if self.guard is not None:
             stage("reserve")
-            phases = [*self._preparation(), *self._digestion(request), self._training]
+            phases = [*self._preparation(), *self._digestion(request, later=self._together), self._training]
             self.guard.reserve(purpose, phases, self.contribution(request))
         yield from self._prepare(number, stage)
-        yield from self._digest(request, stage)
+        yield from self._digest(request, stage, later=self._together)
         stage("train")
         yield from self._fit("train", self._training, number)
         stage("extract")
@@ -76,14 +81,15 @@ class Party:
         version = 2 * request.binding.round + 1
         known = self._load(version, stage)
         found: dict[str, float] = {}
-        if request.evaluate and request.teacher is not None:
+        later = self._together and request.binding.round < self.world.scenario.rounds
+        if request.evaluate and request.teacher is not None and not later:
             stage("measure")
             before = yield from self._measure("measure", self._teacher)
             found["before_digest"] = before.get("global", before["personal"])
-        if self.guard is not None and (phases := self._digestion(request)):
+        if self.guard is not None and (phases := self._digestion(request, later=later)):
             stage("reserve")
             self.guard.reserve(Purpose(request.binding.run, request.binding.round, "digest"), phases, None)
-        digested = yield from self._digest(request, stage)
+        digested = yield from self._digest(request, stage, later=later)
         if digested or not known:
             stage("save")
             self._save(version, request.kept)
@@ -102,15 +108,25 @@ class Party:
         """Return the phase before the first round, where it is to come."""
         return [] if self._prepared else [lambda behaviour: behaviour.prepare()]
 
-    def _digestion(self, request: Request) -> list[Describe]:
-        """Return the phase of the request's teacher, where that was not digested before."""
-        if request.teacher is None or request.teacher_round <= self._digested:
+    def _digestion(self, request: Request, *, later: bool) -> list[Describe]:
+        """Return the phase of the request's teacher, where that was not digested before.
+
+        ``later``: training follows, in whose steps the teacher is learned from.
+        """
+        if later or not self._is_new(request):
             return []
-        teacher = self._tensors(request.teacher)
+        teacher = self._tensors(request.teacher or {})
         return [lambda behaviour: behaviour.digest(teacher)]
 
+    def _is_new(self, request: Request) -> bool:
+        return request.teacher is not None and request.teacher_round > self._digested
+
     def _training(self, behaviour: Client) -> Fit | None:
-        return behaviour.train(self._teacher or None)
+        training = behaviour.train(self._teacher or None)
+        if training is None or not self._teacher or not self._together:
+            return training
+        digestion = behaviour.digest(self._teacher)
+        return training if digestion is None else joined(training, digestion)
 
     def _tensors(self, arrays: Mapping[str, NDArray[Any]]) -> dict[str, Tensor]:
         return {n: torch.from_numpy(array.copy()).to(self.world.device) for n, array in arrays.items()}
@@ -121,13 +137,13 @@ class Party:
             yield from self._fit("prepare", describe, number)
             self._prepared = True
 
-    def _digest(self, request: Request, stage: Stage) -> Work[bool]:
+    def _digest(self, request: Request, stage: Stage, *, later: bool) -> Work[bool]:
         """Digest the request's teacher unless it was digested before; say whether anything changed."""
-        phases = self._digestion(request)
-        if request.teacher is None or not phases:
+        phases = self._digestion(request, later=later)
+        if not self._is_new(request):
             return False
         stage("digest")
-        self._teacher = self._tensors(request.teacher)
+        self._teacher = self._tensors(request.teacher or {})
         adopted = self.behaviour.adopt(self._teacher)
         if adopted is not None:
             self.model = {**self.model, **{name: adopted[name] for name in self.model if name in adopted}}

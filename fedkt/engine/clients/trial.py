@@ -123,7 +123,7 @@ def _timed(world: World, stack: Stack, unit: Sequence[str], most: int) -> tuple[
 def _job(world: World, client: str) -> FitJob | None:
     """Return the first steps of a client's training."""
     phase = world.behaviour(world.holding(client)).train(None)
-    if phase is None or phase.steps.count(phase.size) == 0:
+    if phase is None or phase.count == 0:
         return None
     net = world.skeleton(client)
     tensors = {name: tensor.detach().clone() for name, tensor in net.state_dict().items()}

@@ -8,7 +8,7 @@ import torch
 from pydantic import ValidationError
 
 from fedkt import data, models, registry
-from fedkt.client.behaviour import Steps
+from fedkt.client.behaviour import Client, Steps
 from fedkt.distill import about
 from fedkt.engine.world import adversity_checks as adversity
 from fedkt.engine.world import memory
@@ -142,9 +142,27 @@ def _check_strategy(strategy: type[Strategy], scenario: Scenario) -> None:
             f"strategy '{name}' needs labelled public rows, but data.public is not set; "
             "write for instance 'public: {from: train, size: 1000}' under data."
         )
-    _try(problems, lambda: registry.find("clients", strategy.client))
+    behaviour = _try(problems, lambda: registry.find("clients", strategy.client))
+    served = scenario.server_model
+    if served is not None and served.distill is not None and served.distill.together:
+        problems.append(
+            "server_model.distill.together is true, but the server has no private rows; leave it out."
+        )
+    if behaviour is not None and scenario.clients.distill.together and teaches_otherwise(strategy, behaviour):
+        problems.append(
+            f"clients.distill.together is true, but strategy '{name}' does not distil on transfer rows; "
+            "leave it out."
+        )
     if problems:
         raise InputError(*problems)
+
+
+def teaches_otherwise(strategy: type[Strategy], behaviour: type[Client]) -> bool:
+    """Say whether a strategy teaches, but not by distillation on transfer rows.
+
+    The bounds of a comparison, ``local`` and ``central``, teach nothing and train as ever.
+    """
+    return not {"nothing", "data"} & set(strategy.shares) and not behaviour.distils_transfer_rows
 
 
 def _config(strategy: type[Strategy], scenario: Scenario) -> StrategyConfig:

@@ -104,7 +104,13 @@ def _fit(world: World) -> Iterator[str]:
         )
     if mode is not None and mode.training_noise(1.0) is not None:
         first, each = world.private_phases(next(iter(world.shards)))
-        if any(phase.coupled for phase in [*first, *each]):
+        if world.scenario.clients.distill.together and world.behaviour.distils_transfer_rows:
+            yield (
+                f"privacy mode '{settings.mode}' trains on private rows alone, but clients.distill.together "
+                "puts transfer rows into the same steps; leave it out, or use a mode that adds noise to what "
+                "is sent."
+            )
+        elif any(phase.coupled for phase in [*first, *each]):
             yield (
                 f"privacy mode '{settings.mode}' cannot train strategy "
                 f"'{world.scenario.strategy.name}', whose loss mixes the rows of a batch; use a mode "

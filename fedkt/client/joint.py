@@ -1,0 +1,84 @@
+"""Private rows and transfer rows in the same steps (``clients.distill.together``).
+
+Each step takes a batch of private rows, with the loss of training, and one of transfer rows, with that of
+distillation to the newest teacher; the objective is the sum of both, as in Hinton, Vinyals, Dean 2015,
+"Distilling the Knowledge in a Neural Network", arXiv 1503.02531, section 2, where both are of the same rows.
+In phases that follow each other a model forgets in the one what it learned in the other, and under Adam a
+weight on the loss of a phase of its own does nothing.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from fedkt.client.behaviour import Arrays, Fit, Forward, Others, RowLoss
+
+
+def joined(training: Fit, digestion: Fit) -> Fit:
+    """Return the phase that does both: as ``training``, with the rows of ``digestion`` in every batch.
+
+    Steps are as many as the longer of both takes; of the shorter one's rows there are more passes. A batch
+    has min(batch size, rows) of either kind, and the mean over it is the mean loss of its private rows plus
+    the mean loss of its transfer rows. The optimiser is that of training. ``training`` itself where there is
+    nothing to digest. Raises ValueError where one of them cannot be joined with another.
+    """
+    if not digestion.size:
+        return training
+    if digestion.private or training.others or training.constants or digestion.constants or training.coupled:
+        raise ValueError("these phases cannot be joined")
+    own, other = (min(p.steps.batch_size, p.size) for p in (training, digestion))
+    rows = _beside(training.rows, digestion.rows, training.size, digestion.size)
+    private = torch.arange(training.size + digestion.size, device=rows["x"].device) < training.size
+    rows["own"] = private * ((own + other) / max(own, 1))
+    rows["other"] = ~private * ((own + other) / other)
+    return replace(
+        training,
+        rows=rows,
+        loss=partial(jointly, own=training.loss, other=digestion.loss),
+        others=Others(digestion.size, digestion.steps),
+    )
+
+
+def jointly(net: Forward, batch: Arrays, constants: Arrays, *, own: RowLoss, other: RowLoss) -> Tensor:
+    """Return ``batch['own']`` times the one loss plus ``batch['other']`` times the other, per row [B].
+
+    The first is 0 for transfer rows, the second for private ones.
+    """
+    once = _Once(net)
+    return batch["own"] * own(once, batch, constants) + batch["other"] * other(once, batch, constants)
+
+
+class _Once:
+    """A model that is asked about the same rows by two losses and computes them once."""
+
+    def __init__(self, net: Forward) -> None:
+        self._net = net
+        self._asked: Tensor | None = None
+        self.params: Arrays = net.params
+
+    def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        if x is not self._asked:
+            self._asked, self._said = x, self._net(x)
+        return self._said
+
+    def head(self, z: Tensor) -> Tensor:
+        return self._net.head(z)
+
+
+def _beside(
+    own: Mapping[str, Tensor], other: Mapping[str, Tensor], many: int, others: int
+) -> dict[str, Tensor]:
+    """Put rows of two kinds behind each other, with zeros for what the one has and the other has not."""
+    found = {}
+    for name in {**own, **other}:
+        like = own.get(name, other.get(name))
+        assert like is not None
+        first, last = (
+            part[name] if name in part else like.new_zeros(size, *like.shape[1:])
+            for part, size in ((own, many), (other, others))
+        )
+        found[name] = torch.cat([first, last])
+    return found

@@ -1,0 +1,194 @@
+"""Private and transfer rows in the same steps: batches, losses, and when a teacher is learned from."""
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import fedkt
+from fedkt import models
+from fedkt.client import Fit, Steps, classification, distillation
+from fedkt.client.joint import joined
+from fedkt.client.state import DiskStore
+from fedkt.client.training import ModuleForward, batches, fit, one_thread, unending
+from fedkt.data.sets.dataset import InputSpec
+from fedkt.distill.losses import ce
+from fedkt.engine.clients.cohort_training import fit_stacked
+from fedkt.engine.clients.jobs import FitJob, one_by_one
+from fedkt.engine.clients.stack import Stack
+from fedkt.engine.world.checked import checked_world
+from fedkt.errors import InputError
+from fedkt.scenario import from_dict
+
+DISTIL = partial(distillation, loss=ce, temperature=1.0)
+
+
+class Says(nn.Module):
+    """Its logits are its inputs plus a parameter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shift = nn.Parameter(torch.zeros(2))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return x, x + self.shift
+
+
+def phases(own: int, other: int, local: Steps, distill: Steps) -> tuple[Fit, Fit]:
+    """Private rows that say (1/2, 1/2), transfer rows that say (1/4, 3/4) and are taught (1/2, 1/2)."""
+    private = {"x": torch.zeros(own, 2), "y": torch.zeros(own, dtype=torch.int64)}
+    public = {"x": torch.tensor([[0.25, 0.75]]).log().repeat(other, 1), "target": torch.zeros(other, 2)}
+    return (
+        Fit("train", private, classification, local, private=True),
+        Fit("digest", public, DISTIL, distill),
+    )
+
+
+def test_the_loss_is_the_mean_of_each_kind_of_rows_added() -> None:
+    """ln 2 = 0.693147 of private rows, -(ln 1/4 + ln 3/4)/2 = 0.836988 of transfer rows, in every batch."""
+    phase = joined(*phases(5, 4, Steps(1, 2, "sgd", 0.5), Steps(1, 3, "adam", 9.0)))
+    net = ModuleForward(Says())
+    for index in batches(phase, np.random.default_rng(0)):
+        batch = {name: tensor[torch.from_numpy(index)] for name, tensor in phase.rows.items()}
+        rows = phase.loss(net, batch, {})
+        # Two private rows and three others: 5/2 and 5/3 of their losses.
+        assert rows[:2].tolist() == pytest.approx([2.5 * 0.693147] * 2, abs=1e-5)
+        assert rows[2:].tolist() == pytest.approx([5 / 3 * 0.836988] * 3, abs=1e-5)
+        assert rows.mean().item() == pytest.approx(0.693147 + 0.836988, abs=1e-5)
+
+
+def test_a_step_follows_both_gradients_with_the_optimiser_of_training() -> None:
+    """Gradient: (1/2 - 1, 1/2) of private rows plus (1/4 - 1/2, 3/4 - 1/2) of the others = (-3/4, 3/4)."""
+    module = Says()
+    phase = joined(*phases(2, 3, Steps(1, 2, "sgd", 0.5), Steps(1, 3, "adam", 9.0)))
+    assert (phase.name, phase.private, phase.count) == ("train", True, 1)
+    fit(module, phase, {}, seed=0, client="0", round_=1)
+    assert module.shift.tolist() == pytest.approx([0.375, -0.375])
+
+
+def test_every_batch_has_as_many_of_both_kinds_and_the_longer_phase_decides_how_many() -> None:
+    # 5 private rows by 2 in one pass: 3 batches; 7 others by 3 in two passes: 6 batches.
+    phase = joined(*phases(5, 7, Steps(1, 2, "sgd", 0.1), Steps(2, 3, "sgd", 0.1)))
+    assert (phase.count, phase.size) == (6, 12)
+    order = [batch.tolist() for batch in batches(phase, np.random.default_rng(0))]
+    assert [(sum(i < 5 for i in b), sum(i >= 5 for i in b)) for b in order] == [(2, 3)] * 6
+    private = [i for b in order for i in b if i < 5]
+    others = [i for b in order for i in b if i >= 5]
+    assert sorted(private[:5]) == sorted(private[5:10]) == [0, 1, 2, 3, 4]
+    assert sorted(others[:7]) == sorted(others[7:14]) == [5, 6, 7, 8, 9, 10, 11]
+    # Fewer rows than a batch: all of them in each.
+    small = joined(*phases(1, 7, Steps(1, 2, "sgd", 0.1), Steps(1, 3, "sgd", 0.1)))
+    assert [sum(i < 1 for i in b) for b in batches(small, np.random.default_rng(0))] == [1, 1, 1]
+    assert [len(b) for b, _ in zip(unending(0, 4, np.random.default_rng(0)), range(2), strict=False)] == [
+        0,
+        0,
+    ]
+
+
+def test_nothing_to_digest_leaves_training_as_it_is() -> None:
+    training, digestion = phases(5, 0, Steps(1, 2, "sgd", 0.1), Steps(2, 3, "sgd", 0.1))
+    assert joined(training, digestion) is training
+    _, digestion = phases(5, 2, Steps(1, 2, "sgd", 0.1), Steps(2, 3, "sgd", 0.1))
+    with pytest.raises(ValueError, match="cannot be joined"):
+        joined(training, replace(digestion, private=True))
+
+
+def test_stacked_clients_take_the_joint_steps_that_each_takes_alone() -> None:
+    """Clients of unlike sizes, less than a batch of private rows among them; one taught about fewer rows."""
+    net = models.build(
+        {"name": "mlp", "width": 8, "hidden": [8], "dropout": 0.3}, InputSpec("tabular", (2,)), 2, 0
+    )
+    jobs = []
+    for k, (own, other) in enumerate([(30, 40), (7, 40), (16, 20)]):
+        draw = torch.Generator().manual_seed(k)
+        private = {
+            "x": torch.randn(own, 2, generator=draw),
+            "y": torch.randint(2, (own,), generator=draw),
+        }
+        public = {"x": torch.randn(other, 2, generator=draw), "target": torch.randn(other, 2, generator=draw)}
+        local, distill = Steps(2, 16, "adam", 0.01), Steps(1, 8, "sgd", 9.0)
+        phase = joined(
+            Fit("train", private, classification, local, private=True), Fit("digest", public, DISTIL, distill)
+        )
+        start = {n: t + 0.01 * k for n, t in net.state_dict().items()}
+        jobs.append(FitJob("train", net, start, phase, {}, 3, str(k), 1))
+    assert [job.phase.count for job in jobs] == [5, 5, 3]
+    with one_thread():
+        alone, together = one_by_one(jobs), fit_stacked(Stack(net), jobs)
+    for job, a, b in zip(jobs, alone, together, strict=True):
+        assert max(float((a[0][n] - b[0][n]).abs().max()) for n in a[0]) < 1e-5
+        assert any(not torch.equal(a[0][n], job.tensors[n]) for n in a[0])
+
+
+def scenario(**more: Any) -> Any:
+    return from_dict(
+        {
+            "name": "joint",
+            "data": {
+                "partition": {"kind": "dirichlet", "alpha": 0.5, "clients": 3, "samples_per_client": 20},
+                "transfer": {"size": 20},
+            },
+            "clients": {
+                "models": [{"name": "mlp", "width": 8, "hidden": [8]}],
+                "local": {"epochs": 1},
+                "distill": {"epochs": 1, "batch_size": 8, "together": True},
+            },
+            "strategy": {"name": "knfu"},
+            "rounds": 2,
+            "engine": {"kind": "inline", "cohort": "off"},
+            **more,
+        }
+    )
+
+
+@pytest.mark.parametrize("strategy", ["knfu", "cfd"])
+def test_a_teacher_is_learned_from_in_the_next_training_and_the_last_one_in_a_phase(
+    strategy: str, tmp_path: Path
+) -> None:
+    """Adam counts: 1 step alone in round 1, max(1, 3) jointly in round 2, then 3 of the last phase."""
+    result = fedkt.simulate(scenario(strategy={"name": strategy}), out=tmp_path / "run")
+    store = DiskStore(result.path / "checkpoint" / "clients")
+    for client in ("0", "1", "2"):
+        first, last = store.load(client, below=4), store.load(client, below=6)
+        assert first is not None and last is not None
+        counts = [
+            {
+                key.split("/", 1)[0]: int(tensor)
+                for key, tensor in state.tensors.items()
+                if key.endswith("/step")
+            }
+            for state in (first, last)
+        ]
+        assert counts == [{"optimizer:train": 1}, {"optimizer:train": 4, "optimizer:digest": 3}]
+        # Round 1's teacher was kept though not digested.
+        assert any(key.startswith("teacher/") for key in first.tensors)
+    rows = result.clients
+    assert rows[rows["round"] == 1]["before_digest"].isna().all()
+    assert rows[rows["round"] == 2]["before_digest"].notna().all()
+
+
+def test_a_private_run_may_join_where_noise_is_added_to_what_is_sent(tmp_path: Path) -> None:
+    privacy = {"mode": "logit_gauss", "delta": 1e-5, "noise_multiplier": 1.0, "max_epsilon": 1e6}
+    result = fedkt.simulate(scenario(privacy=privacy | {"clip": 1.0}), out=tmp_path / "run")
+    assert result.summary["replies"]["accepted"] == 6
+    with pytest.raises(
+        InputError, match=r"'dpsgd' trains on private rows alone, but clients\.distill\.together"
+    ):
+        checked_world(scenario(privacy=privacy | {"mode": "dpsgd"}))
+
+
+def test_who_teaches_nothing_about_transfer_rows_is_refused() -> None:
+    for name in ("fd", "fedproto", "fedka"):
+        with pytest.raises(InputError) as raised:
+            checked_world(scenario(strategy={"name": name}))
+        assert f"clients.distill.together is true, but strategy '{name}' does not distil on transfer" in str(
+            raised.value
+        )
+    # The bounds that stand beside it in a comparison teach nothing at all.
+    for name in ("local", "central"):
+        assert checked_world(scenario(strategy={"name": name})).scenario.clients.distill.together
