@@ -9,23 +9,29 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from fedkt import registry
 from fedkt.client import Arrays, Client, Fit, Holding, classification, distillation, transfer_rows
 from fedkt.client.density_ratio import familiar
+from fedkt.client.familiarity import log_ratio
 from fedkt.distill.losses import as_logits
 from fedkt.knowledge import Dims, Expected, Knowledge, Logits, Votes
+from fedkt.knowledge.kinds import MOST_DENSE
 
 
 class LogitsClient(Client):
     """Trains on private labels, sends logits or probabilities, fits itself to the teacher's.
 
-    Settings: ``form``: ``logits``, ``probabilities`` (softmax at ``temperature``) or ``votes`` (the likeliest
-    class, of all rows; teachers are probabilities); ``loss``: a registered distillation loss;
+    Settings: ``form``: ``logits``, ``probabilities`` (softmax at ``temperature``) or ``votes`` (the
+    likeliest class, of all rows; teachers are probabilities); ``loss``: a registered distillation loss;
     ``temperature``; ``label_share``: also send the label histogram; ``pretrain``: epochs on the public rows
-    before the first round; ``selector``: settings of :func:`fedkt.client.density_ratio.familiar`,
-    by which rows unlike the private ones are left out.
+    before the first round; ``selector``: settings of :func:`fedkt.client.density_ratio.familiar`, by which
+    rows unlike the private ones are left out; ``density``: also send how familiar each row is, by a
+    classifier with this ridge (:func:`fedkt.client.familiarity.log_ratio`); ``prior``: whether predictions
+    of rows that are dealt as the client's own are add :meth:`prior`, which is measured beside the model's
+    own in any case.
     """
 
     sends = Logits
@@ -41,14 +47,17 @@ class LogitsClient(Client):
         if self.votes:
             vars(self).update(sends=Votes)
         self.probabilities = settings["form"] == "probabilities" or self.votes
+        self.compares = "density" in settings and not self.votes
+        if settings.get("prior", False):
+            vars(self).update(decides_own="prior")
         self.loss = partial(
             distillation, loss=registry.find("losses", settings["loss"]), temperature=self.temperature
         )
 
     @staticmethod
     def reads_private_rows(settings: Mapping[str, Any]) -> bool:
-        """Predictions on transfer rows do not, unless rows are selected by likeness or labels are counted."""
-        return "selector" in settings or settings.get("label_share", False)
+        """Predictions on transfer rows do not; likeness of rows to private ones and counts of labels do."""
+        return "selector" in settings or "density" in settings or settings.get("label_share", False)
 
     @staticmethod
     def contribution(dims: Dims, settings: Mapping[str, Any]) -> Expected:
@@ -63,6 +72,7 @@ class LogitsClient(Client):
             dims,
             probabilities=probabilities,
             label_share=settings.get("label_share", False),
+            density="density" in settings,
             selected="selector" in settings,
         )
 
@@ -90,12 +100,18 @@ class LogitsClient(Client):
         return Fit("train", {"x": holding.x, "y": holding.y}, classification, holding.local, private=True)
 
     def inputs(self, rows: Tensor | None) -> Tensor:
-        """Predict the transfer rows that were asked for."""
+        """Predict the transfer rows asked for, and private ones where these are compared with them."""
         self._asked = transfer_rows(self.holding, rows)
-        return self._asked
+        return torch.cat([self._asked, self.holding.x]) if self.compares else self._asked
 
     def extract(self, features: Tensor, logits: Tensor, params: Arrays) -> Knowledge:
         """Send the predictions."""
+        density = None
+        if self.compares:
+            asked = len(self._asked)
+            ratio = log_ratio(features[:asked], features[asked:], self.holding.settings["density"])
+            density = ratio.clamp(-MOST_DENSE, MOST_DENSE).cpu().numpy()
+            logits = logits[:asked]
         if self.votes:
             return Votes(logits.argmax(-1).cpu().numpy().astype(np.int16))
         values = (logits / self.temperature).softmax(-1) if self.probabilities else logits
@@ -105,7 +121,21 @@ class LogitsClient(Client):
             known = familiar(self._asked, held.x, held.y, held.seed, held.client, **selector)
             values = values * known.unsqueeze(-1)
         share = held.label_share.numpy() if held.settings.get("label_share") else None
-        return Logits(values.cpu().numpy(), label_share=share)
+        return Logits(values.cpu().numpy(), label_share=share, density=density)
+
+    def prior(self) -> Tensor:
+        """Return log(share of the class among private rows + 1/(2 rows)) [classes].
+
+        A teacher that all clients share speaks of the classes as they are frequent in all data; with the
+        client's own frequencies it speaks of the client's (logit adjustment: Menon et al. 2021, "Long-tail
+        learning via logit adjustment", arXiv 2007.07314). Half a row stands for a class without any.
+        """
+        held = self.holding
+        return (held.label_share + 0.5 / max(len(held.y), 1)).log()
+
+    def predictors(self, features: Tensor, logits: Tensor, teacher: Arrays) -> dict[str, Tensor]:
+        """Score with the client's prior beside the model's own scores."""
+        return {"prior": logits + self.prior().to(logits.device)}
 
     def digest(self, teacher: Arrays) -> Fit:
         """Distil on the rows that the teacher speaks about."""

@@ -100,6 +100,7 @@ class Wrapper(Client):
         self.inner = inner
         # What may leave and enter is the inner one's; the engine compares these.
         vars(self).update(sends=inner.sends, accepts=inner.accepts)
+        vars(self).update(decides=inner.decides, decides_own=inner.decides_own)
 
     @staticmethod
     def contribution(dims: Dims, settings: Mapping[str, Any]) -> Expected:
@@ -134,6 +135,10 @@ class Wrapper(Client):
     def extract(self, features: Tensor, logits: Tensor, params: Arrays) -> Knowledge:
         """Return the inner one's knowledge."""
         return self.inner.extract(features, logits, params)
+
+    def prior(self) -> Tensor | None:
+        """Return the inner one's prior."""
+        return self.inner.prior()
 
     def predictors(self, features: Tensor, logits: Tensor, teacher: Arrays) -> dict[str, Tensor]:
         """Return the inner one's scores."""

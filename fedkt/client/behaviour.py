@@ -222,6 +222,9 @@ class Client(ABC):
     accepts: ClassVar[type[Knowledge]]
     decides: ClassVar[str] = ""
     """Which of the :meth:`predictors` is the client's own prediction; empty: the model's logits."""
+    decides_own: ClassVar[str] = ""
+    """Which of them is its prediction of rows that are dealt as its own are: of personal accuracy and
+    validation, not of the common test set; empty: as ``decides``."""
     can_vote: ClassVar[bool] = False
     """Whether the setting ``form: votes`` makes the contribution one class per transfer row."""
 
@@ -300,6 +303,13 @@ class Client(ABC):
 
         ``features`` [n, width], ``logits`` [n, classes]; ``params``: the model's parameters by name.
         """
+
+    def prior(self) -> Tensor | None:
+        """Return what the client adds to its model's scores [classes] for rows that are dealt as its own are.
+
+        It is kept with the client's state, so that an exported model has it. None: nothing.
+        """
+        return None
 
     def predictors(self, features: Tensor, logits: Tensor, teacher: Arrays) -> dict[str, Tensor]:
         """Return further scores [n, classes] to evaluate beside the model's own, by name.

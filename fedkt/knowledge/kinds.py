@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 
 from fedkt.knowledge.codec import Expected, Spec
 
+MOST_DENSE = 20.0
+"""A log density ratio lies within ± this."""
+
 
 @dataclass(frozen=True)
 class Dims:
@@ -85,7 +88,9 @@ class Logits(Knowledge):
     ``values`` float32 [rows, classes]: logits, or probabilities whose rows sum to one; ``rows`` int32
     [rows]: the transfer rows that a teacher speaks about (None: the whole set in order);
     ``label_share`` float32 [classes]: share of each class in the sender's data, sent only where a
-    strategy is set to ask for it.
+    strategy is set to ask for it; ``density`` float32 [rows]: log ratio of how likely a row is among the
+    sender's own and among transfer rows (:mod:`fedkt.client.familiarity`), within ±:data:`MOST_DENSE`, where
+    a strategy weighs clients by it.
 
     >>> Logits.expected(Dims(rows=2, transfer=5, classes=3, width=4), probabilities=False)["values"].shape
     (2, 3)
@@ -95,6 +100,7 @@ class Logits(Knowledge):
     values: NDArray[np.float32]
     rows: NDArray[np.int32] | None = None
     label_share: NDArray[np.float32] | None = None
+    density: NDArray[np.float32] | None = None
 
     @staticmethod
     def expected(
@@ -103,6 +109,7 @@ class Logits(Knowledge):
         probabilities: bool,
         with_rows: bool = False,
         label_share: bool = False,
+        density: bool = False,
         selected: bool = False,
     ) -> Expected:
         """Return the arrays of a message about ``dims.rows`` rows.
@@ -119,6 +126,8 @@ class Logits(Knowledge):
             found["rows"] = row_ids(dims)
         if label_share:
             found["label_share"] = Spec("float32", (dims.classes,), 0.0, 1.0, simplex=True)
+        if density:
+            found["density"] = Spec("float32", (dims.rows,), -MOST_DENSE, MOST_DENSE)
         return found
 
 

@@ -167,6 +167,8 @@ class VoteRR(Mode):
         self, strategy: type[Method], client: "type[Client]", settings: Mapping[str, Any]
     ) -> str | None:
         """Votes stand for predictions on transfer rows."""
+        if not strategy.takes_votes:
+            return "it asks how sure clients are, which votes do not say; use dpsgd or logit_gauss"
         return None if client.can_vote else "its knowledge cannot be given as votes; use dpsgd"
 
     def release(self, expected: Expected, noise: float) -> list[Event]:

@@ -27,6 +27,7 @@ class Method(Protocol):
 
     shares: ClassVar[tuple[Any, ...]]
     fuses_mean: ClassVar[bool]
+    takes_votes: ClassVar[bool]
 
 
 class Mode:

@@ -21,6 +21,9 @@ MOST_NAMES = 20
 def export(run: Path, client: str, out: Path) -> Path:
     """Write a client's model after the last finished round as ``model.safetensors`` and ``model.json``.
 
+    Where the client adds a ``prior`` to its model's scores for rows that are dealt as its own are, this is in
+    ``model.json``, one number per class; not after a private run, whose budget has not paid for it.
+
     Returns ``out``. Raises InputError where there is no such run or client, or ``out`` is not empty.
     """
     folder = Result.read(run).path
@@ -53,6 +56,8 @@ def export(run: Path, client: str, out: Path) -> Path:
         "client": client,
         "round": last,
     }
+    if "prior" in state.note:
+        description["prior"] = state.note["prior"]
     net = _net(description)
     tensors = {name: tensors[name] for name in net.state_dict()}  # without what a behaviour attached
     net.load_state_dict(tensors)  # so what is written can be read again

@@ -77,6 +77,8 @@ class Strategy(FlowerStrategy):
     """Whether all clients must have one architecture."""
     takes_mean: ClassVar[bool] = True
     """Whether the method takes means over clients, by :meth:`Strategy.centre`, so that ``robust`` can."""
+    takes_votes: ClassVar[bool] = True
+    """Whether predictions may be votes, which do not say how sure a client is."""
     same_start: ClassVar[bool] = False
     """Whether clients of one architecture start from the same weights."""
     fuses_mean: ClassVar[bool] = False

@@ -220,7 +220,9 @@ class Party:
                 found |= _named(f"{name}personal", metrics.evaluate(values, y, federation.classes))
         if len(shard.validation):
             scores, y = yield from self._scores(stage, *federation.validation_tensors(shard), teacher)
-            found["validation"] = metrics.accuracy(scores[""], y)
+            own = scores.get(f"{self.behaviour.decides_own}_", scores[""])
+            found["validation"] = metrics.accuracy(own, y)
+        found = _decided(found, self.behaviour.decides_own)
         return {name: value for name, value in found.items() if value is not None}
 
     def _scores(
@@ -273,6 +275,10 @@ class Party:
         }
         if self.guard is not None:
             note["ledger"] = self.guard.anchor()
+        # Shares of classes, which no privacy mode pays for: no private model is exported with them.
+        prior = self.behaviour.prior() if self.behaviour.decides_own and self.world.mode is None else None
+        if prior is not None:
+            note["prior"] = prior.tolist()
         # What a private release came from must be on disk before it leaves: it is not made a second time.
         self.store.save(self.client, version, ClientState(tensors, note), kept, durable=bool(self.guard))
 
@@ -281,6 +287,13 @@ def _named(prefix: str, measured: Mapping[str, float | None]) -> dict[str, float
     """Name the accuracy itself by the prefix, what stands beside it by the prefix and a short word."""
     short = {"accuracy": prefix, "balanced_accuracy": f"{prefix}_balanced"}
     return {short.get(name, f"{prefix}_{name}"): value for name, value in measured.items()}
+
+
+def _decided(found: Mapping[str, float | None], own: str) -> dict[str, float | None]:
+    """Return metrics with those of the predictor ``own`` as the personal ones, the model's as ``model_``."""
+    personal = [name for name in found if name.startswith("personal") and f"{own}_{name}" in found]
+    moved = {f"model_{name}": found[name] for name in personal}
+    return {**found, **moved, **{name: found[f"{own}_{name}"] for name in personal}}
 
 
 def refuse_weights(arrays: Mapping[str, NDArray[Any]], model: Arrays) -> None:

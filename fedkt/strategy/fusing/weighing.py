@@ -1,0 +1,42 @@
+"""How much each client has to say about each row: weights [clients, rows] that sum to one over clients.
+
+Whoever's rows are likelier where the row lies knows more of it. With p_k(x) the density of client k's rows,
+the posterior of all clients' rows together is exactly sum_k n_k p_k(x) p_k(y|x) / sum_k n_k p_k(x), the
+distribution-weighted combination of Mansour, Mohri, Rostamizadeh 2008, "Domain Adaptation with Multiple
+Sources", NeurIPS.
+"""
+
+import math
+
+from torch import Tensor
+
+SMALLEST = 1e-6
+
+
+def by_density(log_ratio: Tensor) -> Tensor:
+    """Return weights from log p_k/q [clients, rows], q the density of transfer rows.
+
+    A density ratio has mean 1 over rows of q, so each client's ratios are divided by their mean: whoever
+    claims to know every row best then says no more than one who claims none.
+    """
+    centred = log_ratio.double() - (
+        log_ratio.double().logsumexp(1, keepdim=True) - math.log(log_ratio.shape[1])
+    )
+    weights: Tensor = centred.softmax(0).to(log_ratio.dtype)
+    return weights
+
+
+def by_energy(logits: Tensor, sharpness: float) -> Tensor:
+    """Return weights from logits [clients, rows, classes]: softmax over clients of standardised energies.
+
+    The energy log sum_c exp(logit_c) is, up to a constant, the log density that a classifier implies:
+    Grathwohl et al. 2020, "Your classifier is secretly an energy based model", arXiv 1912.03263; by it rows
+    that a model does not know are found by Liu et al. 2020, "Energy-based out-of-distribution detection",
+    arXiv 2010.03759. Its scale means nothing across models, so it is brought to mean 0 and deviation 1 over
+    rows per client; ``sharpness`` >= 0 multiplies it.
+    """
+    energy = logits.double().logsumexp(-1)
+    centred = energy - energy.mean(1, keepdim=True)
+    deviation = centred.square().mean(1, keepdim=True).sqrt().clamp_min(SMALLEST)
+    weights: Tensor = (sharpness * centred / deviation).softmax(0).to(logits.dtype)
+    return weights

@@ -1,0 +1,77 @@
+"""Held: on each class those clients speak who hold it.
+
+Fusion by holders, for clients that hold few of the classes or another few in each round: the teacher's
+share of class c is the mean over the clients that hold c of what they predict for it, divided by the sum
+over classes. A client without a class predicts it at next to nothing because it has not seen it, not
+because it is not there; its silence then does not count. Where nobody holds a class any more, those count
+who held it before.
+
+No paper is known to us for this rule; without holders it is the mean of probabilities (FedMD, arXiv
+1910.03581, with ``average: probabilities``). Label histograms are sent, one number per class, so it is
+refused in modes that do not pay for them.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from fedkt.strategy import Contributions, Fused, Strategy, StrategyConfig
+
+
+class HeldConfig(StrategyConfig):
+    """Settings of held."""
+
+    least: float = Field(0.0, ge=0, lt=1)
+    """A client holds a class whose share of its rows exceeds this."""
+    prior: bool = True
+    """Whether a client adds its own class frequencies for rows like its own."""
+
+
+class Held(Strategy):
+    """Give every client what the holders of each class predict for it."""
+
+    client = "logits"
+    needs_transfer = True
+    takes_votes = False
+    Config = HeldConfig
+    config: HeldConfig
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self._ever: dict[str, Tensor] = {}
+
+    @classmethod
+    def settings(cls, config: Any) -> dict[str, Any]:
+        """Exchange probabilities and the label histogram."""
+        return {"form": "probabilities", "label_share": True, "prior": config.prior}
+
+    def fuse(self, contributions: Contributions) -> Fused:
+        """Average over the holders of each class."""
+        now = contributions.arrays["label_share"] > self.config.least
+        for client, held in zip(contributions.clients, now, strict=True):
+            self._ever[client] = self._ever.get(client, torch.zeros_like(held)) | held
+        ever = torch.stack([self._ever[client] for client in contributions.clients])
+        values = contributions.values.transpose(1, 2)  # a point for each class
+        mixed = self.centre(values, holders(now, ever).to(values.dtype)).transpose(0, 1).clamp_min(0)
+        total = mixed.sum(-1, keepdim=True)
+        uniform = torch.full_like(mixed, 1 / mixed.shape[-1])
+        taught = torch.where(total > 0, mixed / total.clamp_min(1e-12), uniform)
+        report = {"clients": list(contributions.clients), "holders": now.sum(0).tolist()}
+        return Fused({"values": taught}, report=report)
+
+    def extra_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Remember who held what."""
+        return {}, {"ever": {client: held.tolist() for client, held in self._ever.items()}}
+
+    def load_extra(self, tensors: Mapping[str, Tensor], note: Mapping[str, Any]) -> None:
+        """Restore it."""
+        self._ever = {client: torch.tensor(held) for client, held in note["ever"].items()}
+
+
+def holders(now: Tensor, ever: Tensor) -> Tensor:
+    """Return who speaks on each class, bool [clients, classes]: who holds it, else who ever did, else all."""
+    found = torch.where(now.any(0), now, ever)
+    return torch.where(found.any(0), found, torch.ones_like(found))
