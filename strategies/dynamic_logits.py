@@ -14,7 +14,7 @@ shorter than the shifts. It harms where clients are domains whose base rates dif
 as hospitals.
 """
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
@@ -28,7 +28,7 @@ from fedkt.strategy.fusing.alignment import base_rates, others
 class DynamicLogitsConfig(StrategyConfig):
     """Settings of dynamic logits."""
 
-    alpha: float | Literal["search"] = Field(0.5, ge=0)
+    alpha: Annotated[float, Field(ge=0)] | Literal["search"] = 0.5
     """How far a client's logits are shifted; 0 keeps what it knows."""
     top: float = Field(2.0, gt=0)
     """The largest alpha of a search."""

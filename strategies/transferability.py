@@ -20,6 +20,10 @@ from fedkt.strategy import Contributions, Fused, Strategy, StrategyConfig
 from fedkt.strategy.fusing.fusion import weights_report
 
 
+SMALLEST = 1e-6
+"""Predictions that are no farther from uniform ones have no direction."""
+
+
 class TransferabilityConfig(StrategyConfig):
     """Settings of transferability."""
 
@@ -65,7 +69,8 @@ def likeness(values: Tensor, metric: str = "prediction") -> Tensor:
     if metric == "epd":
         values = values.mean(1, keepdim=True)
     points = (values.double() - 1 / values.shape[-1]).flatten(1)
-    points = points / points.norm(dim=1, keepdim=True).clamp_min(1e-12)
+    length = points.norm(dim=1, keepdim=True)
+    points = torch.where(length > SMALLEST, points / length.clamp_min(SMALLEST), 0.0)
     cosines: Tensor = (points @ points.T).clamp(0, 1).to(values.dtype)
     return cosines
 

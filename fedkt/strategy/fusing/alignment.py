@@ -56,7 +56,8 @@ def others(values: Tensor, centre: Callable[[Tensor], Tensor] | None = None) -> 
     if n == 1:
         return values
     if centre is None:
-        return (values.sum(0) - values) / (n - 1)
+        total = values.double()  # so that the mean of equal values is that value
+        return ((total.sum(0) - total) / (n - 1)).to(values.dtype)
     return torch.stack([centre(torch.cat([values[:i], values[i + 1 :]])) for i in range(n)])
 
 
