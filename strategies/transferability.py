@@ -19,7 +19,6 @@ from torch import Tensor
 from fedkt.strategy import Contributions, Fused, Strategy, StrategyConfig
 from fedkt.strategy.fusing.fusion import weights_report
 
-
 SMALLEST = 1e-6
 """Predictions that are no farther from uniform ones have no direction."""
 

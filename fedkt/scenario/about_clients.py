@@ -102,6 +102,13 @@ MODEL_TAGS = ("list-of-models", "shares-of-models")
 """Pydantic puts these into the place of an error; they are no keys."""
 
 
+class Guard(Settings):
+    """A client undoes a digestion that cost it more than one standard error on rows of its own."""
+
+    validation: float = Field(0.1, gt=0, le=0.5)
+    """The share of its training rows that a client sets aside for this."""
+
+
 class Clients(Settings):
     """The parties: their models and how they train.
 
@@ -121,6 +128,8 @@ class Clients(Settings):
     """How they train on private data."""
     distill: Distill = Distill()
     """How they learn from a teacher."""
+    guard: Guard | None = None
+    """Null: what a teacher does to a client stays."""
 
 
 class ServerModel(Settings):

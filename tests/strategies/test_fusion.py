@@ -136,10 +136,10 @@ def test_dwc_is_the_posterior_of_all_rows_together() -> None:
 
 def test_dwc_mixes_by_energy_and_teaches_logits() -> None:
     logits = torch.tensor([[[0.0, math.log(3)], [0.0, 0.0]], [[0.0, 0.0], [4.0, 0.0]]])
-    fused = fuse(DWC, DWCConfig(), logits)
+    fused = fuse(DWC, DWCConfig(weights="energy"), logits)
     # .98201 (.25 .75) + .01799 (.5 .5)
     assert near(fused.arrays["values"].softmax(-1)[0], [0.2545, 0.7455], 1e-4)
-    plain = fuse(DWC, DWCConfig(sharpness=0.0), logits)
+    plain = fuse(DWC, DWCConfig(weights="energy", sharpness=0.0), logits)
     assert near(plain.arrays["values"].softmax(-1)[0], [0.375, 0.625], 1e-4)
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedkt.client.behaviour import Arrays, Client, Fit
+from fedkt.client.guarding import costly
 from fedkt.client.joint import joined
 from fedkt.client.state import ClientState, StateStore
 from fedkt.engine.clients.jobs import FitJob, PredictJob, Work, no_predictions
@@ -50,6 +51,10 @@ class Party:
             world.scenario.clients.distill.together and self.world.behaviour.distils_transfer_rows
         )
         """Whether teachers are learned from in the steps of training."""
+        self._guards = len(world.aside(client)) > 0
+        """Whether what a teacher does to this client is undone where it costs too much."""
+        self._undone = False
+        """Whether that happened in this round."""
 
     def train(self, request: Request, stage: Stage) -> Work[Reply]:
         """Digest a teacher that was missed, train on private data, and return the contribution."""
@@ -65,7 +70,8 @@ class Party:
         yield from self._prepare(number, stage)
         yield from self._digest(request, stage, later=self._together)
         stage("train")
-        yield from self._fit("train", self._training, number)
+        self._undone = False
+        yield from self._train(number)
         stage("extract")
         rows = None if request.rows is None else torch.from_numpy(request.rows.copy())
         knowledge = yield from self._extract(rows, self.contribution(request))
@@ -96,6 +102,8 @@ class Party:
         if request.evaluate:
             stage("evaluate")
             found |= yield from self._measure("evaluate", self._teacher)
+            if self._guards:
+                found["undone"] = float(self._undone)
         if self.world.mode is not None:
             # What was measured on private labels stays here; a simulation reads it outside the protocol.
             self.store.observe(self.client, request.binding.round, found)
@@ -148,9 +156,36 @@ class Party:
         if adopted is not None:
             self.model = {**self.model, **{name: adopted[name] for name in self.model if name in adopted}}
         for describe in phases:
-            yield from self._fit("digest", describe, request.binding.round)
+            yield from self._guarded("digest", self._fit("digest", describe, request.binding.round))
         self._digested = request.teacher_round
         return True
+
+    def _train(self, number: int) -> Work[None]:
+        """Train; alone where learning from a teacher in the same steps was undone."""
+        training = self._fit("train", self._training, number)
+        if not (self._together and self._teacher):
+            yield from training
+        elif (yield from self._guarded("train", training)):
+            yield from self._fit("train", lambda behaviour: behaviour.train(self._teacher), number)
+
+    def _guarded(self, stage: str, learning: Work[None]) -> Work[bool]:
+        """Let the client learn from a teacher; undo it where that cost too much, and say whether it did."""
+        if not self._guards:
+            yield from learning
+            return False
+        model, optimizers = self.model, dict(self._optimizers)
+        before = yield from self._right(stage)
+        yield from learning
+        if not costly(before, (yield from self._right(stage))):
+            return False
+        self.model, self._optimizers, self._undone = model, optimizers, True
+        return True
+
+    def _right(self, stage: str) -> Work[Tensor]:
+        """Return which of the rows that it set aside [n] the client predicts rightly."""
+        scores, y = yield from self._scores(stage, *self.world.guard_rows(self.client), self._teacher)
+        own = scores.get(f"{self.behaviour.decides_own}_", scores[""])
+        return own.argmax(-1) == y
 
     def _fit(self, stage: str, describe: Describe, number: int) -> Work[None]:
         private = None
@@ -251,6 +286,7 @@ class Party:
             self._teacher = {name: t.to(self.world.device) for name, t in parts.pop("teacher").items()}
             self._optimizers = {part.removeprefix("optimizer:"): tensors for part, tensors in parts.items()}
             self._digested, self._prepared = state.note["digested"], state.note["prepared"]
+            self._undone = state.note.get("undone", False)
             if self.guard is not None:
                 self.guard.check(state.note.get("ledger"))
         self.model = {name: t.to(self.world.device) for name, t in self.model.items()}
@@ -273,6 +309,8 @@ class Party:
             "model": self.world.models[self.client],
             "kept": kept,
         }
+        if self._guards:
+            note["undone"] = self._undone
         if self.guard is not None:
             note["ledger"] = self.guard.anchor()
         # Shares of classes, which no privacy mode pays for: no private model is exported with them.

@@ -1,5 +1,6 @@
 """Everything about a scenario that can be known to be wrong before anything runs, all at once."""
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -90,6 +91,7 @@ def checked_world(
         raise InputError(*dict.fromkeys(problems))
     trace = _try(problems, lambda: adversity.trace_of(scenario, federation, data_dir))
     world = World(scenario, federation, trace)
+    problems += guard_problems(world)
     problems += [*adversity.problems_of(world), *privacy_problems(world)]
     if problems:
         raise InputError(*dict.fromkeys(problems))
@@ -155,6 +157,20 @@ def _check_strategy(strategy: type[Strategy], scenario: Scenario) -> None:
         )
     if problems:
         raise InputError(*problems)
+
+
+def guard_problems(world: World) -> list[str]:
+    """Return which client has no rows to spare for its guard."""
+    guard = world.scenario.clients.guard
+    if guard is None:
+        return []
+    least = math.ceil(1 / guard.validation)
+    return [
+        f"clients.guard.validation is {guard.validation:g}, but client {name} has {len(shard.rows)} training "
+        f"rows, of which that is none; it needs at least {least}, or guard must be left out."
+        for name, shard in world.shards.items()
+        if not int(guard.validation * len(shard.rows))
+    ][:1]
 
 
 def teaches_otherwise(strategy: type[Strategy], behaviour: type[Client]) -> bool:

@@ -103,6 +103,11 @@ def _fit(world: World) -> Iterator[str]:
             "clients send no real numbers that noise could be added to; use dpsgd."
         )
     if mode is not None and mode.training_noise(1.0) is not None:
+        if world.scenario.clients.guard is not None:
+            yield (
+                f"privacy mode '{settings.mode}' does not pay for what clients.guard decides on private "
+                "rows; leave it out, or use a mode that adds noise to what is sent."
+            )
         first, each = world.private_phases(next(iter(world.shards)))
         if world.scenario.clients.distill.together and world.behaviour.distils_transfer_rows:
             yield (

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from fedkt import data, models, registry, scenario
 from fedkt.adversity.churn import Churn, Trace
@@ -15,13 +16,14 @@ from fedkt.adversity.hostile import hostile, who_is_hostile
 from fedkt.client.behaviour import Client, Fit, Holding, Steps
 from fedkt.client.training import lay_out, seeded
 from fedkt.data import Federation
-from fedkt.data.federation import Shard
+from fedkt.data.federation import Shard, share_of
+from fedkt.data.sets.sample import stratified
 from fedkt.engine.world.costs import Costs, costs
 from fedkt.knowledge.codec import Expected
 from fedkt.knowledge.kinds import Dims
 from fedkt.models.build import Dealt
 from fedkt.privacy.modes import mode_of
-from fedkt.rng import seed_of
+from fedkt.rng import numpy_stream, seed_of
 from fedkt.scenario import Attack, Scenario
 from fedkt.strategy.base import Strategy, StrategyConfig, settings_for
 
@@ -146,10 +148,32 @@ class World:
             self._costs[client] = free if self.mode is None else costs(self.mode, rounds, expected, phases)
         return self._costs[client]
 
+    def aside(self, client: str) -> NDArray[np.int64]:
+        """Return which of its training rows a client sets aside to see what a teacher costs it, by class.
+
+        None where there is no guard, or nobody teaches anything.
+        """
+        guard, shard = self.scenario.clients.guard, self.shards[client]
+        if guard is None or {"nothing", "data"} & set(self.strategy.shares):
+            return np.zeros(0, np.int64)
+        labels, stream = self.federation.pool.y[shard.rows], numpy_stream(self.scenario.seed, "guard", client)
+        return stratified(labels, int(guard.validation * len(labels)), stream)
+
+    def guard_rows(self, client: str) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return these rows and their labels."""
+        x, y = self.federation.tensors(self.shards[client])
+        rows = torch.from_numpy(self.aside(client))
+        return x[rows].to(self.device), y[rows]
+
     def holding(self, client: str) -> Holding:
-        """Collect what the client holds, on this world's device."""
+        """Collect what the client holds to train with, on this world's device."""
         shard, federation = self.shards[client], self.federation
         x, y = federation.tensors(shard)
+        share = shard.share
+        if len(aside := self.aside(client)):
+            kept = torch.from_numpy(np.setdiff1d(np.arange(len(y)), aside))
+            x, y = x[kept], y[kept]
+            share = share_of(y.numpy(), federation.classes)
         transfer = None if federation.transfer is None else federation.transfer_tensor(shard).to(self.device)
         public = None
         if federation.public is not None:
@@ -164,7 +188,7 @@ class World:
             y=y.to(self.device),
             transfer=transfer,
             public=public,
-            label_share=torch.from_numpy(shard.share).float(),
+            label_share=torch.from_numpy(share).float(),
             local=Steps.local(parts.local),
             distill=Steps.distill(parts.distill, parts.local),
             settings=self.settings,

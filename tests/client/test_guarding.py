@@ -1,0 +1,123 @@
+"""A client undoes what a teacher cost it, by rows that it set aside, and says so."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import fedkt
+from fedkt.client.guarding import costly
+from fedkt.engine.world.checked import checked_world
+from fedkt.errors import InputError
+from fedkt.scenario import from_dict
+
+
+def right(*rows: int) -> torch.Tensor:
+    return torch.tensor(rows) > 0
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "undone"),
+    [
+        # Mean -1/3, deviation .516, error .516/sqrt(6) = .211.
+        ((1, 1, 1, 1, 1, 1), (0, 0, 1, 1, 1, 1), True),
+        # Mean -1/6, deviation .408, error .1667: not more than one.
+        ((1, 1, 1, 1, 1, 1), (0, 1, 1, 1, 1, 1), False),
+        # Two lost and one won: mean -1/6, deviation .753, error .307.
+        ((1, 1, 1, 1, 0, 1), (0, 0, 1, 1, 1, 1), False),
+        ((0, 0, 1), (1, 1, 1), False),  # a gain
+        ((1, 0, 1), (1, 0, 1), False),  # nothing changed
+        ((1, 1), (0, 0), True),  # all lost, without any deviation
+        ((1,), (0,), False),  # one row shows nothing
+        ((), (), False),
+    ],
+)
+def test_more_than_one_standard_error(before: Any, after: Any, undone: bool) -> None:
+    assert costly(right(*before), right(*after)) is undone
+
+
+def scenario(strategy: Any, **more: Any) -> Any:
+    clients = {
+        "models": [{"name": "mlp", "width": 8, "hidden": [8]}],
+        "local": {"epochs": 20, "batch_size": 8, "lr": 0.01},
+        "distill": {"epochs": 20, "batch_size": 8, "lr": 0.05, "loss": "kl", **more.pop("distill", {})},
+        "guard": {"validation": 0.25},
+    }
+    return from_dict(
+        {
+            "name": "guarded",
+            "data": {
+                "partition": {"kind": "pathological", "classes_per_client": 3, "clients": 4},
+                "transfer": {"size": 40},
+                **more.pop("data", {}),
+            },
+            "clients": clients | more.pop("clients", {}),
+            "strategy": strategy,
+            "rounds": 2,
+            "engine": {"kind": "inline"},
+            **more,
+        }
+    )
+
+
+FEDMD = {"name": "fedmd", "average": "probabilities"}
+SMALL = {
+    "partition": {
+        "kind": "pathological",
+        "classes_per_client": 3,
+        "clients": 4,
+        "samples_per_client": 40,
+    }
+}
+
+
+def test_rows_are_set_aside_by_class_and_trained_with_by_nobody() -> None:
+    world = checked_world(scenario(FEDMD, data=SMALL))
+    for client, shard in world.shards.items():
+        aside, held = world.aside(client), world.holding(client)
+        assert len(aside) == 10
+        assert len(held.y) == 30
+        x, y = world.guard_rows(client)
+        assert len(x) == len(y) == 10
+        assert sorted([*y.tolist(), *held.y.tolist()]) == sorted(world.federation.pool.y[shard.rows].tolist())
+        # The shares are those of what is trained with.
+        assert held.label_share.sum().item() == pytest.approx(1.0)
+        assert torch.equal(held.label_share * 30, torch.bincount(held.y, minlength=10).float())
+    # Who is taught nothing has nothing to guard.
+    local = checked_world(scenario({"name": "local"}, data=SMALL))
+    assert [len(local.holding(client).y) for client in local.shards] == [40] * 4
+
+
+def test_a_harmful_digestion_is_undone_and_told(tmp_path: Path) -> None:
+    """Clients of three classes each are pulled to a mean that knows all; who lost by it goes back."""
+    bare = fedkt.simulate(scenario(FEDMD, data=SMALL, clients={"guard": None}), out=tmp_path / "bare").clients
+    kept = fedkt.simulate(scenario(FEDMD, data=SMALL), out=tmp_path / "kept").clients
+    assert "undone" not in bare.columns
+    lost = bare[bare["round"] == 2].set_index("client")
+    last = kept[kept["round"] == 2].set_index("client")
+    assert set(last["undone"]) <= {0.0, 1.0}
+    assert last["undone"].sum() >= 1
+    undone = last[last["undone"] == 1.0]
+    # What was undone is as if it had not been: the accuracy before is the accuracy after.
+    assert (undone["global"] == undone["before_digest"]).all()
+    assert undone["personal"].mean() > lost["personal"].loc[undone.index].mean()
+
+
+def test_joint_steps_are_guarded_too(tmp_path: Path) -> None:
+    joint = scenario(FEDMD, data=SMALL, distill={"together": True})
+    told = fedkt.simulate(joint, out=tmp_path / "joint").clients
+    assert told[told["round"] == 1]["undone"].tolist() == [0.0] * 4  # nothing is learned from a teacher yet
+    assert set(told["undone"]) <= {0.0, 1.0}
+
+
+def test_what_is_wrong_is_said() -> None:
+    with pytest.raises(InputError) as raised:
+        checked_world(scenario(FEDMD, data=SMALL, clients={"guard": {"validation": 0.02}}))
+    words = (
+        "clients.guard.validation is 0.02, but client 0 has 40 training rows, of which that is none; it needs"
+    )
+    assert f"{words} at least 50, or guard must be left out." in str(raised.value)
+    privacy = {"mode": "dpsgd", "delta": 1e-5, "noise_multiplier": 1.0, "max_epsilon": 1e6}
+    with pytest.raises(InputError, match=r"does not pay for what clients\.guard decides on private rows"):
+        checked_world(scenario(FEDMD, data=SMALL, privacy=privacy))
