@@ -33,6 +33,11 @@ FITS: dict[str, set[str]] = {
     "dsfl": MEAN_OF_ROWS,
     "knfu": ON_ROWS,
     "ktpfl": ON_ROWS,
+    "transferability": ON_ROWS,
+    "complementary": {"dpsgd", "logit_gauss"},  # votes do not say how sure a client is
+    "dynamic_logits": {"dpsgd", "logit_gauss"},
+    "dwc": {"logit_gauss"},  # how familiar rows are depends on private ones
+    "held": {"logit_gauss"},  # label shares
     "comet": ON_ROWS,
     "selective_fd": {"logit_gauss", "vote_rr"},  # which rows it answers depends on private ones
     "cfd": {"dpsgd"},
