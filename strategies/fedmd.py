@@ -9,7 +9,9 @@ after revisiting is ``before_digest``, the accuracy itself that after digesting.
 What differs from the paper: the digestion's loss is the scenario's; the default is the official code's mean
 absolute error on logits. The transfer set is a set of its own, not a sample of the public set. Under strong
 label skew a few very sure clients dominate a mean of logits, so a mean of probabilities can be exchanged
-instead (``average: probabilities``), which is KnFu at beta = 0.
+instead (``average: probabilities``), which is KnFu at beta = 0. Distilled by ``kl`` in a phase of its own,
+one common teacher on few rows a client ends below training alone; in joint steps
+(``clients.distill.together``) not.
 """
 
 from typing import Any, Literal
