@@ -103,7 +103,14 @@ MODEL_TAGS = ("list-of-models", "shares-of-models")
 
 
 class Guard(Settings):
-    """A client undoes a digestion that cost it more than one standard error on rows of its own."""
+    """A client undoes a digestion that cost it more than one standard error on rows of its own.
+
+    What it undid is ``undone`` in ``clients.jsonl``. Joint steps that did so are undone too, and the client
+    trains alone in that round.
+
+    >>> Guard(validation=0.2).validation
+    0.2
+    """
 
     validation: float = Field(0.1, gt=0, le=0.5)
     """The share of its training rows that a client sets aside for this."""

@@ -196,8 +196,8 @@ class Data(Settings):
         ]
         | None
     ) = None
-    """Constants that images are scaled by, or ``transfer``: each channel's own mean and deviation in the transfer
-    set; null: pixels stay in [0, 1]."""
+    """Constants that images are scaled by, or ``transfer``: each channel's own mean and deviation in the
+    transfer set; null: pixels stay in [0, 1]."""
     validation: float = Field(0.0, ge=0, le=0.5)
     """The share of its own rows that each client sets aside."""
     missing: Literal["mean", "median", "zero"] | None = None
