@@ -4,9 +4,11 @@ The stacked engine runs the same :class:`~fedkt.client.Fit` objects for many cli
 the plain loop that it must agree with.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -46,15 +48,30 @@ class ModuleForward:
         return out
 
 
-def batch_order(size: int, steps: Steps, generator: np.random.Generator) -> Iterator[np.ndarray]:
-    """Yield the row indices of each batch: every pass a fresh permutation, its last batch may be short."""
-    left = steps.count(size)
+def batch_order(
+    size: int, steps: Steps, generator: np.random.Generator, *, pairs: bool = False
+) -> Iterator[np.ndarray]:
+    """Yield the row indices of each batch: every pass a fresh permutation, its last batch may be short.
+
+    ``pairs``: a last batch of a single row joins the one before it. Raises ValueError where there is none
+    that it could join, or batches have one row by themselves.
+    """
+    if not size:
+        return
+    edges = [*range(0, size, steps.batch_size), size]
+    if pairs and edges[-1] - edges[-2] == 1 and edges[1] > 1:
+        del edges[-2]
+    if pairs and edges[1] < 2:
+        raise ValueError(
+            f"the model takes statistics over the rows of a batch, which takes at least 2; here are {size} "
+            f"rows in batches of {steps.batch_size}"
+        )
+    left = steps.epochs * (len(edges) - 1) if steps.batches is None else steps.batches
     while left > 0:
         order = generator.permutation(size)
-        starts = range(0, size, steps.batch_size)[:left]
-        for start in starts:
-            yield order[start : start + steps.batch_size]
-        left -= len(starts)
+        for start, stop in list(pairwise(edges))[:left]:
+            yield order[start:stop]
+        left -= len(edges) - 1
 
 
 def fit(
@@ -66,21 +83,34 @@ def fit(
     """
     if phase.steps.count(phase.size) == 0:
         return state
+    pairs = bool(getattr(module, "mixes_rows", False))
     module, phase = ahead(module, phase)
     optimizer = make_optimizer(module.parameters(), phase.steps)
     load_optimizer(optimizer, module, state)
     net = ModuleForward(module)
-    order = batch_order(phase.size, phase.steps, numpy_stream(seed, "batches", phase.name, client, round_))
+    stream = numpy_stream(seed, "batches", phase.name, client, round_)
     module.train()
     with seeded(seed_of(seed, "dropout", phase.name, client, round_)), trainable(module, phase.only):
-        for index in order:
+        for index in batch_order(phase.size, phase.steps, stream, pairs=pairs):
             rows = torch.from_numpy(index)
             batch = {name: tensor[rows] for name, tensor in phase.rows.items()}
-            loss = phase.loss(net, batch, phase.constants).mean()
+            loss = per_row(phase.loss(net, batch, phase.constants), len(index)).mean()
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
     return dump_optimizer(optimizer, module)
+
+
+def per_row(losses: Tensor, rows: int) -> Tensor:
+    """Return a loss as it is. Raises ValueError unless it has one value per row, [rows].
+
+    A mean over rows would count short batches, padding and clipping wrongly, and say nothing.
+    """
+    if losses.shape != (rows,):
+        raise ValueError(
+            f"the loss has shape {list(losses.shape)}; it must be one value per row, here [{rows}]"
+        )
+    return losses
 
 
 class FixedFeatures(nn.Module):
@@ -115,6 +145,12 @@ def predict(module: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
     module.eval()
     parts = [module(part) for part in x.split(PREDICT_BATCH)] if len(x) else [module(x)]
     return torch.cat([z for z, _ in parts]), torch.cat([logits for _, logits in parts])
+
+
+def all_finite(tensors: Iterable[Tensor]) -> bool:
+    """Say whether no value is NaN or infinite: one pass over all tensors together."""
+    held = [t for t in tensors if t.is_floating_point() and t.numel()]
+    return not held or bool(torch.nn.utils.get_total_norm(held, math.inf).isfinite())
 
 
 @contextmanager

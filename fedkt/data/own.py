@@ -49,7 +49,7 @@ def build_own(name: str, sources: Sources, scenario: "Scenario") -> Federation:
     """Load a party's data. Raises InputError with all problems.
 
     Where its rows come without test rows, and there is no common test set, a seeded 20 % by class is held
-    out.
+    out; of a single row nothing is.
     """
     data, seed = scenario.data, scenario.seed
     parts = _load(sources, scenario)
@@ -69,7 +69,7 @@ def build_own(name: str, sources: Sources, scenario: "Scenario") -> Federation:
     if problems:
         raise InputError(*problems)
     rows = np.arange(len(train))
-    if own is None and common is None:
+    if own is None and common is None and len(rows) > 1:  # a single row is trained on, as in a simulation
         count = max(1, round(HELD_OUT * len(rows)))
         held = np.sort(stratified(train.y, count, numpy_stream(seed, "test", name)))
         own, rows = train.take(held), np.setdiff1d(rows, held)

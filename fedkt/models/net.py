@@ -6,6 +6,7 @@ never BatchNorm, and change nothing in place.
 """
 
 from collections.abc import Iterable
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -25,6 +26,9 @@ class Net(nn.Module):
     ``features`` maps rows [B, ...] to [B, width], ``head`` maps those to logits [B, classes]; ``width`` is
     the number of features. Calling it returns both: ``(features [B, width], logits [B, classes])``.
     """
+
+    mixes_rows: bool = False
+    """Whether in training a row's output depends on its batch (:func:`mixes_rows`), as with BatchNorm."""
 
     def __init__(self, features: nn.Module, head: nn.Module, width: int) -> None:
         super().__init__()
@@ -95,6 +99,33 @@ def trial_rows(input: "InputSpec") -> Tensor:
     """Return two rows of zeros of the form that a model gets: int64 token ids, float32 for all else."""
     kind = torch.int64 if input.kind == "tokens" else torch.float32
     return torch.zeros(TRIAL_ROWS, *input.shape, dtype=kind)
+
+
+@torch.no_grad()
+def mixes_rows(net: nn.Module, input: "InputSpec") -> bool:
+    """Say whether in training what a model makes of a row depends on the other rows of its batch.
+
+    Tried on made rows, whatever the layers are called: the first of two rows must come out as it does beside
+    another one. Such a model needs at least two rows in each batch, and batches that nobody pads.
+    False where it cannot be called in training at all, which is told when it trains.
+    """
+    rows = torch.Generator().manual_seed(0)
+    if input.kind == "tokens":
+        made = torch.randint(max(1, input.vocabulary or 1), (3, *input.shape), generator=rows)
+    else:
+        made = torch.randn(3, *input.shape, generator=rows)
+    try:
+        outs = []
+        for other in (1, 2):
+            with torch.random.fork_rng(devices=[]):
+                torch.default_generator.manual_seed(0)  # dropout drops the same
+                outs.append(deepcopy(net).train()(made[[0, other]]))
+    except Exception:
+        return False
+    return not all(
+        torch.allclose(one[0], two[0], rtol=1e-3, atol=1e-5, equal_nan=True)
+        for one, two in zip(*outs, strict=True)
+    )
 
 
 def check_settings(

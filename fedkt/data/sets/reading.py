@@ -17,6 +17,7 @@ a mapping from domains to specifications
 """
 
 import inspect
+import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,7 +78,17 @@ def _call(function: Any, spec: str, data_dir: Path | None) -> Split:
             f"{where} is a {type(function).__name__}; it must be a function that returns the data."
         )
     takes_folder = "data_dir" in inspect.signature(function).parameters
-    made = function(data_dir=data_dir) if takes_folder else function()
+    try:
+        made = function(data_dir=data_dir) if takes_folder else function()
+    except InputError:
+        raise
+    except Exception as error:
+        at = traceback.extract_tb(error.__traceback__)[-1]
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise InputError(
+            f"{where} cannot be made: {type(error).__name__}: {reason} "
+            f"({Path(at.filename).name}:{at.lineno})."
+        ) from error
     if isinstance(made, Split):
         return split_of(where, made.train, made.test, made.classes)
     if not isinstance(made, tuple) or len(made) not in (2, 3):

@@ -63,7 +63,7 @@ class Visit:
 
     def world(self) -> "World":
         """Check the scenario against the policy, then build the site's world. Raises Refused."""
-        from fedkt.engine.world.checked import checked_method
+        from fedkt.engine.world.checked import batch_problems, checked_method
         from fedkt.engine.world.private import privacy_problems
         from fedkt.engine.world.world import World
 
@@ -80,6 +80,9 @@ class Visit:
             dims = world.dims(name).about(0)
         except InputError as error:
             raise Refused("model", " ".join(error.problems)) from error
+        rows, model = len(world.shards[name].rows), world.models[name][0]
+        if self.stage == "hello" and (why := batch_problems(scenario, name, rows, model, world.net(name))):
+            raise Refused("model", " ".join(why))
         for found in (
             transfer_objection(policy, world.transfer_hash, self.invitation.transfer),
             size_objection(policy, world.behaviour.contribution(dims, world.settings)),

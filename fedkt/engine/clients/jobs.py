@@ -104,6 +104,8 @@ def _attempt(job: Job) -> Any:
             state = fit_privately(job.net, job.phase, job.state, job.private, **how)
         job.net.zero_grad(set_to_none=True)
         return tensors_of(job.net), state
+    except SystemExit as error:
+        return RuntimeError(f"SystemExit: {error}")  # a model of a user's own ends no process
     except Exception as error:
         return error
 

@@ -5,9 +5,10 @@ Every engine and every deployed site runs this code. What trains or predicts is 
 :mod:`fedkt.client.state`.
 """
 
+import math
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -16,13 +17,19 @@ from torch import Tensor
 
 from fedkt.client.behaviour import Arrays, Client, Fit
 from fedkt.client.state import ClientState, StateStore
+from fedkt.client.training import all_finite
 from fedkt.engine.clients.jobs import FitJob, PredictJob, Work, no_predictions
 from fedkt.engine.world.guard import Describe, Guard, guard_of
 from fedkt.engine.world.world import World
+from fedkt.errors import Diverged
 from fedkt.knowledge.codec import Expected, Rejected
 from fedkt.knowledge.protocol import Reply, Request
 from fedkt.privacy.ledger import Purpose
 from fedkt.results import metrics
+from fedkt.strategy import remedies
+
+_DONE = {"prepare": "preparation", "digest": "distillation", "train": "training"}
+"""What to call a stage that trained."""
 
 Stage = Callable[[str], None]
 """Told the name of each stage as it begins, so that an error can say where it happened."""
@@ -43,6 +50,7 @@ class Party:
         """What stands between this client's data and its messages; None where it adds no noise itself."""
         self._optimizers: dict[str, dict[str, Tensor]] = {}
         self._teacher: dict[str, Tensor] = {}
+        self._round = 0
         self._digested = -1
         self._prepared = False
 
@@ -79,7 +87,9 @@ class Party:
         if request.evaluate and request.teacher is not None:
             stage("measure")
             before = yield from self._measure("measure", self._teacher)
-            found["before_digest"] = before.get("global", before["personal"])
+            # Neither is there where a client has no test rows of its own, and nobody else has.
+            if (accuracy := before.get("global", before.get("personal"))) is not None:
+                found["before_digest"] = accuracy
         if self.guard is not None and (phases := self._digestion(request)):
             stage("reserve")
             self.guard.reserve(Purpose(request.binding.run, request.binding.round, "digest"), phases, None)
@@ -148,10 +158,24 @@ class Party:
             self.model, self._optimizers[phase.name] = yield FitJob(
                 stage, self.net, self.model, phase, state, seed, self.client, number, private
             )
+            if not all_finite(self.model.values()):
+                what = f"'s model is no longer finite after {_DONE[stage]} in round {number}"
+                self._diverged(what, phase.steps.lr, "digest" if stage == "digest" else "train")
 
     def _predict(self, stage: str, x: Tensor) -> Work[tuple[Tensor, Tensor]]:
         predictions: tuple[Tensor, Tensor] = yield PredictJob(stage, self.net, self.model, x)
+        features, logits = predictions
+        # A model may rule out a class by minus infinity.
+        if not (all_finite([features]) and bool((logits < math.inf).all())):
+            self._diverged(f"'s model makes predictions that are not finite in round {self._round}")
         return predictions
+
+    def _diverged(self, what: str, rate: float | None = None, where: remedies.Where = "train") -> NoReturn:
+        scenario = self.world.scenario
+        used = scenario.clients.local.lr if rate is None else rate
+        remedy = remedies.lower(used, where, scenario, self.world.config)
+        remedy += remedies.scale(scenario, self.world.federation.input.kind)
+        raise Diverged(f"client {self.client}{what}", remedy, rate)
 
     def _extract(self, rows: Tensor | None, expected: Expected) -> Work[Mapping[str, NDArray[Any]]]:
         dims, behaviour = self.world.dims(self.client), self.behaviour
@@ -220,6 +244,7 @@ class Party:
 
     def _load(self, version: int, stage: Stage) -> bool:
         stage("load")
+        self._round = version // 2
         state = self.store.load(self.client, below=version)
         if state is None:
             self._refuse_replay(version)

@@ -4,7 +4,9 @@ import math
 import statistics
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -16,7 +18,8 @@ from fedkt.engine.loop import checkpoint
 from fedkt.engine.loop.checkpoint import Checkpoint
 from fedkt.engine.loop.exchange import SimulatedTime, exchange
 from fedkt.engine.loop.spending import Spending
-from fedkt.errors import RunError
+from fedkt.errors import Diverged, FedktError, RunError
+from fedkt.files import write_atomic
 from fedkt.knowledge.contributions import client_order
 from fedkt.privacy.statement import statement
 from fedkt.results import metrics
@@ -58,6 +61,8 @@ class Totals:
     """Rounds that ended without a quorum."""
     repeats: int = 0
     """How often a round was begun again for want of a quorum."""
+    failures: dict[str, str] = field(default_factory=dict)
+    """What each client said of its first failure."""
     simulated_s: float = 0.0
     """Simulated duration of the rounds, where clients dawdle."""
 
@@ -119,6 +124,7 @@ class Loop:
                 "client_updates_per_s": round(rate, 3),
             },
             "replies": totals.replies,
+            "failures": totals.failures,
             "quorum": {"missed": totals.missed, "repeats": totals.repeats},
         }
 
@@ -133,7 +139,7 @@ class Loop:
         self._simulated_s = 0.0
         fused = self._train(grid, number)
         trained = dict(strategy.course.outcomes)
-        self._refuse_total_failure(number, trained)
+        self._note_failures(number, trained)
         self._note_changed(c for c, o in trained.items() if o.status == "accepted")
 
         measure = number % self.scenario.evaluate.every == 0 or number == self.scenario.rounds
@@ -142,10 +148,12 @@ class Loop:
             frozenset(unmeasured | set(self.totals.changed)) if measure else frozenset()
         )
         messages = strategy.configure_evaluate(number, *nothing, grid)
-        strategy.aggregate_evaluate(number, self._exchange(grid, number, "evaluate", messages))
+        replies = self._exchange(grid, number, "evaluate", messages)
+        with self._plug_in(number):
+            strategy.aggregate_evaluate(number, replies)
         evaluated = dict(strategy.course.outcomes)
         self.spending.look(number, evaluated)
-        self._refuse_total_failure(number, evaluated)
+        self._note_failures(number, evaluated)
         self._note_changed(c for c, o in evaluated.items() if o.taught is not None)
         for client, outcome in evaluated.items():
             if outcome.metrics:
@@ -153,7 +161,8 @@ class Loop:
         if measure:
             answered = {c for c, o in evaluated.items() if o.metrics}
             self.totals.changed = [c for c in self.totals.changed if c not in answered]
-            self.totals.server = server_accuracy(strategy)
+            with self._plug_in(number):
+                self.totals.server = server_accuracy(strategy)
 
         status = "no-quorum" if fused is None else "fused" if strategy.teachers.made_in(number) else "nothing"
         self._finish_round(number, status, trained, evaluated, measure, time.monotonic() - begun)
@@ -170,7 +179,8 @@ class Loop:
                 break  # nobody is left who could answer
             self.totals.repeats += attempt > 0
             replies = self._exchange(grid, number, "train", messages)
-            fused, _ = strategy.aggregate_train(number, replies)
+            with self._plug_in(number):
+                fused, _ = strategy.aggregate_train(number, replies)
             if fused is not None:
                 break
         self.totals.missed += fused is None
@@ -198,13 +208,44 @@ class Loop:
         self._simulated_s += waited
         return in_time
 
-    def _refuse_total_failure(self, number: int, outcomes: Mapping[str, Outcome]) -> None:
+    def _note_failures(self, number: int, outcomes: Mapping[str, Outcome]) -> None:
+        """Tell each client's first failure. Raises RunError, or Diverged, where all who were asked failed."""
         failed = [o for o in outcomes.values() if o.status == "failed"]
         if failed and len(failed) == len(outcomes):
-            raise RunError(
-                f"every client failed in round {number}; the first: {failed[0].detail}. "
-                f"Tracebacks are in {self.folder.checkpoint / 'clients'}/*/failure.txt."
+            kind = Diverged if all(o.reason == "diverged" for o in failed) else RunError
+            raise kind(
+                f"every client failed in round {number}; the first: {self._said(failed[0])}. "
+                f"Tracebacks are in {self.folder.checkpoint / 'clients'}/*/failure.txt"
+                + ("." if kind is RunError else "")
             )
+        for outcome in failed:
+            if outcome.client not in self.totals.failures:
+                self.totals.failures[outcome.client] = outcome.detail
+                self.observer.noted(f"failed: {self._said(outcome)}.")
+
+    def _said(self, outcome: Outcome) -> str:
+        """Return a failure in words: what the client keeps of it to itself, where its folder is here."""
+        kept = self.folder.checkpoint / "clients" / outcome.client / "failure.txt"
+        if outcome.detail and kept.is_file():
+            first = kept.read_text(encoding="utf-8", errors="replace").partition("\n")[0]
+            if first.startswith(outcome.detail):
+                return first.rstrip(".")
+        return outcome.detail.rstrip(".")
+
+    @contextmanager
+    def _plug_in(self, number: int) -> Iterator[None]:
+        """Turn what a strategy raises into a RunError; its traceback is kept in the run's folder."""
+        try:
+            yield
+        except (FedktError, OSError):
+            raise
+        except Exception as error:
+            file = self.folder.path / "error.txt"
+            write_atomic(file, traceback.format_exc().encode())
+            raise RunError(
+                f"strategy '{self.scenario.strategy.name}' failed at the server in round {number}: "
+                f"{type(error).__name__}: {error}; the traceback is in {file}."
+            ) from error
 
     def _spread(self) -> dict[str, float | None]:
         """Return the spread of all metrics over the clients that are honest."""
@@ -299,7 +340,11 @@ def group_effect(measured: Iterable[Mapping[str, float]]) -> float | None:
     clients' own ones, which is the Group Effect of FedKA (Sun et al. 2022, arXiv:2203.11635). None where
     nobody was both taught and measured. It is reported only: nothing in a run depends on it.
     """
-    effects = [m.get("global", m["personal"]) - m["before_digest"] for m in measured if "before_digest" in m]
+    effects = [
+        m.get("global", m.get("personal", m["before_digest"])) - m["before_digest"]
+        for m in measured
+        if "before_digest" in m
+    ]
     return statistics.fmean(effects) if effects else None
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from pydantic import ValidationError
@@ -86,6 +86,11 @@ def checked_world(
             )
         if strategy is not None and config is not None:
             problems += strategy.problems(config, scenario, clients)
+        if strategy is not None and "data" not in strategy.shares:
+            for shard, dealt in zip(
+                federation.shards, models.deal(scenario.clients.models, clients, scenario.seed), strict=True
+            ):
+                problems += batch_problems(scenario, shard.id, len(shard.rows), dealt[0], nets[repr(dealt)])
     if problems or federation is None:
         raise InputError(*dict.fromkeys(problems))
     trace = _try(problems, lambda: adversity.trace_of(scenario, federation, data_dir))
@@ -94,6 +99,30 @@ def checked_world(
     if problems:
         raise InputError(*dict.fromkeys(problems))
     return world
+
+
+def batch_problems(
+    scenario: Scenario, client: str, rows: int, model: Any, net: "models.Net | None"
+) -> list[str]:
+    """Return why a model that needs two rows in a batch would get one, in sentences.
+
+    A last batch of one row joins the one before it; where there is none, nothing can be done.
+    """
+    if net is None or not net.mixes_rows:
+        return []
+    local, distill = scenario.clients.local.batch_size, scenario.clients.distill.batch_size
+    what = f"model {model!r} takes statistics over the rows of a batch, which needs at least 2"
+    found = []
+    if local == 1:
+        found.append(f"clients.local.batch_size is 1, but {what}; set it to 2 or more.")
+    elif rows == 1:
+        found.append(
+            f"client {client} has 1 row (clients.local.batch_size is {local}), but {what}; give it more "
+            "rows, or another model, such as one with GroupNorm."
+        )
+    if distill == 1 and scenario.data.transfer is not None:
+        found.append(f"clients.distill.batch_size is 1, but {what}; set it to 2 or more.")
+    return found
 
 
 def checked_method(scenario: Scenario) -> tuple[type[Strategy], StrategyConfig]:
@@ -153,6 +182,7 @@ def _config(strategy: type[Strategy], scenario: Scenario) -> StrategyConfig:
     except ValidationError as error:
         raise InputError(*_sentences(scenario.strategy.name, strategy, error)) from error
     name = settings_for(strategy, config, scenario)["loss"]
+    _try_loss(name)
     if (kind := about(registry.find("losses", name))) != strategy.distils:
         fitting = [n for n in registry.names("losses") if about(registry.find("losses", n)) != kind]
         raise InputError(
@@ -160,6 +190,32 @@ def _config(strategy: type[Strategy], scenario: Scenario) -> StrategyConfig:
             f"{strategy.distils}; losses for those are {', '.join(fitting)}."
         )
     return config
+
+
+def _try_loss(name: str) -> None:
+    """Raise InputError where a loss fails on made rows, or has not one value for each of them."""
+    loss = registry.find("losses", name)
+    made = torch.linspace(-1.0, 1.0, 6).view(2, 3)
+    takes = "(student, teacher, temperature) of scores [B, classes]"
+    try:
+        if about(loss) == "scores":
+            found = loss(made, made.flip(0), 1.0)
+        else:
+            takes = "(features, prototypes, y, *, known) of features [B, width]"
+            found = loss(made, made.flip(0), torch.tensor([0, 1]), known=torch.tensor([True, True]))
+    except Exception as error:
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise InputError(
+            f"loss '{name}' fails on made rows: {type(error).__name__}: {reason}; "
+            f"it must be a function {takes}."
+        ) from error
+    tensor = isinstance(found, torch.Tensor)
+    if not tensor or found.shape != (2,):
+        of = f"of shape {list(found.shape)}" if tensor else f"of type {type(found).__name__}"
+        raise InputError(
+            f"loss '{name}' returns a value {of} for 2 rows; it must return one value per row, [2], whose "
+            "mean is taken later."
+        )
 
 
 def _sentences(name: str, strategy: type[Strategy], error: ValidationError) -> list[str]:

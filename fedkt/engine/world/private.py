@@ -153,6 +153,11 @@ def _models(world: World) -> Iterator[str]:
                     f"model '{name}' has {mixing[0]}, whose statistics mix rows, so private training is "
                     "impossible; use GroupNorm in its place."
                 )
+            elif net.mixes_rows:
+                yield (
+                    f"what model '{name}' makes of a row depends on the other rows of its batch, so private "
+                    "training is impossible; use GroupNorm in place of statistics over rows."
+                )
             elif errors := ModuleValidator.validate(net, strict=False):
                 yield f"model '{name}' cannot be trained privately: {_one_line(errors[0])}"
         if settings.provenance == "public" and any(p.requires_grad for p in net.features.parameters()):

@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from fedkt import models, registry
 from fedkt.client.behaviour import Fit, Steps, distillation
-from fedkt.client.training import OptimState, fit, one_thread, predict
+from fedkt.client.training import OptimState, all_finite, fit, one_thread, predict
 from fedkt.distill.losses import as_logits
+from fedkt.errors import Diverged
 from fedkt.rng import seed_of
 
 if TYPE_CHECKING:
@@ -29,10 +30,14 @@ class Trained:
         self._optimizer: OptimState = {}
 
     def fit(self, phase: Fit, seed: int, round_: int) -> None:
-        """Train through one phase, in place."""
+        """Train through one phase, in place. Raises Diverged where the model is not finite after it."""
         with one_thread():
             state = self._optimizer
             self._optimizer = fit(self.module, phase, state, seed=seed, client=self.name, round_=round_)
+        if not all_finite(self.module.state_dict().values()):
+            name = self.name.partition(" ")[0]
+            what = f"the server's model '{name}' is no longer finite after training in round {round_}"
+            raise Diverged(what, rate=phase.steps.lr)
 
     def predict(self, x: Tensor) -> Tensor:
         """Return logits [n, classes]."""

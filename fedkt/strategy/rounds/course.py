@@ -16,13 +16,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedkt.client.behaviour import Client, Fit
-from fedkt.knowledge.codec import Expected, encode
+from fedkt.client.training import all_finite
+from fedkt.errors import Diverged, RunError
+from fedkt.knowledge.codec import Expected, Rejected, encode
 from fedkt.knowledge.contributions import Contributions, client_order, stack
 from fedkt.knowledge.kinds import Dims
 from fedkt.knowledge.protocol import Binding, Request, knowledge_bytes
 from fedkt.privacy.curator import Central, central_of, teachable
 from fedkt.privacy.ledger import Declined
 from fedkt.scenario import Robust
+from fedkt.strategy import remedies
 from fedkt.strategy.fusing import robust
 from fedkt.strategy.fusing.fusion import Fused
 from fedkt.strategy.fusing.server_model import Trained
@@ -41,6 +44,7 @@ class Method(Protocol):
 
     behaviour: type[Client]
     client_settings: dict[str, Any]
+    config: Any
     robust: Robust
     simplex: bool
     student: Trained | None
@@ -156,12 +160,18 @@ class Course:
         """Leave out what is not trusted, fuse the rest, teach, and train the server's own model."""
         method, student = self._method, self._method.student
         contributions, dropped = self._trusted(opened)
-        fused = self._close(method.fuse(contributions))
-        if fused is not None:
-            self.teach(server_round, contributions.clients, fused)
-            phase = None if student is None else method.server_lesson(fused)
-            if student is not None and phase is not None:
-                student.fit(phase, self._setting.seed, server_round)
+        try:
+            fused = self._close(method.fuse(contributions))
+            if fused is not None:
+                self.teach(server_round, contributions.clients, fused)
+                phase = None if student is None else method.server_lesson(fused)
+                if student is not None and phase is not None:
+                    student.fit(phase, self._setting.seed, server_round)
+        except Diverged as error:
+            scenario, config = self._setting.scenario, method.config
+            if error.rate is None:
+                raise error.advised(remedies.change(scenario, config)) from error
+            raise error.advised(remedies.lower(error.rate, "server", scenario, config)) from error
         if dropped:
             self.report = {**self.report, "dropped": dropped}
 
@@ -191,7 +201,15 @@ class Course:
         return replace(fused, arrays={**fused.arrays, "values": teachable(fused.arrays["values"])})
 
     def teach(self, server_round: int, clients: Sequence[str], fused: Fused) -> None:
-        """Keep what was fused as the newest teachers, and note what they are unsure of."""
+        """Keep what was fused as the newest teachers, and note what they are unsure of.
+
+        Raises Diverged where a teacher is not finite.
+        """
+        # Clients of one architecture may share the tensors of theirs.
+        held = {id(t): t for arrays in [fused.arrays, *fused.by_client.values()] for t in arrays.values()}
+        if not all_finite(held.values()):
+            name = self._setting.scenario.strategy.name
+            raise Diverged(f"the teacher of strategy '{name}' is not finite in round {server_round}")
         self.report = fused.report
         rows = {}
         if self._method.needs_transfer and self.rows is not None:
@@ -232,7 +250,15 @@ class Course:
         )
         common = teacher is not None and teacher is self.teachers.common
         encoded = self.teachers.encode_common if common else encode
-        content = request.pack(self._setting.dims[client], self._teacher_arrays, encoded)
+        try:
+            content = request.pack(self._setting.dims[client], self._teacher_arrays, encoded)
+        except Rejected as error:
+            scenario = self._setting.scenario
+            raise RunError(
+                f"the teacher of strategy '{scenario.strategy.name}' in round {server_round} cannot be sent "
+                f"to client {client}: {error.detail.rstrip('.')}; "
+                f"{remedies.change(scenario, self._method.config)}."
+            ) from error
         outcome = self.outcomes[client]
         outcome.down += knowledge_bytes(content)
         outcome.taught = request.teacher_round if taught else None
