@@ -11,7 +11,7 @@ from typing import Any
 
 from fedkt import scenario
 from fedkt.engine.runs.run import simulate
-from fedkt.errors import FedktError
+from fedkt.errors import FedktError, RunError
 from fedkt.results.observer import Silent
 from fedkt.results.trackers import Several, end_failed, sinks
 
@@ -49,7 +49,10 @@ def run_job(job: Mapping[str, Any], tell: Tell) -> None:
         raise  # nobody listens any more
     except FedktError as error:
         end_failed(watchers)
-        tell({"event": "failed", "error": " ".join(str(error).split("\n"))})
+        event = {"event": "failed", "error": " ".join(str(error).split("\n"))}
+        if isinstance(error, RunError) and error.__cause__ is not None:
+            event["traceback"] = traceback.format_exc()  # a plug-in's mistake: what matters is where
+        tell(event)
     except Exception as error:
         end_failed(watchers)
         where = traceback.extract_tb(error.__traceback__)[-1]
