@@ -50,7 +50,7 @@ def run_job(job: Mapping[str, Any], tell: Tell) -> None:
     except FedktError as error:
         end_failed(watchers)
         event = {"event": "failed", "error": " ".join(str(error).split("\n"))}
-        if isinstance(error, RunError) and error.__cause__ is not None:
+        if type(error) is RunError and error.__cause__ is not None:
             event["traceback"] = traceback.format_exc()  # a plug-in's mistake: what matters is where
         tell(event)
     except Exception as error:

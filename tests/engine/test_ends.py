@@ -127,7 +127,7 @@ class Troubled(FedMD):
         return super().settings(config) | {"trouble": config.trouble}
 
     def fuse(self, contributions: Contributions) -> Fused:
-        if self.config.trouble == "fuse" and self.round == BROKEN[0]:  # type: ignore[attr-defined]
+        if self.config.trouble == "fuse" and self.round == BROKEN[0]:
             raise ZeroDivisionError("by nothing")
         return super().fuse(contributions)
 
@@ -362,7 +362,8 @@ def test_a_last_row_joins_the_batch_before_it() -> None:
 
 
 def test_models_that_mix_rows_are_found_whatever_they_are_called() -> None:
-    built = [models.build(model, TABLE, 2, 0) for model in (batch_norm, own_norm, "mlp")]
+    names = (f"{__name__}:batch_norm", f"{__name__}:own_norm", "mlp")
+    built = [models.build(name, TABLE, 2, 0) for name in names]
     assert [net.mixes_rows for net in built] == [True, True, False]
     group = Net(nn.Sequential(nn.Linear(2, 4), nn.GroupNorm(2, 4), nn.Dropout(0.5)), nn.Linear(4, 2), 4)
     assert not mixes_rows(group, TABLE)

@@ -152,6 +152,7 @@ def _visit(home: Home, raise_errors: bool, step: Step, message: Message, context
     try:
         request = Request.unpack(message.content, world.transfer_hash, world.dims(client), _teacher(world))
         binding = request.binding
+        at.append("begin")
         party = Party(world, store, client)
         reply = yield from step(party, request, at.append)
         at.append(SENDING)

@@ -12,7 +12,7 @@ from fedkt.engine.world.world import World
 from fedkt.errors import Diverged
 from fedkt.knowledge.codec import LIMIT, Rejected
 from fedkt.knowledge.protocol import MAX_NAME, MAX_TEXT, Binding, Reply
-from fedkt.strategy import remedies
+from fedkt.strategy.fusing import remedies
 
 OPENING, SENDING = "open", "send"
 """The stages in which a message is checked, and in which the reply is encoded."""

@@ -26,7 +26,7 @@ from fedkt.knowledge.codec import Expected, Rejected
 from fedkt.knowledge.protocol import Reply, Request
 from fedkt.privacy.ledger import Purpose
 from fedkt.results import metrics
-from fedkt.strategy import remedies
+from fedkt.strategy.fusing import remedies
 
 _DONE = {"prepare": "preparation", "digest": "distillation", "train": "training"}
 """What to call a stage that trained."""

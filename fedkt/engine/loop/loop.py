@@ -4,9 +4,8 @@ import math
 import statistics
 import threading
 import time
-import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -17,9 +16,9 @@ from flwr.serverapp import Grid
 from fedkt.engine.loop import checkpoint
 from fedkt.engine.loop.checkpoint import Checkpoint
 from fedkt.engine.loop.exchange import SimulatedTime, exchange
+from fedkt.engine.loop.plug_in import plug_in
 from fedkt.engine.loop.spending import Spending
-from fedkt.errors import Diverged, FedktError, RunError
-from fedkt.files import write_atomic
+from fedkt.errors import Diverged, RunError
 from fedkt.knowledge.contributions import client_order
 from fedkt.privacy.statement import statement
 from fedkt.results import metrics
@@ -232,20 +231,9 @@ class Loop:
                 return first.rstrip(".")
         return outcome.detail.rstrip(".")
 
-    @contextmanager
-    def _plug_in(self, number: int) -> Iterator[None]:
-        """Turn what a strategy raises into a RunError; its traceback is kept in the run's folder."""
-        try:
-            yield
-        except (FedktError, OSError):
-            raise
-        except Exception as error:
-            file = self.folder.path / "error.txt"
-            write_atomic(file, traceback.format_exc().encode())
-            raise RunError(
-                f"strategy '{self.scenario.strategy.name}' failed at the server in round {number}: "
-                f"{type(error).__name__}: {error}; the traceback is in {file}."
-            ) from error
+    def _plug_in(self, number: int) -> AbstractContextManager[None]:
+        what = f"strategy '{self.scenario.strategy.name}' failed at the server in round {number}"
+        return plug_in(self.folder.path, what)
 
     def _spread(self) -> dict[str, float | None]:
         """Return the spread of all metrics over the clients that are honest."""
@@ -296,7 +284,8 @@ class Loop:
             clients = [row | {"released": False} for row in clients]
         engine = self.flush(self.strategy.course.kept)
         self.folder.append(row, clients)
-        tensors, note = self.strategy.course.state()
+        with self._plug_in(number):
+            tensors, note = self.strategy.course.state()
         done = Checkpoint(number, tensors, note, totals.__dict__, engine)
         self.strategy.course.kept = checkpoint.write(self.folder.checkpoint, done)
         self.observer.round_done(row, clients)

@@ -14,6 +14,7 @@ from fedkt.engine.clients import trial
 from fedkt.engine.clients.cohorts import Plan
 from fedkt.engine.loop import checkpoint
 from fedkt.engine.loop.loop import Loop
+from fedkt.engine.loop.plug_in import plug_in
 from fedkt.engine.world.checked import checked_world
 from fedkt.engine.world.private import privacy_notes
 from fedkt.engine.world.traffic import parties
@@ -114,7 +115,8 @@ def _loop(world: World, folder: RunFolder, observer: Observer, stop: threading.E
         hostile=frozenset(world.hostile),
         own=folder.checkpoint / "server",
     )
-    strategy = world.strategy(world.config, setting)
+    with plug_in(folder.path, f"strategy '{world.scenario.strategy.name}' failed before the first round"):
+        strategy = world.strategy(world.config, setting)
     return Loop(strategy, folder, observer, stop)
 
 

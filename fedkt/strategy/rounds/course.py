@@ -25,8 +25,7 @@ from fedkt.knowledge.protocol import Binding, Request, knowledge_bytes
 from fedkt.privacy.curator import Central, central_of, teachable
 from fedkt.privacy.ledger import Declined
 from fedkt.scenario import Robust
-from fedkt.strategy import remedies
-from fedkt.strategy.fusing import robust
+from fedkt.strategy.fusing import remedies, robust
 from fedkt.strategy.fusing.fusion import Fused
 from fedkt.strategy.fusing.server_model import Trained
 from fedkt.strategy.rounds.asking import Asking
@@ -254,11 +253,13 @@ class Course:
             content = request.pack(self._setting.dims[client], self._teacher_arrays, encoded)
         except Rejected as error:
             scenario = self._setting.scenario
-            raise RunError(
+            what = (
                 f"the teacher of strategy '{scenario.strategy.name}' in round {server_round} cannot be sent "
-                f"to client {client}: {error.detail.rstrip('.')}; "
-                f"{remedies.change(scenario, self._method.config)}."
-            ) from error
+                f"to client {client}: {error.detail.rstrip('.')}"
+            )
+            of_values = error.reason in ("finite", "range", "norm", "sum")
+            remedy = f"; {remedies.change(scenario, self._method.config)}." if of_values else "."
+            raise RunError(what + remedy) from error
         outcome = self.outcomes[client]
         outcome.down += knowledge_bytes(content)
         outcome.taught = request.teacher_round if taught else None
