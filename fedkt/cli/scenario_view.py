@@ -19,6 +19,7 @@ from fedkt.errors import InputError
 from fedkt.results.result import size_text
 
 MOST_CLIENTS = 20
+MOST_LABELS = 40
 WIDE = 200
 """Columns of what does not go to a terminal."""
 
@@ -31,6 +32,15 @@ def show_scenario(world: World, out: Path | None) -> None:
     console.print(
         Syntax(text, "yaml", background_color="default", word_wrap=True) if console.is_terminal else text
     )
+    names = world.federation.label_names
+    if names is not None:
+        console.print(
+            "labels: " + ", ".join(f"{number} {name}" for number, name in enumerate(names[:MOST_LABELS]))
+        )
+    columns = world.federation.pool.columns
+    if columns is not None:
+        more = f" and {len(columns) - MOST_LABELS} more" if len(columns) > MOST_LABELS else ""
+        console.print(f"columns: {', '.join(columns[:MOST_LABELS])}{more}")
     rows = describe.table(world.federation)
     title = "partition: training rows of each class (0, 1, …)"
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
@@ -50,7 +60,7 @@ def show_scenario(world: World, out: Path | None) -> None:
     planned = bytes_per_round(world)
     console.print(f"per client and round: up {size_text(planned['up'])}, down {size_text(planned['down'])}")
     console.print(planned_text(world.scenario.privacy, epsilons(world)))
-    for note in privacy_notes(world):
+    for note in [*world.federation.notes, *privacy_notes(world)]:
         console.print(f"note: {note}")
     if out is not None:
         picture = out / "partition.png"

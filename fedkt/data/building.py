@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fedkt.data.federation import Federation, Shard, share_of
-from fedkt.data.loaded import check_classes, check_settings, constants, load_named
+from fedkt.data.loaded import check_classes, check_settings, choices_of, constants, load_named
+from fedkt.data.notes import left_out_notes, noted, unnamed_notes
 from fedkt.data.partition import OWN_TEST, Indices, check, partition
 from fedkt.data.sets.dataset import Dataset, Names, concat
 from fedkt.data.sets.preprocess import Preprocess, input_of
@@ -39,7 +40,7 @@ def build(scenario: "Scenario", data_dir: Path | None = None) -> Federation:
     (loading, fitting together, dealing).
     """
     data, seed = scenario.data, scenario.seed
-    split, target, extras = load_named(data, data_dir)
+    split, target, extras, out = load_named(data, data_dir, choices_of(scenario))
     common = None if target is None else target.train if target.test is None else target.test
     problems = check_settings(data, split, common, extras)
     train, tests = split.train, split.test
@@ -63,7 +64,7 @@ def build(scenario: "Scenario", data_dir: Path | None = None) -> Federation:
             )
     labels = train.y[free]
     problems += check(labels, _at(train.domain, free), _at(train.ids, free), data.partition)
-    problems += check_classes(labels, split.classes)
+    problems += check_classes(labels, split.classes, split.label_names)
     if problems:
         raise InputError(*problems)
 
@@ -84,7 +85,9 @@ def build(scenario: "Scenario", data_dir: Path | None = None) -> Federation:
     test = common if common is not None else own
     others = [part for part in (test, own, transfer, public) if part is not None]
     shards = _shards(dealt, train, own if personal else None, data, split.classes, seed)
-    return Federation(
+    named = {"data.dataset": train, "data.test": common} | {f"data.{k}.from": v for k, v in extras.items()}
+    return noted(
+        left_out_notes(out) + unnamed_notes(named),
         classes=split.classes,
         shards=shards,
         pool=train,
@@ -97,6 +100,7 @@ def build(scenario: "Scenario", data_dir: Path | None = None) -> Federation:
             input_of(train, data.image, others), data.missing, data.standardise, constants(data)
         ),
         transfer_labels=hidden,
+        label_names=split.label_names,
     )
 
 

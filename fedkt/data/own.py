@@ -13,9 +13,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fedkt.data.building import HELD_OUT
+from fedkt.data.columns.choices import Choices
+from fedkt.data.columns.labels import listed
 from fedkt.data.federation import Federation, Shard, share_of
-from fedkt.data.loaded import check_settings, constants, with_target
+from fedkt.data.loaded import check_settings, choices_of, constants
+from fedkt.data.notes import left_out_notes, noted, unnamed_notes
 from fedkt.data.sets.dataset import Dataset, Split
+from fedkt.data.sets.joining import sized, together
 from fedkt.data.sets.preprocess import Preprocess, input_of
 from fedkt.data.sets.reading import load_dataset
 from fedkt.data.sets.sample import stratified
@@ -53,6 +57,7 @@ def build_own(name: str, sources: Sources, scenario: "Scenario") -> Federation:
     """
     data, seed = scenario.data, scenario.seed
     parts = _load(sources, scenario)
+    out = {f"data.{key}": list(held.left_out) for key, held in parts.items()}
     split = parts["rows"]
     split = replace(split, classes=max(split.classes, sources.classes or 0))
     train, own = split.train, split.test
@@ -63,6 +68,13 @@ def build_own(name: str, sources: Sources, scenario: "Scenario") -> Federation:
         problems.append(
             f"data.rows holds label {split.classes - 1}, but data.classes is {sources.classes}; "
             f"labels must lie in 0 to {sources.classes - 1}."
+        )
+    names = split.label_names
+    if names is not None and sources.classes is not None and len(names) < sources.classes:
+        problems.append(
+            f"data.rows holds the labels {listed(names)}, but data.classes is {sources.classes}, so their "
+            "numbers in the federation are not known; data.labels of the scenario must list the "
+            "names of all classes."
         )
     if split.classes < 2:
         problems.append("data.rows holds one class only; data.classes must say how many there are in all.")
@@ -89,7 +101,8 @@ def build_own(name: str, sources: Sources, scenario: "Scenario") -> Federation:
     if transfer is not None:
         transfer = replace(transfer, y=np.full(len(transfer), -1, np.int64))
     others = [part for part in (own, common, transfer, extras.get("public")) if part is not None]
-    return Federation(
+    return noted(
+        left_out_notes(out) + unnamed_notes({f"data.{key}": held.train for key, held in parts.items()}),
         classes=split.classes,
         shards=(shard,),
         pool=train,
@@ -101,25 +114,45 @@ def build_own(name: str, sources: Sources, scenario: "Scenario") -> Federation:
         preprocess=Preprocess(
             input_of(train, data.image, others), data.missing, data.standardise, constants(data)
         ),
+        label_names=names,
     )
 
 
 def _load(sources: Sources, scenario: "Scenario") -> dict[str, Split]:
+    """Load all sets; what all parties have in common decides the order of columns."""
     data, problems, found = scenario.data, [], {}
-    for key in ("rows", "transfer", "public", "test"):
+    choices = choices_of(scenario)
+    for key in ("transfer", "public", "test", "rows"):
         spec = getattr(sources, key)
         if spec is None:
             continue
+        # A transfer set has no labels that anybody reads.
+        said = choices.unlabelled if key == "transfer" else choices
         try:
-            split = load_dataset(spec, sources.folder, data.image)
+            found[key] = _fit(load_dataset(spec, sources.folder, data.image, choices=said), sources)
         except InputError as error:
             problems += [f"data.{key}: {problem}" for problem in error.problems]
-            continue
-        # A transfer set has no labels that anybody reads.
-        found[key] = _fit(split if key == "transfer" else with_target(split, data.target), sources)
     if problems:
         raise InputError(*problems)
-    return found
+    return _by_name(found, choices)
+
+
+def _by_name(found: dict[str, Split], choices: Choices) -> dict[str, Split]:
+    parts = {}
+    for key, held in found.items():
+        parts[f"data.{key}"] = held.train
+        if held.test is not None:
+            parts[f"test rows of data.{key}"] = held.test
+    made = together(parts, choices)
+    return {
+        key: sized(
+            made[f"data.{key}"],
+            made.get(f"test rows of data.{key}"),
+            0 if held.label_names else held.classes,
+            held.left_out,
+        )
+        for key, held in found.items()
+    }
 
 
 def _fit(split: Split, sources: Sources) -> Split:

@@ -5,9 +5,9 @@ stacked (``torch.func.functional_call`` under ``vmap``): they keep no running st
 never BatchNorm, and change nothing in place.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from copy import deepcopy
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,8 @@ from fedkt.errors import InputError
 
 if TYPE_CHECKING:
     from fedkt.data.sets.dataset import InputSpec
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 TRIAL_ROWS = 2
 
@@ -128,6 +130,16 @@ def mixes_rows(net: nn.Module, input: "InputSpec") -> bool:
     )
 
 
+def takes(*kinds: str) -> Callable[[F], F]:
+    """Say which kinds of rows a model's function takes: what a table of whole numbers is follows from it."""
+
+    def mark(function: F) -> F:
+        function.takes = kinds  # type: ignore[attr-defined]
+        return function
+
+    return mark
+
+
 def check_settings(
     name: str,
     input: "InputSpec",
@@ -144,9 +156,12 @@ def check_settings(
     ``hidden`` (by the name that the model has for it) a list of integers of at least 1.
     """
     problems = []
+    hint = ""
+    if {"tabular", "tokens"} & {*kinds} and input.kind in ("tabular", "tokens"):
+        hint = "; data.kind (table, tokens or text) decides what rows are read as"
     if input.kind not in kinds:
         problems.append(
-            f"model {name!r} takes {' or '.join(kinds)} rows, but the data set has {input.kind} rows."
+            f"model {name!r} takes {' or '.join(kinds)} rows, but the data set has {input.kind} rows{hint}."
         )
     if not _is_whole(width):
         problems.append(f"width of model {name!r} is {width!r}; it must be an integer of at least 1.")

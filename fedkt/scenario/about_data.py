@@ -180,6 +180,16 @@ class Data(Settings):
     """Labelled rows for all; null: there are none."""
     test: Text | None = None
     """The common test set, where it is another data set than the test split of ``dataset``."""
+    kind: Literal["table", "tokens", "text", "image"] | None = None
+    """What rows are, where form leaves it open (whole numbers: a table or token ids); null: form decides."""
+    label: Text | None = None
+    """Which column of an hf: data set holds the label; null: 'label', or the only one that may be."""
+    columns: Annotated[list[Text], Field(min_length=1)] | None = Field(None, examples=[["age", "pressure"]])
+    """The columns that are used, in this order; null: all that can be."""
+    drop: list[Text] = Field(default_factory=list, examples=[["diagnosis_code"]])
+    """Columns to leave out."""
+    labels: Annotated[list[Text], Field(min_length=2)] | None = Field(None, examples=[["no", "yes"]])
+    """The names of all classes, in the order of their numbers; null: those that occur, in sorted order."""
     image: Image | None = None
     """The shape that images are brought to; null: their own."""
     normalise: Normalise | None = None

@@ -63,7 +63,7 @@ def test_digits_has_a_fixed_stratified_split():
         (np.zeros((4, 5, 6), np.uint8), "image", (1, 5, 6), np.uint8),
         (np.zeros((4, 5, 6, 3), np.uint8), "image", (3, 5, 6), np.uint8),
         (np.zeros((4, 3, 5, 6), np.float64), "image", (3, 5, 6), np.float32),
-        (np.zeros((4, 5)), "tabular", (5,), np.float32),
+        (np.zeros((4, 5)), "tabular", (5,), np.float64),
         (np.zeros((4, 5), np.uint8), "tabular", (5,), np.float32),
         (np.zeros((4, 5), np.int32), "tokens", (5,), np.int64),
         (np.array(["a", "b", "a b", ""]), "tokens", (128,), np.int64),

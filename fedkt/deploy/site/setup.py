@@ -130,6 +130,10 @@ def _save(path: Path, train: Dataset, test: Dataset | None, target: str | None) 
             # The scenario's rule is applied to the file again, and has to make the same classes.
             labels = labels * (int(float(target.partition(">")[2])) + 1)
         arrays[f"y_{part}"] = labels
+        if held.columns is not None:
+            arrays["columns"] = np.array(held.columns)
+        if held.label_names is not None and held.y.min() >= 0:
+            arrays["label_names"] = np.array(held.label_names)
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "wb") as file:
         np.savez(file, **arrays)

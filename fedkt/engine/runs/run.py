@@ -73,7 +73,7 @@ def simulate(
                 "round": saved.round,
             }
         )
-        for note in privacy_notes(world):
+        for note in [*world.federation.notes, *privacy_notes(world)]:
             watcher.noted(note)
         if loop.round < scenario.rounds:
             plan = Plan.read(saved.engine) if saved.engine else None
@@ -188,4 +188,7 @@ def _input(world: World) -> dict[str, object]:
         "shape": list(spec.shape),
         "vocabulary": spec.vocabulary,
         "classes": world.federation.classes,
+        "label_names": world.federation.label_names,
+        "columns": world.federation.pool.columns,
+        "notes": world.federation.notes,
     }
