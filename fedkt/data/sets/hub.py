@@ -167,7 +167,8 @@ def _dataset(where: str, table: Any, label: str | None, column: str | None, choi
     columns = [c for c in table.column_names if c not in (label, column)]
     rows, out = _rows(where, table, columns, label, choices)
     # The choice of columns was made here, by their types too.
-    said = replace(choices, label=None, columns=None, drop=(), labels=None)
+    taken = tuple(rows) if isinstance(rows, dict) else None
+    said = replace(choices, label=None, columns=taken, drop=(), labels=None)
     return dataset_of(where, rows, y, ids=ids, choices=said, label_names=names, left_out=out)
 
 

@@ -60,7 +60,7 @@ class Preprocess:
         return Statistics.of(x, self.missing, self.standardise)
 
 
-MOST_DEVIATIONS = 10.0
+MOST_DEVIATIONS = 20.0
 """How far a scaled value may lie from a client's own mean: what is beyond has the value at that distance."""
 
 
@@ -104,7 +104,7 @@ class Statistics:
         return np.isinf(self.scale)
 
     def apply(self, x: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
-        """Return rows [n,d] with nothing missing, shifted and scaled, at most ten deviations off."""
+        """Return rows [n,d] with nothing missing, shifted and scaled, at most twenty deviations off."""
         filled = np.where(np.isnan(x), self.fill, x)
         if self.scaled:
             filled = np.clip((filled - self.shift) / self.scale, -MOST_DEVIATIONS, MOST_DEVIATIONS)

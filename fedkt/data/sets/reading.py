@@ -119,7 +119,7 @@ def _check_form(spec: str, data_dir: Path | None) -> None:
     elif prefix == "hf":
         wrong = is_file or (ending in ENDINGS and "/" not in name)
     else:
-        wrong = prefix.lower() in PREFIXES or (prefix == "npz" and ending in ENDINGS)
+        wrong = prefix.lower() in PREFIXES or (prefix == "npz" and ending in ENDINGS and ending != "npy")
         wrong = wrong or (prefix != "npz" and not registry.IMPORT_PATH.fullmatch(spec) and is_file)
     if wrong:
         raise InputError(f"{spec!r} is no data set: {WHAT_THERE_IS}; {FROM_CSV}.")
