@@ -49,7 +49,7 @@ def test_blanks_are_missing_values_and_their_columns_stay(tmp_path):
     )
     train = load_dataset(spec, tmp_path).train
     assert train.columns == ("age", "dose", "smokes", "never")
-    expected = [[30, 0.5, 1, np.nan], [np.nan, 1.5, np.nan, np.nan], [40, np.nan, 0, np.nan]]
+    expected: Any = [[30, 0.5, 1, np.nan], [np.nan, 1.5, np.nan, np.nan], [40, np.nan, 0, np.nan]]
     assert np.array_equal(train.x, expected, equal_nan=True)
 
 
@@ -136,7 +136,7 @@ def test_data_frames_and_records_are_tables_by_name():
         ("age", "dose"),
         ("no", "yes"),
     )
-    assert np.array_equal(split.train.x, [[30, 1], [np.nan, 2], [50, 3]], equal_nan=True)
+    assert np.array_equal(split.train.x, np.array([[30, 1], [np.nan, 2], [50, 3]]), equal_nan=True)
     assert split.left_out == (("sex", "no numbers"),)
     train = load_dataset(f"{MODULE}:records").train
     assert (train.columns, train.x.tolist()) == (("age", "dose"), [[1, 0.5], [2, 1.5]])
@@ -296,7 +296,7 @@ def test_masked_values_are_missing():
     x = np.ma.array([[1, 2], [3, 4]], mask=[[False, True], [False, False]])
     made = dataset_of("here", x, [0, 1])
     assert made.kind == "tabular"
-    assert np.array_equal(made.x, [[1, np.nan], [3, 4]], equal_nan=True)
+    assert np.array_equal(made.x, np.array([[1, np.nan], [3, 4]]), equal_nan=True)
     plain = dataset_of("here", np.ma.array([[1.0, 2.0]] * 2, mask=False), [0, 1])
     assert plain.x.tolist() == [[1, 2]] * 2
     with pytest.raises(InputError, match="images must be whole"):
@@ -310,7 +310,7 @@ def test_numbers_that_are_python_objects():
     with pytest.raises(InputError, match="column 1 of x holds '3'"):
         dataset_of("here", x, [0, 1])
     x[1, 1] = 3
-    assert np.array_equal(dataset_of("here", x, [0, 1]).x, [[1, np.nan], [2.5, 3]], equal_nan=True)
+    assert np.array_equal(dataset_of("here", x, [0, 1]).x, np.array([[1, np.nan], [2.5, 3]]), equal_nan=True)
 
 
 @pytest.mark.parametrize(

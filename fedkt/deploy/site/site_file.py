@@ -1,7 +1,8 @@
 """A site's own file, ``site.yaml``: who it is, where its data are, and what it agrees to.
 
 Paths in it are relative to its folder. Nothing of it ever leaves the site but its name, the shape of what a
-model gets, the number of classes and the hash of the transfer set.
+model gets, the number of classes, the names of labels and columns where they have any, and the hash of the
+transfer set.
 """
 
 from dataclasses import dataclass
