@@ -366,3 +366,25 @@ def test_a_sites_columns_take_the_order_of_the_common_set(tmp_path):
     own = build_own("s", Sources(tmp_path, "npz:rows.npz", transfer="npz:t.npz"), made)
     assert own.pool.columns == ("p", "q")
     assert own.pool.x[:, 1].min() > 50
+
+
+def uneven():
+    return {"a": [1, 2], "b": [1.5]}, [0, 1]
+
+
+def test_choices_that_a_source_cannot_follow_are_refused(tmp_path):
+    with pytest.raises(InputError, match="columns have from 1 to 2 rows"):
+        load_dataset(f"{MODULE}:uneven")
+    for choices, words in (
+        (Choices(kind="table"), "data.kind is table, but its rows are image"),
+        (Choices(drop=("a",)), "these rows have no names"),
+        (Choices(labels=("a", "b")), "holds label 9, but data.labels names 2 classes"),
+    ):
+        with pytest.raises(InputError, match=words):
+            load_dataset("digits", choices=choices)
+    save(tmp_path, "t", {"e": [[1.0, 2.0], None], "label": [0, 1]})
+    with pytest.raises(InputError, match="lists in column 'e' differ in length or lack values"):
+        load_dataset("hf:t", tmp_path)
+    save(tmp_path, "u", {"f": [1.0, 2.0], "label": [0, 1]})
+    with pytest.raises(InputError, match="no column holds images"):
+        load_dataset("hf:u", tmp_path, choices=Choices(kind="image"))

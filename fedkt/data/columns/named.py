@@ -23,7 +23,7 @@ LeftOut = tuple[str, str]
 """The name of something that is not read, and why."""
 
 
-def columns_of(x: Any) -> dict[str, Any] | None:
+def columns_of(where: str, x: Any) -> dict[str, Any] | None:
     """Return the columns of a data frame, a mapping or a structured array by name; None for anything else.
 
     Raises InputError where two have one name.
@@ -40,7 +40,9 @@ def columns_of(x: Any) -> dict[str, Any] | None:
     given = [str(name) for name in x.columns]
     twice = sorted({name for name in given if given.count(name) > 1})
     if twice:
-        raise InputError(f"x has more than one column named {listed(twice, repr)}; names must differ.")
+        raise InputError(
+            f"{where}: x has more than one column named {listed(twice, repr)}; names must differ."
+        )
     return {str(name): x[name] for name in x.columns}
 
 
@@ -96,6 +98,11 @@ def table_of(
             continue
         parts.append(values.reshape(len(values), -1))
         labels += [name] if values.ndim == 1 else [f"{name}[{i}]" for i in range(values.shape[1])]
+    sizes = {len(part) for part in parts}
+    if len(sizes) > 1:
+        problems.append(
+            f"{where}: its columns have from {min(sizes)} to {max(sizes)} rows; they must have equally many."
+        )
     if problems:
         raise InputError(*problems)
     if not parts:

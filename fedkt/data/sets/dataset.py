@@ -208,9 +208,9 @@ def _rows_of(where: str, x: Any, choices: Choices, columns: Sequence[str] | None
         rows.sum_duplicates()
         if not np.isfinite(rows.data).all():
             raise InputError(f"{where}: x holds NaN or infinity; sparse rows must be finite.")
-        _check_unnamed(where, choices)
+        check_unnamed(where, choices)
         return _Rows(rows, "sparse")
-    by_name = columns_of(x)
+    by_name = columns_of(where, x)
     if by_name is not None:
         return _named_rows(where, by_name, choices)
     x = x if isinstance(x, np.ma.MaskedArray) else np.asarray(x)
@@ -226,7 +226,7 @@ def _rows_of(where: str, x: Any, choices: Choices, columns: Sequence[str] | None
     if choices.kind == "text" or (choices.kind == "image" and x.ndim not in (3, 4)):
         raise InputError(f"{where}: data.kind is {choices.kind}, but x is of {x.dtype} with shape {x.shape}.")
     if x.ndim in (3, 4) and choices.kind in (None, "image"):
-        _check_unnamed(where, choices)
+        check_unnamed(where, choices)
         if masked:
             raise InputError(f"{where}: x is masked in places; images must be whole.")
         return _Rows(_images_of(where, x), "image")
@@ -247,7 +247,7 @@ def _rows_of(where: str, x: Any, choices: Choices, columns: Sequence[str] | None
             return _Rows(
                 _table(where, taken, tuple(kept)), "tabular", columns=tuple(kept), left_out=tuple(out)
             )
-    _check_unnamed(where, choices)
+    check_unnamed(where, choices)
     kind, whole = _of_numbers(where, x, masked, choices)
     if kind == "tokens":
         return _Rows(x.astype(np.int64), "tokens", int(x.max(initial=0)) + 1, whole=whole)
@@ -332,7 +332,7 @@ def _unboxed(where: str, x: NDArray[Any]) -> NDArray[Any]:
     return np.stack([values for values in columns if values is not None], axis=1)
 
 
-def _check_unnamed(where: str, choices: Choices) -> None:
+def check_unnamed(where: str, choices: Choices) -> None:
     given = [name for name in choices.by_name if name != "data.label"]
     if given:
         raise InputError(

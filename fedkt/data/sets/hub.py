@@ -188,6 +188,8 @@ def _rows(
         return _pictures(where, table, _only(where, images, "image")), out + _but(
             kept, images[0], "not the image"
         )
+    if kind == "image" and not lists:
+        raise InputError(f"{where}: data.kind is image, but no column holds images.")
     if kind == "text":
         named = [name for name in _TEXTS if name in texts] if len(texts) > 1 else texts
         text = _only(where, named or texts, "text")
@@ -271,7 +273,10 @@ def _vectors(where: str, table: Any, name: str) -> NDArray[Any]:
     flat = lists_of(column_of(table, name))
     if flat is not None:
         return flat
-    values = _column(table, name)
+    try:
+        values = _column(table, name)
+    except ValueError:  # a row without a list among others
+        values = np.zeros(0, object)
     if values.dtype == object:
         raise InputError(
             f"{where}: lists in column '{name}' differ in length or lack values; a table needs equal ones, "

@@ -49,7 +49,15 @@ def together(parts: Mapping[str, Dataset], choices: Choices = AS_READ) -> dict[s
         raise InputError(*problems)
     for name, (names, become) in common.items():
         part = made[name]
+        if part.label_names is None and names is not None and part.y.max() >= len(names):
+            problems.append(
+                f"{name} holds label {part.y.max()}, but data.labels names {len(names)} classes; "
+                "it must name all."
+            )
+            continue
         made[name] = replace(part, y=part.y if become is None else become[part.y], label_names=names)
+    if problems:
+        raise InputError(*problems)
     return made
 
 

@@ -30,7 +30,8 @@ import numpy as np
 from fedkt import registry
 from fedkt.data.columns.choices import Choices
 from fedkt.data.columns.labels import labels_of
-from fedkt.data.sets.dataset import AS_READ, Dataset, Split, dataset_of
+from fedkt.data.columns.named import chosen
+from fedkt.data.sets.dataset import AS_READ, Dataset, Split, check_unnamed, dataset_of
 from fedkt.data.sets.joining import join_domains, split_of
 from fedkt.errors import InputError
 
@@ -182,8 +183,20 @@ def _call(function: Any, spec: str, data_dir: Path | None, choices: Choices) -> 
     )
 
 
+_KINDS = {"table": "tabular", "tokens": "tokens", "text": "tokens", "image": "image"}
+
+
 def _as_chosen(where: str, part: Dataset, choices: Choices) -> Dataset:
-    """Return rows of a function's own Split with the labels that the scenario makes of them."""
+    """Return rows of a function's own Split with the columns and labels that the scenario makes of them."""
+    wanted = None if choices.kind is None else _KINDS[choices.kind]
+    if wanted not in (None, part.kind):
+        raise InputError(f"{where}: data.kind is {choices.kind}, but its rows are {part.kind}.")
+    if part.columns is None:
+        check_unnamed(where, choices)
+    else:
+        kept, out = chosen(where, part.columns, choices)
+        rows = part.x[:, [part.columns.index(name) for name in kept]]
+        part = replace(part, x=rows, columns=tuple(kept), left_out=(*part.left_out, *out))
     if not choices.labelled:
         return replace(part, y=np.full(len(part), -1))
     y, names = labels_of(where, part.y, choices.target, part.label_names)

@@ -142,6 +142,6 @@ def _save(path: Path, train: Dataset, test: Dataset | None, target: str | None) 
 
 _HEAD = """\
 # A site's own file; docs/deployment.md explains every line. Paths are relative to this folder. Nothing of it
-# leaves the site but its name, the shape of the inputs, the number of classes, the names of labels and columns
-# where they have any, and the transfer set's hash.
+# leaves the site but its name, the shape of the inputs, the number of classes, the names of labels and
+# columns where they have any, and the transfer set's hash.
 """
