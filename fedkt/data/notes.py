@@ -39,11 +39,10 @@ def table_notes(federation: Federation) -> list[str]:
     pool, notes = federation.pool, list[str]()
     if pool.kind != "tabular":
         return notes
-    rows = federation.whole.rows
-    x, names = pool.x[rows], pool.columns
-    copies = copies_of(pool.y[rows], x)
+    x, names = pool.x, pool.columns
+    copies = copies_of(pool.y, x)
     if copies:
-        notes.append(f"data.dataset: {_columns(copies, names)} says the label of every training row.")
+        notes.append(f"data.dataset: {_columns(copies, names)} says the label of every row.")
     if not federation.preprocess.standardise:
         low, high = np.fmin.reduce(x, axis=0), np.fmax.reduce(x, axis=0)
         wide = np.flatnonzero(np.fmax(np.abs(low), np.abs(high)) > LIMIT)

@@ -232,7 +232,7 @@ def test_a_column_that_says_the_label_is_no_feature(tmp_path):
     assert read(tmp_path, {"dataset": "hf:t", "drop": ["code"]}).pool.columns == ("f",)
     np.savez(tmp_path / "a.npz", x_train=np.stack([rows["f"], rows["code"]], 1), y_train=y)
     noted = read(tmp_path, {"dataset": "npz:a.npz"}).notes
-    assert noted == ("data.dataset: column 1 says the label of every training row.",)
+    assert noted == ("data.dataset: column 1 says the label of every row.",)
 
 
 def test_copies_of_labels_are_found_by_content():
