@@ -198,11 +198,8 @@ def _check_values(name: str, array: NDArray[Any], spec: Spec) -> None:
     if not (np.isfinite(low) and np.isfinite(high)):
         raise Rejected("finite", f"array '{name}' holds NaN or infinity.")
     if low < spec.low or high > spec.high:
-        large = " (a table with columns in large units needs data.standardise: true)"
         raise Rejected(
-            "range",
-            f"array '{name}' spans [{low}, {high}]; it must stay in [{spec.low}, {spec.high}]"
-            f"{large if spec.high == LIMIT else ''}.",
+            "range", f"array '{name}' spans [{low}, {high}]; it must stay in [{spec.low}, {spec.high}]."
         )
     if spec.norm is not None:
         length = float(np.linalg.norm(array.astype(np.float64)))
