@@ -68,6 +68,8 @@ class Engine(Settings):
     """Processes that clients are dealt to; auto: one per processor, or as many as share the accelerators."""
     cpus: Positive = 1.0
     """Processors per worker."""
+    device: Literal["auto", "cpu", "cuda", "mps", "xpu"] = "auto"
+    """Where clients are trained; ``auto``: on this machine's accelerator where ``gpus`` asks for one."""
     gpus: NotNegative = 0.0
     """Accelerators per worker; a fraction shares one."""
     address: Text | None = None
