@@ -6,11 +6,36 @@ import os
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
+
+from fedkt.errors import InputError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
+
+
+PLATFORM = "fedkt runs on Linux and macOS; on Windows use WSL, or a container."
+
+
+def check_platform() -> None:
+    """Raise InputError on a system that cannot lock files as POSIX does, which runs and ledgers rely on."""
+    try:
+        import fcntl  # noqa: F401
+    except ImportError:
+        raise InputError(f"this system has no POSIX file locks (fcntl); {PLATFORM}") from None
+
+
+def lock_file(file: IO[Any], *, wait: bool = True) -> None:
+    """Keep other processes out of an open file until it is closed, or this process ends however it ends.
+
+    Without ``wait`` BlockingIOError is raised where another process has it. Raises InputError on a system
+    without such locks.
+    """
+    check_platform()
+    import fcntl
+
+    fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
 
 
 def write_atomic(path: Path, data: bytes, *, sync: bool = True) -> None:

@@ -1,13 +1,15 @@
 """``fedkt doctor``: what will work on this machine."""
 
 import os
+import platform
 import shutil
 import sys
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
-from fedkt.errors import RunError
+from fedkt.errors import InputError, RunError
+from fedkt.files import check_platform
 
 GIB = 2**30
 
@@ -33,6 +35,14 @@ def examine() -> bool:
 def _python() -> tuple[bool, str]:
     good = sys.version_info >= (3, 11)
     return good, sys.version.split()[0] + ("" if good else "; 3.11 or newer is needed")
+
+
+def _system() -> tuple[bool, str]:
+    try:
+        check_platform()
+    except InputError as error:
+        return False, str(error)
+    return True, f"{platform.system()} {platform.release()}, locks files as runs need it"
 
 
 def _torch() -> tuple[bool, str]:
@@ -106,6 +116,7 @@ def _data() -> tuple[bool, str]:
 
 CHECKS: tuple[tuple[str, Callable[[], tuple[bool, str]], bool], ...] = (
     ("python", _python, True),
+    ("system", _system, True),
     ("torch", _torch, True),
     ("flower", _flower, True),
     ("ray", _ray, True),

@@ -13,7 +13,6 @@ The chain shows edits and lines taken out; an *anchor* (number of entries, newes
 uses the ledger, shows a file that was cut short or deleted. Neither stops a party from lying to itself.
 """
 
-import fcntl
 import hashlib
 import json
 import math
@@ -28,7 +27,7 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 
-from fedkt.files import read_tensors, sync_folder, write_tensors
+from fedkt.files import lock_file, read_tensors, sync_folder, write_tensors
 from fedkt.privacy.accounting import Event, Spent, Unit, spent, would_exceed
 
 FILE = "ledger.jsonl"
@@ -213,7 +212,7 @@ class Ledger:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with open(self.folder / ".lock", "w") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)  # given free when the file closes, or the process dies
+                lock_file(lock)
                 yield
         except OSError as error:
             reason = error.strerror or type(error).__name__

@@ -1,6 +1,5 @@
 """A run's folder: a contract that other tools read. Lines are on disk before a round counts as done."""
 
-import fcntl
 import json
 import math
 import os
@@ -15,7 +14,7 @@ from typing import IO, Any, Literal
 
 from fedkt import scenario as scenarios
 from fedkt.errors import InputError
-from fedkt.files import write_atomic, write_json
+from fedkt.files import check_platform, lock_file, write_atomic, write_json
 from fedkt.scenario import Scenario
 
 PACKAGES = ("fedkt", "flwr", "flwr-datasets", "torch", "ray", "opacus", "numpy", "pydantic")
@@ -198,14 +197,14 @@ def lock_folder(folder: Path) -> IO[str]:
 
     Raises InputError where one is at work in it, or it cannot be written.
     """
+    check_platform()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = open(folder / ".lock", "w")  # noqa: SIM115 (held until close)
     except OSError as error:
         raise InputError(_unwritable(folder, error)) from error
     try:
-        # The system gives it free when the process ends, however it ends.
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock_file(lock, wait=False)
     except BlockingIOError as error:
         lock.close()
         raise InputError(

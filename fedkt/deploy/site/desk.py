@@ -6,7 +6,6 @@ without spending anything, a second time; ``<state_dir>/days``: the rounds that 
 ``log.jsonl``: what happened, in numbers and words of a fixed set, without data.
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -20,7 +19,7 @@ from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 
 from fedkt.client.state import DiskStore
 from fedkt.deploy.wire.refusal import Refused
-from fedkt.files import write_atomic, write_json
+from fedkt.files import lock_file, write_atomic, write_json
 
 LOG_BYTES = 8 << 20
 """The log is moved aside when it has grown to this."""
@@ -31,7 +30,7 @@ def at_desk(state: Path) -> Iterator[None]:
     """Wait until no other process of the site works, then keep others out."""
     state.mkdir(parents=True, exist_ok=True)
     with open(state / ".lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # the system gives it free when the process ends, however it ends
+        lock_file(lock)
         yield
 
 

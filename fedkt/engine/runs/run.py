@@ -2,7 +2,6 @@
 
 import errno
 import os
-import sys
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -47,8 +46,6 @@ def simulate(
     Raises InputError before anything is written, RunError if the run fails.
     """
     watcher = observer or Silent()
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())  # so that package.module:name finds the user's own modules
     world = checked_world(scenario, data_dir)
     if scenario.engine.kind == "ray" and scenario.engine.address is not None:
         from fedkt.engine.runtimes.cluster import knock
