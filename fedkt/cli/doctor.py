@@ -27,7 +27,8 @@ def examine() -> bool:
             good, found = False, f"{type(error).__name__}: {error}"
         word = "ok" if good else "broken" if essential else "note"
         style = {"ok": "green", "note": "yellow", "broken": "red"}[word]
-        console.print(f"[{style}]{word:7}[/{style}] {name}: {escape(found)}", highlight=False, soft_wrap=True)
+        line = f"[{style}]{word:7}[/{style}] {name}: {escape(found)}"
+        console.print(line, emoji=False, highlight=False, soft_wrap=True)
         sound = sound and (good or not essential)
     return sound
 

@@ -68,6 +68,6 @@ def _model(name: str, settings: dict[str, Any]) -> str:
 
 
 def _console() -> Console:
-    """Return a console that takes names with brackets as they are and cuts no line short."""
+    """Return a console that takes names with brackets or colons as they are and cuts no line short."""
     width = None if sys.stdout.isatty() else WIDE
-    return Console(highlight=False, markup=False, soft_wrap=True, width=width)
+    return Console(highlight=False, markup=False, emoji=False, soft_wrap=True, width=width)

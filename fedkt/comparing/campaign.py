@@ -50,11 +50,11 @@ def compare(
     _check(out, resume)
     lock = lock_folder(out)
     try:
+        live = _start(sinks or {}, out)  # first: where it cannot be, the folder is still unused
         book = _Book(out, made, request.shown)
         if watcher is not None:
             waiting = [record["rounds"] for record in book.records.values() if record["status"] == "waiting"]
             watcher.started(len(book.records), book.count("finished"), sum(waiting))
-        live = _start(sinks or {}, out)
         todo = [cell for cell in book.cells if book.records[cell.path]["status"] == "waiting"]
         for cell, event in _run(todo, out, jobs, data_dir, live):
             book.note(cell, event)
