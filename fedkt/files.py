@@ -72,13 +72,18 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def write_tensors(path: Path, tensors: "Mapping[str, Tensor]", note: Any, *, sync: bool = True) -> None:
-    """Write tensors as safetensors with ``note`` as JSON in the header, atomically; with a checksum."""
+    """Write tensors as safetensors with ``note`` as JSON in the header, atomically; with a checksum.
+
+    Equal tensors with equal notes make equal files.
+    """
     # Through NumPy, since the saver for torch refuses tensors that share memory, as teachers may.
     from safetensors.numpy import save
 
     held = {name: tensor.detach().cpu().contiguous().numpy() for name, tensor in tensors.items()}
     text = json.dumps(note)
-    data = save(held, metadata={"note": text, "crc32": _checksum(held, text)})
+    # One key: of several, safetensors writes the order that a hash table has, another one in each process.
+    about = json.dumps({"crc32": _checksum(held, text), "note": text})
+    data = save(held, metadata={"fedkt": about})
     write_atomic(path, data, sync=sync)
 
 
@@ -91,6 +96,7 @@ def read_tensors(path: Path) -> "tuple[dict[str, Tensor], Any]":
 
     with safe_open(path, framework="pt") as file:
         about = file.metadata() or {}
+        about = json.loads(about["fedkt"]) if "fedkt" in about else about
         text = about.get("note", "null")
         # Copied, since products of tensors that lie unaligned in the file's memory differ in the last bit.
         tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118

@@ -276,6 +276,14 @@ class Client(ABC):
         ``features`` [n, width], ``logits`` [n, classes]; ``params``: the model's parameters by name.
         """
 
+    @staticmethod
+    def prototypes(teacher: Arrays) -> tuple[Tensor, Tensor] | None:
+        """Return the prototypes [classes, width] whose nearest decides, and which are known, bool [classes].
+
+        None: the model's own logits decide. What a behaviour returns here is exported with a model.
+        """
+        return None
+
     def predictors(self, features: Tensor, logits: Tensor, teacher: Arrays) -> dict[str, Tensor]:
         """Return further scores [n, classes] to evaluate beside the model's own, by name.
 

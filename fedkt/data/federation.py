@@ -134,7 +134,7 @@ class Federation:
         import torch
 
         x, y = (part.x, part.y) if rows is None else (part.x[rows], part.y[rows])
-        return self.preprocess.tensor(x, self._statistics(shard)), torch.from_numpy(y)
+        return self.preprocess.tensor(x, self.statistics(shard)), torch.from_numpy(y)
 
     def _common(self, name: str, part: Dataset | None, shard: Shard | None) -> "Labelled":
         if part is None:
@@ -143,8 +143,11 @@ class Federation:
             return self._labelled(part, shard, None)
         return self._keep(name, lambda: self._labelled(part, None, None))
 
-    def _statistics(self, shard: Shard | None) -> Statistics | None:
-        """Return the statistics of a client's training rows; None stands for all clients' rows."""
+    def statistics(self, shard: Shard | None) -> Statistics | None:
+        """Return the statistics of a client's training rows, None where none are needed.
+
+        ``shard`` None stands for all clients' rows.
+        """
         if self.input.kind != "tabular" or not (self.preprocess.missing or self.preprocess.standardise):
             return None
         name = "pooled" if shard is None else shard.id

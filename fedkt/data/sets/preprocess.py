@@ -1,6 +1,7 @@
 """From raw rows to what a model gets. None of it enters the hash of a transfer set."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -67,6 +68,17 @@ class Statistics:
     fill: NDArray[np.float32]
     shift: NDArray[np.float32]
     scale: NDArray[np.float32]
+
+    def tensors(self) -> "dict[str, torch.Tensor]":
+        """Return them by name, each a tensor of its own."""
+        import torch
+
+        return {field.name: torch.tensor(getattr(self, field.name)) for field in fields(self)}
+
+    @classmethod
+    def read(cls, values: Mapping[str, Any]) -> "Statistics":
+        """Return what :meth:`tensors` gave, of tensors, or of lists as JSON has them."""
+        return cls(**{field.name: np.asarray(values[field.name], np.float32) for field in fields(cls)})
 
     @staticmethod
     def of(x: NDArray[np.float32], missing: str | None, standardise: bool) -> "Statistics":

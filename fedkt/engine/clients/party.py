@@ -36,6 +36,7 @@ _ROWS, _MODEL, _DOUBT = "the rows asked for", "the model's ", "whether "
 """Names that no array of a message has."""
 Scores = dict[tuple[str, str], Tensor]
 """Scores [n, classes] by set of test rows and by predictor, whose own name is empty for the model's."""
+_OPTIMIZER = "optimizer:"
 Stage = Callable[[str], None]
 """Told the name of each stage as it begins, so that an error can say where it happened."""
 
@@ -336,7 +337,11 @@ class Party:
                 parts.setdefault(part, {})[name] = tensor
             self.model = parts.pop("model")
             self._teacher = parts.pop("teacher")
-            self._optimizers = {part.removeprefix("optimizer:"): tensors for part, tensors in parts.items()}
+            self._optimizers = {
+                part.removeprefix(_OPTIMIZER): held
+                for part, held in parts.items()
+                if part.startswith(_OPTIMIZER)
+            }
             self._digested, self._prepared = state.note["digested"], state.note["prepared"]
             if self.guard is not None:
                 self.guard.check(state.note.get("ledger"))
@@ -359,7 +364,10 @@ class Party:
         tensors = {f"model/{name}": t for name, t in self.model.items()}
         tensors |= {f"teacher/{name}": t for name, t in self._teacher.items()}
         for phase, slots in self._optimizers.items():
-            tensors |= {f"optimizer:{phase}/{name}": t for name, t in slots.items()}
+            tensors |= {f"{_OPTIMIZER}{phase}/{name}": t for name, t in slots.items()}
+        statistics = self.world.federation.statistics(self.world.shards[self.client])
+        if statistics is not None:  # without which nobody could use the model on rows as they are
+            tensors |= {f"statistics/{name}": t for name, t in statistics.tensors().items()}
         note: dict[str, Any] = {
             "digested": self._digested,
             "prepared": self._prepared,

@@ -9,6 +9,7 @@ from functools import partial
 from operator import methodcaller
 from pathlib import Path
 
+from fedkt.data.raw import described
 from fedkt.engine.clients import trial
 from fedkt.engine.clients.cohorts import Plan
 from fedkt.engine.loop import checkpoint
@@ -58,7 +59,7 @@ def simulate(
         saved = checkpoint.read(folder.checkpoint)
         loop.restore(saved)
         folder.truncate(saved.round)
-        write_json(folder.path / "model-input.json", _input(world))
+        write_json(folder.path / "model-input.json", described(world.federation, scenario.data))
         write_json(folder.path / "federation.json", parties(world))
         watcher.started(
             {
@@ -176,13 +177,3 @@ def _noted(plan: Plan, sizes: Sequence[Mapping[str, int]]) -> dict[str, object]:
     """Return the plan for the checkpoint, with the sizes to which cohorts shrank."""
     least = {key: min((s.get(key, most) for s in sizes), default=most) for key, most in plan.sizes.items()}
     return asdict(replace(plan, sizes=least))
-
-
-def _input(world: World) -> dict[str, object]:
-    spec = world.federation.input
-    return {
-        "kind": spec.kind,
-        "shape": list(spec.shape),
-        "vocabulary": spec.vocabulary,
-        "classes": world.federation.classes,
-    }
