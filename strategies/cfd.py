@@ -24,7 +24,7 @@ from fedkt import models
 from fedkt.client import Fit
 from fedkt.knowledge.quantise import in_bits, probabilities, quantise, restore, stored
 from fedkt.strategy import Contributions, Fused, Setting, Strategy, StrategyConfig
-from fedkt.strategy.fusing.server_model import build, lesson, steps_of
+from fedkt.strategy.fusing.server_model import build, lesson, lesson_settings, steps_of
 
 
 class CFDConfig(StrategyConfig):
@@ -83,7 +83,9 @@ class CFD(Strategy):
         assert self.student is not None
         x = self._x if contributions.rows is None else self._x[contributions.rows.long()]
         mean = self.centre(contributions.values)
-        phase = lesson(x, mean, self.client_settings, steps_of(self.setting.scenario), logits=False)
+        scenario = self.setting.scenario
+        told = lesson_settings(scenario, self.client_settings)
+        phase = lesson(x, mean, told, steps_of(scenario), logits=False)
         self.student.fit(phase, self.setting.seed, self.round)
         beliefs = self.student.predict(x).softmax(-1)
         down = self.config.bits_down

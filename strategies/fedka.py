@@ -61,6 +61,7 @@ class FedKA(Strategy):
     """Give every client the reference embedding and the voted labels."""
 
     client = "adaptation"
+    reads_distill = frozenset({"steps"})
     needs_transfer = True
     one_width = True
     Config = FedKAConfig

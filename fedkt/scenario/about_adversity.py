@@ -23,6 +23,15 @@ ATTACKS: tuple[str, ...] = get_args(Attacking)
 _ATTACKS_WITH = {"factor": ("scale",), "source": ("collude",), "target": ("collude", "constant")}
 
 
+_ROBUST_WITH: dict[str, tuple[str, ...]] = {
+    "hostile": ("trimmed-mean", "krum", "multi-krum"),
+    "least": ("cosine", "probe"),
+    "probe_rows": ("probe",),
+}
+"""The settings of robust fusion that not every centre and filter reads, with those that do."""
+_CHURN_WITH = {"slowdown": "stragglers", "join_by": "late_joiners", "leave_from": "leavers"}
+
+
 class Robust(Settings):
     """How fusion withstands hostile contributions: some are dropped first, the others have a centre.
 
@@ -41,6 +50,23 @@ class Robust(Settings):
     the labels, as a share of the median client's, 0.5 unless set."""
     probe_rows: Whole = 100
     """Transfer rows whose labels the server knows and keeps to itself (probe)."""
+
+    @field_validator(*_ROBUST_WITH, mode="before")
+    @classmethod
+    def _belongs(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse a setting that neither the centre nor the filter would read."""
+        users = _ROBUST_WITH[str(info.field_name)]
+        chosen = {info.data.get("centre"), info.data.get("filter")}
+        if value is not None and None not in chosen and not chosen & set(users):
+            words = f"has no effect here; it belongs to {' and '.join(users)}"
+            raise PydanticCustomError("sentence", "{words}", {"words": words})
+        return value
+
+    @model_serializer(mode="wrap")
+    def _own_settings(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Write only what is read, so that what was written can be read again."""
+        chosen = {self.centre, self.filter}
+        return {k: v for k, v in write(self).items() if k not in _ROBUST_WITH or chosen & set(_ROBUST_WITH[k])}
 
     @property
     def active(self) -> bool:
@@ -118,7 +144,23 @@ class Churn(Settings):
     trace: Text | None = None
     """A CSV file ``client,first,last``: the rounds, inclusive, in which a client is there."""
 
+    @field_validator(*_CHURN_WITH, mode="before")
+    @classmethod
+    def _belongs(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse to say how clients dawdle, come or go where none does."""
+        share = _CHURN_WITH[str(info.field_name)]
+        if info.data.get(share) == 0:
+            words = f"has no effect while {share} is 0; leave it out, or set churn.{share}"
+            raise PydanticCustomError("sentence", "{words}", {"words": words})
+        return value
+
+    @model_serializer(mode="wrap")
+    def _own_settings(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Write only what counts, so that what was written can be read again."""
+        return {k: v for k, v in write(self).items() if k not in _CHURN_WITH or getattr(self, _CHURN_WITH[k])}
+
     @property
     def active(self) -> bool:
-        """Whether anything happens at all."""
-        return bool(self.dropout or self.stragglers or self.late_joiners or self.leavers or self.trace)
+        """Whether anything happens at all; messages that take as long as usual are nothing."""
+        named = self.dropout or self.stragglers or self.late_joiners or self.leavers or self.trace
+        return bool(named) or (self.seconds, self.spread) != (1.0, 0.5)

@@ -4,19 +4,23 @@ All models are frozen and refuse keys that they do not know. A model that is bui
 raises pydantic's ValidationError; ``fedkt.scenario.load`` turns all of them into one InputError.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     Field,
+    SerializerFunctionWrapHandler,
     Strict,
     StringConstraints,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
 )
 
 from fedkt.scenario.about_adversity import Attacks, Churn, Robust
 from fedkt.scenario.about_clients import Clients, ServerModel
 from fedkt.scenario.about_data import Data
 from fedkt.scenario.about_privacy import Privacy
-from fedkt.scenario.settings import Named, NotNegative, Positive, Settings, Text, Whole, must_be
+from fedkt.scenario.settings import Named, NotNegative, Positive, Settings, Text, Whole, must_be, say
 
 
 class StrategySpec(Named):
@@ -44,13 +48,26 @@ class Participation(Settings):
     no_quorum: Literal["skip", "repeat"] = "skip"
     """Repeat: ask others, and again those who did not answer, before the round is given up."""
     retries: Whole = 3
-    """How often a round is repeated at most."""
+    """How often a round is repeated at most, with ``no_quorum: repeat``."""
     deadline_s: Positive = 600.0
     """Seconds until a reply is late, for each of a round's two messages."""
     over_select: float = Field(1.0, ge=1)
     """Ask this many times more clients than needed; the first replies count, the others are late."""
     withdrawn: dict[Text, Whole] = Field(default_factory=dict)
     """Clients that are not asked any more, with the first round without them; fedkt forget writes it."""
+
+    @field_validator("retries", mode="before")
+    @classmethod
+    def _of_repeat(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse a number of retries that nobody makes."""
+        if info.data.get("no_quorum") == "skip":
+            raise say("has no effect with no_quorum skip; it belongs to no_quorum repeat")
+        return value
+
+    @model_serializer(mode="wrap")
+    def _own_settings(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Write only what counts, so that what was written can be read again."""
+        return {k: v for k, v in write(self).items() if k != "retries" or self.no_quorum == "repeat"}
 
 
 class Engine(Settings):

@@ -26,7 +26,7 @@ from fedkt.privacy.modes import mode_of
 from fedkt.scenario import Robust
 from fedkt.strategy.fusing import robust
 from fedkt.strategy.fusing.fusion import Fused, mix
-from fedkt.strategy.fusing.server_model import Trained, build, lesson, steps_of
+from fedkt.strategy.fusing.server_model import Trained, build, lesson, lesson_settings, steps_of
 from fedkt.strategy.rounds.course import Course
 from fedkt.strategy.rounds.given import Setting
 from fedkt.strategy.rounds.teachers import Teachers
@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from fedkt.scenario import Scenario
 
 Shares = Literal["nothing", "knowledge", "features", "weights", "data"]
+
+
+Reads = Literal["steps", "loss", "temperature"]
 
 
 class StrategyConfig(BaseModel):
@@ -83,6 +86,10 @@ class Strategy(FlowerStrategy):
     """Whether there is one teacher, which follows from the clients' equally weighted mean alone."""
     default_loss: ClassVar[str] = "kl"
     """The distillation loss where the scenario names none."""
+    default_temperature: ClassVar[float] = 1.0
+    """The temperature of distillation where neither the scenario nor the strategy's settings name one."""
+    reads_distill: ClassVar[frozenset[Reads]] = frozenset(("steps", "loss", "temperature"))
+    """What the method makes of ``clients.distill``: how it trains (``steps``), its loss, its temperature."""
     distils: ClassVar[Literal["scores", "features"]] = "scores"
     """What its distillation loss must compare."""
     Config: ClassVar[type[StrategyConfig]] = StrategyConfig
@@ -162,7 +169,9 @@ class Strategy(FlowerStrategy):
             logits = self.client_settings["form"] == "logits"
         x = self.setting.transfer_x()
         x = x if self.rows is None else x[torch.from_numpy(self.rows).long()]
-        return lesson(x, values, self.client_settings, steps_of(self.setting.scenario), logits=logits)
+        scenario = self.setting.scenario
+        told = lesson_settings(scenario, self.client_settings)
+        return lesson(x, values, told, steps_of(scenario), logits=logits)
 
     def serve(self, x: Tensor) -> Tensor | None:
         """Return the logits [n, classes] of the server's own model for ``x`` [n, ...] (None: it has none)."""
@@ -227,6 +236,11 @@ class Strategy(FlowerStrategy):
         """Flower's hook for a log at the start; fedkt shows the scenario instead."""
 
 
+def temperature_of(config: Any) -> dict[str, float]:
+    """Return the setting of the client half that a strategy's own ``temperature`` is; none where it is null."""
+    return {} if config.temperature is None else {"temperature": config.temperature}
+
+
 def settings_for(kind: type[Strategy], config: StrategyConfig, scenario: "Scenario") -> dict[str, Any]:
     """Return the settings of a strategy's client half: the scenario's distillation, then the method's own."""
     distill = scenario.clients.distill
@@ -234,7 +248,8 @@ def settings_for(kind: type[Strategy], config: StrategyConfig, scenario: "Scenar
     form = {} if mode is None or mode.form is None else {"form": mode.form}
     # Votes are fused to probabilities, which losses on logits themselves make little of.
     loss = distill.loss or (kind.default_loss if not form else "ce")
-    return {"loss": loss, "temperature": distill.temperature, **kind.settings(config), **form}
+    temperature = distill.temperature or kind.default_temperature
+    return {"loss": loss, "temperature": temperature, **kind.settings(config), **form}
 
 
 def _student(setting: Setting) -> Trained | None:

@@ -14,6 +14,7 @@ from fedkt.engine.world import adversity_checks as adversity
 from fedkt.engine.world import memory
 from fedkt.engine.world.device import device_of, device_problems, model_problem
 from fedkt.engine.world.private import privacy_problems
+from fedkt.engine.world.unused import without_effect
 from fedkt.engine.world.world import World
 from fedkt.errors import InputError
 from fedkt.scenario import Scenario
@@ -190,6 +191,8 @@ def _config(strategy: type[Strategy], scenario: Scenario) -> StrategyConfig:
             f"loss '{name}' compares {kind}, but strategy '{scenario.strategy.name}' distils "
             f"{strategy.distils}; losses for those are {', '.join(fitting)}."
         )
+    if problems := [*without_effect(scenario, strategy, config)]:
+        raise InputError(*problems)
     return config
 
 
