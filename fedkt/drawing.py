@@ -29,7 +29,7 @@ def write_picture(figure: "Figure", path: Path, *, dpi: int = 144) -> None:
     from matplotlib.text import Text
 
     for text in figure.findobj(Text):
-        text.set_parse_math(False)  # type: ignore[attr-defined]
+        text.set_parse_math(False)
     image, form = BytesIO(), path.suffix.removeprefix(".")
     with rc_context({"text.parse_math": False}):  # for ticks, of which some are made only now
         figure.savefig(image, format=form, dpi=dpi, metadata={"Date": None} if form == "svg" else None)

@@ -152,7 +152,11 @@ def _import(what: str, path: str) -> Any:
     try:
         found: Any = importlib.import_module(module_name)
     except Exception as error:
-        remedy = "; is it installed, in this folder, or in one on PYTHONPATH?" if isinstance(error, ImportError) else "."
+        remedy = (
+            "; is it installed, in this folder, or in one on PYTHONPATH?"
+            if isinstance(error, ImportError)
+            else "."
+        )
         raise InputError(f"{what} cannot be imported: {_reason(error)}{remedy}") from error
     for attribute in attributes.split("."):
         if not hasattr(found, attribute):

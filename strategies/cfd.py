@@ -23,7 +23,7 @@ from pydantic import Field
 from fedkt import models
 from fedkt.client import Fit
 from fedkt.knowledge.quantise import in_bits, probabilities, quantise, restore, stored
-from fedkt.strategy import Contributions, Fused, Setting, Strategy, StrategyConfig
+from fedkt.strategy import Contributions, Fused, Setting, Strategy, StrategyConfig, idle
 from fedkt.strategy.fusing.server_model import build, lesson, lesson_settings, steps_of
 
 
@@ -64,6 +64,16 @@ class CFD(Strategy):
             "bits_down": config.bits_down,
             "delta": config.delta,
         }
+
+    @classmethod
+    def problems(cls, config: Any, scenario: Any, clients: int) -> list[str]:
+        """Refuse a word about changes where all labels are sent whole."""
+        chosen = scenario.data.transfer is not None and scenario.data.transfer.rows is not None
+        return (
+            idle(config, "where each round asks for other rows (data.transfer.rows)", "delta")
+            if chosen
+            else []
+        )
 
     def decode(self, contributions: Contributions) -> Contributions:
         """Return probabilities [clients, rows, classes], without clients whose base is not the teacher."""

@@ -14,7 +14,7 @@ from fedkt import scenario
 from fedkt.data import describe
 from fedkt.engine.world.private import epsilons, planned_text, privacy_notes
 from fedkt.engine.world.traffic import bytes_per_round
-from fedkt.engine.world.unused import unused_notes
+from fedkt.engine.world.unused import settings_notes
 from fedkt.engine.world.world import World
 from fedkt.errors import InputError
 from fedkt.results.result import size_text
@@ -51,7 +51,7 @@ def show_scenario(world: World, out: Path | None) -> None:
     planned = bytes_per_round(world)
     console.print(f"per client and round: up {size_text(planned['up'])}, down {size_text(planned['down'])}")
     console.print(planned_text(world.scenario.privacy, epsilons(world)))
-    for note in [*privacy_notes(world), *unused_notes(world)]:
+    for note in [*privacy_notes(world), *settings_notes(world)]:
         console.print(f"note: {note}")
     if out is not None:
         picture = out / "partition.png"

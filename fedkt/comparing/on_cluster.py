@@ -1,7 +1,6 @@
 """Runs spread over a Ray cluster, whose nodes share no disk with this machine: folders come back packed."""
 
 import io
-import os
 import tarfile
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence

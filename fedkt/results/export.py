@@ -44,15 +44,14 @@ class ExportedModel(Net):
         super().__init__(net.features, net.head, net.width)
         self.prepare = prepare
         self.labels = labels
-        values, known = (None, None) if prototypes is None else prototypes
-        self.register_buffer("_values", values, persistent=False)
-        self.register_buffer("_known", known, persistent=False)
+        self.prototypes = prototypes
+        """Those [classes, width] whose nearest decides, and which are known; None: the head decides."""
 
     def forward(self, x: Any) -> tuple[Tensor, Tensor]:
         device = next((p.device for p in self.parameters()), torch.device("cpu"))
         features, scores = super().forward(self.prepare(x).to(device))
-        if self._values is not None:
-            scores = nearest(features, self._values, self._known)
+        if self.prototypes is not None:
+            scores = nearest(features, *(part.to(device) for part in self.prototypes))
         return features, scores
 
 

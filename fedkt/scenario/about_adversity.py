@@ -66,7 +66,9 @@ class Robust(Settings):
     def _own_settings(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Write only what is read, so that what was written can be read again."""
         chosen = {self.centre, self.filter}
-        return {k: v for k, v in write(self).items() if k not in _ROBUST_WITH or chosen & set(_ROBUST_WITH[k])}
+        return {
+            k: v for k, v in write(self).items() if k not in _ROBUST_WITH or chosen & set(_ROBUST_WITH[k])
+        }
 
     @property
     def active(self) -> bool:

@@ -126,8 +126,8 @@ class Clients(Settings):
         local = info.data.get("local")
         if value.momentum and value.optimizer is None and local is not None and local.optimizer != "sgd":
             raise say(
-                f"has momentum {value.momentum:g}, which does not belong to optimizer '{local.optimizer}' (that "
-                "of clients.local); it belongs to sgd"
+                f"has momentum {value.momentum:g}, which does not belong to optimizer '{local.optimizer}' "
+                "(that of clients.local); it belongs to sgd"
             )
         return value
 

@@ -5,7 +5,7 @@ May import from ``adversity`` downwards. Begin with :class:`Strategy` and one fi
 """
 
 from fedkt.knowledge.contributions import Contributions, client_order, stack
-from fedkt.strategy.base import Shares, Strategy, StrategyConfig, settings_for, temperature_of
+from fedkt.strategy.base import Shares, Strategy, StrategyConfig, idle, settings_for, temperature_of
 from fedkt.strategy.fusing.fusion import Fused, mix
 from fedkt.strategy.rounds.given import Setting
 from fedkt.strategy.rounds.receiving import Outcome
@@ -20,6 +20,7 @@ __all__ = [
     "Strategy",
     "StrategyConfig",
     "client_order",
+    "idle",
     "mix",
     "settings_for",
     "stack",

@@ -149,6 +149,11 @@ class Strategy(FlowerStrategy):
         """Return why the server cannot train a model on what is fused, as a clause (None: it can)."""
         return None if cls.needs_transfer else "what it fuses does not speak about transfer rows"
 
+    @classmethod
+    def notes(cls, config: Any, classes: int) -> list[str]:
+        """Return what should be known of these settings for so many classes, in sentences."""
+        return []
+
     def decode(self, contributions: Contributions) -> Contributions:
         """Return contributions as :meth:`fuse` takes them, where they cross the wire in another form."""
         return contributions
@@ -236,8 +241,14 @@ class Strategy(FlowerStrategy):
         """Flower's hook for a log at the start; fedkt shows the scenario instead."""
 
 
+def idle(config: StrategyConfig, why: str, *names: str) -> list[str]:
+    """Return sentences about those of these settings that were given although nothing reads them."""
+    given = [name for name in names if name in config.model_fields_set]
+    return [f"strategy.{name} has no effect {why}; leave it out." for name in given]
+
+
 def temperature_of(config: Any) -> dict[str, float]:
-    """Return the setting of the client half that a strategy's own ``temperature`` is; none where it is null."""
+    """Return the client half's temperature that is the strategy's own; none where it is null."""
     return {} if config.temperature is None else {"temperature": config.temperature}
 
 

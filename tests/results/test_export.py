@@ -171,7 +171,7 @@ def test_images_of_domains_of_different_sizes(tmp_path: Path) -> None:
 def test_token_ids_and_texts(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     y = rng.integers(0, 2, 60)
-    words = np.array([f"word{a} {'good' if k else 'bad'} film" for a, k in zip(rng.integers(9, size=60), y)])
+    words = np.array([f"word{rng.integers(9)} {'good' if k else 'bad'} film" for k in y])
     save(tmp_path, x_train=words[:40], y_train=y[:40], x_test=words[40:], y_test=y[40:])
     clients = {"models": ["text"], "local": {"epochs": 10, "lr": 0.01}}
     run(tmp_path, {}, clients=clients)

@@ -18,7 +18,7 @@ from fedkt.engine.loop.plug_in import plug_in
 from fedkt.engine.world.checked import checked_world
 from fedkt.engine.world.private import privacy_notes
 from fedkt.engine.world.traffic import parties
-from fedkt.engine.world.unused import unused_notes
+from fedkt.engine.world.unused import settings_notes
 from fedkt.engine.world.world import Place, World
 from fedkt.errors import InputError, RunError
 from fedkt.files import write_json
@@ -72,7 +72,7 @@ def simulate(
                 "round": saved.round,
             }
         )
-        for note in [*privacy_notes(world), *unused_notes(world)]:
+        for note in [*privacy_notes(world), *settings_notes(world)]:
             watcher.noted(note)
         if loop.round < scenario.rounds:
             plan = Plan.read(saved.engine) if saved.engine else None

@@ -1,7 +1,7 @@
 """Settings that would change nothing: refused where they contradict another one, told where they are spare.
 
-One file serves several strategies, so a part that a strategy does not read may stay in it: ``fedkt show`` and the
-run say so. What is refused is a setting that another one of the same file takes the effect from.
+One file serves several strategies, so a part that a strategy does not read may stay in it: ``fedkt show`` and
+the run say so. What is refused is a setting that another one of the same file takes the effect from.
 """
 
 from collections.abc import Iterator
@@ -24,8 +24,8 @@ def without_effect(scenario: Scenario, strategy: type[Strategy], config: Strateg
         given, own = getattr(distill, key), strategy.settings(config).get(key)
         if given is not None and own is not None and own != given:
             yield (
-                f"clients.distill.{key} is {_text(given)}, but strategy '{name}' takes {_text(own)} for it; here "
-                f"it belongs to strategy.{key}, so leave clients.distill.{key} out."
+                f"clients.distill.{key} is {_text(given)}, but strategy '{name}' takes {_text(own)} for it; "
+                f"here it belongs to strategy.{key}, so leave clients.distill.{key} out."
             )
             return
     if distill.temperature is not None and _by_loss_alone(strategy, told) and _ignores(told["loss"]):
@@ -38,8 +38,8 @@ def without_effect(scenario: Scenario, strategy: type[Strategy], config: Strateg
         registry.find("losses", server.loss)  # that there is none is told in its own words
 
 
-def unused_notes(world: World) -> list[str]:
-    """Return which settings that differ from their defaults the strategy makes nothing of."""
+def settings_notes(world: World) -> list[str]:
+    """Return what the strategy says of its settings, and which of the file's it makes nothing of."""
     scenario, strategy = world.scenario, world.strategy
     spare = []
     plain, held = Distill(), scenario.clients.distill
@@ -54,9 +54,11 @@ def unused_notes(world: World) -> list[str]:
             spare.append("data.transfer.policy")
         if transfer.rows is not None:
             spare.append("data.transfer.rows")
-    if not spare:
-        return []
-    return [f"strategy '{scenario.strategy.name}' makes nothing of {', '.join(spare)}."]
+    notes = strategy.notes(world.config, world.federation.classes)
+    return [
+        *notes,
+        *([f"strategy '{scenario.strategy.name}' makes nothing of {', '.join(spare)}."] if spare else []),
+    ]
 
 
 def _text(value: Any) -> str:
