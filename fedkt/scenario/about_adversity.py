@@ -12,7 +12,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from fedkt.scenario.settings import NotNegative, Positive, Settings, Text, Whole, must_be
+from fedkt.scenario.settings import NotNegative, Positive, Settings, Text, Whole, differs, must_be
 
 Centre = Literal["mean", "median", "trimmed-mean", "geometric-median"]
 Filter = Literal["none", "krum", "multi-krum", "cosine", "probe"]
@@ -57,18 +57,10 @@ class Robust(Settings):
         """Refuse a setting that neither the centre nor the filter would read."""
         users = _ROBUST_WITH[str(info.field_name)]
         chosen = {info.data.get("centre"), info.data.get("filter")}
-        if value is not None and None not in chosen and not chosen & set(users):
+        if None not in chosen and not chosen & set(users) and differs(cls, info, value):
             words = f"has no effect here; it belongs to {' and '.join(users)}"
             raise PydanticCustomError("sentence", "{words}", {"words": words})
         return value
-
-    @model_serializer(mode="wrap")
-    def _own_settings(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Write only what is read, so that what was written can be read again."""
-        chosen = {self.centre, self.filter}
-        return {
-            k: v for k, v in write(self).items() if k not in _ROBUST_WITH or chosen & set(_ROBUST_WITH[k])
-        }
 
     @property
     def active(self) -> bool:
@@ -151,15 +143,10 @@ class Churn(Settings):
     def _belongs(cls, value: Any, info: ValidationInfo) -> Any:
         """Refuse to say how clients dawdle, come or go where none does."""
         share = _CHURN_WITH[str(info.field_name)]
-        if info.data.get(share) == 0:
+        if info.data.get(share) == 0 and differs(cls, info, value):
             words = f"has no effect while {share} is 0; leave it out, or set churn.{share}"
             raise PydanticCustomError("sentence", "{words}", {"words": words})
         return value
-
-    @model_serializer(mode="wrap")
-    def _own_settings(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Write only what counts, so that what was written can be read again."""
-        return {k: v for k, v in write(self).items() if k not in _CHURN_WITH or getattr(self, _CHURN_WITH[k])}
 
     @property
     def active(self) -> bool:

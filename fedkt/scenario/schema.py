@@ -8,19 +8,27 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     Field,
-    SerializerFunctionWrapHandler,
     Strict,
     StringConstraints,
     ValidationInfo,
     field_validator,
-    model_serializer,
 )
 
 from fedkt.scenario.about_adversity import Attacks, Churn, Robust
 from fedkt.scenario.about_clients import Clients, ServerModel
 from fedkt.scenario.about_data import Data
 from fedkt.scenario.about_privacy import Privacy
-from fedkt.scenario.settings import Named, NotNegative, Positive, Settings, Text, Whole, must_be, say
+from fedkt.scenario.settings import (
+    Named,
+    NotNegative,
+    Positive,
+    Settings,
+    Text,
+    Whole,
+    differs,
+    must_be,
+    say,
+)
 
 
 class StrategySpec(Named):
@@ -60,14 +68,9 @@ class Participation(Settings):
     @classmethod
     def _of_repeat(cls, value: Any, info: ValidationInfo) -> Any:
         """Refuse a number of retries that nobody makes."""
-        if info.data.get("no_quorum") == "skip":
+        if info.data.get("no_quorum") == "skip" and differs(cls, info, value):
             raise say("has no effect with no_quorum skip; it belongs to no_quorum repeat")
         return value
-
-    @model_serializer(mode="wrap")
-    def _own_settings(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Write only what counts, so that what was written can be read again."""
-        return {k: v for k, v in write(self).items() if k != "retries" or self.no_quorum == "repeat"}
 
 
 class Engine(Settings):

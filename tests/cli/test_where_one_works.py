@@ -1,5 +1,6 @@
 """A module of one's own, in the folder where one works, is found by every command and by what they start."""
 
+import queue
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -86,10 +87,10 @@ def test_workers_of_a_comparison_find_it(own: Path, monkeypatch: pytest.MonkeyPa
     from fedkt import registry
     from fedkt.comparing import pool
 
-    monkeypatch.setattr(pool.subprocess, "Popen", Process)
-    monkeypatch.setattr(pool.threading, "Thread", lambda **_: type("", (), {"start": lambda self: None})())
+    monkeypatch.setattr("subprocess.Popen", Process)
+    monkeypatch.setattr("threading.Thread", lambda **_: type("", (), {"start": lambda self: None})())
     registry.find("datasets", "own_sensors:readings")
-    pool._Worker(0, pool.queue.Queue(), 0)
+    pool._Worker(0, queue.Queue(), 0)
     ((command, path),) = seen
     assert path.split(":")[-1] == str(own) and "-P" in command
 
