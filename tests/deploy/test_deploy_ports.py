@@ -69,7 +69,7 @@ def test_a_port_that_is_taken_later_ends_it_too(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(node, "_refuse_taken", refuse)
     monkeypatch.setattr(node, "PAUSE_S", 0.0)
     monkeypatch.setattr(node, "_keep_looking", lambda *_: None)
-    monkeypatch.setattr(node.signal, "signal", lambda *_: None)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
     with pytest.raises(InputError, match="port 1 is taken"):
         node.run_site(site)
     assert sum("flower-supernode" in command for command in started) == 2
