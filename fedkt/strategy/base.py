@@ -241,17 +241,6 @@ class Strategy(FlowerStrategy):
         """Flower's hook for a log at the start; fedkt shows the scenario instead."""
 
 
-def idle(config: StrategyConfig, why: str, *names: str) -> list[str]:
-    """Return sentences about those of these settings that were given although nothing reads them."""
-    given = [name for name in names if name in config.model_fields_set]
-    return [f"strategy.{name} has no effect {why}; leave it out." for name in given]
-
-
-def temperature_of(config: Any) -> dict[str, float]:
-    """Return the client half's temperature that is the strategy's own; none where it is null."""
-    return {} if config.temperature is None else {"temperature": config.temperature}
-
-
 def settings_for(kind: type[Strategy], config: StrategyConfig, scenario: "Scenario") -> dict[str, Any]:
     """Return the settings of a strategy's client half: the scenario's distillation, then the method's own."""
     distill = scenario.clients.distill
