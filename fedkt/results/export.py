@@ -122,8 +122,8 @@ def load_model(path: str | Path) -> ExportedModel:
         path: the folder with ``model.safetensors`` and ``model.json``.
 
     Returns:
-        A model in evaluation mode: ``model(rows) -> (features [n, width], scores [n, classes])``. ``rows`` are
-        raw, as the client's data set has them; the largest score is the prediction.
+        A model in evaluation mode: ``model(rows) -> (features [n, width], scores [n, classes])``. ``rows``
+        are raw, as the client's data set has them; the largest score is the prediction.
 
     Raises:
         InputError: the folder holds no exported model, or its weights do not fit.

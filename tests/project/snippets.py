@@ -18,8 +18,8 @@ def run_snippets(
 ) -> dict[str, int]:
     """Run Python and ``fedkt`` commands, in order and in one folder, and return how many blocks there were.
 
-    Blocks named ``# file:`` are files in the folder. It is on the search path for Python, which puts it there,
-    and not for commands, as for the script that is installed: they have to look there themselves.
+    Blocks named ``# file:`` are files in the folder. It is on the search path for Python, which puts it
+    there, and not for commands, as for the script that is installed: they have to look there themselves.
     """
     from fedkt.cli.commands import app
 

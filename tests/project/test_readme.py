@@ -26,9 +26,7 @@ def run(arguments: list[str], folder: Path) -> str:
     environment = {**os.environ, "PYTHONWARNINGS": "error::UserWarning"}
     environment.pop("PYTHONPATH", None)
     command = [str(Path(sys.executable).parent / "fedkt"), *arguments]
-    done = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
