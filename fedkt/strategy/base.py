@@ -22,11 +22,11 @@ from torch import Tensor
 from fedkt import registry
 from fedkt.client.behaviour import Client, Fit
 from fedkt.knowledge.contributions import Contributions
-from fedkt.privacy.modes import mode_of
 from fedkt.scenario import Robust
 from fedkt.strategy.fusing import robust
 from fedkt.strategy.fusing.fusion import Fused, mix
 from fedkt.strategy.fusing.server_model import Trained, build, lesson, lesson_settings, steps_of
+from fedkt.strategy.own_settings import settings_for
 from fedkt.strategy.rounds.course import Course
 from fedkt.strategy.rounds.given import Setting
 from fedkt.strategy.rounds.teachers import Teachers
@@ -239,17 +239,6 @@ class Strategy(FlowerStrategy):
 
     def summary(self) -> None:
         """Flower's hook for a log at the start; fedkt shows the scenario instead."""
-
-
-def settings_for(kind: type[Strategy], config: StrategyConfig, scenario: "Scenario") -> dict[str, Any]:
-    """Return the settings of a strategy's client half: the scenario's distillation, then the method's own."""
-    distill = scenario.clients.distill
-    mode = mode_of(scenario.privacy)
-    form = {} if mode is None or mode.form is None else {"form": mode.form}
-    # Votes are fused to probabilities, which losses on logits themselves make little of.
-    loss = distill.loss or (kind.default_loss if not form else "ce")
-    temperature = distill.temperature or kind.default_temperature
-    return {"loss": loss, "temperature": temperature, **kind.settings(config), **form}
 
 
 def _student(setting: Setting) -> Trained | None:

@@ -18,7 +18,8 @@ from fedkt.engine.world.unused import without_effect
 from fedkt.engine.world.world import World
 from fedkt.errors import InputError
 from fedkt.scenario import Scenario
-from fedkt.strategy.base import Strategy, StrategyConfig, settings_for
+from fedkt.strategy.base import Strategy, StrategyConfig
+from fedkt.strategy.own_settings import settings_for
 
 T = TypeVar("T")
 

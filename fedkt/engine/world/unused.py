@@ -13,7 +13,8 @@ from fedkt import registry
 from fedkt.engine.world.world import World
 from fedkt.scenario import Scenario
 from fedkt.scenario.about_clients import Distill
-from fedkt.strategy.base import Strategy, StrategyConfig, settings_for
+from fedkt.strategy.base import Strategy, StrategyConfig
+from fedkt.strategy.own_settings import settings_for
 
 
 def without_effect(scenario: Scenario, strategy: type[Strategy], config: StrategyConfig) -> Iterator[str]:

@@ -25,7 +25,8 @@ from fedkt.models.build import Dealt
 from fedkt.privacy.modes import mode_of
 from fedkt.rng import seed_of
 from fedkt.scenario import Attack, Scenario
-from fedkt.strategy.base import Strategy, StrategyConfig, settings_for
+from fedkt.strategy.base import Strategy, StrategyConfig
+from fedkt.strategy.own_settings import settings_for
 
 
 @dataclass(frozen=True)
