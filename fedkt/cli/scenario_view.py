@@ -51,7 +51,7 @@ def show_scenario(world: World, out: Path | None) -> None:
     planned = bytes_per_round(world)
     console.print(f"per client and round: up {size_text(planned['up'])}, down {size_text(planned['down'])}")
     console.print(planned_text(world.scenario.privacy, epsilons(world)))
-    for note in [*privacy_notes(world), *settings_notes(world)]:
+    for note in (*world.federation.notes, *privacy_notes(world), *settings_notes(world)):
         console.print(f"note: {note}")
     if out is not None:
         picture = out / "partition.png"

@@ -58,6 +58,8 @@ class Federation:
     public: Dataset | None
     preprocess: Preprocess
     transfer_labels: Labels | None = None
+    notes: tuple[str, ...] = ()
+    """What is allowed but should be known of these rows, in sentences."""
     _kept: dict[Any, Any] = field(default_factory=dict, repr=False)
 
     @property

@@ -38,12 +38,7 @@ def load_named(data: "Data", data_dir: Path | None) -> tuple[Split, Split | None
     for name, setting in (("transfer", data.transfer), ("public", data.public)):
         if setting is None or setting.from_ == "train":
             continue
-        if setting.from_ == data.dataset:
-            problems.append(
-                f"data.{name}.from names the private data set itself; it must be "
-                "'train', which holds rows out of it."
-            )
-        elif setting.from_ not in loaded:
+        if setting.from_ not in loaded:
             loaded[setting.from_] = attempt(f"data.{name}.from", setting.from_)
         source = loaded.get(setting.from_)
         if source is not None:

@@ -180,6 +180,8 @@ class Data(Settings):
     """Labelled rows for all; null: there are none."""
     test: Text | None = None
     """The common test set, where it is another data set than the test split of ``dataset``."""
+    overlap: Literal["refuse", "report"] = "refuse"
+    """What is done where rows of one data set are private, public, transfer or test rows of another."""
     image: Image | None = None
     """The shape that images are brought to; null: their own."""
     normalise: Normalise | None = None

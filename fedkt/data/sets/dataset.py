@@ -17,12 +17,15 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from fedkt.data.images import levels
+from fedkt.data.sets.names import named
 from fedkt.data.sets.tokens import VOCABULARY, tokenise
 from fedkt.errors import InputError
 
 Kind = Literal["image", "tabular", "tokens", "sparse"]
 Labels = NDArray[np.int64]
 Names = NDArray[np.str_]
+_WHOSE = {"domain": "domain", "ids": "id"}
 
 
 @dataclass(frozen=True)
@@ -106,10 +109,8 @@ def dataset_of(where: str, x: Any, y: Any, *, domain: Any = None, ids: Any = Non
         problems.append(f"{where} has no rows; at least one is needed.")
     if problems:
         raise InputError(*problems)
-    named = {
-        what: None if values is None else np.asarray(values).astype(str) for what, values in names.items()
-    }
-    return Dataset(rows, labels, named["domain"], kind, named["ids"], vocabulary)
+    found = {w: None if v is None else named(where, _WHOSE[w], v) for w, v in names.items()}
+    return Dataset(rows, labels, found["domain"], kind, found["ids"], vocabulary)
 
 
 def split_of(where: str, train: Dataset, test: Dataset | None, classes: int = 0) -> Split:
@@ -122,8 +123,17 @@ def split_of(where: str, train: Dataset, test: Dataset | None, classes: int = 0)
                 f"{where}: a training row has shape {train.shape} but a test row "
                 f"{test.shape}; they must match."
             )
+    train, test = _levels(where, train, test)
     highest = max(int(part.y.max()) for part in (train, test) if part is not None and len(part))
     return Split(train, test, max(classes, highest + 1))
+
+
+def _levels(where: str, train: Dataset, test: Dataset | None) -> tuple[Dataset, Dataset | None]:
+    """Return the two halves of a source with images read as they were meant."""
+    if train.kind != "image":
+        return train, test
+    read = levels.read(where, [train.x] if test is None else [train.x, test.x])
+    return replace(train, x=read[0]), None if test is None else replace(test, x=read[1])
 
 
 def concat(parts: Sequence[Dataset]) -> Dataset:
@@ -195,14 +205,7 @@ def _images_of(where: str, x: NDArray[Any]) -> NDArray[Any]:
         x = x.transpose(0, 3, 1, 2)
     elif x.shape[1] not in (1, 3):
         raise InputError(f"{where}: x has shape {x.shape}; images must have 1 or 3 channels, last or second.")
-    low, high = (x.min(), x.max()) if x.size else (0, 0)
-    if x.dtype.kind == "f":
-        if not (low >= 0 and high <= 1):
-            raise InputError(f"{where}: x spans [{low}, {high}]; floating-point images must stay in [0, 1].")
-        return np.ascontiguousarray(x, dtype=np.float32)
-    if low < 0 or high > 255:
-        raise InputError(f"{where}: x spans [{low}, {high}]; images of whole numbers must stay in [0, 255].")
-    return np.ascontiguousarray(x, dtype=np.uint8)
+    return levels.bounded(where, x)
 
 
 def _labels_of(where: str, y: Any) -> Labels:

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedkt.data.images.decoding import stack
 from fedkt.data.sets.dataset import Dataset, Split, dataset_of, split_of
 from fedkt.errors import InputError
 
@@ -147,12 +148,8 @@ def _rows(where: str, table: Any, columns: list[str]) -> Any:
     features = table.features
     images = [name for name in columns if isinstance(features[name], Image)]
     if images:
-        pictures = _column(table, images[0])
-        if pictures.dtype == object:
-            raise InputError(
-                f"{where}: images in column '{images[0]}' differ in size; all must be of one size."
-            )
-        return pictures
+        column = table.select_columns([images[0]]).with_format(None)
+        return stack(f"{where}: column '{images[0]}'", (row[images[0]] for row in column))
     texts = [
         name for name in columns if isinstance(features[name], Value) and "string" in features[name].dtype
     ]

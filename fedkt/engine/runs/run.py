@@ -72,7 +72,7 @@ def simulate(
                 "round": saved.round,
             }
         )
-        for note in [*privacy_notes(world), *settings_notes(world)]:
+        for note in (*world.federation.notes, *privacy_notes(world), *settings_notes(world)):
             watcher.noted(note)
         if loop.round < scenario.rounds:
             plan = Plan.read(saved.engine) if saved.engine else None
