@@ -123,7 +123,7 @@ def build(scenario: "Scenario", data_dir: Path | None = None) -> Federation:
 
 
 def _alike(split: Split, target: Split | None, extras: dict[str, Dataset]) -> dict[str, str]:
-    """Return for each setting that names a data set the first that names the same one, however it is spelt."""
+    """Return for each setting that names a data set the first that names the same one, however spelt."""
     named = {"data.dataset": split.train} | {f"data.{name}.from": rows for name, rows in extras.items()}
     return roles.sources_of(named if target is None else named | {"data.test": target.train})
 

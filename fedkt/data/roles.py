@@ -64,10 +64,10 @@ def compare(
     meant: bool,
     joined: bool = False,
 ) -> Shared:
-    """Compare test rows and common (transfer, public) rows with private rows, and common rows with test rows.
+    """Compare test and common (transfer, public) rows with private rows, and common rows with test rows.
 
-    ``private``: rows of ``pool`` that clients train on, which come from ``source``; ``meant``: whether sharing
-    is to be reported only; ``joined``: whether ``pool`` was joined of a data set per domain.
+    ``private``: rows of ``pool`` that clients train on, which come from ``source``; ``meant``: whether
+    sharing is to be reported only; ``joined``: whether ``pool`` was joined of a data set per domain.
     """
     found = Shared()
     among = np.zeros(len(pool), bool)
@@ -149,7 +149,7 @@ def rows_of(x: Any) -> int:
 
 
 def _form(pool: Dataset, part: Dataset, image: "Image | None") -> tuple[Any, Any]:
-    """Return raw rows of both in a form in which equal rows have equal values; nothing where there is none."""
+    """Return raw rows of both in a form in which equal rows have equal values; none where there is none."""
     a, b = pool.x, part.x
     if pool.kind != part.kind:
         return a[:0], b[:0]

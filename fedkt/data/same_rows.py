@@ -97,7 +97,7 @@ def _telling(sample: NDArray[Any]) -> list[int]:
 
 
 def _key(x: NDArray[Any], rows: NDArray[np.int64], columns: Sequence[int]) -> NDArray[np.uint32]:
-    """Return a number below 2^BITS for each of these rows, a function of its values in these columns alone."""
+    """Return a number below 2^BITS for each of these rows, which follows from these columns alone."""
     total = np.zeros(len(rows), np.uint32)
     for column in columns:
         plain = _plain(x[:, column] if len(rows) == len(x) else x[rows, column])

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 _WHITE = {"I;16": 65535, "I;16B": 65535, "I;16L": 65535, "I": 65535}
-"""Of grey pictures with more than 8 bits: the value of white. Pillow opens 16-bit PNG files as one of these."""
+"""Of grey pictures with more than 8 bits: the value of white. Pillow opens 16-bit PNG as one of these."""
 
 
 def stack(where: str, pictures: Iterable["Image | None"]) -> NDArray[Any]:
@@ -36,7 +36,7 @@ def stack(where: str, pictures: Iterable["Image | None"]) -> NDArray[Any]:
         told = " and ".join(f"{width}x{height}" for height, width in sizes[:2])
         raise InputError(f"{where}: pictures differ in size ({told}, for instance); all must be of one size.")
     if any(array.dtype != np.uint8 for array in arrays):
-        arrays = [array if array.dtype != np.uint8 else np.float32(array) / np.float32(255) for array in arrays]
+        arrays = [_fraction(array) for array in arrays]
     if any(array.ndim == 3 for array in arrays):
         arrays = [array if array.ndim == 3 else np.repeat(array[..., None], 3, -1) for array in arrays]
     return np.stack(arrays) if arrays else np.zeros((0, 1, 1), np.uint8)
@@ -52,7 +52,7 @@ def _array(where: str, picture: "Image") -> NDArray[Any]:
         return deep.astype(np.float32)
     if mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in picture.info:
         seen = picture.convert("RGBA")
-        if seen.getextrema()[3][0] < 255:  # type: ignore[index]
+        if np.asarray(seen)[..., 3].min(initial=255) < 255:
             raise InputError(
                 f"{where} is transparent in places; it must be laid on a background and saved without alpha."
             )
@@ -66,8 +66,13 @@ def _array(where: str, picture: "Image") -> NDArray[Any]:
     raise InputError(f"{where} has Pillow's mode '{mode}'; it must be saved in grey or colour of 8 bits.")
 
 
+def _fraction(x: NDArray[Any]) -> NDArray[Any]:
+    """Return pixels of 0 to 255 as float32 in [0, 1]; others as they are."""
+    return x if x.dtype != np.uint8 else x.astype(np.float32) / np.float32(255)
+
+
 def _plain(picture: "Image", *, colour: bool) -> NDArray[Any]:
-    """Return a picture [H,W,3], or [H,W] where no pixel of it is coloured and its mode does not ask for it."""
+    """Return a picture [H,W,3], or [H,W] where no pixel is coloured and its mode asks for no colour."""
     seen = np.asarray(picture)
     grey = not colour and bool((seen == seen[..., :1]).all())
     return seen[..., 0] if grey else seen

@@ -33,8 +33,8 @@ def bounded(where: str, x: NDArray[Any]) -> NDArray[Any]:
         return np.ascontiguousarray(x, dtype=np.float32)
     if low < 0 or high > 255:
         raise InputError(
-            f"{where}: x spans [{low}, {high}]; images of whole numbers must stay in [0, 255], others must be "
-            "divided by their largest possible value (65535 for 16 bits) and be floating-point."
+            f"{where}: x spans [{low}, {high}]; images of whole numbers must stay in [0, 255], others must "
+            "be divided by their largest possible value (65535 for 16 bits) and be floating-point."
         )
     return np.ascontiguousarray(x, dtype=np.uint8)
 
@@ -50,8 +50,8 @@ def read(where: str, parts: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
     fractions = max((float(part.max(initial=0)) for part in made if part.dtype != np.uint8), default=0.0)
     if 0 < fractions <= DIM:
         raise InputError(
-            f"{where}: x spans [0, {fractions:.3g}], next to nothing of [0, 1]; floating-point images must be "
-            "divided by their largest possible value, once."
+            f"{where}: x spans [0, {fractions:.3g}], next to nothing of [0, 1]; floating-point images must "
+            "be divided by their largest possible value, once."
         )
     if 1 < whole <= HALF:
         raise InputError(

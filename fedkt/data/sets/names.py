@@ -13,8 +13,10 @@ SHOWN = 3
 
 
 def blank(values: Any) -> NDArray[np.bool_]:
-    """Say of each value whether it is missing: None, NaN, masked, nothing but spaces, or a text of BLANK."""
-    held = np.ma.getmaskarray(values) if isinstance(values, np.ma.MaskedArray) else np.zeros(len(values), bool)
+    """Say of each value whether it is missing: None, NaN, masked, only spaces, or a text of BLANK."""
+    held = (
+        np.ma.getmaskarray(values) if isinstance(values, np.ma.MaskedArray) else np.zeros(len(values), bool)
+    )
     plain = np.asarray(values)
     if plain.dtype.kind in "biu":
         return np.asarray(held)

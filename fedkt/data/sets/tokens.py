@@ -9,6 +9,7 @@ import unicodedata
 import zlib
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,7 +70,7 @@ def _split(text: str) -> list[str]:
     for word, run in _words().findall(unicodedata.normalize("NFC", lowered.translate(_UNSEEN))):
         if run:
             signs = _character().findall(run)
-            tokens += map("".join, zip(signs, signs[1:], strict=False)) if len(signs) > 1 else signs
+            tokens += map("".join, pairwise(signs)) if len(signs) > 1 else signs
         else:
             tokens.append(word)
     return tokens

@@ -18,6 +18,7 @@ from typing import Any
 from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 
 from fedkt.client.state import DiskStore
+from fedkt.data.identity import changed
 from fedkt.deploy.wire.refusal import Refused
 from fedkt.files import lock_file, write_atomic, write_json
 
@@ -69,6 +70,18 @@ class Desk:
                 "rounds", f"this site trains {limit} rounds a day, and has; it goes on after midnight UTC."
             )
         write_json(today, [*done, mine])
+
+    def same_data(self, hashes: Mapping[str, str]) -> None:
+        """Keep the hashes of the data that the run began with. Raises Refused where they are others now."""
+        path = self._folder / "data.json"
+        if not path.is_file():
+            write_json(path, dict(hashes))
+        elif others := changed(json.loads(path.read_text()), hashes):
+            raise Refused(
+                "data",
+                f"{' and '.join(others)} at the site changed since this run began; the site must restore "
+                "them, or take part in a new run.",
+            )
 
     def answered(self, stage: str, round_: int, question: str) -> bytes | None:
         """Return what was answered to this question (its digest), None if it is new."""

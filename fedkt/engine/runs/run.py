@@ -9,6 +9,7 @@ from functools import partial
 from operator import methodcaller
 from pathlib import Path
 
+from fedkt.data.identity import changed, data_hashes
 from fedkt.data.raw import described
 from fedkt.engine.clients import trial
 from fedkt.engine.clients.cohorts import Plan
@@ -40,11 +41,13 @@ def simulate(
     resume: bool = False,
     data_dir: Path | None = None,
     observer: Observer | None = None,
+    expected: Mapping[str, str] | None = None,
 ) -> Result:
     """Run a scenario on this machine and return its result.
 
     ``out``: the run's folder (default ``runs/<name>-<time>``); ``resume``: continue the run in it;
-    ``data_dir``: where data files lie (default ``$FEDKT_DATA``, else ``./data``).
+    ``data_dir``: where data files lie (default ``$FEDKT_DATA``, else ``./data``); ``expected``: the hashes
+    that the data must have (:func:`~fedkt.data.identity.data_hashes`).
     Raises InputError before anything is written, RunError if the run fails.
     """
     watcher = observer or Silent()
@@ -53,7 +56,10 @@ def simulate(
         from fedkt.engine.runtimes.cluster import knock
 
         knock(scenario.engine)  # before there is a folder
-    folder = RunFolder.create(out, scenario, resume)
+    hashes = data_hashes(world.federation)
+    if expected and (others := changed(expected, hashes)):
+        raise InputError(f"{' and '.join(others)} changed meanwhile; restore the data, or begin anew.")
+    folder = RunFolder.create(out, scenario, resume, data=hashes)
     try:
         stop = threading.Event()
         loop = _loop(world, folder, watcher, stop)
@@ -129,7 +135,9 @@ def _drive(
         from fedkt.engine.runtimes import flower
 
         found = data_dir or (Path(os.environ["FEDKT_DATA"]) if "FEDKT_DATA" in os.environ else Path("data"))
-        place = Place(world.scenario.model_dump_json(by_alias=True), str(found.absolute()), str(states))
+        hashes = tuple(data_hashes(world.federation).items())
+        text = world.scenario.model_dump_json(by_alias=True)
+        place = Place(text, str(found.absolute()), str(states), hashes)
         flower.run(loop, make_app(partial(at_home, place)), clients, engine, stop)
     elif engine.kind == "inline":
         from fedkt.engine.clients.app import ResidentApp

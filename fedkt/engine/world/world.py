@@ -17,8 +17,10 @@ from fedkt.client.placing import placed
 from fedkt.client.training import lay_out, seeded
 from fedkt.data import Federation
 from fedkt.data.federation import Shard
+from fedkt.data.identity import changed, data_hashes, party_hash
 from fedkt.engine.world.costs import Costs, costs
 from fedkt.engine.world.device import device_of
+from fedkt.errors import RunError
 from fedkt.knowledge.codec import Expected
 from fedkt.knowledge.kinds import Dims
 from fedkt.models.build import Dealt
@@ -31,11 +33,15 @@ from fedkt.strategy.own_settings import settings_for
 
 @dataclass(frozen=True)
 class Place:
-    """Where a scenario runs, as text that can travel: the resolved scenario, its data and its states."""
+    """Where a scenario runs, as text that can travel: the resolved scenario, its data and its states.
+
+    ``hashes``: of the data that the run began with, as pairs.
+    """
 
     scenario: str
     data_dir: str | None
     states: str
+    hashes: tuple[tuple[str, str], ...] = ()
 
 
 class World:
@@ -59,6 +65,7 @@ class World:
         """The privacy mode, None for ``none``."""
         self._dims: dict[str, Dims] = {}
         self._costs: dict[str, Costs] = {}
+        self._hashes: dict[str, str] = {}
         self.skeletons: dict[str, models.Net] = {}
         """This process's module of each architecture that is in use."""
         self._there: dict[tuple[str, str], torch.Tensor] = {}
@@ -171,6 +178,12 @@ class World:
             self._sources[id(rows)] = rows, rows.to(self.device)
         return self._sources[id(rows)][1]
 
+    def party_hash(self, client: str) -> str:
+        """Return the hash of the client's rows, by which its ledger knows them; computed once."""
+        if client not in self._hashes:
+            self._hashes[client] = party_hash(self.federation, self.shards[client])
+        return self._hashes[client]
+
     def holding(self, client: str) -> Holding:
         """Collect what the client holds, on this world's device."""
         if self.device.type == "cpu":
@@ -206,7 +219,9 @@ class World:
 
 @lru_cache(maxsize=1)
 def world_at(place: Place) -> World:
-    """Build the world of a place, once per process."""
+    """Build the world of a place, once per process. Raises RunError where its data changed meanwhile."""
     resolved = scenario.from_dict(json.loads(place.scenario))
     federation = data.build(resolved, None if place.data_dir is None else Path(place.data_dir))
+    if place.hashes and (others := changed(dict(place.hashes), data_hashes(federation))):
+        raise RunError(f"{' and '.join(others)} changed while the run went on; restore the data and resume.")
     return World(resolved, federation)
