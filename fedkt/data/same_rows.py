@@ -64,13 +64,14 @@ def occurring(parts: Sequence[Any], x: Any, among: Mask) -> tuple[list[Hashes], 
         return [row_hashes(part) for part in parts], rows, row_hashes(x[rows])
     flat = [part.reshape(len(part), -1) for part in parts]
     whole = x.reshape(len(x), -1)
-    likely = [np.arange(len(part)) for part in flat]
-    rows = np.flatnonzero(among)
     order = _telling(np.concatenate([part[:SAMPLE] for part in flat]))
+    # A column is read as it lies first; only of rows that pass are more columns picked out.
+    likely, rows = [np.arange(len(part)) for part in flat], np.arange(len(whole))
     for columns in (order[:1], order[1:]):
         keys = [_key(part, own, columns) for part, own in zip(flat, likely, strict=True)]
         held = _key(whole, rows, columns)
-        passed = _table(keys)[held]
+        passed = np.flatnonzero(_table(keys).take(held))
+        passed = passed[among[rows[passed]]]
         rows, table = rows[passed], _table([held[passed]])
         likely = [own[table[key]] for own, key in zip(likely, keys, strict=True)]
     found = []
