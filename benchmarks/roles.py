@@ -3,7 +3,7 @@
     python -m benchmarks.roles
 
 Test rows are 100 000 of the file's own, or a fifth that is held out; 1000 rows are the transfer set. Seconds
-of processor time, medians and ranges of 5; the checks are timed within the same call that builds the federation.
+of processor time, medians and ranges of 5; the checks are timed within the call that builds the federation.
 """
 
 import statistics

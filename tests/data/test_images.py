@@ -105,9 +105,11 @@ def test_mixed_modes_become_one() -> None:
     """Red in a palette, grey, and grey of 16 bits: all get colour, in fractions."""
     red = Image.new("RGB", (2, 2), (255, 0, 0)).convert("P")
     found = stack("", [red, GREY, Image.fromarray(np.full((2, 2), 13107, np.uint16))])
-    assert (found.shape, found.dtype) == ((3, 2, 2, 3), np.float32)
+    assert found.shape == (3, 2, 2, 3) and found.dtype == np.float32
     assert found[0, 0, 0].tolist() == [1, 0, 0]
-    assert found[1, :, :, 2].tolist() == (np.float32([[9, 200], [30, 200]]) / np.float32(255)).tolist()
+    assert (
+        found[1, :, :, 2].tolist() == (np.array([[9, 200], [30, 200]], np.float32) / np.float32(255)).tolist()
+    )
     assert np.unique(found[2]).tolist() == [np.float32(0.2)]
 
 

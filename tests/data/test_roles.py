@@ -209,7 +209,7 @@ def test_equal_values_have_equal_hashes() -> None:
     assert row_hashes(nan) == row_hashes(same)
     assert row_hashes(np.array([[0, 1]])) != row_hashes(np.array([[1, 0]]))
     dense = np.array([[0, 2.0, 0, 1.0]], np.float32)
-    unsorted = sparse.csr_matrix((np.float32([1, 2, 0]), [3, 1, 0], [0, 3]), shape=(1, 4))
+    unsorted = sparse.csr_matrix((np.array([1, 2, 0], np.float32), [3, 1, 0], [0, 3]), shape=(1, 4))
     assert row_hashes(sparse.csr_matrix(dense)) == row_hashes(unsorted)
 
 
