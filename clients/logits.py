@@ -8,12 +8,13 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import numpy as np
+import torch
 from torch import Tensor
 
 from fedkt import registry
 from fedkt.client import Arrays, Client, Fit, Holding, classification, distillation, transfer_rows
 from fedkt.client.density_ratio import familiar
+from fedkt.client.placing import outgoing
 from fedkt.distill.losses import as_logits
 from fedkt.knowledge import Dims, Expected, Knowledge, Logits, Votes
 
@@ -96,7 +97,7 @@ class LogitsClient(Client):
     def extract(self, features: Tensor, logits: Tensor, params: Arrays) -> Knowledge:
         """Send the predictions."""
         if self.votes:
-            return Votes(logits.argmax(-1).cpu().numpy().astype(np.int16))
+            return Votes(outgoing(logits.argmax(-1).to(torch.int16)))
         values = (logits / self.temperature).softmax(-1) if self.probabilities else logits
         held = self.holding
         selector = held.settings.get("selector")
@@ -104,7 +105,7 @@ class LogitsClient(Client):
             known = familiar(self._asked, held.x, held.y, held.seed, held.client, **selector)
             values = values * known.unsqueeze(-1)
         share = held.label_share.numpy() if held.settings.get("label_share") else None
-        return Logits(values.cpu().numpy(), label_share=share)
+        return Logits(outgoing(values), label_share=share)
 
     def digest(self, teacher: Arrays) -> Fit:
         """Distil on the rows that the teacher speaks about."""

@@ -65,6 +65,22 @@ def show(
         typer.echo(f"picture: {drawn}" if drawn else "nothing was paid, so there is no picture.")
 
 
+@app.command()
+def adopt(
+    folder: Annotated[Path, typer.Argument(help="A ledger's folder.")],
+) -> None:
+    """Let a ledger count for rows that have changed: what they pay is added to what was paid."""
+    from fedkt.errors import InputError
+    from fedkt.privacy.ledger import FILE, Declined, Ledger
+
+    if not (folder / FILE).is_file():
+        raise InputError(f"{folder} holds no privacy ledger; name the folder of a {FILE}.")
+    try:
+        Ledger(folder).adopt()
+    except Declined as no:
+        raise InputError(no.detail) from None
+
+
 def _line(entries: "list[dict[str, object]]") -> str:
     """Return the newest of some entries with what all of them cost together."""
     from typing import Any, cast

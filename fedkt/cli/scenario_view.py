@@ -14,6 +14,7 @@ from fedkt import scenario
 from fedkt.data import describe
 from fedkt.engine.world.private import epsilons, planned_text, privacy_notes
 from fedkt.engine.world.traffic import bytes_per_round
+from fedkt.engine.world.unused import settings_notes
 from fedkt.engine.world.world import World
 from fedkt.errors import InputError
 from fedkt.results.result import size_text
@@ -60,7 +61,7 @@ def show_scenario(world: World, out: Path | None) -> None:
     planned = bytes_per_round(world)
     console.print(f"per client and round: up {size_text(planned['up'])}, down {size_text(planned['down'])}")
     console.print(planned_text(world.scenario.privacy, epsilons(world)))
-    for note in [*world.federation.notes, *privacy_notes(world)]:
+    for note in (*world.federation.notes, *privacy_notes(world), *settings_notes(world)):
         console.print(f"note: {note}")
     if out is not None:
         picture = out / "partition.png"
@@ -78,6 +79,6 @@ def _model(name: str, settings: dict[str, Any]) -> str:
 
 
 def _console() -> Console:
-    """Return a console that takes names with brackets as they are and cuts no line short."""
+    """Return a console that takes names with brackets or colons as they are and cuts no line short."""
     width = None if sys.stdout.isatty() else WIDE
-    return Console(highlight=False, markup=False, soft_wrap=True, width=width)
+    return Console(highlight=False, markup=False, emoji=False, soft_wrap=True, width=width)

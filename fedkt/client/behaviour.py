@@ -276,6 +276,14 @@ class Client(ABC):
         ``features`` [n, width], ``logits`` [n, classes]; ``params``: the model's parameters by name.
         """
 
+    @staticmethod
+    def prototypes(teacher: Arrays) -> tuple[Tensor, Tensor] | None:
+        """Return the prototypes [classes, width] whose nearest decides, and which are known, bool [classes].
+
+        None: the model's own logits decide. What a behaviour returns here is exported with a model.
+        """
+        return None
+
     def predictors(self, features: Tensor, logits: Tensor, teacher: Arrays) -> dict[str, Tensor]:
         """Return further scores [n, classes] to evaluate beside the model's own, by name.
 
@@ -377,8 +385,19 @@ def class_means(rows: Tensor, y: Tensor, classes: int) -> tuple[Tensor, Tensor]:
     >>> means.tolist(), counts.tolist()
     ([[2.0], [0.0], [5.0]], [2, 0, 1])
     """
-    counts = torch.bincount(y, minlength=classes)
+    counts = class_counts(y, classes)
     # Summed in double precision: means of probabilities then add up to one to the last bit that is sent.
-    sums = torch.zeros(classes, rows.shape[1], dtype=torch.float64, device=rows.device)
-    sums.index_add_(0, y, rows.double())
+    exact = torch.float32 if rows.device.type == "mps" else torch.float64  # Apple's GPUs have no doubles
+    sums = torch.zeros(classes, rows.shape[1], dtype=exact, device=rows.device)
+    sums.index_add_(0, y, rows.to(exact))
     return (sums / counts.clamp_min(1)[:, None]).float(), counts
+
+
+def class_counts(y: Tensor, classes: int) -> Tensor:
+    """Return how many labels ``y`` int64 [n] are of each class, int64 [classes].
+
+    >>> class_counts(torch.tensor([0, 2, 2]), classes=3).tolist()
+    [1, 0, 2]
+    """
+    # Not bincount, for whose size an accelerator is waited for.
+    return torch.zeros(classes, dtype=torch.int64, device=y.device).index_add_(0, y, torch.ones_like(y))

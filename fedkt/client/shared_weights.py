@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fedkt.client.behaviour import Arrays, Client
+from fedkt.client.placing import outgoing
 from fedkt.errors import Diverged
 from fedkt.knowledge.codec import LIMIT
 from fedkt.knowledge.kinds import Weights
@@ -23,7 +24,7 @@ class SharingClient(Client):
 
 def contribution(params: Mapping[str, Tensor], examples: int) -> Weights:
     """Return what a client sends: its parameters, and how many rows are behind them."""
-    tensors = {name: p.detach().cpu().numpy() for name, p in params.items()}
+    tensors = {name: outgoing(p) for name, p in params.items()}
     return Weights(tensors, np.asarray(examples, np.int32))
 
 

@@ -35,7 +35,7 @@ class _Rounds(Silent):
 
 
 def run_job(job: Mapping[str, Any], tell: Tell) -> None:
-    """Run a job ``{"scenario", "out", "resume", "data_dir", "sinks"}`` and tell how it went."""
+    """Run a job ``{"scenario", "out", "resume", "data_dir", "sinks", "hashes"}`` and tell how it went."""
     watchers: list[Any] = []
     begun = time.monotonic()
     try:
@@ -44,7 +44,14 @@ def run_job(job: Mapping[str, Any], tell: Tell) -> None:
         out = Path(job["out"])
         watchers += sinks(resolved, out, **job.get("sinks", {}))
         observer = Several(_Rounds(tell), *watchers)
-        simulate(resolved, out=out, resume=job["resume"], data_dir=data_dir, observer=observer)
+        simulate(
+            resolved,
+            out=out,
+            resume=job["resume"],
+            data_dir=data_dir,
+            observer=observer,
+            expected=job.get("hashes"),
+        )
     except BrokenPipeError:
         raise  # nobody listens any more
     except FedktError as error:

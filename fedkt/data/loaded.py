@@ -67,12 +67,6 @@ def load_named(
     for name, setting in (("public", data.public), ("transfer", data.transfer)):
         if setting is None or setting.from_ == "train":
             continue
-        if setting.from_ == data.dataset:
-            problems.append(
-                f"data.{name}.from names the private data set itself; it must be "
-                "'train', which holds rows out of it."
-            )
-            continue
         if setting.from_ not in loaded:
             said = choices if name == "public" else choices.unlabelled
             loaded[setting.from_] = attempt(f"data.{name}.from", setting.from_, said)

@@ -8,13 +8,16 @@ rows and statistics as in a simulation.
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fedkt.data.building import HELD_OUT
 from fedkt.data.columns.choices import Choices
 from fedkt.data.columns.labels import listed
+from fedkt.data.content import roles
+from fedkt.data.content.transfer_set import transfer_hash
 from fedkt.data.federation import Federation, Shard, share_of
 from fedkt.data.loaded import check_settings, choices_of, constants
 from fedkt.data.notes import left_out_notes, noted, unnamed_notes
@@ -23,7 +26,6 @@ from fedkt.data.sets.joining import sized, together
 from fedkt.data.sets.preprocess import Preprocess, input_of
 from fedkt.data.sets.reading import load_dataset
 from fedkt.data.sets.sample import stratified
-from fedkt.data.transfer_set import transfer_hash
 from fedkt.errors import InputError
 from fedkt.rng import numpy_stream
 
@@ -47,6 +49,8 @@ class Sources:
     test: Any = None
     classes: int | None = None
     vocabulary: int | None = None
+    overlap: Literal["refuse", "report"] = "refuse"
+    """What is done where rows of one of these sets are rows of another."""
 
 
 def build_own(name: str, sources: Sources, scenario: "Scenario") -> Federation:
@@ -97,12 +101,19 @@ def build_own(name: str, sources: Sources, scenario: "Scenario") -> Federation:
         domain=name,
         share=share_of(train.y[kept], split.classes),
     )
+    shared = _shared(sources, scenario, parts, train, rows, own)
+    if shared.problems:
+        raise InputError(*shared.problems)
     transfer = extras.get("transfer")
     if transfer is not None:
         transfer = replace(transfer, y=np.full(len(transfer), -1, np.int64))
     others = [part for part in (own, common, transfer, extras.get("public")) if part is not None]
     return noted(
-        left_out_notes(out) + unnamed_notes({f"data.{key}": held.train for key, held in parts.items()}),
+        (
+            *shared.notes,
+            *left_out_notes(out),
+            *unnamed_notes({f"data.{key}": held.train for key, held in parts.items()}),
+        ),
         classes=split.classes,
         shards=(shard,),
         pool=train,
@@ -115,6 +126,38 @@ def build_own(name: str, sources: Sources, scenario: "Scenario") -> Federation:
             input_of(train, data.image, others), data.missing, data.standardise, constants(data)
         ),
         label_names=names,
+    )
+
+
+def _shared(
+    sources: Sources,
+    scenario: "Scenario",
+    parts: dict[str, Split],
+    train: Dataset,
+    rows: NDArray[np.int64],
+    own: Dataset | None,
+) -> roles.Shared:
+    """Compare the party's training rows and test rows with what all parties have in common."""
+    alike = roles.sources_of({f"data.{key}": split.train for key, split in parts.items()})
+    tests: list[roles.Role] = []
+    common: list[roles.Role] = []
+    if own is not None:
+        tests.append(roles.Role("data.rows", "test rows", own, "data.rows"))
+    for key, what in (("test", "test rows"), ("transfer", "transfer rows"), ("public", "public rows")):
+        if key in parts:
+            source = alike[f"data.{key}"]
+            # All rows of another setting are used, so a second name for the private ones is no excuse.
+            source = f"data.{key}" if source == "data.rows" else source
+            role = roles.Role(f"data.{key}", what, parts[key].train, source)
+            (tests if key == "test" else common).append(role)
+    return roles.compare(
+        train,
+        rows,
+        tests,
+        common,
+        source="data.rows",
+        image=scenario.data.image,
+        meant=sources.overlap == "report",
     )
 
 

@@ -24,6 +24,7 @@ from fedkt.client.training import (
     load_optimizer,
     make_optimizer,
     seeded,
+    steps_taken,
     trainable,
 )
 from fedkt.privacy import entropy
@@ -101,14 +102,14 @@ def fit_privately(
             for index in batches:
                 noisy.zero_grad(set_to_none=True)
                 if index:
-                    rows = torch.tensor(index)
+                    rows = torch.tensor(index, device=next(iter(phase.rows.values())).device)
                     add_gradients({name: tensor[rows] for name, tensor in phase.rows.items()})
                 else:  # noise is added to nothing
                     for parameter in noisy.params:
                         parameter.grad = torch.zeros_like(parameter)
                 noisy.step()
     _tidy(module)
-    return dump_optimizer(optimizer, module)
+    return dump_optimizer(optimizer, module, steps_taken(state) + count)
 
 
 def _tidy(module: nn.Module) -> None:

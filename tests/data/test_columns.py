@@ -70,7 +70,8 @@ def test_test_transfer_and_public_rows_take_the_order_of_the_private_columns(tmp
     rng = np.random.default_rng(0)
     rows = {"p": rng.normal(size=40).tolist(), "q": (100 + rng.normal(size=40)).tolist()}
     save(tmp_path, "own", {**rows, "label": [0, 1] * 20})
-    save(tmp_path, "other", {"q": rows["q"], "label": [0, 1] * 20, "p": rows["p"]})
+    others = {name: [value + 0.5 for value in values] for name, values in rows.items()}
+    save(tmp_path, "other", {"q": others["q"], "label": [0, 1] * 20, "p": others["p"]})
     found = read(
         tmp_path,
         {
@@ -361,7 +362,7 @@ def test_a_sites_columns_take_the_order_of_the_common_set(tmp_path):
     rng = np.random.default_rng(0)
     p, q = rng.normal(size=30), 100 + rng.normal(size=30)
     np.savez(tmp_path / "rows.npz", x_train=np.stack([q, p], 1), y_train=[0, 1] * 15, columns=["q", "p"])
-    np.savez(tmp_path / "t.npz", x_train=np.stack([p, q], 1), y_train=[0, 1] * 15, columns=["p", "q"])
+    np.savez(tmp_path / "t.npz", x_train=np.stack([p, q], 1) + 0.5, y_train=[0, 1] * 15, columns=["p", "q"])
     made = scenarios.from_dict({"name": "t", "clients": {"models": ["tabular"]}})
     own = build_own("s", Sources(tmp_path, "npz:rows.npz", transfer="npz:t.npz"), made)
     assert own.pool.columns == ("p", "q")

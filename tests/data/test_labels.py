@@ -25,9 +25,9 @@ NAMES = ["benign", "malignant", "normal"]
 MODULE = __name__
 
 
-def table(held: list[int], rows: int = 30, typed: bool = False) -> Table:
+def table(held: list[int], rows: int = 30, typed: bool = False, first: float = 0.0) -> Table:
     c = [held[i % len(held)] for i in range(rows)]
-    made = {"f": [float(i) for i in range(rows)], "label": [NAMES[i] for i in c]}
+    made = {"f": [first + i for i in range(rows)], "label": [NAMES[i] for i in c]}
     types = {"f": Value("float32"), "label": Value("string")}
     found = Table.from_dict(made, Features(types))
     return found.class_encode_column("label") if typed else found
@@ -53,7 +53,7 @@ def test_one_number_per_name_over_domains(tmp_path, typed):
 
 
 def test_one_number_per_name_in_train_test_and_public_rows(tmp_path):
-    a, b = table([0, 1, 2], typed=True), table([0, 2], typed=True)
+    a, b = table([0, 1, 2], typed=True), table([0, 2], typed=True, first=0.5)
     DatasetDict(train=a, test=b).save_to_disk(tmp_path / "both")
     a.save_to_disk(tmp_path / "a")
     b.save_to_disk(tmp_path / "b")
@@ -171,7 +171,7 @@ def test_a_target_of_names_is_refused():
 def test_a_target_of_every_source(tmp_path):
     x = np.arange(40.0)[:, None]
     np.savez(tmp_path / "a.npz", x_train=x, y_train=np.where(np.arange(40) % 2, 1, -1))
-    np.savez(tmp_path / "b.npz", x_train=x, y_train=np.where(np.arange(40) % 4, 0.5, -7.5))
+    np.savez(tmp_path / "b.npz", x_train=x + 0.5, y_train=np.where(np.arange(40) % 4, 0.5, -7.5))
     found = read(
         tmp_path,
         dataset="npz:a.npz",
@@ -283,7 +283,7 @@ def test_names_of_labels_are_shown_and_kept_with_the_run(tmp_path, capsys):
     assert "labels: 0 benign, 1 malignant, 2 normal" in shown and "columns: f" in shown
     result = fedkt.simulate(made, out=tmp_path / "run", data_dir=tmp_path)
     kept = json.loads((Path(result.path) / "model-input.json").read_text())
-    assert (kept["label_names"], kept["columns"]) == (NAMES, ["f"])
+    assert (kept["labels"], kept["columns"]) == (NAMES, ["f"])
 
 
 def test_choices_without_a_label_column_are_refused(tmp_path):

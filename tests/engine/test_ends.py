@@ -223,7 +223,7 @@ def test_an_evaluation_of_nobody_ends_the_run(tmp_path: Path, monkeypatch: pytes
         raise ZeroDivisionError("on purpose")
 
     monkeypatch.setattr("fedkt.results.metrics.evaluate", broken)
-    words = "every client failed in round 1; the first: client a, round 1, stage measure: ZeroDivisionError"
+    words = "every client failed in round 1; the first: client a, round 1, stage evaluate: ZeroDivisionError"
     with pytest.raises(RunError, match=f"^{words}: on purpose. Tracebacks are in "):
         run(tmp_path / "run")
 

@@ -24,6 +24,8 @@ from fedkt.data.columns.cells import float_type, is_missing, names_of, numbers_o
 from fedkt.data.columns.choices import Choices
 from fedkt.data.columns.labels import LabelNames, Labels, labels_of
 from fedkt.data.columns.named import LeftOut, chosen, columns_of, features, table_of
+from fedkt.data.images import levels
+from fedkt.data.sets.names import named
 from fedkt.data.sets.tokens import VOCABULARY, tokenise
 from fedkt.errors import InputError
 
@@ -31,6 +33,7 @@ Kind = Literal["image", "tabular", "tokens", "sparse"]
 Names = NDArray[np.str_]
 AS_READ = Choices()
 """Nothing is chosen: form decides."""
+_WHOSE = {"domain": "domain", "ids": "id"}
 
 
 @dataclass(frozen=True)
@@ -132,7 +135,7 @@ def dataset_of(
     problems: list[str] = []
     rows = _Rows(None, "tabular")
     labels, names = np.zeros(0, np.int64), None
-    named: dict[str, Names | None] = {"domain": None, "ids": None}
+    whose: dict[str, Names | None] = {"domain": None, "ids": None}
     try:
         rows = _rows_of(where, x, choices, columns)
     except InputError as error:
@@ -146,12 +149,13 @@ def dataset_of(
         problems.extend(error.problems)
     for what, values in (("domain", domain), ("ids", ids)):
         try:
-            named[what] = None if values is None else names_of(f"{where}: {what}", values)
+            if values is not None:
+                whose[what] = named(where, _WHOSE[what], names_of(f"{where}: {what}", values))
         except InputError as error:
             problems.extend(error.problems)
     if problems:
         raise InputError(*problems)
-    for what, held in [("y", labels), *named.items()]:
+    for what, held in [("y", labels), *whose.items()]:
         if held is not None and len(held) != rows.x.shape[0]:
             problems.append(
                 f"{where}: x has {rows.x.shape[0]} rows but {what} has {len(held)}; they must match."
@@ -163,9 +167,9 @@ def dataset_of(
     return Dataset(
         rows.x,
         labels,
-        named["domain"],
+        whose["domain"],
         rows.kind,
-        named["ids"],
+        whose["ids"],
         rows.vocabulary,
         rows.columns,
         names,
@@ -363,14 +367,7 @@ def _images_of(where: str, x: NDArray[Any]) -> NDArray[Any]:
         x = x.transpose(0, 3, 1, 2)
     elif x.shape[1] not in (1, 3):
         raise InputError(f"{where}: x has shape {x.shape}; images must have 1 or 3 channels, last or second.")
-    low, high = (x.min(), x.max()) if x.size else (0, 0)
-    if x.dtype.kind == "f":
-        if not (low >= 0 and high <= 1):
-            raise InputError(f"{where}: x spans [{low}, {high}]; floating-point images must stay in [0, 1].")
-        return np.ascontiguousarray(x, dtype=np.float32)
-    if low < 0 or high > 255:
-        raise InputError(f"{where}: x spans [{low}, {high}]; images of whole numbers must stay in [0, 255].")
-    return np.ascontiguousarray(x, dtype=np.uint8)
+    return levels.bounded(where, x)
 
 
 def _join_names(parts: Sequence[tuple[Names | None, int]]) -> Names | None:

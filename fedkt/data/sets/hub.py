@@ -29,6 +29,7 @@ from fedkt.data.columns.arrow import column_of, ids_of, label_of, lists_of, numb
 from fedkt.data.columns.choices import Choices
 from fedkt.data.columns.labels import listed
 from fedkt.data.columns.named import LeftOut, chosen, features
+from fedkt.data.images.decoding import stack
 from fedkt.data.sets.dataset import AS_READ, Dataset, Split, dataset_of
 from fedkt.data.sets.joining import split_of
 from fedkt.errors import InputError
@@ -258,10 +259,8 @@ def _but(names: list[str], one: str, why: str) -> list[LeftOut]:
 
 
 def _pictures(where: str, table: Any, name: str) -> NDArray[Any]:
-    pictures = _column(table, name)
-    if pictures.dtype == object:
-        raise InputError(f"{where}: images in column '{name}' differ in size; all must be of one size.")
-    return pictures
+    column = table.select_columns([name]).with_format(None)
+    return stack(f"{where}: column '{name}'", (row[name] for row in column))
 
 
 def _column(table: Any, name: str) -> NDArray[Any]:

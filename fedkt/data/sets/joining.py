@@ -9,6 +9,7 @@ import numpy as np
 from fedkt.data.columns.choices import Choices
 from fedkt.data.columns.labels import vocabulary
 from fedkt.data.columns.named import LeftOut, order_of
+from fedkt.data.images import levels
 from fedkt.data.sets.dataset import AS_READ, Dataset, Split, concat
 from fedkt.data.sets.preprocess import fit_raw
 from fedkt.errors import InputError
@@ -84,7 +85,16 @@ def split_of(
                 f"{where}: a training row has shape {train.shape} but a test row "
                 f"{test.shape}; they must match."
             )
+    train, test = _levels(where, train, test)
     return sized(train, test, classes, left_out)
+
+
+def _levels(where: str, train: Dataset, test: Dataset | None) -> tuple[Dataset, Dataset | None]:
+    """Return the two halves of a source with images read as they were meant."""
+    if train.kind != "image":
+        return train, test
+    read = levels.read(where, [train.x] if test is None else [train.x, test.x])
+    return replace(train, x=read[0]), None if test is None else replace(test, x=read[1])
 
 
 def sized(train: Dataset, test: Dataset | None, classes: int = 0, left_out: Sequence[LeftOut] = ()) -> Split:

@@ -1,6 +1,7 @@
 """From raw rows to what a model gets. None of it enters the hash of a transfer set."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -77,6 +78,18 @@ class Statistics:
     shift: NDArray[np.float64]
     scale: NDArray[np.float64]
     scaled: bool = True
+
+    def tensors(self) -> "dict[str, torch.Tensor]":
+        """Return them by name, each a tensor of its own."""
+        import torch
+
+        return {field.name: torch.tensor(getattr(self, field.name)) for field in fields(self)}
+
+    @classmethod
+    def read(cls, values: Mapping[str, Any]) -> "Statistics":
+        """Return what :meth:`tensors` gave, of tensors, or of lists as JSON has them."""
+        numbers = {name: np.asarray(values[name], np.float64) for name in ("fill", "shift", "scale")}
+        return cls(**numbers, scaled=bool(values["scaled"]))
 
     @staticmethod
     def of(x: NDArray[np.floating[Any]], missing: str | None, standardise: bool) -> "Statistics":

@@ -99,7 +99,8 @@ def _world(site: Site, scenario: Scenario) -> str:
             raise InputError(f"policy: {refusal.reason}: {refusal.detail}")
     shard, (model, _) = world.shards[name], world.models[name]
     held = f"transfer set {world.transfer_hash}" if world.transfer_hash else "no transfer set"
-    return f"{len(shard.rows)} training rows, {dims.classes} classes, model {model}, {held}"
+    told = "".join(f"; {note.rstrip('.')}" for note in world.federation.notes)
+    return f"{len(shard.rows)} training rows, {dims.classes} classes, model {model}, {held}{told}"
 
 
 def connection(site: Site) -> str:

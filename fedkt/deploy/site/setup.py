@@ -83,9 +83,11 @@ def init_from_scenario(
 
     world = checked_world(scenario, data_dir)
     federation, target = world.federation, scenario.data.target
-    sizes = {"classes": federation.classes}
+    sizes: dict[str, Any] = {"classes": federation.classes}
     if federation.input.vocabulary:
         sizes["vocabulary"] = federation.input.vocabulary
+    if federation.notes or scenario.data.overlap == "report":
+        sizes["overlap"] = "report"  # what one file held twice lies in two files now
     kinds = [*Policy().kinds, *scenario.allow]
     policy = Policy(kinds=kinds, min_participants=scenario.participation.quorum)
     common = {"transfer": federation.transfer, "public": federation.public}

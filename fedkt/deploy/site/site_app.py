@@ -63,6 +63,7 @@ class Visit:
 
     def world(self) -> "World":
         """Check the scenario against the policy, then build the site's world. Raises Refused."""
+        from fedkt.data.identity import data_hashes
         from fedkt.engine.world.checked import batch_problems, checked_method
         from fedkt.engine.world.private import privacy_problems
         from fedkt.engine.world.world import World
@@ -92,6 +93,7 @@ class Visit:
         if world.strategy.needs_transfer and not world.transfer_hash:
             words = f"strategy '{scenario.strategy.name}' needs a transfer set; the site has none."
             raise Refused("transfer", words)
+        self.desk.same_data(data_hashes(world.federation))
         if self.stage == "hello" and (problems := privacy_problems(world)):
             raise Refused("privacy", " ".join(problems))
         return world

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from fedkt import data
 from fedkt.client.state import DiskStore, MemoryStore, StateStore
 from fedkt.data import Federation
+from fedkt.data.identity import data_hashes
 from fedkt.engine.clients.app import make_app
 from fedkt.engine.loop.loop import Loop
 from fedkt.engine.runs import inverted as inversion
@@ -75,7 +76,7 @@ def audit_scenario(
     world = checked_world(scenario, data_dir, planted)
     if lokt:
         inversion.check(world)
-    folder = RunFolder.create(out, scenario, resume=False)
+    folder = RunFolder.create(out, scenario, resume=False, data=data_hashes(federation))
     try:
         store = MemoryStore(DiskStore(folder.checkpoint / "clients"))
         seen, summary = _watched_run(world, store, folder, observer or Silent())

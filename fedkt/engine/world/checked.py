@@ -12,11 +12,14 @@ from fedkt.client.behaviour import Steps
 from fedkt.distill import about
 from fedkt.engine.world import adversity_checks as adversity
 from fedkt.engine.world import memory
+from fedkt.engine.world.device import device_of, device_problems, model_problem
 from fedkt.engine.world.private import privacy_problems
+from fedkt.engine.world.unused import without_effect
 from fedkt.engine.world.world import World
 from fedkt.errors import InputError
 from fedkt.scenario import Scenario
-from fedkt.strategy.base import Strategy, StrategyConfig, settings_for
+from fedkt.strategy.base import Strategy, StrategyConfig
+from fedkt.strategy.own_settings import settings_for
 
 T = TypeVar("T")
 
@@ -44,12 +47,7 @@ def checked_world(
     for name, _ in models.deal(scenario.clients.models, len(scenario.clients.models), scenario.seed):
         _try(problems, lambda name=name: registry.find("models", name))  # type: ignore[misc]
     workers = 1 if scenario.engine.workers == "auto" else scenario.engine.workers
-    wanted, there = scenario.engine.gpus * workers, torch.cuda.device_count()
-    if scenario.engine.address is None and wanted > there:
-        problems.append(
-            f"engine asks for {wanted:g} GPUs, but this machine has {there}; "
-            "lower engine.gpus or engine.workers."
-        )
+    problems += device_problems(scenario.engine, workers)
     federation = federation or _try(problems, lambda: data.build(scenario, data_dir))
     if federation is not None:
         clients = len(federation.shards)
@@ -72,6 +70,11 @@ def checked_world(
                 for name, net in nets.items()
                 if net is not None and (why := strategy.no_model(net))
             ]
+        problems += [
+            f"model {name} cannot be trained on engine.device, since {why}."
+            for name, net in nets.items()
+            if net is not None and (why := model_problem(net, device_of(scenario.engine)))
+        ]
         problems += _check_memory(scenario, [net for net in nets.values() if net is not None])
         widths = sorted({net.width for net in nets.values() if net is not None})
         if strategy is not None and strategy.one_model and len(nets) > 1:
@@ -189,6 +192,8 @@ def _config(strategy: type[Strategy], scenario: Scenario) -> StrategyConfig:
             f"loss '{name}' compares {kind}, but strategy '{scenario.strategy.name}' distils "
             f"{strategy.distils}; losses for those are {', '.join(fitting)}."
         )
+    if problems := [*without_effect(scenario, strategy, config)]:
+        raise InputError(*problems)
     return config
 
 

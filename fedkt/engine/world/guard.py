@@ -59,6 +59,7 @@ class Guard:
         self._own = behaviour
         self._public = world.player(client, without_private_rows(behaviour.holding))
         self._seed = world.scenario.seed if settings.deterministic_noise else None
+        self._rows = world.party_hash(client)
         self.ledger = Ledger(folder)
 
     @property
@@ -87,7 +88,8 @@ class Guard:
         if expected is not None:
             events += self._mode.release(expected, self._noise)
         most = self._most if self._seed is None else math.inf
-        self.ledger.reserve(purpose, events, delta=self._delta, unit=self._mode.unit, most=most)
+        unit, rows = self._mode.unit, self._rows
+        self.ledger.reserve(purpose, events, delta=self._delta, unit=unit, most=most, data=rows)
 
     # Training ---------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from torch import nn
 
+from fedkt.data.identity import parties_hash
 from fedkt.engine.world.world import World
 from fedkt.errors import InputError
 from fedkt.privacy.accounting import spent
@@ -122,6 +123,12 @@ def _fit(world: World) -> Iterator[str]:
             f"privacy mode '{settings.mode}' bounds what one client does to a mean, which robust fusion does "
             "not take; leave robust out, or use a mode that adds noise at the clients."
         )
+    transfer = world.scenario.data.transfer
+    if mode is not None and mode.at_server and transfer is not None and transfer.policy == "disagreement":
+        yield (
+            f"data.transfer.policy is disagreement, but in privacy mode '{settings.mode}' nobody sees what "
+            "single clients say; it must be random, entropy or margin."
+        )
     if "data" in world.strategy.shares:
         yield (
             f"strategy '{world.scenario.strategy.name}' pools all data, which no privacy mode protects; "
@@ -185,13 +192,15 @@ def _statistics(world: World) -> Iterator[str]:
 
 
 def _ledgers(world: World) -> list[str]:
-    """Refuse to begin on ledgers that cannot be trusted."""
+    """Refuse to begin on ledgers that cannot be trusted, or that other rows paid into."""
     settings = world.scenario.privacy
     if settings.ledger is None:
         return []
-    for name in ["server"] if world.mode and world.mode.at_server else list(world.shards):
+    at_server = world.mode is not None and world.mode.at_server
+    for name in ["server"] if at_server else list(world.shards):
+        rows = parties_hash(world.federation) if at_server else world.party_hash(name)
         try:
-            Ledger(ledger_folder(settings, Path(), name)).entries()
+            Ledger(ledger_folder(settings, Path(), name)).check_rows(rows)
         except Declined as no:
             return [no.detail]
     return []

@@ -6,6 +6,7 @@ everything that is the same for all of them.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from fedkt.client.behaviour import Client, Fit
 from fedkt.client.training import all_finite
+from fedkt.data.identity import parties_hash
 from fedkt.errors import Diverged, RunError
 from fedkt.knowledge.codec import Expected, Rejected, encode
 from fedkt.knowledge.contributions import Contributions, client_order, stack
@@ -28,6 +30,7 @@ from fedkt.scenario import Robust
 from fedkt.strategy.fusing import remedies, robust
 from fedkt.strategy.fusing.fusion import Fused
 from fedkt.strategy.fusing.server_model import Trained
+from fedkt.strategy.fusing.voting import votes
 from fedkt.strategy.rounds.asking import Asking
 from fedkt.strategy.rounds.given import Setting
 from fedkt.strategy.rounds.receiving import Outcome, Receiving, Stage
@@ -159,6 +162,7 @@ class Course:
         """Leave out what is not trusted, fuse the rest, teach, and train the server's own model."""
         method, student = self._method, self._method.student
         contributions, dropped = self._trusted(opened)
+        self._score_answers(contributions)
         try:
             fused = self._close(method.fuse(contributions))
             if fused is not None:
@@ -225,6 +229,21 @@ class Course:
         values = [fused.beliefs] if fused.beliefs is not None else None
         values = values or [self._probabilities(teacher["values"]) for teacher in fused.teachers]
         self._row_choice.score(self.rows, values)
+
+    def _score_answers(self, contributions: Contributions) -> None:
+        """Note how much clients contradict one another about these rows, where that decides."""
+        if self._row_choice is None or not self._row_choice.by_clients:
+            return
+        values, labels = contributions.arrays.get("values"), contributions.arrays.get("labels")
+        if values is not None:
+            values = self._probabilities(values)
+            if self._method.client_settings.get("form") == "votes":
+                values = teachable(values)
+        elif labels is not None:
+            classes = self._setting.dims[next(iter(self._setting.dims))].classes
+            values = votes(classes, labels.clamp(min=0)) * (labels >= 0)[..., None]  # -1: no vote
+        if values is not None:
+            self._row_choice.score(self.rows, list(values))
 
     def _probabilities(self, values: Tensor) -> Tensor:
         return values.softmax(-1) if self._method.client_settings.get("form") == "logits" else values
@@ -303,6 +322,7 @@ class Course:
             rounds=setting.scenario.rounds,
             clients=self.asking.usual,
             own=setting.own,
+            rows=None if setting.federation is None else partial(parties_hash, setting.federation),
         )
 
     # Resume ------------------------------------------------------------------------------------------------
