@@ -28,7 +28,7 @@ from fedkt.client.training import (
     trainable,
 )
 from fedkt.privacy import entropy
-from fedkt.privacy.clipping import by_row, ghost, is_plain
+from fedkt.privacy.clipping import by_row, ghost, is_plain, tidy
 from fedkt.rng import seed_of
 
 Generators = Callable[[str], torch.Generator]
@@ -108,20 +108,5 @@ def fit_privately(
                     for parameter in noisy.params:
                         parameter.grad = torch.zeros_like(parameter)
                 noisy.step()
-    _tidy(module)
+    tidy(module)
     return dump_optimizer(optimizer, module, steps_taken(state) + count)
-
-
-def _tidy(module: nn.Module) -> None:
-    """Take off what Opacus keeps on parameters: gradients of the last step."""
-    for parameter in module.parameters():
-        parameter.grad = None
-        for name in (
-            "summed_grad",
-            "grad_sample",
-            "_norm_sample",
-            "_forward_counter",
-            "_current_grad_sample",
-        ):
-            if hasattr(parameter, name):
-                delattr(parameter, name)
