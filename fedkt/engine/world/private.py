@@ -6,6 +6,7 @@ from pathlib import Path
 from torch import nn
 
 from fedkt.data.identity import parties_hash
+from fedkt.engine.world.rehearsal import rehearsed
 from fedkt.engine.world.world import World
 from fedkt.errors import InputError
 from fedkt.privacy.accounting import spent
@@ -21,6 +22,7 @@ def privacy_problems(world: World) -> list[str]:
     if world.mode is None:
         return []
     problems = [*_fit(world), *_models(world), *_statistics(world)]
+    problems = problems or [*rehearsed(world)]
     if problems:
         return problems
     try:

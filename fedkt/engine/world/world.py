@@ -136,12 +136,13 @@ class World:
         rows = (transfer.rows or 0) if transfer and self.strategy.needs_transfer else 0
         return self.behaviour.contribution(self.dims(client).about(rows), self.settings)
 
-    def private_phases(self, client: str) -> tuple[list[Fit], list[Fit]]:
+    def private_phases(self, client: str, holding: Holding | None = None) -> tuple[list[Fit], list[Fit]]:
         """Return the phases on private rows before the first round, and those of each round.
 
-        What trains with a teacher only is counted for every round, the first included.
+        What trains with a teacher only is counted for every round, the first included. ``holding``: what the
+        client holds, in place of all that it has.
         """
-        behaviour = self.behaviour(self.holding(client))
+        behaviour = self.behaviour(holding or self.holding(client))
         first, each = behaviour.prepare(), behaviour.train(None)
         if each is None:
             blank = behaviour.teacher(self.dims(client), self.settings, with_rows=False)
