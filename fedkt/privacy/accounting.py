@@ -1,11 +1,11 @@
 """What releases cost: epsilon of a history of events, and the noise for a target.
 
 The mathematics is that of libraries: Opacus' RDP and PRV accountants and dp-accounting's privacy loss
-distributions (PLD) for Gaussian noise, the last alone where randomised response is among the events. The rule
-is theirs to bound, ours to choose: first RDP, which is fast and never below the truth; then, where it can
-change something, PLD, and the smaller of it and PRV where PRV (which adds a fixed 0.01) can be the smaller one.
-One Gaussian without sampling has a closed form. Opacus' ``gdp`` accountant is not used: it is an approximation that can *under*-state (sigma 1,
-rate 0.01, 1000 steps, delta 1e-5: 1.618, exact 1.828).
+distributions (PLD) for Gaussian noise, the last alone where randomised response is among the events. The
+rule is theirs to bound, ours to choose: first RDP, which is fast and never below the truth; then, where it
+can change something, PLD, and where PRV (which adds a fixed 0.01) can be smaller, the smaller of the two. One
+Gaussian without sampling has a closed form. Opacus' ``gdp`` accountant is not used: it is an approximation
+that can *under*-state (sigma 1, rate 0.01, 1000 steps, delta 1e-5: 1.618, exact 1.828).
 """
 
 import math
@@ -13,18 +13,29 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from importlib.metadata import version
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 Unit = Literal["record", "client"]
+Change = Literal["zeroed out", "added or removed", "replaced by any other"]
+"""What may happen to one unit without being noticed. ``zeroed out``: an empty one takes its place, which
+moves nothing, and how many there are is public and fixed."""
+CHANGES: tuple[Change, ...] = get_args(Change)
+"""The weakest claim first: what is proven for a later one is proven for those before it."""
+RELATIONS: dict[Change, str] = {
+    "zeroed out": "REPLACE_SPECIAL",
+    "added or removed": "ADD_OR_REMOVE_ONE",
+    "replaced by any other": "REPLACE_ONE",
+}
+"""The names that dp-accounting's ``NeighboringRelation`` has for them."""
 
 HOPELESS = 50.0
 """An RDP bound from here on is reported as it is: others would cost gigabytes and tell nothing."""
 _MANY = 10**6
-"""Steps from which on PRV is asked, too. PLD's rounding adds up with steps and PRV's 0.01 does not: at sigma 1,
-rate 0.001, 100 000 steps they say 1.638 and 1.647, at sigma 2 and a million 2.150 and 2.153."""
+"""Steps from which on PRV is asked, too. PLD's rounding adds up with steps and PRV's 0.01 does not: at sigma
+1, rate 0.001, 100 000 steps they say 1.638 and 1.647, at sigma 2 and a million 2.150 and 2.153."""
 _FINE, _COARSE = 1e-4, 1e-3
-"""Steps of epsilon on which privacy loss distributions are rounded, upwards: dp-accounting's own, and one that
-is ten times as fast."""
+"""Steps of epsilon on which privacy loss distributions are rounded, upwards: dp-accounting's own, and one
+that is ten times as fast."""
 _TOLERANCE = 0.005
 """Relative width at which the search for a noise multiplier ends."""
 

@@ -6,7 +6,8 @@ sum and divides by the *expected* batch size. Clipping and noise are Opacus'; th
 :mod:`fedkt.client.training`, so a behaviour's :class:`~fedkt.client.Fit` trains here unchanged.
 
 Which rows a step takes and its noise come from the system's entropy, never from the scenario's seed. Noise is
-float32 and not hardened against floating-point attacks; the number of rows counts as public.
+float32 and not hardened against floating-point attacks. Rate, steps and divisor follow from ``Fit.counted``:
+the number of rows, which then counts as public and fixed, or a public number in its place.
 """
 
 import math
@@ -51,7 +52,7 @@ class Dpsgd:
 
 
 def sampling(size: int, steps: Steps) -> tuple[float, int]:
-    """Return the rate at which a step takes each row, and the number of steps, of a phase over ``size`` rows.
+    """Return the rate at which a step takes each row, and the number of steps, of a phase of ``size`` rows.
 
     Rate 1 / (batches per epoch), so that an epoch's batches hold each row once on average; this and the
     number of steps are what the phase costs.
@@ -64,7 +65,9 @@ def poisson_batches(phase: Fit, how: Dpsgd) -> Iterable[list[int]]:
     """Return the rows of each step: every row with the same probability, whatever the others do."""
     from opacus.utils.uniform_sampler import UniformWithReplacementSampler
 
-    rate, count = sampling(phase.size, phase.steps)
+    rate, count = sampling(phase.counted, phase.steps)
+    if not phase.size:
+        return [[] for _ in range(count)]
     sampler: Iterable[list[int]] = UniformWithReplacementSampler(
         num_samples=phase.size, sample_rate=rate, steps=count, generator=how.generators("sample")
     )
@@ -81,7 +84,7 @@ def fit_privately(
     """
     from opacus.optimizers import DPOptimizerFastGradientClipping
 
-    rate, count = sampling(phase.size, phase.steps)
+    rate, count = sampling(phase.counted, phase.steps)
     if not count:
         return state
     module, phase = ahead(module, phase)
@@ -93,10 +96,10 @@ def fit_privately(
             optimizer,
             noise_multiplier=how.multiplier,
             max_grad_norm=how.max_grad_norm,
-            expected_batch_size=phase.size * rate,
+            expected_batch_size=phase.counted * rate,
             generator=how.generators("noise"),
         )
-        clipped = ghost if is_plain(module, phase) else by_row
+        clipped = ghost if phase.size and is_plain(module, phase) else by_row
         module.train()
         with clipped(module, phase.loss, phase.constants, how.max_grad_norm) as add_gradients:
             for index in batches:

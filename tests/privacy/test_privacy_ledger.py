@@ -9,7 +9,7 @@ from fedkt.privacy.accounting import Event, spent
 from fedkt.privacy.ledger import Declined, Ledger, Purpose
 
 STEP = Event("gauss", "record", 4.0)  # one costs 0.926 at delta 1e-5, twenty 4.98
-TERMS = {"delta": 1e-5, "unit": "record", "most": 8.0}
+TERMS = {"delta": 1e-5, "unit": "record", "change": "zeroed out", "most": 8.0}
 
 
 def at(number: int, stage: str = "train") -> Purpose:

@@ -56,7 +56,7 @@ class Tied(Layered):
 
     def forward(self, x: Tensor) -> Tensor:
         z = super().forward(x)
-        return torch.tanh(self.layer(z + 0.1 * z @ self.table.weight.T @ self.table.weight))
+        return torch.tanh(self.layer(z + 0.3 * z @ self.table.weight.T @ self.table.weight))
 
 
 class Functional(Layered):
@@ -165,7 +165,7 @@ def test_clipping_is_that_of_rows_one_by_one(name: str) -> None:
 
 
 def test_ghost_clipping_of_a_tied_table_would_exceed_the_clip() -> None:
-    """Why it is tried: Opacus raises nothing, and one row moves the sum by more than what noise is made for."""
+    """Why it is tried: Opacus raises nothing, and one row moves the sum by more than noise is made for."""
     net = made("tied")
     longest = 0.0
     for i in range(5):
@@ -173,7 +173,7 @@ def test_ghost_clipping_of_a_tied_table_would_exceed_the_clip() -> None:
             add({name: tensor[i : i + 1] for name, tensor in some_rows().items()})
         found = torch.cat([p.grad.flatten() for p in net.parameters() if p.grad is not None])
         longest = max(longest, float(found.norm()))
-    assert longest > 0.101
+    assert longest > 0.1005
 
 
 @pytest.mark.parametrize("small", [clipping.SMALL, 0])
@@ -227,8 +227,8 @@ def test_what_would_fail_in_the_first_private_round_fails_before_it(monkeypatch:
     with pytest.raises(InputError) as refused:
         checked_world(scenario("plain"))
     assert refused.value.problems == (
-        "model 'tests.privacy.test_privacy_models:model' cannot be trained privately: a step on made rows ends "
-        "in RuntimeError: no rule for this layer.",
+        "model 'tests.privacy.test_privacy_models:model' cannot be trained privately: a step on made rows "
+        "ends in RuntimeError: no rule for this layer.",
     )
 
 

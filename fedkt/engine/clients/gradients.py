@@ -26,7 +26,7 @@ from fedkt.rng import numpy_stream, torch_stream
 
 def steps_of(job: FitJob) -> int:
     """Return how many steps a job takes."""
-    return job.phase.steps.count(job.phase.size)
+    return job.phase.steps.count(job.phase.counted)
 
 
 class Gradients:
@@ -106,8 +106,8 @@ class PrivateGradients(Gradients):
             noise = torch.normal(
                 0.0, how.multiplier * how.max_grad_norm, its.shape, generator=generator, dtype=its.dtype
             )
-            rate, _ = sampling(job.phase.size, job.phase.steps)
-            found.append((its + noise.to(its.device)) / (job.phase.size * rate))
+            rate, _ = sampling(job.phase.counted, job.phase.steps)
+            found.append((its + noise.to(its.device)) / (job.phase.counted * rate))
         return torch.stack(found)
 
     def _order(self, job: FitJob) -> Iterable[Any]:

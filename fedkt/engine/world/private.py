@@ -9,6 +9,7 @@ from fedkt.data.identity import parties_hash
 from fedkt.engine.world.rehearsal import rehearsed
 from fedkt.engine.world.world import World
 from fedkt.errors import InputError
+from fedkt.knowledge.kinds import ClassLogits
 from fedkt.privacy.accounting import spent
 from fedkt.privacy.curator import ledger_folder
 from fedkt.privacy.ledger import Declined, Ledger
@@ -46,7 +47,14 @@ def privacy_notes(world: World) -> list[str]:
     settings, notes = world.scenario.privacy, []
     delta, most = settings.delta or 0.0, settings.max_epsilon or 0.0
     if world.mode.unit == "record":
-        smallest = min(len(shard.rows) for shard in world.shards.values())
+        own = {client: len(shard.rows) for client, shard in world.shards.items()}
+        smallest, counted = min(own.values()), settings.rows
+        far = [c for c, n in own.items() if counted and (n > 2 * counted or counted > 2 * n)]
+        if far:
+            notes.append(
+                f"privacy.rows is {counted}, more than a factor of two from the true number of rows of client "
+                f"{', '.join(far)}: batches and noise are made for another size, and accuracy suffers."
+            )
         if delta >= 1 / smallest:
             notes.append(
                 f"privacy.delta is {delta:g}, not below 1/{smallest} (one over the rows of the smallest "
@@ -113,6 +121,11 @@ def _fit(world: World) -> Iterator[str]:
                 f"'{world.scenario.strategy.name}', whose loss mixes the rows of a batch; use a mode "
                 "that adds noise to what is sent."
             )
+        elif any(len(world.shards[next(iter(world.shards))].rows) != p.size for p in [*first, *each]):
+            yield (
+                f"privacy mode '{settings.mode}' cannot train strategy '{world.scenario.strategy.name}', "
+                "which mixes other rows with private ones; use a mode that adds noise to what is sent."
+            )
         elif world.behaviour.digests_private_rows:
             yield (
                 f"privacy mode '{settings.mode}' pays for one phase of private training per round, but "
@@ -169,11 +182,17 @@ def _models(world: World) -> Iterator[str]:
                 )
             elif errors := ModuleValidator.validate(net, strict=False):
                 yield f"model '{name}' cannot be trained privately: {_one_line(errors[0])}"
-        if settings.provenance == "public" and any(p.requires_grad for p in net.features.parameters()):
-            yield (
-                f"privacy.provenance is public, but the features of model '{name}' are trained on private "
-                "rows; write dp_trained, or use a model with fixed features."
-            )
+        if settings.provenance == "public":
+            means = world.behaviour.sends is ClassLogits
+            sent = {"features": net.features, "head": net.head} if means else {"features": net.features}
+            for part in (
+                key for key, held in sent.items() if any(p.requires_grad for p in held.parameters())
+            ):
+                yield (
+                    f"privacy.provenance is public, but the {part} of model '{name}' "
+                    f"{'are' if part == 'features' else 'is'} trained on private rows; write dp_trained, or "
+                    f"use a model with fixed features{' and head' if means else ''}."
+                )
 
 
 def _statistics(world: World) -> Iterator[str]:
@@ -198,11 +217,15 @@ def _ledgers(world: World) -> list[str]:
     settings = world.scenario.privacy
     if settings.ledger is None:
         return []
-    at_server = world.mode is not None and world.mode.at_server
+    mode = world.mode
+    at_server = mode is not None and mode.at_server
     for name in ["server"] if at_server else list(world.shards):
         rows = parties_hash(world.federation) if at_server else world.party_hash(name)
+        ledger = Ledger(ledger_folder(settings, Path(), name))
         try:
-            Ledger(ledger_folder(settings, Path(), name)).check_rows(rows)
+            ledger.check_rows(rows)
+            if mode is not None:
+                ledger.refuse_weaker(ledger.entries(), mode.unit, mode.change)
         except Declined as no:
             return [no.detail]
     return []

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
 
@@ -63,6 +63,8 @@ class World:
         self.models: Mapping[str, Dealt] = dict(zip(self.shards, dealt, strict=True))
         self.mode = mode_of(scenario_.privacy)
         """The privacy mode, None for ``none``."""
+        self.slots: dict[str, int] = {}
+        """By client, the public number of rows that its private training counts; else ``privacy.rows``."""
         self._dims: dict[str, Dims] = {}
         self._costs: dict[str, Costs] = {}
         self._hashes: dict[str, str] = {}
@@ -149,7 +151,15 @@ class World:
             each = behaviour.train(
                 {name: torch.from_numpy(np.zeros(spec.shape, spec.dtype)) for name, spec in blank.items()}
             )
-        return [f for f in [first] if f and f.private], [f for f in [each] if f and f.private]
+        return (
+            [self.counted(client, f) for f in [first] if f and f.private],
+            [self.counted(client, f) for f in [each] if f and f.private],
+        )
+
+    def counted(self, client: str, phase: Fit) -> Fit:
+        """Return a private phase as its steps, rate and divisor are counted: by a public number, if any."""
+        slots = self.slots.get(client, self.scenario.privacy.rows)
+        return replace(phase, slots=slots) if phase.private and slots is not None else phase
 
     def costs(self, client: str) -> Costs:
         """Return what the client's data will pay in this scenario's run; computed once."""
