@@ -142,8 +142,8 @@ class LogitGauss(Mode):
 
     unit = "client"
     theorem = (
-        "discrete Gaussian on all rows that are sent, each within C: sensitivity 2C√rows (Canonne et al. 2020, "
-        "arXiv 2004.00010)"
+        "discrete Gaussian on all rows that are sent, each within C: sensitivity 2C√rows (Canonne et al. "
+        "2020, arXiv 2004.00010)"
     )
 
     @property

@@ -52,7 +52,7 @@ def privacy_notes(world: World) -> list[str]:
         far = [c for c, n in own.items() if counted and (n > 2 * counted or counted > 2 * n)]
         if far:
             notes.append(
-                f"privacy.rows is {counted}, more than a factor of two from the true number of rows of client "
+                f"privacy.rows is {counted}, more than a factor of two from the number of rows of client "
                 f"{', '.join(far)}: batches and noise are made for another size, and accuracy suffers."
             )
         if delta >= 1 / smallest:
