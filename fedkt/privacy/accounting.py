@@ -10,10 +10,12 @@ that can *under*-state (sigma 1, rate 0.01, 1000 steps, delta 1e-5: 1.618, exact
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from importlib.metadata import version
 from typing import Any, Literal, get_args
+
+import numpy as np
 
 Unit = Literal["record", "client"]
 Change = Literal["zeroed out", "added or removed", "replaced by any other"]
@@ -63,6 +65,10 @@ class Event:
     def to_json(self) -> dict[str, Any]:
         """Return the event as JSON values."""
         return asdict(self)
+
+    def scaled(self, scale: float) -> "Event":
+        """Return the event with ``scale`` times the noise, or an answer's epsilon divided by it."""
+        return replace(self, noise=self.noise / scale if self.kind == "rr" else self.noise * scale)
 
 
 @dataclass(frozen=True)
@@ -170,6 +176,39 @@ def merged(events: Sequence[Event]) -> tuple[Event, ...]:
     if inverse_square:
         found.append(Event("gauss", "record", inverse_square**-0.5))
     return tuple(found)
+
+
+def trade_off(events: Sequence[Event]) -> tuple[list[float], list[float]]:
+    """Return epsilons and the deltas at which they bound the events together.
+
+    Each pair is a theorem, so what refutes one refutes the claim. The epsilons are a fixed grid; randomised
+    response beside discrete noise has no composition finer than :func:`spent`, asked for some deltas.
+    """
+    held = merged(events)
+    kinds = {"rr" if event.kind == "rr" else "discrete" if event.discrete else "gauss" for event in held}
+    if kinds >= {"rr", "discrete"}:
+        deltas = [10.0**-k for k in range(1, 7)]
+        return [_spent(held, delta).epsilon for delta in deltas], deltas
+    grid = [*np.arange(0, 4, 0.05), *np.arange(4, HOPELESS, 0.25)]
+    if "discrete" in kinds:
+        orders, divergences = _divergences(held)
+        # Canonne, Kamath, Steinke 2020, proposition 12: the smallest over the orders a.
+        a, of_order = np.asarray(orders), np.asarray(divergences)
+        logs = [(a - 1) * (of_order - e) + a * np.log1p(-1 / a) - np.log(a - 1) for e in grid]
+        deltas = [float(np.exp(min(0.0, log.min()))) for log in logs]
+    else:
+        deltas = [float(d) for d in _composed(held, _COARSE).get_delta_for_epsilon(grid)]
+    return [float(epsilon) for epsilon in grid], deltas
+
+
+def _divergences(events: Sequence[Event]) -> tuple[list[float], Any]:
+    """Return orders and Rényi divergences of all events together, by Opacus."""
+    from opacus.accountants import RDPAccountant
+    from opacus.accountants.analysis.rdp import compute_rdp
+
+    orders = list(RDPAccountant.DEFAULT_ALPHAS)
+    each = [compute_rdp(q=e.rate, noise_multiplier=e.noise, steps=e.count, orders=orders) for e in events]
+    return orders, np.sum(each, axis=0)
 
 
 # The libraries ------------------------------------------------------------------------------------------

@@ -165,7 +165,7 @@ def trained(rows: int, slots: int | None, monkeypatch: pytest.MonkeyPatch) -> tu
 
     seen: list[tuple[float, ...]] = []
 
-    class Noted(optimizers.DPOptimizerFastGradientClipping):  # type: ignore[misc]
+    class Noted(optimizers.DPOptimizerFastGradientClipping):
         def __init__(self, *arguments: Any, **named: Any) -> None:
             super().__init__(*arguments, **named)
             seen.append((named["expected_batch_size"], named["noise_multiplier"] * named["max_grad_norm"]))
@@ -204,7 +204,7 @@ def test_with_public_rows_training_is_the_same_on_n_and_n_plus_1(monkeypatch: py
 def test_without_them_one_row_more_tells_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     """Why a record added or removed is not claimed then: rate, steps, divisor of 100 and 101 rows differ."""
     assert trained(100, None, monkeypatch) == (0.2, 10, 20.0, 1.0)
-    assert trained(101, None, monkeypatch) == (1 / 6, 12, pytest.approx(101 / 6), 1.0)
+    assert trained(101, None, monkeypatch) == pytest.approx((1 / 6, 12, 101 / 6, 1.0))
 
 
 @pytest.mark.parametrize("name", TRAINING)
@@ -321,7 +321,7 @@ def test_a_ledger_allows_the_weakest_of_its_claims(tmp_path: Path) -> None:
 
 
 def test_a_stronger_claim_on_an_old_ledger_is_refused_before_a_run(tmp_path: Path) -> None:
-    more = {"ledger": str(tmp_path)}
+    more: dict[str, Any] = {"ledger": str(tmp_path)}
     Ledger(tmp_path / "1").reserve(
         Purpose("run", 1, "train"),
         [Event("gauss", "record", 4.0)],

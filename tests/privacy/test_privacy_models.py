@@ -94,7 +94,7 @@ class Remembering(Part):
 
     def forward(self, x: Tensor) -> Tensor:
         z = super().forward(x)
-        self.mean = 0.9 * self.mean + 0.1 * z.detach().mean(0)
+        self.mean: Tensor = 0.9 * self.get_buffer("mean") + 0.1 * z.detach().mean(0)
         return z - self.mean
 
 
@@ -181,10 +181,11 @@ def test_the_row_of_padding_gets_noise_only(small: int, monkeypatch: pytest.Monk
     """Without noise it does not move, whether row gradients are kept or made anew."""
     monkeypatch.setattr(clipping, "SMALL", small)
     net = made("padded")
-    before = net.features.table.weight.detach().clone()
+    table = net.get_parameter("features.table.weight")
+    before = table.detach().clone()
     phase = Fit("train", some_rows(), classification, Steps(3, 5, "sgd", 0.5), private=True)
     fit_privately(net, phase, {}, Dpsgd(0.0, 1.0), seed=0, client="0", round_=1)
-    moved = (net.features.table.weight - before).abs().sum(1) > 0
+    moved = (table - before).abs().sum(1) > 0
     assert not moved[0] and moved[1:].any()
 
 

@@ -47,7 +47,13 @@ class Place:
 class World:
     """The parties of a scenario: their data, models, behaviours. Nothing here changes during a run."""
 
-    def __init__(self, scenario_: Scenario, federation: Federation, trace: Trace | None = None) -> None:
+    def __init__(
+        self,
+        scenario_: Scenario,
+        federation: Federation,
+        trace: Trace | None = None,
+        slots: Mapping[str, int] | None = None,
+    ) -> None:
         self.scenario = scenario_
         self.federation = federation
         self._trace = trace
@@ -63,7 +69,7 @@ class World:
         self.models: Mapping[str, Dealt] = dict(zip(self.shards, dealt, strict=True))
         self.mode = mode_of(scenario_.privacy)
         """The privacy mode, None for ``none``."""
-        self.slots: dict[str, int] = {}
+        self.slots = slots or {}
         """By client, the public number of rows that its private training counts; else ``privacy.rows``."""
         self._dims: dict[str, Dims] = {}
         self._costs: dict[str, Costs] = {}
