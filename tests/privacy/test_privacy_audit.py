@@ -8,6 +8,7 @@ import pytest
 from benchmarks.auditor import gaussian_run
 from fedkt.privacy.attacks.audit import (
     area,
+    distance,
     judge,
     label_leak,
     margins,
@@ -60,6 +61,8 @@ def test_margins_and_label_leak_by_hand() -> None:
     assert margins(np.log(p) - 3, [0, 2]).tolist() == pytest.approx(expected)
     assert label_leak(np.array([[0.9, 0.1]]), np.array([0.5, 0.5])) == pytest.approx(0.510826, abs=1e-6)
     assert label_leak(np.array([[0.5, 0.5]]), np.array([0.5, 0.5])) == pytest.approx(0, abs=1e-9)
+    # Not quite a distribution: (1.8, 0.2) is (.9, .1), .4 away from (.5, .5).
+    assert distance(np.array([1.8, 0.2]), np.array([0.5, 0.5])) == pytest.approx(0.4)
 
 
 @pytest.mark.parametrize(

@@ -156,7 +156,7 @@ clients:
   local: {epochs: 1, batch_size: 20}
   distill: {epochs: 1}
 strategy: {name: knfu}
-privacy: {mode: dpsgd, delta: 1e-5, target_epsilon: 4}
+privacy: {mode: dpsgd, delta: 1e-5, noise_multiplier: 1.5, max_epsilon: 9}
 rounds: 1
 engine: {kind: inline}
 """
@@ -190,7 +190,9 @@ def test_must_refute_on_the_command_line(tmp_path: Path) -> None:
         ),
         (
             ("--must-refute", "noise-off"),
-            SCENARIO.replace("{mode: dpsgd, delta: 1e-5, target_epsilon: 4}", "{mode: none}"),
+            SCENARIO.replace(
+                "{mode: dpsgd, delta: 1e-5, noise_multiplier: 1.5, max_epsilon: 9}", "{mode: none}"
+            ),
             "private training, which privacy mode 'none' has not",
         ),
     ],

@@ -166,20 +166,25 @@ def attack(
 
 
 def label_leaks(seen: Seen, federation: Federation) -> dict[str, float]:
-    """Return how far the clients' mean predictions are from their label shares, in nats, over all rounds.
+    """Return how far the clients' mean predictions are from their label shares, over all rounds.
 
-    ``released``: KL(true shares || mean prediction on the transfer rows), averaged over clients; ``nothing``:
-    the same for who guesses that all clients have the mean shares of all. Below it something leaks.
+    Label-share inference (Shi, Ouyang, Wang 2025, arXiv 2502.08001). ``released``: KL(true shares || mean
+    prediction on the transfer rows) in nats, averaged over clients; ``nothing``: the same for who guesses that
+    all clients have the mean shares of all. Below it something leaks. ``…_distance``: the same in total
+    variation.
     """
     shares = {shard.id: shard.share for shard in federation.shards}
     average = np.mean(list(shares.values()), axis=0)
-    told, blind = [], []
+    told, blind, near, far = [], [], [], []
     for _, clients, values, _ in seen:
         for client, predicted in zip(clients, values, strict=True):
             if client in shares:
                 told.append(audit.label_leak(_probabilities(predicted), shares[client]))
                 blind.append(audit.label_leak(average[None], shares[client]))
-    return {"released": float(np.mean(told)), "nothing": float(np.mean(blind))} if told else {}
+                near.append(audit.distance(_probabilities(predicted).mean(0), shares[client]))
+                far.append(audit.distance(average, shares[client]))
+    found = {"released": told, "nothing": blind, "released_distance": near, "nothing_distance": far}
+    return {name: float(np.mean(values)) for name, values in found.items()} if told else {}
 
 
 def report(found: Mapping[str, Any]) -> str:
@@ -193,7 +198,8 @@ def report(found: Mapping[str, Any]) -> str:
     ]
     if leak:
         lines.append(
-            f"labels: KL {leak['released']:.3f} nats from the mean predictions, {leak['nothing']:.3f} without"
+            f"labels: KL {leak['released']:.3f} nats from the mean predictions, {leak['nothing']:.3f} without; "
+            f"total variation {leak['released_distance']:.3f}, {leak['nothing_distance']:.3f} without"
         )
     if "lokt" in found:
         lines.append(inversion.sentence(found["lokt"]))

@@ -115,6 +115,11 @@ def label_leak(predictions: NDArray[np.float64], truth: NDArray[np.float64]) -> 
     return float((held * np.log(held / told)).sum())
 
 
+def distance(told: NDArray[np.float64], truth: NDArray[np.float64]) -> float:
+    """Return the total variation between two distributions [classes], in 0 to 1."""
+    return float(np.abs(told / told.sum() - truth).sum() / 2)
+
+
 def verdict(found: Finding, claim: float | None) -> str:
     """Return one sentence about what was found and a claim.
 

@@ -111,7 +111,7 @@ _LEAST_NOISE, _MOST_NOISE = 2.0**-6, 2.0**8
 
 
 def gaussian(delta: float, unit: float = 1.0) -> Curves:
-    """Return the curves of one Gaussian release, ``unit``: sensitivities of noise that count 1; ``delta`` > 0."""
+    """Return the curves of one Gaussian release; ``unit``: sensitivities of noise that count 1."""
 
     def curve(noise: float) -> Inverse:
         return lambda y: float(special.ndtr(special.ndtri(y) - 1 / (noise * unit)))
