@@ -169,8 +169,8 @@ def label_leaks(seen: Seen, federation: Federation) -> dict[str, float]:
     """Return how far the clients' mean predictions are from their label shares, over all rounds.
 
     Label-share inference (Shi, Ouyang, Wang 2025, arXiv 2502.08001). ``released``: KL(true shares || mean
-    prediction on the transfer rows) in nats, averaged over clients; ``nothing``: the same for who guesses that
-    all clients have the mean shares of all. Below it something leaks. ``…_distance``: the same in total
+    prediction on the transfer rows) in nats, averaged over clients; ``nothing``: the same for who guesses
+    that all clients have the mean shares of all. Below it something leaks. ``…_distance``: the same in total
     variation.
     """
     shares = {shard.id: shard.share for shard in federation.shards}
@@ -198,7 +198,8 @@ def report(found: Mapping[str, Any]) -> str:
     ]
     if leak:
         lines.append(
-            f"labels: KL {leak['released']:.3f} nats from the mean predictions, {leak['nothing']:.3f} without; "
+            f"labels: KL {leak['released']:.3f} nats from the mean predictions, {leak['nothing']:.3f} "
+            "without; "
             f"total variation {leak['released_distance']:.3f}, {leak['nothing_distance']:.3f} without"
         )
     if "lokt" in found:
