@@ -224,7 +224,7 @@ def test_what_would_fail_in_the_first_private_round_fails_before_it(monkeypatch:
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("no rule for\nthis layer.")
 
-    monkeypatch.setattr("fedkt.engine.world.rehearsal.fit_privately", broken)
+    monkeypatch.setattr("fedkt.engine.world.dry_run.fit_privately", broken)
     with pytest.raises(InputError) as refused:
         checked_world(scenario("plain"))
     assert refused.value.problems == (

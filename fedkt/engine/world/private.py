@@ -6,7 +6,7 @@ from pathlib import Path
 from torch import nn
 
 from fedkt.data.identity import parties_hash
-from fedkt.engine.world.rehearsal import rehearsed
+from fedkt.engine.world.dry_run import rehearsed
 from fedkt.engine.world.world import World
 from fedkt.errors import InputError
 from fedkt.knowledge.kinds import ClassLogits
