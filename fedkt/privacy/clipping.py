@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +26,9 @@ _TRIED = 3
 """Rows of the trial that shows what kind of loss this is."""
 _TRIED_CLIP = 1e-3
 """Norm to which the trial clips: less than rows' gradients have, so that a wrong norm shows."""
+
+_known: WeakKeyDictionary[nn.Module, dict[Any, bool]] = WeakKeyDictionary()
+"""By module and phase: whether ghost clipping was tried and found right."""
 
 AddGradients = Callable[[Arrays], None]
 """Sets ``.grad`` of every trainable parameter to the sum of a batch's clipped row gradients."""
@@ -177,7 +181,13 @@ def is_plain(module: nn.Module, phase: Fit) -> bool:
     if net.calls != 1 or net.looked or not values.requires_grad:
         return False
     found = torch.autograd.grad(values.sum(), trained, allow_unused=True)
-    return all(gradient is not None for gradient in found) and _ghost_is_right(module, phase, batch)
+    if any(gradient is None for gradient in found):
+        return False
+    known = _known.setdefault(module, {})
+    asked = phase.name, phase.only, getattr(phase.loss, "func", phase.loss)
+    if asked not in known:  # it is a matter of layers and loss, and takes as long as a few steps
+        known[asked] = _ghost_is_right(module, phase, batch)
+    return known[asked]
 
 
 def refuse_mixed_rows(module: nn.Module, phase: Fit) -> None:
