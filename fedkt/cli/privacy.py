@@ -27,6 +27,8 @@ def plan(
         typer.echo("privacy mode none gives no differential-privacy guarantee; there is nothing to plan.")
         return
     typer.echo(f"mode {settings.mode}, delta {settings.delta:g}, budget {settings.max_epsilon:g}")
+    if world.mode is not None:
+        typer.echo(f"hides one {world.mode.unit} {world.mode.change}; public is {world.mode.public}")
     for party, values in planned.items():
         client = next(iter(world.shards)) if party == "server" else party
         epsilon = " ".join(f"{value:.3f}" for value in values)
@@ -86,6 +88,7 @@ def _line(entries: "list[dict[str, object]]") -> str:
     from typing import Any, cast
 
     from fedkt.privacy.accounting import Event, spent
+    from fedkt.privacy.ledger import weakest_change
 
     newest = cast(dict[str, Any], entries[-1])
     events = [Event(**event) for entry in cast(list[dict[str, Any]], entries) for event in entry["events"]]
@@ -97,5 +100,6 @@ def _line(entries: "list[dict[str, object]]") -> str:
     )
     return (
         f"run {newest['run'][:8]} round {newest['round']} {newest['stage']}: {what}; epsilon so far "
-        f"{cost.epsilon:.4g} at delta {newest['delta']:g} per {newest['unit']} ({cost.accountant})"
+        f"{cost.epsilon:.4g} at delta {newest['delta']:g} per {newest['unit']} {weakest_change(entries)} "
+        f"({cost.accountant})"
     )

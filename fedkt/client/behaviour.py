@@ -120,7 +120,7 @@ class Fit:
     client; ``private`` says whether the rows are the party's own data, which is what differential
     privacy protects; ``only``: the names of the parameters that are trained (empty: all of them);
     ``coupled``: whether a row's loss depends on the other rows of its batch, so that batches may be neither
-    padded nor taken apart.
+    padded nor taken apart; ``slots``: a public number that private training counts in place of its rows.
 
     >>> rows = {"x": torch.zeros(100, 1, 8, 8), "y": torch.zeros(100, dtype=torch.int64)}
     >>> Fit("train", rows, classification, Steps(3, 32, "adam", 0.001), private=True).size
@@ -135,11 +135,17 @@ class Fit:
     private: bool = False
     only: frozenset[str] = frozenset()
     coupled: bool = False
+    slots: int | None = None
 
     @property
     def size(self) -> int:
         """Number of rows."""
         return len(next(iter(self.rows.values())))
+
+    @property
+    def counted(self) -> int:
+        """The number of rows that steps, sampling rate and divisor of private training follow from."""
+        return self.size if self.slots is None else self.slots
 
 
 @dataclass(frozen=True)

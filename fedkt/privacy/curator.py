@@ -99,6 +99,7 @@ class Central:
             self.mode.release(expected, self.noise),
             delta=self.settings.delta,
             unit=self.mode.unit,
+            change=self.mode.change,
             most=self.settings.max_epsilon,
             data=self.rows,
         )

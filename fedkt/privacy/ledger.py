@@ -28,7 +28,7 @@ import torch
 from numpy.typing import NDArray
 
 from fedkt.files import lock_file, read_tensors, sync_folder, write_tensors
-from fedkt.privacy.accounting import Event, Spent, Unit, spent, would_exceed
+from fedkt.privacy.accounting import CHANGES, Change, Event, Spent, Unit, spent, would_exceed
 
 FILE = "ledger.jsonl"
 FORMAT = 1
@@ -130,6 +130,7 @@ class Ledger:
         *,
         delta: float,
         unit: Unit,
+        change: Change,
         most: float,
         data: str | None = None,
     ) -> None:
@@ -138,14 +139,15 @@ class Ledger:
         ``data``: the hash of the rows that pay (:func:`~fedkt.data.identity.party_hash`).
 
         Raises Declined: ``budget`` where epsilon would exceed ``most``, ``data`` where other rows paid
-        before, ``ledger`` where the file cannot be trusted or written. An empty list of events reserves
-        nothing.
+        before, ``ledger`` where the file cannot be trusted or written, or holds what was paid under a weaker
+        claim than that of ``unit`` and ``change``. An empty list of events reserves nothing.
         """
         if not events:
             return
         with self._locked():
             entries = self.entries()
             self._check_rows(entries, data)
+            self.refuse_weaker(entries, unit, change)
             exceeding = would_exceed([*_events(entries), *events], delta, unit, most)
             if exceeding is not None:
                 raise Declined(
@@ -159,11 +161,22 @@ class Ledger:
                     "state": "reserved",
                     **_purpose(purpose),
                     "unit": unit,
+                    "change": change,
                     "delta": delta,
                     **({} if data is None else {"data": data}),
                     "most": most if math.isfinite(most) else None,
                     "events": [event.to_json() for event in events],
                 },
+            )
+
+    def refuse_weaker(self, entries: Sequence[Mapping[str, Any]], unit: Unit, change: Change) -> None:
+        """Raise Declined (``ledger``) where what was paid is proven for a weaker claim than this one."""
+        weakest = weakest_change(entries)
+        if CHANGES.index(weakest) < CHANGES.index(change):
+            raise Declined(
+                "ledger",
+                f"the privacy ledger {self.path} holds what was paid for a {unit} {weakest}, which does not "
+                f"bound what a {unit} {change} costs; claim the former, or begin a ledger for other data.",
             )
 
     def release(self, purpose: Purpose, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -251,6 +264,12 @@ class Ledger:
             raise Declined(
                 "ledger", f"the privacy ledger {self.path} cannot be written ({reason})."
             ) from error
+
+
+def weakest_change(entries: Sequence[Mapping[str, Any]]) -> Change:
+    """Return the claim that all reserved entries together allow; one that names none allows the weakest."""
+    said = [entry.get("change", CHANGES[0]) for entry in entries if entry["state"] == "reserved"]
+    return min(said, key=CHANGES.index, default=CHANGES[-1])
 
 
 def _whole_lines(data: bytes) -> list[bytes]:

@@ -178,7 +178,7 @@ def test_a_shared_ledger_does_not_count_what_other_rows_pay(tmp_path: Path) -> N
 
 def test_a_ledger_declines_other_rows_before_they_are_touched(tmp_path: Path) -> None:
     ledger, event = Ledger(tmp_path), Event("gauss", "record", 1.0)
-    terms: dict[str, Any] = {"delta": 1e-5, "unit": "record", "most": 100.0}
+    terms: dict[str, Any] = {"delta": 1e-5, "unit": "record", "change": "zeroed out", "most": 100.0}
     ledger.reserve(Purpose("run", 1, "train"), [event], **terms)  # of a version that knew no hashes
     ledger.reserve(Purpose("run", 2, "train"), [event], data="a" * 64, **terms)
     with pytest.raises(Declined) as no:

@@ -19,14 +19,14 @@ from fedkt.client.training import batch_order
 from fedkt.engine.clients import dropout
 from fedkt.engine.clients.jobs import FitJob
 from fedkt.engine.clients.stack import Stack, Stacked, cut
-from fedkt.privacy.clipping import CLIP_SLACK, is_plain
+from fedkt.privacy.clipping import CLIP_SLACK, refuse_mixed_rows
 from fedkt.privacy.dpsgd import poisson_batches, sampling
 from fedkt.rng import numpy_stream, torch_stream
 
 
 def steps_of(job: FitJob) -> int:
     """Return how many steps a job takes."""
-    return job.phase.steps.count(job.phase.size)
+    return job.phase.steps.count(job.phase.counted)
 
 
 class Gradients:
@@ -83,7 +83,7 @@ class PrivateGradients(Gradients):
         if len(self._how) < len(jobs):
             raise ValueError("some of these clients do not train privately")
         jobs[0].net.load_state_dict(jobs[0].tensors)
-        is_plain(jobs[0].net, jobs[0].phase)  # refuses a loss that mixes rows
+        refuse_mixed_rows(jobs[0].net, jobs[0].phase)
         super().__init__(stack, jobs, fixed)
         self._noise = [how.generators("noise") for how in self._how]
         by_row = vmap(grad(self._of_row), in_dims=(None, None, None, 0, 0), randomness="different")
@@ -106,8 +106,8 @@ class PrivateGradients(Gradients):
             noise = torch.normal(
                 0.0, how.multiplier * how.max_grad_norm, its.shape, generator=generator, dtype=its.dtype
             )
-            rate, _ = sampling(job.phase.size, job.phase.steps)
-            found.append((its + noise.to(its.device)) / (job.phase.size * rate))
+            rate, _ = sampling(job.phase.counted, job.phase.steps)
+            found.append((its + noise.to(its.device)) / (job.phase.counted * rate))
         return torch.stack(found)
 
     def _order(self, job: FitJob) -> Iterable[Any]:

@@ -1,6 +1,6 @@
 """Everything about a scenario that can be known to be wrong before anything runs, all at once."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,11 +25,16 @@ T = TypeVar("T")
 
 
 def checked_world(
-    scenario: Scenario, data_dir: Path | None = None, federation: "data.Federation | None" = None
+    scenario: Scenario,
+    data_dir: Path | None = None,
+    federation: "data.Federation | None" = None,
+    *,
+    slots: Mapping[str, int] | None = None,
 ) -> World:
     """Return the world of a scenario. Raises InputError with every problem that was found.
 
-    ``federation``: the scenario's data, where it was built before.
+    ``federation``: the scenario's data, where it was built before; ``slots``: public numbers of rows, see
+    :class:`~fedkt.engine.world.world.World`.
     """
     problems: list[str] = []
     strategy: type[Strategy] | None = _try(
@@ -97,7 +102,7 @@ def checked_world(
     if problems or federation is None:
         raise InputError(*dict.fromkeys(problems))
     trace = _try(problems, lambda: adversity.trace_of(scenario, federation, data_dir))
-    world = World(scenario, federation, trace)
+    world = World(scenario, federation, trace, slots)
     problems += [*adversity.problems_of(world), *privacy_problems(world)]
     if problems:
         raise InputError(*dict.fromkeys(problems))

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
 
@@ -47,7 +47,13 @@ class Place:
 class World:
     """The parties of a scenario: their data, models, behaviours. Nothing here changes during a run."""
 
-    def __init__(self, scenario_: Scenario, federation: Federation, trace: Trace | None = None) -> None:
+    def __init__(
+        self,
+        scenario_: Scenario,
+        federation: Federation,
+        trace: Trace | None = None,
+        slots: Mapping[str, int] | None = None,
+    ) -> None:
         self.scenario = scenario_
         self.federation = federation
         self._trace = trace
@@ -63,6 +69,8 @@ class World:
         self.models: Mapping[str, Dealt] = dict(zip(self.shards, dealt, strict=True))
         self.mode = mode_of(scenario_.privacy)
         """The privacy mode, None for ``none``."""
+        self.slots = slots or {}
+        """By client, the public number of rows that its private training counts; else ``privacy.rows``."""
         self._dims: dict[str, Dims] = {}
         self._costs: dict[str, Costs] = {}
         self._hashes: dict[str, str] = {}
@@ -136,19 +144,28 @@ class World:
         rows = (transfer.rows or 0) if transfer and self.strategy.needs_transfer else 0
         return self.behaviour.contribution(self.dims(client).about(rows), self.settings)
 
-    def private_phases(self, client: str) -> tuple[list[Fit], list[Fit]]:
+    def private_phases(self, client: str, holding: Holding | None = None) -> tuple[list[Fit], list[Fit]]:
         """Return the phases on private rows before the first round, and those of each round.
 
-        What trains with a teacher only is counted for every round, the first included.
+        What trains with a teacher only is counted for every round, the first included. ``holding``: what the
+        client holds, in place of all that it has.
         """
-        behaviour = self.behaviour(self.holding(client))
+        behaviour = self.behaviour(holding or self.holding(client))
         first, each = behaviour.prepare(), behaviour.train(None)
         if each is None:
             blank = behaviour.teacher(self.dims(client), self.settings, with_rows=False)
             each = behaviour.train(
                 {name: torch.from_numpy(np.zeros(spec.shape, spec.dtype)) for name, spec in blank.items()}
             )
-        return [f for f in [first] if f and f.private], [f for f in [each] if f and f.private]
+        return (
+            [self.counted(client, f) for f in [first] if f and f.private],
+            [self.counted(client, f) for f in [each] if f and f.private],
+        )
+
+    def counted(self, client: str, phase: Fit) -> Fit:
+        """Return a private phase as its steps, rate and divisor are counted: by a public number, if any."""
+        slots = self.slots.get(client, self.scenario.privacy.rows)
+        return replace(phase, slots=slots) if phase.private and slots is not None else phase
 
     def costs(self, client: str) -> Costs:
         """Return what the client's data will pay in this scenario's run; computed once."""
