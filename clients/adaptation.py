@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from fedkt.client import Arrays, Client, Fit, Forward, Holding, beside, classification, transfer_rows
+from fedkt.client.placing import outgoing
 from fedkt.distill.embedding import Embedding, distance
 from fedkt.knowledge import Alignment, Dims, Expected, Knowledge
 
@@ -116,7 +117,7 @@ class AdaptationClient(Client):
             "values": logits[:asked].softmax(-1),
         }
         held |= {name: votes[name] for name in VOTES[self.voting]}
-        return Alignment(**{name: tensor.cpu().numpy() for name, tensor in held.items()})
+        return Alignment(**{name: outgoing(tensor) for name, tensor in held.items()})
 
 
 def adaptation(

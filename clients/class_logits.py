@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from fedkt.client import Arrays, Client, Fit, Forward, class_means
+from fedkt.client.placing import outgoing
 from fedkt.knowledge import ClassLogits, Dims, Expected, Knowledge
 
 
@@ -61,7 +62,7 @@ class ClassLogitsClient(Client):
     def extract(self, features: Tensor, logits: Tensor, params: Arrays) -> Knowledge:
         """Send the mean softmax of each class that is held."""
         values, counts = class_means(logits.softmax(-1), self.holding.y, self.holding.dims.classes)
-        return ClassLogits(values.cpu().numpy(), counts.int().cpu().numpy())
+        return ClassLogits(outgoing(values), outgoing(counts.int()))
 
 
 def regularised(net: Forward, batch: Arrays, constants: Arrays, *, gamma: float) -> Tensor:

@@ -56,9 +56,13 @@ class ContrastiveClient(PrototypeClient):
 
     def predictors(self, features: Tensor, logits: Tensor, teacher: Arrays) -> dict[str, Tensor]:
         """Score classes by the nearest of the mean prototypes."""
-        values, held = teacher["values"], (teacher["counts"] > 0).to(features.dtype).unsqueeze(-1)
-        mean = (values * held).sum(0) / held.sum(0).clamp_min(1)
-        return {"prototype": nearest(features, mean, held.sum((0, 2)) > 0)}
+        return {"prototype": nearest(features, *self.prototypes(teacher))}
+
+    @staticmethod
+    def prototypes(teacher: Arrays) -> tuple[Tensor, Tensor]:
+        """Return the mean over the clients that sent one."""
+        values, held = teacher["values"], (teacher["counts"] > 0).to(teacher["values"].dtype).unsqueeze(-1)
+        return (values * held).sum(0) / held.sum(0).clamp_min(1), held.sum((0, 2)) > 0
 
 
 def contrast(net: Forward, batch: Arrays, constants: Arrays, *, tau: float) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor
 from fedkt import registry
 from fedkt.client import Arrays, Client, Fit, tutored
 from fedkt.client import shared_weights as weights
+from fedkt.client.placing import outgoing
 from fedkt.client.training import predict
 from fedkt.knowledge import Dims, Expected, Knowledge
 from fedkt.knowledge.contrast import FeatureRows, ServerLogits
@@ -72,9 +73,9 @@ class FeaturesClient(Client):
         labels = torch.nn.functional.pad(self.holding.y[: self._shared()], (0, missing), value=-1)
         fill = (0, 0, 0, missing)
         return FeatureRows(
-            torch.nn.functional.pad(features, fill).cpu().numpy(),
-            torch.nn.functional.pad(logits, fill).cpu().numpy(),
-            labels.to(torch.int16).cpu().numpy(),
+            outgoing(torch.nn.functional.pad(features, fill)),
+            outgoing(torch.nn.functional.pad(logits, fill)),
+            outgoing(labels.to(torch.int16)),
         )
 
     def predictors(self, features: Tensor, logits: Tensor, teacher: Arrays) -> dict[str, Tensor]:

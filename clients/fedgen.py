@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from fedkt.client import Arrays, Fit, Forward, classification
+from fedkt.client import Arrays, Fit, Forward, class_counts, classification
 from fedkt.client import shared_weights as weights
+from fedkt.client.placing import outgoing
 from fedkt.distill.losses import kl
 from fedkt.knowledge import Dims, Expected, Knowledge
 from fedkt.knowledge.contrast import CountedWeights, GeneratorWeights
@@ -76,7 +77,7 @@ class FedGenClient(weights.SharingClient):
     def extract(self, features: Tensor, logits: Tensor, params: Arrays) -> Knowledge:
         """Send the weights and how many rows of each class are behind them."""
         y, sent = self.holding.y, weights.contribution(params, len(self.holding.y))
-        counts = torch.bincount(y, minlength=self.holding.dims.classes).int().cpu().numpy()
+        counts = outgoing(class_counts(y, self.holding.dims.classes).int())
         return CountedWeights(sent.tensors, sent.examples, counts)
 
 

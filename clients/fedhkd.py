@@ -13,6 +13,7 @@ from torch import Tensor
 
 from fedkt.client import Arrays, Fit, Forward, class_means, classification
 from fedkt.client import shared_weights as weights
+from fedkt.client.placing import outgoing
 from fedkt.distill.prototype import prototype_mse
 from fedkt.knowledge import Dims, Expected, Knowledge
 from fedkt.knowledge.contrast import HyperKnowledge
@@ -75,7 +76,7 @@ class FedHKDClient(weights.SharingClient):
             means = means + told["noise"] * noise * (counts > 0).unsqueeze(-1)
         sent = weights.contribution(params, len(holding.y))
         return HyperKnowledge(
-            sent.tensors, sent.examples, means.cpu().numpy(), soft.cpu().numpy(), counts.int().cpu().numpy()
+            sent.tensors, sent.examples, outgoing(means), outgoing(soft), outgoing(counts.int())
         )
 
 

@@ -8,7 +8,6 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,6 +15,7 @@ from fedkt import registry
 from fedkt.client import Arrays, Client, Fit, Holding, classification, distillation, transfer_rows
 from fedkt.client.density_ratio import familiar
 from fedkt.client.familiarity import log_ratio
+from fedkt.client.placing import outgoing
 from fedkt.distill.losses import as_logits
 from fedkt.knowledge import Dims, Expected, Knowledge, Logits, Votes
 from fedkt.knowledge.kinds import MOST_DENSE
@@ -113,15 +113,15 @@ class LogitsClient(Client):
             density = ratio.clamp(-MOST_DENSE, MOST_DENSE).cpu().numpy()
             logits = logits[:asked]
         if self.votes:
-            return Votes(logits.argmax(-1).cpu().numpy().astype(np.int16))
+            return Votes(outgoing(logits.argmax(-1).to(torch.int16)))
         values = (logits / self.temperature).softmax(-1) if self.probabilities else logits
         held = self.holding
         selector = held.settings.get("selector")
         if selector is not None:
             known = familiar(self._asked, held.x, held.y, held.seed, held.client, **selector)
             values = values * known.unsqueeze(-1)
-        share = held.label_share.numpy() if held.settings.get("label_share") else None
-        return Logits(values.cpu().numpy(), label_share=share, density=density)
+        share = outgoing(held.label_share) if held.settings.get("label_share") else None
+        return Logits(outgoing(values), label_share=share, density=density)
 
     def prior(self) -> Tensor:
         """Return log(share of the class among private rows + 1/(2 rows)) [classes].
@@ -135,7 +135,7 @@ class LogitsClient(Client):
 
     def predictors(self, features: Tensor, logits: Tensor, teacher: Arrays) -> dict[str, Tensor]:
         """Score with the client's prior beside the model's own scores."""
-        return {"prior": logits + self.prior().to(logits.device)}
+        return {"prior": logits + self.prior()}
 
     def digest(self, teacher: Arrays) -> Fit:
         """Distil on the rows that the teacher speaks about."""

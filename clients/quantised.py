@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fedkt import registry
 from fedkt.client import Arrays, Client, Fit, Holding, classification, distillation, transfer_rows
+from fedkt.client.placing import outgoing
 from fedkt.distill.losses import as_logits
 from fedkt.knowledge import Dims, Expected, Knowledge, Quantised
 from fedkt.knowledge.quantise import difference, in_bits, probabilities, quantise, stored
@@ -70,8 +71,8 @@ class QuantisedClient(Client):
         symbols = quantise(logits.softmax(-1), up)
         if self._base is not None:
             known = in_bits(self._base["values"], settings["bits_down"], up, classes)
-            symbols, base = difference(symbols, known, up, classes), self._base["base"].cpu().numpy()
-        return Quantised(stored(symbols, up, classes).cpu().numpy(), base)
+            symbols, base = difference(symbols, known, up, classes), outgoing(self._base["base"])
+        return Quantised(outgoing(stored(symbols, up, classes)), base)
 
     def digest(self, teacher: Arrays) -> Fit:
         """Distil on the rows that the teacher speaks about."""

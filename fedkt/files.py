@@ -6,11 +6,36 @@ import os
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
+
+from fedkt.errors import InputError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
+
+
+PLATFORM = "fedkt runs on Linux and macOS; on Windows use WSL, or a container."
+
+
+def check_platform() -> None:
+    """Raise InputError on a system that cannot lock files as POSIX does, which runs and ledgers rely on."""
+    try:
+        import fcntl  # noqa: F401
+    except ImportError:
+        raise InputError(f"this system has no POSIX file locks (fcntl); {PLATFORM}") from None
+
+
+def lock_file(file: IO[Any], *, wait: bool = True) -> None:
+    """Keep other processes out of an open file until it is closed, or this process ends however it ends.
+
+    Without ``wait`` BlockingIOError is raised where another process has it. Raises InputError on a system
+    without such locks.
+    """
+    check_platform()
+    import fcntl
+
+    fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
 
 
 def write_atomic(path: Path, data: bytes, *, sync: bool = True) -> None:
@@ -47,13 +72,18 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def write_tensors(path: Path, tensors: "Mapping[str, Tensor]", note: Any, *, sync: bool = True) -> None:
-    """Write tensors as safetensors with ``note`` as JSON in the header, atomically; with a checksum."""
+    """Write tensors as safetensors with ``note`` as JSON in the header, atomically; with a checksum.
+
+    Equal tensors with equal notes make equal files.
+    """
     # Through NumPy, since the saver for torch refuses tensors that share memory, as teachers may.
     from safetensors.numpy import save
 
     held = {name: tensor.detach().cpu().contiguous().numpy() for name, tensor in tensors.items()}
     text = json.dumps(note)
-    data = save(held, metadata={"note": text, "crc32": _checksum(held, text)})
+    # One key: of several, safetensors writes the order that a hash table has, another one in each process.
+    about = json.dumps({"crc32": _checksum(held, text), "note": text})
+    data = save(held, metadata={"fedkt": about})
     write_atomic(path, data, sync=sync)
 
 
@@ -66,6 +96,7 @@ def read_tensors(path: Path) -> "tuple[dict[str, Tensor], Any]":
 
     with safe_open(path, framework="pt") as file:
         about = file.metadata() or {}
+        about = json.loads(about["fedkt"]) if "fedkt" in about else about
         text = about.get("note", "null")
         # Copied, since products of tensors that lie unaligned in the file's memory differ in the last bit.
         tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118

@@ -6,6 +6,7 @@ in ``pyproject.toml`` exactly as a third party's are.
 
 import difflib
 import importlib
+import os
 import re
 import sys
 from collections.abc import Iterable
@@ -132,15 +133,30 @@ def _installed(group: str, path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
     return tuple(entry_points(group=f"fedkt.{group}"))
 
 
+def see_working_folder() -> None:
+    """Let ``package.module:name`` find modules in the folder where one works, whatever was started how.
+
+    Last on the search path: a file that happens to be called as an installed package hides nothing.
+    """
+    here = os.getcwd()
+    if here not in sys.path and "" not in sys.path:
+        sys.path.append(here)
+
+
 def _import(what: str, path: str) -> Any:
     """Import ``package.module:name``."""
     if not IMPORT_PATH.fullmatch(path):
         raise InputError(f"{what} is no valid name; it must be a registered name or 'package.module:name'.")
     module_name, _, attributes = path.partition(":")
+    see_working_folder()
     try:
         found: Any = importlib.import_module(module_name)
     except Exception as error:
-        remedy = "; is it installed, or its folder on PYTHONPATH?" if isinstance(error, ImportError) else "."
+        remedy = (
+            "; is it installed, in this folder, or in one on PYTHONPATH?"
+            if isinstance(error, ImportError)
+            else "."
+        )
         raise InputError(f"{what} cannot be imported: {_reason(error)}{remedy}") from error
     for attribute in attributes.split("."):
         if not hasattr(found, attribute):

@@ -23,6 +23,7 @@ class Central(Strategy):
 
     shares: ClassVar[tuple[Shares, ...]] = ("data",)
     client = "weights"
+    reads_distill = frozenset()
     takes_mean = False
 
     def __init__(self, config: StrategyConfig, setting: Setting) -> None:

@@ -23,8 +23,8 @@ from pydantic import Field
 from fedkt import models
 from fedkt.client import Fit
 from fedkt.knowledge.quantise import in_bits, probabilities, quantise, restore, stored
-from fedkt.strategy import Contributions, Fused, Setting, Strategy, StrategyConfig
-from fedkt.strategy.fusing.server_model import build, lesson, steps_of
+from fedkt.strategy import Contributions, Fused, Setting, Strategy, StrategyConfig, idle
+from fedkt.strategy.fusing.server_model import build, lesson, lesson_settings, steps_of
 
 
 class CFDConfig(StrategyConfig):
@@ -65,6 +65,16 @@ class CFD(Strategy):
             "delta": config.delta,
         }
 
+    @classmethod
+    def problems(cls, config: Any, scenario: Any, clients: int) -> list[str]:
+        """Refuse a word about changes where all labels are sent whole."""
+        chosen = scenario.data.transfer is not None and scenario.data.transfer.rows is not None
+        return (
+            idle(config, "where each round asks for other rows (data.transfer.rows)", "delta")
+            if chosen
+            else []
+        )
+
     def decode(self, contributions: Contributions) -> Contributions:
         """Return probabilities [clients, rows, classes], without clients whose base is not the teacher."""
         up, base, teacher = self.config.bits_up, contributions.arrays["base"], self.teachers.common or {}
@@ -83,7 +93,9 @@ class CFD(Strategy):
         assert self.student is not None
         x = self._x if contributions.rows is None else self._x[contributions.rows.long()]
         mean = self.centre(contributions.values)
-        phase = lesson(x, mean, self.client_settings, steps_of(self.setting.scenario), logits=False)
+        scenario = self.setting.scenario
+        told = lesson_settings(scenario, self.client_settings)
+        phase = lesson(x, mean, told, steps_of(scenario), logits=False)
         self.student.fit(phase, self.setting.seed, self.round)
         beliefs = self.student.predict(x).softmax(-1)
         down = self.config.bits_down

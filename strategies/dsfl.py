@@ -4,9 +4,13 @@ Itahara et al. 2021, "Distillation-Based Semi-Supervised Federated Learning for 
 Collaborative Training with Non-IID Private Data", IEEE TMC, arXiv 2008.06180, equation 8.
 
 The temperature is applied to probabilities, not to logits: they lie in [0, 1], so two classes differ by
-a factor of at most exp(1/T) after it, and T = 1 makes the average flatter instead of sharper.
+a factor of at most exp(1/T) after it, and T = 1 makes the average flatter instead of sharper. So does any T
+where there are many classes: a probability of 1/2 beside K - 1 equal ones is only sharpened by a T below
+(1/2 - 1/2/(K - 1)) / ln(K - 1), which is 0.1, the paper's T for 10 classes, at 144 classes. ``fedkt show``
+and the run say where that is passed.
 """
 
+import math
 from typing import Any
 
 from pydantic import Field
@@ -19,7 +23,7 @@ class DSFLConfig(StrategyConfig):
     """Settings of DS-FL."""
 
     era_temperature: float = Field(0.1, gt=0)
-    """T of the sharpening; the paper's 0.1."""
+    """T of the sharpening; the paper's 0.1, which flattens where there are 145 classes or more."""
 
 
 class DSFL(Strategy):
@@ -37,9 +41,27 @@ class DSFL(Strategy):
         """Exchange probabilities."""
         return {"form": "probabilities"}
 
+    @classmethod
+    def notes(cls, config: Any, classes: int) -> list[str]:
+        """Say where a majority would be made less sure, contrary to what the method is for."""
+        limit = sharpens_below(classes)
+        if config.era_temperature < limit:
+            return []
+        return [
+            f"strategy.era_temperature is {config.era_temperature:g}, which makes a mean prediction of 0.5 "
+            f"flatter, not sharper, where there are {classes} classes; below {limit:.3g} it is sharpened."
+        ]
+
     def fuse(self, contributions: Contributions) -> Fused:
         """Average over clients and sharpen."""
         return Fused({"values": era(self.centre(contributions.values), self.config.era_temperature)})
+
+
+def sharpens_below(classes: int) -> float:
+    """Return the T below which a probability of 1/2 beside equal other ones grows; infinity for 2 classes."""
+    if classes < 3:
+        return math.inf
+    return (0.5 - 0.5 / (classes - 1)) / math.log(classes - 1)
 
 
 def era(mean: Tensor, temperature: float) -> Tensor:

@@ -30,6 +30,7 @@ class FD(Strategy):
     """Give each client the others' mean prediction per class."""
 
     client = "class_logits"
+    reads_distill = frozenset()
     Config = FDConfig
     config: FDConfig
 

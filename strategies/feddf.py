@@ -42,6 +42,7 @@ class FedDF(WeightAveraging):
 
     one_model = False
     server_transfer = True
+    reads_distill = frozenset({"loss", "temperature"})
     Config = FedDFConfig
     config: FedDFConfig
 

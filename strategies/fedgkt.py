@@ -60,6 +60,7 @@ class FedGKT(Strategy):
 
     shares = ("features",)
     client = "features"
+    reads_distill = frozenset({"loss", "temperature"})
     one_width = True
     takes_mean = False
     Config = FedGKTConfig

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from fedkt.client import Fit, classification
 from fedkt.distill.embedding import Kind
-from fedkt.strategy import Contributions, Fused, Strategy, StrategyConfig
+from fedkt.strategy import Contributions, Fused, Strategy, StrategyConfig, idle
 from fedkt.strategy.fusing.server_model import steps_of
 from fedkt.strategy.fusing.voting import voted, votes
 
@@ -61,6 +61,7 @@ class FedKA(Strategy):
     """Give every client the reference embedding and the voted labels."""
 
     client = "adaptation"
+    reads_distill = frozenset({"steps"})
     needs_transfer = True
     one_width = True
     Config = FedKAConfig
@@ -85,6 +86,13 @@ class FedKA(Strategy):
             found.append(
                 "strategy.voting is off, but server_model learns from voted rows; one of them must change."
             )
+        if not config.matching:
+            names = ("weight", "by_consensus", "embedding", "numbers", "bandwidths")
+            found += idle(config, "while strategy.matching is false", *names)
+        elif config.embedding != "fourier":
+            found += idle(config, f"with strategy.embedding {config.embedding}", "numbers", "bandwidths")
+        if config.voting == "off":
+            found += idle(config, "while strategy.voting is off", "threshold", "by_consensus")
         return found
 
     def fuse(self, contributions: Contributions) -> Fused | None:

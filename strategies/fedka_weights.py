@@ -26,7 +26,7 @@ from torch import Tensor
 
 from fedkt.client import Fit, Steps, classification
 from fedkt.client import shared_weights as weights
-from fedkt.strategy import Contributions, Fused, StrategyConfig
+from fedkt.strategy import Contributions, Fused, StrategyConfig, idle
 from fedkt.strategy.averaging import WeightAveraging
 from fedkt.strategy.fusing.server_model import Trained
 from fedkt.strategy.fusing.voting import voted, votes
@@ -74,11 +74,15 @@ class FedKAWeights(WeightAveraging):
 
     @classmethod
     def problems(cls, config: Any, scenario: Any, clients: int) -> list[str]:
-        """Refuse to take labels of nobody as shifted."""
-        domains = scenario.data.dataset
+        """Refuse to take labels of nobody as shifted, and settings of a part that is off."""
+        domains, found = scenario.data.dataset, list[str]()
+        if not config.voting:
+            found += idle(config, "while strategy.voting is false", "threshold", "lr", "steps", "batch_size")
+        if not config.disentangler and not config.matching:
+            found += idle(config, "while strategy.disentangler and strategy.matching are false", "slope")
         if not config.shifted or not isinstance(domains, Mapping):
-            return []
-        return [
+            return found
+        return found + [
             f"strategy.shifted names '{name}', which is no domain; domains are {', '.join(domains)}."
             for name in config.shifted
             if name not in domains

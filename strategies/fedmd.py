@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from fedkt.strategy import Contributions, Fused, Strategy, StrategyConfig
+from fedkt.strategy import Contributions, Fused, Strategy, StrategyConfig, idle
 
 
 class FedMDConfig(StrategyConfig):
@@ -43,6 +43,11 @@ class FedMD(Strategy):
     def settings(cls, config: Any) -> dict[str, Any]:
         """Tell the client what to send."""
         return {"form": config.average, "pretrain": config.pretrain}
+
+    @classmethod
+    def problems(cls, config: Any, scenario: Any, clients: int) -> list[str]:
+        """Refuse to pretrain on nothing."""
+        return [] if scenario.data.public else idle(config, "without public rows (data.public)", "pretrain")
 
     def fuse(self, contributions: Contributions) -> Fused:
         """Average over clients."""

@@ -41,6 +41,7 @@ class FedPCL(Strategy):
     """Give every client everybody's prototypes."""
 
     client = "contrastive"
+    reads_distill = frozenset()
     needs_public = True
     one_width = True
     same_start = True

@@ -29,6 +29,7 @@ class FedProto(Strategy):
     """Give every client the mean prototype of each class."""
 
     client = "prototypes"
+    reads_distill = frozenset()
     one_width = True
     distils = "features"
     Config = FedProtoConfig

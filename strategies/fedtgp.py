@@ -47,6 +47,7 @@ class FedTGP(Strategy):
     """Give every client the trained prototype of each class."""
 
     client = "prototypes"
+    reads_distill = frozenset()
     one_width = True
     distils = "features"
     takes_mean = False

@@ -18,7 +18,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from fedkt.strategy import Contributions, Fused, Strategy, StrategyConfig
+from fedkt.strategy import Contributions, Fused, Strategy, StrategyConfig, temperature_of
 from fedkt.strategy.fusing.fusion import weights_report
 
 SMALLEST = 1e-8
@@ -36,8 +36,8 @@ class KnFuConfig(StrategyConfig):
     """KL(EPD_n || EPD_m) or KL(EPD_m || EPD_n), n being the client that learns."""
     include_self: bool = True
     """Whether a client's own knowledge is part of its teacher."""
-    temperature: float = Field(1.0, gt=0)
-    """Temperature of the softmax that is exchanged and distilled."""
+    temperature: float | None = Field(None, gt=0)
+    """Of the softmax that is exchanged and distilled; null: ``clients.distill.temperature``, else 1."""
 
 
 class KnFu(Strategy):
@@ -51,11 +51,7 @@ class KnFu(Strategy):
     @classmethod
     def settings(cls, config: Any) -> dict[str, Any]:
         """Exchange probabilities, and the label histogram where it is the EPD."""
-        return {
-            "form": "probabilities",
-            "label_share": config.epd == "labels",
-            "temperature": config.temperature,
-        }
+        return {"form": "probabilities", "label_share": config.epd == "labels", **temperature_of(config)}
 
     def fuse(self, contributions: Contributions) -> Fused:
         """Weigh the clients for each client and mix their predictions."""

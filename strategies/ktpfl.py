@@ -23,7 +23,15 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from fedkt.strategy import Contributions, Fused, Setting, Strategy, StrategyConfig, client_order
+from fedkt.strategy import (
+    Contributions,
+    Fused,
+    Setting,
+    Strategy,
+    StrategyConfig,
+    client_order,
+    temperature_of,
+)
 from fedkt.strategy.fusing.fusion import weights_report
 
 ENOUGH = 0.01
@@ -41,8 +49,9 @@ class KTpFLConfig(StrategyConfig):
     """Learning rate of the coefficients; none: chosen for each row and round, as in the official code."""
     sharpness: float = Field(5.0, gt=0)
     """Factor of the coefficients in the softmax after the step; the official code's 5."""
-    temperature: float = Field(10.0, gt=0)
-    """Temperature of the softmax that is exchanged and distilled; the paper's 10."""
+    temperature: float | None = Field(None, gt=0)
+    """Of the softmax that is exchanged and distilled; null: ``clients.distill.temperature``, else the paper's
+    10."""
 
 
 class KTpFL(Strategy):
@@ -51,6 +60,7 @@ class KTpFL(Strategy):
     client = "logits"
     needs_transfer = True
     default_loss = "mse_prob"
+    default_temperature = 10.0
     Config = KTpFLConfig
     config: KTpFLConfig
 
@@ -63,7 +73,7 @@ class KTpFL(Strategy):
     @classmethod
     def settings(cls, config: Any) -> dict[str, Any]:
         """Exchange probabilities."""
-        return {"form": "probabilities", "temperature": config.temperature}
+        return {"form": "probabilities", **temperature_of(config)}
 
     def fuse(self, contributions: Contributions) -> Fused:
         """Take one step with the coefficients of those who are there and mix their predictions."""

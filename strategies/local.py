@@ -10,6 +10,7 @@ class Local(Strategy):
 
     shares: ClassVar[tuple[Shares, ...]] = ("nothing",)
     client = "solo"
+    reads_distill = frozenset()
     takes_mean = False
 
     def fuse(self, contributions: Contributions) -> Fused | None:

@@ -10,7 +10,7 @@ was at hand, so the formulas are reconstructions.
 import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -165,7 +165,7 @@ class Echo(Wrapper):
 
     def extract(self, features: Tensor, logits: Tensor, params: Arrays) -> Knowledge:
         """Put the teacher's values where it has some."""
-        knowledge: Any = super().extract(features, logits, params)
+        knowledge: Any = _here(super().extract(features, logits, params))
         values = getattr(knowledge, "values", None)
         known = self._teacher.get("values")
         if values is None or known is None or known.shape[-1] != values.shape[-1]:
@@ -184,6 +184,12 @@ class Echo(Wrapper):
             values[there] = said[there]
         told: Knowledge = replace(knowledge, values=values)
         return told
+
+
+def _here(knowledge: Knowledge) -> Knowledge:
+    """Return knowledge with its arrays on the CPU, where lies are made."""
+    values = {f.name: getattr(knowledge, f.name) for f in fields(knowledge)}
+    return replace(knowledge, **{n: v.cpu().numpy() for n, v in values.items() if isinstance(v, Tensor)})
 
 
 def _ids(rows: Tensor | None, total: int) -> np.ndarray:
@@ -225,7 +231,7 @@ class Liar(Wrapper):
     def extract(self, features: Tensor, logits: Tensor, params: Arrays) -> Knowledge:
         """Replace the values, within what is declared; who sends nothing cannot lie."""
         honest = super().extract(features, logits, params)
-        knowledge: Any = honest
+        knowledge: Any = _here(honest)
         if not hasattr(knowledge, "values"):
             return honest
         dims = self.holding.dims.about(len(knowledge.values) if isinstance(knowledge, Logits) else 0)

@@ -21,6 +21,7 @@ from fedkt.cli.show import show
 from fedkt.cli.site import site
 from fedkt.cli.submit import submit
 from fedkt.errors import InputError, RunError
+from fedkt.files import check_platform
 
 INPUT_WRONG, RUN_FAILED, INTERRUPTED = 2, 3, 130
 
@@ -80,11 +81,14 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def options(
+    ctx: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", is_eager=True, callback=_version, help="Show the version and exit.")
     ] = False,
 ) -> None:
     """Federated knowledge fusion: parties fuse what their models know, and share neither data nor weights."""
+    if ctx.invoked_subcommand not in ("doctor", "list"):
+        check_platform()
 
 
 def main() -> None:

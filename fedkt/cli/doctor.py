@@ -1,13 +1,15 @@
 """``fedkt doctor``: what will work on this machine."""
 
 import os
+import platform
 import shutil
 import sys
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
-from fedkt.errors import RunError
+from fedkt.errors import InputError, RunError
+from fedkt.files import check_platform
 
 GIB = 2**30
 
@@ -25,7 +27,8 @@ def examine() -> bool:
             good, found = False, f"{type(error).__name__}: {error}"
         word = "ok" if good else "broken" if essential else "note"
         style = {"ok": "green", "note": "yellow", "broken": "red"}[word]
-        console.print(f"[{style}]{word:7}[/{style}] {name}: {escape(found)}", highlight=False, soft_wrap=True)
+        line = f"[{style}]{word:7}[/{style}] {name}: {escape(found)}"
+        console.print(line, emoji=False, highlight=False, soft_wrap=True)
         sound = sound and (good or not essential)
     return sound
 
@@ -33,6 +36,14 @@ def examine() -> bool:
 def _python() -> tuple[bool, str]:
     good = sys.version_info >= (3, 11)
     return good, sys.version.split()[0] + ("" if good else "; 3.11 or newer is needed")
+
+
+def _system() -> tuple[bool, str]:
+    try:
+        check_platform()
+    except InputError as error:
+        return False, str(error)
+    return True, f"{platform.system()} {platform.release()}, locks files as runs need it"
 
 
 def _torch() -> tuple[bool, str]:
@@ -106,6 +117,7 @@ def _data() -> tuple[bool, str]:
 
 CHECKS: tuple[tuple[str, Callable[[], tuple[bool, str]], bool], ...] = (
     ("python", _python, True),
+    ("system", _system, True),
     ("torch", _torch, True),
     ("flower", _flower, True),
     ("ray", _ray, True),

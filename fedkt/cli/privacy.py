@@ -27,6 +27,8 @@ def plan(
         typer.echo("privacy mode none gives no differential-privacy guarantee; there is nothing to plan.")
         return
     typer.echo(f"mode {settings.mode}, delta {settings.delta:g}, budget {settings.max_epsilon:g}")
+    if world.mode is not None:
+        typer.echo(f"hides one {world.mode.unit} {world.mode.change}; public is {world.mode.public}")
     for party, values in planned.items():
         client = next(iter(world.shards)) if party == "server" else party
         epsilon = " ".join(f"{value:.3f}" for value in values)
@@ -65,11 +67,28 @@ def show(
         typer.echo(f"picture: {drawn}" if drawn else "nothing was paid, so there is no picture.")
 
 
+@app.command()
+def adopt(
+    folder: Annotated[Path, typer.Argument(help="A ledger's folder.")],
+) -> None:
+    """Let a ledger count for rows that have changed: what they pay is added to what was paid."""
+    from fedkt.errors import InputError
+    from fedkt.privacy.ledger import FILE, Declined, Ledger
+
+    if not (folder / FILE).is_file():
+        raise InputError(f"{folder} holds no privacy ledger; name the folder of a {FILE}.")
+    try:
+        Ledger(folder).adopt()
+    except Declined as no:
+        raise InputError(no.detail) from None
+
+
 def _line(entries: "list[dict[str, object]]") -> str:
     """Return the newest of some entries with what all of them cost together."""
     from typing import Any, cast
 
     from fedkt.privacy.accounting import Event, spent
+    from fedkt.privacy.ledger import weakest_change
 
     newest = cast(dict[str, Any], entries[-1])
     events = [Event(**event) for entry in cast(list[dict[str, Any]], entries) for event in entry["events"]]
@@ -81,5 +100,6 @@ def _line(entries: "list[dict[str, object]]") -> str:
     )
     return (
         f"run {newest['run'][:8]} round {newest['round']} {newest['stage']}: {what}; epsilon so far "
-        f"{cost.epsilon:.4g} at delta {newest['delta']:g} per {newest['unit']} ({cost.accountant})"
+        f"{cost.epsilon:.4g} at delta {newest['delta']:g} per {newest['unit']} {weakest_change(entries)} "
+        f"({cost.accountant})"
     )

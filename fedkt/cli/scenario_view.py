@@ -14,11 +14,13 @@ from fedkt import scenario
 from fedkt.data import describe
 from fedkt.engine.world.private import epsilons, planned_text, privacy_notes
 from fedkt.engine.world.traffic import bytes_per_round
+from fedkt.engine.world.unused import settings_notes
 from fedkt.engine.world.world import World
 from fedkt.errors import InputError
 from fedkt.results.result import size_text
 
 MOST_CLIENTS = 20
+MOST_LABELS = 40
 WIDE = 200
 """Columns of what does not go to a terminal."""
 
@@ -31,6 +33,15 @@ def show_scenario(world: World, out: Path | None) -> None:
     console.print(
         Syntax(text, "yaml", background_color="default", word_wrap=True) if console.is_terminal else text
     )
+    names = world.federation.label_names
+    if names is not None:
+        console.print(
+            "labels: " + ", ".join(f"{number} {name}" for number, name in enumerate(names[:MOST_LABELS]))
+        )
+    columns = world.federation.pool.columns
+    if columns is not None:
+        more = f" and {len(columns) - MOST_LABELS} more" if len(columns) > MOST_LABELS else ""
+        console.print(f"columns: {', '.join(columns[:MOST_LABELS])}{more}")
     rows = describe.table(world.federation)
     title = "partition: training rows of each class (0, 1, …)"
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
@@ -50,7 +61,7 @@ def show_scenario(world: World, out: Path | None) -> None:
     planned = bytes_per_round(world)
     console.print(f"per client and round: up {size_text(planned['up'])}, down {size_text(planned['down'])}")
     console.print(planned_text(world.scenario.privacy, epsilons(world)))
-    for note in privacy_notes(world):
+    for note in (*world.federation.notes, *privacy_notes(world), *settings_notes(world)):
         console.print(f"note: {note}")
     if out is not None:
         picture = out / "partition.png"
@@ -68,6 +79,6 @@ def _model(name: str, settings: dict[str, Any]) -> str:
 
 
 def _console() -> Console:
-    """Return a console that takes names with brackets as they are and cuts no line short."""
+    """Return a console that takes names with brackets or colons as they are and cuts no line short."""
     width = None if sys.stdout.isatty() else WIDE
-    return Console(highlight=False, markup=False, soft_wrap=True, width=width)
+    return Console(highlight=False, markup=False, emoji=False, soft_wrap=True, width=width)

@@ -89,7 +89,7 @@ def check(
 def run(
     folder: SiteArg = Path("site"),
     port: Annotated[
-        int | None, typer.Option(help="Of Flower's own API on 127.0.0.1 [default: 9094].")
+        int | None, typer.Option(min=1, max=65535, help="Of Flower's own API on 127.0.0.1 [default: 9094].")
     ] = None,
 ) -> None:
     """Take part until stopped: run the site's SuperNode, guarded, with a health page."""

@@ -132,7 +132,8 @@ class Fit:
     privacy protects; ``only``: the names of the parameters that are trained (empty: all of them);
     ``coupled``: whether a row's loss depends on the other rows of its batch, so that batches may be neither
     padded nor taken apart; ``others``: which of the rows are of another kind than those that ``steps`` speak
-    of (:mod:`fedkt.client.joint`).
+    of (:mod:`fedkt.client.joint`); ``slots``: a public number that
+    private training counts in place of its rows.
 
     >>> rows = {"x": torch.zeros(100, 1, 8, 8), "y": torch.zeros(100, dtype=torch.int64)}
     >>> Fit("train", rows, classification, Steps(3, 32, "adam", 0.001), private=True).size
@@ -147,13 +148,14 @@ class Fit:
     private: bool = False
     only: frozenset[str] = frozenset()
     coupled: bool = False
+    slots: int | None = None
     others: Others | None = None
 
     @property
     def count(self) -> int:
         """How many batches are taken: where there are rows of two kinds, those of the longer phase."""
         if self.others is None:
-            return self.steps.count(self.size)
+            return self.steps.count(self.counted)
         own = self.steps.count(self.size - self.others.size)
         return max(own, self.others.steps.count(self.others.size))
 
@@ -161,6 +163,11 @@ class Fit:
     def size(self) -> int:
         """Number of rows."""
         return len(next(iter(self.rows.values())))
+
+    @property
+    def counted(self) -> int:
+        """The number of rows that steps, sampling rate and divisor of private training follow from."""
+        return self.size if self.slots is None else self.slots
 
 
 @dataclass(frozen=True)
@@ -304,6 +311,14 @@ class Client(ABC):
         ``features`` [n, width], ``logits`` [n, classes]; ``params``: the model's parameters by name.
         """
 
+    @staticmethod
+    def prototypes(teacher: Arrays) -> tuple[Tensor, Tensor] | None:
+        """Return the prototypes [classes, width] whose nearest decides, and which are known, bool [classes].
+
+        None: the model's own logits decide. What a behaviour returns here is exported with a model.
+        """
+        return None
+
     def prior(self) -> Tensor | None:
         """Return what the client adds to its model's scores [classes] for rows that are dealt as its own are.
 
@@ -412,8 +427,19 @@ def class_means(rows: Tensor, y: Tensor, classes: int) -> tuple[Tensor, Tensor]:
     >>> means.tolist(), counts.tolist()
     ([[2.0], [0.0], [5.0]], [2, 0, 1])
     """
-    counts = torch.bincount(y, minlength=classes)
+    counts = class_counts(y, classes)
     # Summed in double precision: means of probabilities then add up to one to the last bit that is sent.
-    sums = torch.zeros(classes, rows.shape[1], dtype=torch.float64, device=rows.device)
-    sums.index_add_(0, y, rows.double())
+    exact = torch.float32 if rows.device.type == "mps" else torch.float64  # Apple's GPUs have no doubles
+    sums = torch.zeros(classes, rows.shape[1], dtype=exact, device=rows.device)
+    sums.index_add_(0, y, rows.to(exact))
     return (sums / counts.clamp_min(1)[:, None]).float(), counts
+
+
+def class_counts(y: Tensor, classes: int) -> Tensor:
+    """Return how many labels ``y`` int64 [n] are of each class, int64 [classes].
+
+    >>> class_counts(torch.tensor([0, 2, 2]), classes=3).tolist()
+    [1, 0, 2]
+    """
+    # Not bincount, for whose size an accelerator is waited for.
+    return torch.zeros(classes, dtype=torch.int64, device=y.device).index_add_(0, y, torch.ones_like(y))

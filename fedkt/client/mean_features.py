@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from fedkt.client.behaviour import Client, class_means
+from fedkt.client.placing import outgoing
 from fedkt.knowledge.codec import Expected
 from fedkt.knowledge.kinds import Dims, Knowledge, Prototypes
 
@@ -27,4 +28,4 @@ class PrototypeClient(Client):
     def extract(self, features: Tensor, logits: Tensor, params: Mapping[str, Tensor]) -> Knowledge:
         """Send the mean feature of each class that is held."""
         values, counts = class_means(features, self.holding.y, self.holding.dims.classes)
-        return Prototypes(values.cpu().numpy(), counts.int().cpu().numpy())
+        return Prototypes(outgoing(values), outgoing(counts.int()))

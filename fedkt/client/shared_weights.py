@@ -1,5 +1,6 @@
 """A model's parameters as the arrays of :class:`~fedkt.knowledge.Weights`, for both halves of a method."""
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -7,6 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from fedkt.client.behaviour import Arrays, Client
+from fedkt.client.placing import outgoing
+from fedkt.errors import Diverged
 from fedkt.knowledge.codec import LIMIT
 from fedkt.knowledge.kinds import Weights
 
@@ -21,13 +24,19 @@ class SharingClient(Client):
 
 def contribution(params: Mapping[str, Tensor], examples: int) -> Weights:
     """Return what a client sends: its parameters, and how many rows are behind them."""
-    tensors = {name: p.detach().cpu().numpy() for name, p in params.items()}
+    tensors = {name: outgoing(p) for name, p in params.items()}
     return Weights(tensors, np.asarray(examples, np.int32))
 
 
 def teacher(net: nn.Module, examples: int = 0) -> dict[str, Tensor]:
-    """Return what the server sends of a model: a copy of its parameters, and the rows behind them."""
-    # No step of the server's may take a parameter out of the range that is declared for it.
+    """Return what the server sends of a model: a copy of its parameters, and the rows behind them.
+
+    Raises Diverged where a parameter is not finite or far out of the range that is declared for it.
+    """
+    held = [p.detach() for p in net.parameters() if p.numel()]
+    if not float(torch.nn.utils.get_total_norm(held, math.inf)) <= 2 * LIMIT:
+        raise Diverged(f"the server's model has parameters beyond {LIMIT:g}, which may not be sent")
+    # What is just outside is rounding.
     tensors = {f"{Weights.PREFIX}{n}": p.detach().clamp(-LIMIT, LIMIT) for n, p in net.named_parameters()}
     return tensors | {"examples": torch.tensor(examples, dtype=torch.int32)}
 

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from fedkt.client.placing import fetched
 from fedkt.files import read_tensors, sync_all, write_atomic, write_json, write_tensors
 
 OBSERVED = "observed.json"
@@ -106,7 +107,7 @@ class DiskStore(StateStore):
 
     def write(self, client: str, version: int, state: ClientState, kept: int, *, sync: bool) -> None:
         """Do as :meth:`save`; without ``sync`` the file may still be in the system's cache afterwards."""
-        write_tensors(self._path(client, version), state.tensors, state.note, sync=sync)
+        write_tensors(self._path(client, version), fetched([state.tensors])[0], state.note, sync=sync)
         needed = [v for v in self._versions(client) if v < 2 * kept + 2]
         for old in sorted(needed)[:-1]:
             self._path(client, old).unlink(missing_ok=True)
@@ -189,7 +190,10 @@ class MemoryStore(StateStore):
         """Hand over a client's newest state, None where there is none in memory."""
         saved = client not in self._unsaved
         held = self._forget(client)
-        return None if held is None else Held(*held, saved)
+        if held is None:
+            return None
+        version, state = held
+        return Held(version, ClientState(fetched([state.tensors])[0], state.note), saved)
 
     def take(self, client: str, held: Held) -> None:
         """Keep a state in memory as the client's newest; others make room where there is a limit."""
@@ -217,9 +221,11 @@ class MemoryStore(StateStore):
 
         A file that is lost before then is of a version that no resume reads: its round is not complete.
         """
-        for client in sorted(self._unsaved):
+        clients = sorted(self._unsaved)
+        here = fetched([self._newest[client][1].tensors for client in clients])
+        for client, tensors in zip(clients, here, strict=True):
             version, state = self._newest[client]
-            self._disk.write(client, version, state, kept, sync=False)
+            self._disk.write(client, version, ClientState(tensors, state.note), kept, sync=False)
         if self._loose or self._unsaved:
             sync_all(self._disk.folder)
         self._unsaved.clear()

@@ -4,12 +4,15 @@ The stacked engine runs the same :class:`~fedkt.client.Fit` objects for many cli
 the plain loop that it must agree with.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -49,24 +52,39 @@ class ModuleForward:
         return out
 
 
-def batch_order(size: int, steps: Steps, generator: np.random.Generator) -> Iterator[np.ndarray]:
-    """Yield the row indices of each batch: every pass a fresh permutation, its last batch may be short."""
-    left = steps.count(size)
+def batch_order(
+    size: int, steps: Steps, generator: np.random.Generator, *, pairs: bool = False
+) -> Iterator[np.ndarray]:
+    """Yield the row indices of each batch: every pass a fresh permutation, its last batch may be short.
+
+    ``pairs``: a last batch of a single row joins the one before it. Raises ValueError where there is none
+    that it could join, or batches have one row by themselves.
+    """
+    if not size:
+        return
+    edges = [*range(0, size, steps.batch_size), size]
+    if pairs and edges[-1] - edges[-2] == 1 and edges[1] > 1:
+        del edges[-2]
+    if pairs and edges[1] < 2:
+        raise ValueError(
+            f"the model takes statistics over the rows of a batch, which takes at least 2; here are {size} "
+            f"rows in batches of {steps.batch_size}"
+        )
+    left = steps.epochs * (len(edges) - 1) if steps.batches is None else steps.batches
     while left > 0:
         order = generator.permutation(size)
-        starts = range(0, size, steps.batch_size)[:left]
-        for start in starts:
-            yield order[start : start + steps.batch_size]
-        left -= len(starts)
+        for start, stop in list(pairwise(edges))[:left]:
+            yield order[start:stop]
+        left -= len(edges) - 1
 
 
-def batches(phase: Fit, generator: np.random.Generator) -> Iterator[np.ndarray]:
+def batches(phase: Fit, generator: np.random.Generator, *, pairs: bool = False) -> Iterator[np.ndarray]:
     """Yield the row indices of each batch of a phase.
 
     Of rows of two kinds as many of each in every batch, one pass over them after the other.
     """
     if phase.others is None:
-        yield from batch_order(phase.size, phase.steps, generator)
+        yield from batch_order(phase.size, phase.steps, generator, pairs=pairs)
         return
     own = phase.size - phase.others.size
     private = unending(own, phase.steps.batch_size, generator)
@@ -95,21 +113,40 @@ def fit(
     """
     if phase.count == 0:
         return state
+    pairs = bool(getattr(module, "mixes_rows", False))
     module, phase = ahead(module, phase)
     optimizer = make_optimizer(module.parameters(), phase.steps)
     load_optimizer(optimizer, module, state)
     net = ModuleForward(module)
-    order = batches(phase, numpy_stream(seed, "batches", phase.name, client, round_))
+    stream = numpy_stream(seed, "batches", phase.name, client, round_)
     module.train()
     with seeded(seed_of(seed, "dropout", phase.name, client, round_)), trainable(module, phase.only):
-        for index in order:
-            rows = torch.from_numpy(index)
+        order = list(batches(phase, stream, pairs=pairs))
+        for rows in _on(next(iter(phase.rows.values())).device, order):
             batch = {name: tensor[rows] for name, tensor in phase.rows.items()}
-            loss = phase.loss(net, batch, phase.constants).mean()
+            loss = per_row(phase.loss(net, batch, phase.constants), len(rows)).mean()
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
-    return dump_optimizer(optimizer, module)
+    return dump_optimizer(optimizer, module, steps_taken(state) + phase.count)
+
+
+def _on(device: torch.device, order: Sequence[NDArray[np.int64]]) -> Iterable[Tensor]:
+    """Return the batches' row numbers on the device, all of them moved at once."""
+    flat = torch.from_numpy(np.concatenate(order)).to(device)
+    return torch.split(flat, [len(index) for index in order])
+
+
+def per_row(losses: Tensor, rows: int) -> Tensor:
+    """Return a loss as it is. Raises ValueError unless it has one value per row, [rows].
+
+    A mean over rows would count short batches, padding and clipping wrongly, and say nothing.
+    """
+    if losses.shape != (rows,):
+        raise ValueError(
+            f"the loss has shape {list(losses.shape)}; it must be one value per row, here [{rows}]"
+        )
+    return losses
 
 
 class FixedFeatures(nn.Module):
@@ -146,15 +183,33 @@ def predict(module: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat([z for z, _ in parts]), torch.cat([logits for _, logits in parts])
 
 
+def all_finite(tensors: Iterable[Tensor]) -> bool | Tensor:
+    """Say whether all values are finite; on an accelerator as a tensor [] there, so that nobody waits."""
+    held = [t for t in tensors if t.is_floating_point() and t.numel()]
+    if held and held[0].device.type != "cpu":
+        return torch.stack([t.isfinite().all() for t in held]).all()
+    # Additions carry NaN and infinity along; large values sum to infinity too, and are looked at again.
+    return all(math.isfinite(float(t.sum())) or bool(t.isfinite().all()) for t in held)
+
+
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Seed torch's global generator for the block and restore it after."""
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
-    with torch.random.fork_rng(devices=devices):
+    kind = _drawing()
+    devices = [] if kind is None else [torch.accelerator.current_device_index()]
+    with torch.random.fork_rng(devices=devices, device_type=kind or "cuda"):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed formats a stack for GPUs each time
-        if devices:
-            torch.cuda.manual_seed_all(seed)
+        if kind is not None:
+            torch.get_device_module(kind).manual_seed(seed)
         yield
+
+
+def _drawing() -> str | None:
+    """Return the kind of this machine's accelerator, None where there is none that draws random numbers."""
+    if not torch.accelerator.is_available():
+        return None
+    found = torch.accelerator.current_accelerator()
+    return None if found is None or not hasattr(torch.get_device_module(found), "manual_seed") else found.type
 
 
 @contextmanager
@@ -219,11 +274,21 @@ def make_optimizer(parameters: Iterable[Tensor], steps: Steps) -> torch.optim.Op
     return kind(params, lr=steps.lr, weight_decay=steps.weight_decay, fused=True)
 
 
-def dump_optimizer(optimizer: torch.optim.Optimizer, module: nn.Module) -> OptimState:
-    """Return a copy of an optimiser's state by the names of the parameters."""
+def steps_taken(state: OptimState) -> float:
+    """Return how many steps an optimiser with this state has taken; 0 where it does not count them."""
+    return max((float(value) for key, value in state.items() if key.endswith("/step")), default=0.0)
+
+
+def dump_optimizer(optimizer: torch.optim.Optimizer, module: nn.Module, steps: float) -> OptimState:
+    """Return a copy of an optimiser's state by the names of the parameters.
+
+    ``steps``: how many it has taken; kept on the CPU, so that nobody waits for an accelerator to say it.
+    """
     names = {id(p): name for name, p in module.named_parameters()}
     return {
-        f"{names[id(p)]}/{slot}": value.detach().clone(memory_format=torch.contiguous_format)
+        f"{names[id(p)]}/{slot}": torch.tensor(steps)
+        if slot == "step"
+        else value.detach().clone(memory_format=torch.contiguous_format)
         for p, slots in optimizer.state.items()
         for slot, value in slots.items()
         if isinstance(value, Tensor)
@@ -235,5 +300,8 @@ def load_optimizer(optimizer: torch.optim.Optimizer, module: nn.Module, state: M
     params = dict(module.named_parameters())
     for key, value in state.items():
         name, slot = key.rsplit("/", 1)
+        if slot == "step":
+            optimizer.state[params[name]][slot] = torch.full((), float(value), device=params[name].device)
+            continue
         like = params[name] if params[name].shape == value.shape else value  # in the parameter's layout
         optimizer.state[params[name]][slot] = torch.empty_like(like, dtype=value.dtype).copy_(value)

@@ -8,14 +8,15 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from fedkt import scenario
-from fedkt.comparing.plan import Cell, Plan, Request, plan
+from fedkt import data, scenario
+from fedkt.comparing.plan import Cell, Plan, Request, data_key, plan
 from fedkt.comparing.pool import Told, processors, run_here
 from fedkt.comparing.watching import ComparisonProgress
+from fedkt.data.identity import data_hashes
 from fedkt.errors import InputError
 from fedkt.files import write_atomic, write_json
 from fedkt.results.comparison.frames import FILE, Comparison
-from fedkt.results.folder import lock_folder, run_state
+from fedkt.results.folder import check_data, is_run, lock_folder, run_state
 from fedkt.results.trackers import end_parent, parent_run, require
 from fedkt.scenario import Engine
 
@@ -50,13 +51,14 @@ def compare(
     _check(out, resume)
     lock = lock_folder(out)
     try:
+        _check_data(out, made, data_dir)
+        live = _start(sinks or {}, out)  # first: where it cannot be, the folder is still unused
         book = _Book(out, made, request.shown)
         if watcher is not None:
             waiting = [record["rounds"] for record in book.records.values() if record["status"] == "waiting"]
             watcher.started(len(book.records), book.count("finished"), sum(waiting))
-        live = _start(sinks or {}, out)
         todo = [cell for cell in book.cells if book.records[cell.path]["status"] == "waiting"]
-        for cell, event in _run(todo, out, jobs, data_dir, live):
+        for cell, event in _run(todo, out, jobs, data_dir, live, made.hashes):
             book.note(cell, event)
             if watcher is not None and event["event"] == "round":
                 watcher.at_round(cell, event["round"])
@@ -84,6 +86,29 @@ def _check(folder: Path, resume: bool) -> None:
         )
     if resume and not used:
         raise InputError(f"{folder} holds no comparison to resume; leave --resume out to start one in it.")
+
+
+def _check_data(folder: Path, made: Plan, data_dir: Path | None) -> None:
+    """Raise InputError where runs that are there, planned now or by an earlier call, used other data."""
+    problems: list[str] = []
+    for one in _before(folder).get("cells", ()):
+        run = folder / str(one.get("path"))
+        if not is_run(run):
+            continue
+        try:
+            described = scenario.load(run / "scenario.yaml")
+            key = data_key(described)
+            if key not in made.hashes:
+                made.hashes[key] = data_hashes(data.build(described, data_dir))
+            check_data(run, made.hashes[key])
+        except InputError as error:
+            problems += error.problems
+    if problems:
+        raise InputError(
+            f"{problems[0].rstrip('.')}; {len(problems)} runs of the comparison could not be compared."
+            if len(problems) > 1
+            else problems[0]
+        )
 
 
 class _Book:
@@ -162,14 +187,19 @@ def _before(folder: Path) -> dict[str, Any]:
 
 
 def _run(
-    cells: Sequence[Cell], folder: Path, jobs: int | None, data_dir: Path | None, live: Mapping[str, Any]
+    cells: Sequence[Cell],
+    folder: Path,
+    jobs: int | None,
+    data_dir: Path | None,
+    live: Mapping[str, Any],
+    hashes: Mapping[str, Mapping[str, str]],
 ) -> Iterator[tuple[Cell, dict[str, Any]]]:
     """Run cells and yield what is told of each: on the machine or the cluster that their engine names."""
     by_place: dict[str | None, list[Cell]] = {}
     for cell in cells:
         by_place.setdefault(cell.scenario.engine.address, []).append(cell)
     for address, here in by_place.items():
-        orders = [_job(cell, folder, data_dir, live) for cell in here]
+        orders = [_job(cell, folder, data_dir, live, hashes[data_key(cell.scenario)]) for cell in here]
         engine = here[0].scenario.engine
         if address is not None and engine.kind == "inline":
             from fedkt.comparing.on_cluster import run_there
@@ -191,7 +221,9 @@ def _start(asked: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     return live
 
 
-def _job(cell: Cell, folder: Path, data_dir: Path | None, live: Mapping[str, Any]) -> dict[str, Any]:
+def _job(
+    cell: Cell, folder: Path, data_dir: Path | None, live: Mapping[str, Any], hashes: Mapping[str, str]
+) -> dict[str, Any]:
     out = folder / cell.path
     own = dict(live)
     if "tensorboard" in own:
@@ -201,6 +233,7 @@ def _job(cell: Cell, folder: Path, data_dir: Path | None, live: Mapping[str, Any
         "out": str(out.absolute()),
         "resume": run_state(out, cell.scenario) == "unfinished",
         "data_dir": None if data_dir is None else str(data_dir.absolute()),
+        "hashes": dict(hashes),
         "sinks": own,
     }
 

@@ -1,8 +1,6 @@
 """Runs spread over a Ray cluster, whose nodes share no disk with this machine: folders come back packed."""
 
 import io
-import os
-import sys
 import tarfile
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -47,8 +45,6 @@ def run_there(jobs: Sequence[Mapping[str, Any]], engine: Engine) -> Iterator[Tol
 
 def _run_packed(job: dict[str, Any], before: bytes) -> tuple[Event, bytes]:
     """Run a job in a folder of its own on a node; return how it ended and the run's folder."""
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
     told: list[Event] = []
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "run"

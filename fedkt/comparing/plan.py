@@ -11,6 +11,7 @@ from typing import Any
 from fedkt import data, scenario
 from fedkt.comparing.grammar import Choices, Method, short
 from fedkt.data import Federation
+from fedkt.data.identity import data_hashes
 from fedkt.engine.world.checked import checked_world
 from fedkt.errors import InputError
 from fedkt.scenario import Scenario, Source
@@ -88,6 +89,13 @@ class Plan:
 
     cells: list[Cell] = field(default_factory=list)
     impossible: list[Impossible] = field(default_factory=list)
+    hashes: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Of the data that the runs use, by :func:`data_key`."""
+
+
+def data_key(scenario_: Scenario) -> str:
+    """Return what runs on the same data have in common."""
+    return repr((scenario_.data, scenario_.seed))
 
 
 def plan(request: Request, data_dir: Path | None = None) -> Plan:
@@ -151,12 +159,13 @@ def _plan_condition(
         found: list[Cell] = []
         reasons: list[str] = []
         for cell in _cells(source, base, method, condition, request, reasons):
-            key = repr((cell.scenario.data, cell.scenario.seed))
+            key = data_key(cell.scenario)
             if key not in federations:
                 built = _attempt(problems, lambda c=cell: data.build(c.scenario, data_dir))
                 if built is None:
                     return
                 federations[key] = built
+                made.hashes.setdefault(key, data_hashes(built))
             if _attempt(reasons, lambda c=cell, k=key: checked_world(c.scenario, data_dir, federations[k])):
                 found.append(cell)
         if reasons:

@@ -20,7 +20,9 @@ MOST_LAST_WORDS = 400
 
 def processors() -> int:
     """Return how many processors this process may use."""
-    return len(os.sched_getaffinity(0))
+    if hasattr(os, "sched_getaffinity"):  # on Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def run_here(jobs: Sequence[Mapping[str, Any]], workers: int, gpus: int = 0) -> Iterator[Told]:
@@ -74,7 +76,7 @@ class _Worker:
         if gpus:
             environment["CUDA_VISIBLE_DEVICES"] = str(place % gpus)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "fedkt.comparing.worker"],
+            [sys.executable, "-P", "-m", "fedkt.comparing.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,

@@ -74,7 +74,7 @@ class ComparisonProgress:
         return Text(text, style="dim", no_wrap=True, overflow="ellipsis")
 
     def _say(self, line: str) -> None:
-        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self.console.print(line, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
 def name_of(cell: Cell) -> str:

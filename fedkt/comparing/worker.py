@@ -11,7 +11,7 @@ from typing import Any
 
 from fedkt import scenario
 from fedkt.engine.runs.run import simulate
-from fedkt.errors import FedktError
+from fedkt.errors import FedktError, RunError
 from fedkt.results.observer import Silent
 from fedkt.results.trackers import Several, end_failed, sinks
 
@@ -35,7 +35,7 @@ class _Rounds(Silent):
 
 
 def run_job(job: Mapping[str, Any], tell: Tell) -> None:
-    """Run a job ``{"scenario", "out", "resume", "data_dir", "sinks"}`` and tell how it went."""
+    """Run a job ``{"scenario", "out", "resume", "data_dir", "sinks", "hashes"}`` and tell how it went."""
     watchers: list[Any] = []
     begun = time.monotonic()
     try:
@@ -44,12 +44,22 @@ def run_job(job: Mapping[str, Any], tell: Tell) -> None:
         out = Path(job["out"])
         watchers += sinks(resolved, out, **job.get("sinks", {}))
         observer = Several(_Rounds(tell), *watchers)
-        simulate(resolved, out=out, resume=job["resume"], data_dir=data_dir, observer=observer)
+        simulate(
+            resolved,
+            out=out,
+            resume=job["resume"],
+            data_dir=data_dir,
+            observer=observer,
+            expected=job.get("hashes"),
+        )
     except BrokenPipeError:
         raise  # nobody listens any more
     except FedktError as error:
         end_failed(watchers)
-        tell({"event": "failed", "error": " ".join(str(error).split("\n"))})
+        event = {"event": "failed", "error": " ".join(str(error).split("\n"))}
+        if type(error) is RunError and error.__cause__ is not None:
+            event["traceback"] = traceback.format_exc()  # a plug-in's mistake: what matters is where
+        tell(event)
     except Exception as error:
         end_failed(watchers)
         where = traceback.extract_tb(error.__traceback__)[-1]

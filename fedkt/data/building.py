@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fedkt.data.content import roles
+from fedkt.data.content.transfer_set import transfer_hash
 from fedkt.data.federation import Federation, Shard, share_of
-from fedkt.data.loaded import check_classes, check_settings, constants, load_named
+from fedkt.data.loaded import check_classes, check_settings, choices_of, constants, load_named
+from fedkt.data.notes import left_out_notes, noted, unnamed_notes
 from fedkt.data.partition import OWN_TEST, Indices, check, partition
-from fedkt.data.sets.dataset import Dataset, Names, concat
+from fedkt.data.sets.dataset import Dataset, Names, Split, concat
 from fedkt.data.sets.preprocess import Preprocess, input_of
 from fedkt.data.sets.sample import stratified
-from fedkt.data.transfer_set import transfer_hash
 from fedkt.errors import InputError
 from fedkt.rng import numpy_stream
 
@@ -39,9 +41,15 @@ def build(scenario: "Scenario", data_dir: Path | None = None) -> Federation:
     (loading, fitting together, dealing).
     """
     data, seed = scenario.data, scenario.seed
-    split, target, extras = load_named(data, data_dir)
+    split, target, extras, out = load_named(data, data_dir, choices_of(scenario))
     common = None if target is None else target.train if target.test is None else target.test
     problems = check_settings(data, split, common, extras, transfer=data.transfer is not None)
+    alike = _alike(split, target, extras)
+    problems += [
+        f"data.{name}.from names the private data set itself; it must be 'train', which holds rows out of it."
+        for name in extras
+        if alike[f"data.{name}.from"] == "data.dataset"
+    ]
     train, tests = split.train, split.test
     held = np.zeros(0, np.int64)
     own: Dataset | None = None
@@ -52,10 +60,12 @@ def build(scenario: "Scenario", data_dir: Path | None = None) -> Federation:
         own = concat(parts) if parts else None
     free = np.setdiff1d(np.arange(len(train)), held)
 
-    transfer_rows, public_rows, left = _hold_out(data, extras, free, seed, problems)
-    free = left["train"]
-    if common is not None and target is not None and target.test is None and data.test in left:
-        common = common.take(left[data.test])
+    transfer_rows, public_rows, left = _hold_out(data, extras, alike, free, seed, problems)
+    free = left["data.dataset"]
+    if common is not None and target is not None and target.test is None:
+        if alike["data.test"] == "data.dataset":
+            alike["data.test"] = "data.test"  # not the data set's own test rows, but those it trains on
+        common = common.take(left.get(alike["data.test"], np.arange(len(common))))
         if not len(common):
             problems.append(
                 f"data.test is '{data.test}', whose rows are all transfer or public rows; "
@@ -63,7 +73,7 @@ def build(scenario: "Scenario", data_dir: Path | None = None) -> Federation:
             )
     labels = train.y[free]
     problems += check(labels, _at(train.domain, free), _at(train.ids, free), data.partition)
-    problems += check_classes(labels, split.classes)
+    problems += check_classes(labels, split.classes, split.label_names)
     if problems:
         raise InputError(*problems)
 
@@ -85,7 +95,21 @@ def build(scenario: "Scenario", data_dir: Path | None = None) -> Federation:
     others = [part for part in (test, own, transfer, public) if part is not None]
     input_ = input_of(train, data.image, others)
     shards = _shards(dealt, train, own if personal else None, data, split.classes, seed)
-    return Federation(
+    shared = roles.compare(
+        train,
+        np.concatenate([rows for shard in shards for rows in (shard.rows, shard.validation)]),
+        _tests(data, common, own, alike),
+        _common(data, transfer, public, alike),
+        source="data.dataset",
+        image=data.image,
+        meant=data.overlap == "report",
+        joined=not isinstance(data.dataset, str),
+    )
+    if shared.problems:
+        raise InputError(*shared.problems)
+    named = {"data.dataset": train, "data.test": common} | {f"data.{k}.from": v for k, v in extras.items()}
+    return noted(
+        (*shared.notes, *left_out_notes(out), *unnamed_notes(named)),
         classes=split.classes,
         shards=shards,
         pool=train,
@@ -96,7 +120,36 @@ def build(scenario: "Scenario", data_dir: Path | None = None) -> Federation:
         public=public,
         preprocess=Preprocess(input_, data.missing, data.standardise, constants(data, transfer, input_)),
         transfer_labels=hidden,
+        label_names=split.label_names,
     )
+
+
+def _alike(split: Split, target: Split | None, extras: dict[str, Dataset]) -> dict[str, str]:
+    """Return for each setting that names a data set the first that names the same one, however spelt."""
+    named = {"data.dataset": split.train} | {f"data.{name}.from": rows for name, rows in extras.items()}
+    return roles.sources_of(named if target is None else named | {"data.test": target.train})
+
+
+def _tests(
+    data: "Data", common: Dataset | None, own: Dataset | None, alike: dict[str, str]
+) -> list[roles.Role]:
+    found = []
+    if common is not None:
+        found.append(roles.Role("data.test", "test rows", common, alike["data.test"]))
+    if own is not None:
+        found.append(roles.Role("data.dataset", "test rows", own, "data.dataset"))
+    return found
+
+
+def _common(
+    data: "Data", transfer: Dataset | None, public: Dataset | None, alike: dict[str, str]
+) -> list[roles.Role]:
+    found = []
+    for name, rows, setting in (("transfer", transfer, data.transfer), ("public", public, data.public)):
+        if rows is not None and setting is not None:
+            source = "data.dataset" if setting.from_ == "train" else alike[f"data.{name}.from"]
+            found.append(roles.Role(f"data.{name}.from", f"{name} rows", rows, source))
+    return found
 
 
 def _groups(part: Dataset, train: Dataset, data: "Data") -> Names | None:
@@ -128,18 +181,24 @@ def _missing_tests(train: Dataset, test: Dataset | None, data: "Data", seed: int
 
 
 def _hold_out(
-    data: "Data", extras: dict[str, Dataset], free: Indices, seed: int, problems: list[str]
+    data: "Data",
+    extras: dict[str, Dataset],
+    alike: dict[str, str],
+    free: Indices,
+    seed: int,
+    problems: list[str],
 ) -> tuple[Indices, Indices, dict[str, Indices]]:
     """Draw transfer and public rows; return both, and by source the rows that are left of it.
 
     Sets that are drawn from one source are disjoint. Appends to ``problems`` what is too large.
     """
-    sources: dict[str, Indices] = {"train": free}
+    sources: dict[str, Indices] = {"data.dataset": free}
     drawn: dict[str, Indices] = {"transfer": free[:0], "public": free[:0]}
     for name, setting in (("transfer", data.transfer), ("public", data.public)):
         if setting is None:
             continue
-        rows = sources.setdefault(setting.from_, np.arange(len(extras.get(name, ()))))
+        source = "data.dataset" if setting.from_ == "train" else alike[f"data.{name}.from"]
+        rows = sources.setdefault(source, np.arange(len(extras.get(name, ()))))
         if setting.size > len(rows):
             problems.append(
                 f"data.{name}.size is {setting.size} but '{setting.from_}' has "
@@ -148,7 +207,7 @@ def _hold_out(
             )
             continue
         drawn[name] = numpy_stream(seed, name).permutation(rows)[: setting.size]
-        sources[setting.from_] = np.setdiff1d(rows, drawn[name])
+        sources[source] = np.setdiff1d(rows, drawn[name])
     return drawn["transfer"], drawn["public"], sources
 
 

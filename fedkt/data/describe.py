@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fedkt.data.federation import Federation
-from fedkt.drawing import blank
+from fedkt.drawing import blank, write_picture
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -62,7 +62,7 @@ def draw(federation: Federation, path: Path) -> None:
     below.set_ylabel("class", labelpad=8)
     figure.align_ylabels([above, below])
     _name_ticks(below, federation)
-    figure.savefig(path, dpi=150, format="png")
+    write_picture(figure, path, dpi=150)
 
 
 def _draw_totals(axes: Any, counts: Any) -> None:

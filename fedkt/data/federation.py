@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from fedkt.data.columns.labels import LabelNames, Labels
 from fedkt.data.partition import Indices
-from fedkt.data.sets.dataset import Dataset, InputSpec, Labels
+from fedkt.data.sets.dataset import Dataset, InputSpec
 from fedkt.data.sets.preprocess import Preprocess, Statistics
 
 if TYPE_CHECKING:
@@ -58,6 +59,10 @@ class Federation:
     public: Dataset | None
     preprocess: Preprocess
     transfer_labels: Labels | None = None
+    label_names: LabelNames | None = None
+    """What the classes are called, in the order of their numbers; None where labels are numbers."""
+    notes: tuple[str, ...] = ()
+    """What should be known of the data before anything runs: what was left out, what is out of scale."""
     _kept: dict[Any, Any] = field(default_factory=dict, repr=False)
 
     @property
@@ -130,11 +135,19 @@ class Federation:
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_kept": {}}
 
+    def statistics(self, shard: Shard | None) -> Statistics | None:
+        """Return the statistics of a client's training rows; None stands for all clients' rows."""
+        if self.input.kind != "tabular" or not (self.preprocess.missing or self.preprocess.standardise):
+            return None
+        name = "pooled" if shard is None else shard.id
+        rows = self.whole.rows if shard is None else shard.rows
+        return self._keep(("statistics", name), lambda: self.preprocess.statistics(self.pool.x[rows]))
+
     def _labelled(self, part: Dataset, shard: Shard | None, rows: Indices | None) -> "Labelled":
         import torch
 
         x, y = (part.x, part.y) if rows is None else (part.x[rows], part.y[rows])
-        return self.preprocess.tensor(x, self._statistics(shard)), torch.from_numpy(y)
+        return self.preprocess.tensor(x, self.statistics(shard)), torch.from_numpy(y)
 
     def _common(self, name: str, part: Dataset | None, shard: Shard | None) -> "Labelled":
         if part is None:
@@ -142,14 +155,6 @@ class Federation:
         if self.preprocess.by_client and shard is not None:
             return self._labelled(part, shard, None)
         return self._keep(name, lambda: self._labelled(part, None, None))
-
-    def _statistics(self, shard: Shard | None) -> Statistics | None:
-        """Return the statistics of a client's training rows; None stands for all clients' rows."""
-        if self.input.kind != "tabular" or not (self.preprocess.missing or self.preprocess.standardise):
-            return None
-        name = "pooled" if shard is None else shard.id
-        rows = self.whole.rows if shard is None else shard.rows
-        return self._keep(("statistics", name), lambda: self.preprocess.statistics(self.pool.x[rows]))
 
     def _keep(self, key: Any, make: Callable[[], T]) -> T:
         if key not in self._kept:

@@ -1,18 +1,22 @@
 """The data sets that a scenario names, loaded, and what of them and its settings does not fit together."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fedkt.data.sets.dataset import Dataset, InputSpec, Labels, Split
+from fedkt import registry
+from fedkt.data.columns.choices import Choices, Form
+from fedkt.data.columns.labels import LabelNames, Labels, listed
+from fedkt.data.columns.named import copies_of
+from fedkt.data.sets.dataset import Dataset, InputSpec, Split
+from fedkt.data.sets.joining import sized, together
 from fedkt.data.sets.preprocess import Preprocess
 from fedkt.data.sets.reading import load_dataset
 from fedkt.errors import InputError
 
 if TYPE_CHECKING:
-    from fedkt.scenario import Data
+    from fedkt.scenario import Data, Scenario
 
 
 Constants = tuple[tuple[float, ...], tuple[float, ...]]
@@ -35,50 +39,93 @@ def constants(data: "Data", transfer: Dataset | None, input_: InputSpec) -> Cons
     return tuple(mean.tolist()), tuple(1.0 if d <= 1e-6 else d for d in std.tolist())
 
 
-def load_named(data: "Data", data_dir: Path | None) -> tuple[Split, Split | None, dict[str, Dataset]]:
-    """Load the private set, that of ``data.test``, and what transfer and public rows are drawn from."""
+def choices_of(scenario: "Scenario") -> Choices:
+    """Return what a scenario decides about reading data; its models decide what whole numbers are."""
+    taken: set[str] = {"tabular", "tokens"}
+    for spec in scenario.clients.models:
+        name = spec if isinstance(spec, str) else getattr(spec, "name", None)
+        try:
+            kinds = getattr(registry.find("models", name), "takes", None)
+        except InputError:
+            kinds = None  # said where models are built
+        taken &= taken if kinds is None else set(kinds)
+        if kinds is None:
+            break
+    else:
+        forms: dict[str, Form] = {"tabular": "table", "tokens": "tokens"}
+        if len(taken) == 1:
+            return Choices.of(scenario.data, forms[taken.pop()])
+    return Choices.of(scenario.data)
+
+
+def load_named(
+    data: "Data", data_dir: Path | None, choices: Choices
+) -> tuple[Split, Split | None, dict[str, Dataset], dict[str, list[tuple[str, str]]]]:
+    """Load the private set, that of ``data.test``, and what transfer and public rows are drawn from.
+
+    All have one order of columns and one number per label. Returns also what was left out of each.
+    """
     problems: list[str] = []
 
-    def attempt(where: str, spec: Any, column: str | None = None) -> Split | None:
+    def attempt(where: str, spec: Any, choices: Choices, column: str | None = None) -> Split | None:
         try:
-            return with_target(load_dataset(spec, data_dir, data.image, column=column), data.target)
+            return load_dataset(spec, data_dir, data.image, column=column, choices=choices)
         except InputError as error:
             problems.extend(f"{where}: {problem}" for problem in error.problems)
             return None
 
-    split = attempt("data.dataset", data.dataset, data.partition.column)
-    test = attempt("data.test", data.test) if data.test is not None else None
-    extras = {}
+    split = attempt("data.dataset", data.dataset, choices, data.partition.column)
+    test = attempt("data.test", data.test, choices) if data.test is not None else None
+    sources: dict[str, str] = {}
     loaded: dict[str, Split | None] = {}
-    for name, setting in (("transfer", data.transfer), ("public", data.public)):
+    # The public set first: its labels are read, those of transfer rows are not.
+    for name, setting in (("public", data.public), ("transfer", data.transfer)):
         if setting is None or setting.from_ == "train":
             continue
-        if setting.from_ == data.dataset:
-            problems.append(
-                f"data.{name}.from names the private data set itself; it must be "
-                "'train', which holds rows out of it."
-            )
-        elif setting.from_ not in loaded:
-            loaded[setting.from_] = attempt(f"data.{name}.from", setting.from_)
-        source = loaded.get(setting.from_)
-        if source is not None:
-            extras[name] = source.train
+        if setting.from_ not in loaded:
+            said = choices if name == "public" else choices.unlabelled
+            loaded[setting.from_] = attempt(f"data.{name}.from", setting.from_, said)
+        if loaded[setting.from_] is not None:
+            sources[name] = setting.from_
     if problems or split is None:
         raise InputError(*problems)
-    return split, test, extras
+    others = {f"data.{name}.from": found for name, of in sources.items() if (found := loaded[of]) is not None}
+    splits = {"data.dataset": split, **({} if test is None else {"data.test": test}), **others}
+    out = {where: list(held.left_out) for where, held in splits.items()}
+    _check_dropped(choices, out)
+    parts = {}
+    for where, held in splits.items():
+        parts[where] = held.train
+        if held.test is not None:
+            parts[f"test rows of {where}"] = held.test
+    made = together(parts, choices)
+    done = {
+        where: sized(made[where], made.get(f"test rows of {where}"), 0 if held.label_names else held.classes)
+        for where, held in splits.items()
+    }
+    _check_copies(done["data.dataset"].train, choices)
+    extras = {name: done[f"data.{name}.from"].train for name in sources}
+    return done["data.dataset"], done.get("data.test"), extras, out
 
 
-def with_target(split: Split, target: str | None) -> Split:
-    """Make two classes of the labels: whether ``y>N`` holds."""
-    if target is None:
-        return split
-    limit = float(target.partition(">")[2])
-    train, test = (
-        None if part is None else replace(part, y=(part.y > limit).astype(np.int64))
-        for part in (split.train, split.test)
-    )
-    assert train is not None
-    return Split(train, test, 2)
+def _check_dropped(choices: Choices, out: dict[str, list[tuple[str, str]]]) -> None:
+    """Refuse names in ``data.drop`` that no source has."""
+    found = {name for held in out.values() for name, why in held if why == "data.drop"}
+    unknown = [name for name in choices.drop if name not in found]
+    if unknown:
+        raise InputError(f"data.drop names {listed(unknown, repr)}, which no data set has as a column.")
+
+
+def _check_copies(train: Dataset, choices: Choices) -> None:
+    """Refuse columns by name that say the label of every row, unless they were asked for."""
+    if train.kind != "tabular" or train.columns is None or choices.columns is not None:
+        return
+    copies = [train.columns[i] for i in copies_of(train.y, train.x)]
+    if copies:
+        raise InputError(
+            f"data.dataset: {listed(copies, repr)} says the label of every row; data.drop must name what is "
+            "a copy of the label, or data.columns all columns that are meant."
+        )
 
 
 def _check_normalise(data: "Data", train: Dataset, *, transfer: bool) -> list[str]:
@@ -137,8 +184,9 @@ def check_settings(
                 f"a row of {where} has shape {part.shape} but one of data.dataset {train.shape}; {remedy}."
             )
         if where != "data.transfer.from" and part.y.max(initial=0) >= split.classes:
+            held = "" if part.label_names is None else f" ({part.label_names[part.y.max()]})"
             problems.append(
-                f"{where} holds label {part.y.max()} but data.dataset has {split.classes} classes; "
+                f"{where} holds label {part.y.max()}{held} but data.dataset has {split.classes} classes; "
                 f"its labels must lie in 0 to {split.classes - 1}."
             )
     holes = [
@@ -149,14 +197,15 @@ def check_settings(
     return problems
 
 
-def check_classes(labels: Labels, classes: int) -> list[str]:
+def check_classes(labels: Labels, classes: int, names: LabelNames | None = None) -> list[str]:
     """Return which classes have no training row at all."""
     if classes < 2:
         return [f"the data has {classes} class; at least 2 are needed."]
     lost = np.setdiff1d(np.arange(classes), labels)
     if not len(lost):
         return []
-    which = f"class {lost[0]}" if len(lost) == 1 else f"classes {', '.join(map(str, lost[:10]))}"
+    told = [f"{n}" if names is None else f"{n} ({names[n]})" for n in lost[:10]]
+    which = f"class {told[0]}" if len(lost) == 1 else f"classes {', '.join(told)}"
     return [
         f"no row of {which} is left to deal, so no client can hold it; labels must be "
         f"0 to {classes - 1}, with "

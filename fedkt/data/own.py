@@ -8,18 +8,24 @@ rows and statistics as in a simulation.
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fedkt.data.building import HELD_OUT
+from fedkt.data.columns.choices import Choices
+from fedkt.data.columns.labels import listed
+from fedkt.data.content import roles
+from fedkt.data.content.transfer_set import transfer_hash
 from fedkt.data.federation import Federation, Shard, share_of
-from fedkt.data.loaded import check_settings, constants, with_target
+from fedkt.data.loaded import check_settings, choices_of, constants
+from fedkt.data.notes import left_out_notes, noted, unnamed_notes
 from fedkt.data.sets.dataset import Dataset, Split
+from fedkt.data.sets.joining import sized, together
 from fedkt.data.sets.preprocess import Preprocess, input_of
 from fedkt.data.sets.reading import load_dataset
 from fedkt.data.sets.sample import stratified
-from fedkt.data.transfer_set import transfer_hash
 from fedkt.errors import InputError
 from fedkt.rng import numpy_stream
 
@@ -43,16 +49,19 @@ class Sources:
     test: Any = None
     classes: int | None = None
     vocabulary: int | None = None
+    overlap: Literal["refuse", "report"] = "refuse"
+    """What is done where rows of one of these sets are rows of another."""
 
 
 def build_own(name: str, sources: Sources, scenario: "Scenario") -> Federation:
     """Load a party's data. Raises InputError with all problems.
 
     Where its rows come without test rows, and there is no common test set, a seeded 20 % by class is held
-    out.
+    out; of a single row nothing is.
     """
     data, seed = scenario.data, scenario.seed
     parts = _load(sources, scenario)
+    out = {f"data.{key}": list(held.left_out) for key, held in parts.items()}
     split = parts["rows"]
     split = replace(split, classes=max(split.classes, sources.classes or 0))
     train, own = split.train, split.test
@@ -64,12 +73,19 @@ def build_own(name: str, sources: Sources, scenario: "Scenario") -> Federation:
             f"data.rows holds label {split.classes - 1}, but data.classes is {sources.classes}; "
             f"labels must lie in 0 to {sources.classes - 1}."
         )
+    names = split.label_names
+    if names is not None and sources.classes is not None and len(names) < sources.classes:
+        problems.append(
+            f"data.rows holds the labels {listed(names)}, but data.classes is {sources.classes}, so their "
+            "numbers in the federation are not known; data.labels of the scenario must list the "
+            "names of all classes."
+        )
     if split.classes < 2:
         problems.append("data.rows holds one class only; data.classes must say how many there are in all.")
     if problems:
         raise InputError(*problems)
     rows = np.arange(len(train))
-    if own is None and common is None:
+    if own is None and common is None and len(rows) > 1:  # a single row is trained on, as in a simulation
         count = max(1, round(HELD_OUT * len(rows)))
         held = np.sort(stratified(train.y, count, numpy_stream(seed, "test", name)))
         own, rows = train.take(held), np.setdiff1d(rows, held)
@@ -85,12 +101,20 @@ def build_own(name: str, sources: Sources, scenario: "Scenario") -> Federation:
         domain=name,
         share=share_of(train.y[kept], split.classes),
     )
+    shared = _shared(sources, scenario, parts, train, rows, own)
+    if shared.problems:
+        raise InputError(*shared.problems)
     transfer = extras.get("transfer")
     if transfer is not None:
         transfer = replace(transfer, y=np.full(len(transfer), -1, np.int64))
     others = [part for part in (own, common, transfer, extras.get("public")) if part is not None]
     input_ = input_of(train, data.image, others)
-    return Federation(
+    return noted(
+        (
+            *shared.notes,
+            *left_out_notes(out),
+            *unnamed_notes({f"data.{key}": held.train for key, held in parts.items()}),
+        ),
         classes=split.classes,
         shards=(shard,),
         pool=train,
@@ -100,25 +124,77 @@ def build_own(name: str, sources: Sources, scenario: "Scenario") -> Federation:
         transfer_hash=None if transfer is None else transfer_hash(transfer.x),
         public=extras.get("public"),
         preprocess=Preprocess(input_, data.missing, data.standardise, constants(data, transfer, input_)),
+        label_names=names,
+    )
+
+
+def _shared(
+    sources: Sources,
+    scenario: "Scenario",
+    parts: dict[str, Split],
+    train: Dataset,
+    rows: NDArray[np.int64],
+    own: Dataset | None,
+) -> roles.Shared:
+    """Compare the party's training rows and test rows with what all parties have in common."""
+    alike = roles.sources_of({f"data.{key}": split.train for key, split in parts.items()})
+    tests: list[roles.Role] = []
+    common: list[roles.Role] = []
+    if own is not None:
+        tests.append(roles.Role("data.rows", "test rows", own, "data.rows"))
+    for key, what in (("test", "test rows"), ("transfer", "transfer rows"), ("public", "public rows")):
+        if key in parts:
+            source = alike[f"data.{key}"]
+            # All rows of another setting are used, so a second name for the private ones is no excuse.
+            source = f"data.{key}" if source == "data.rows" else source
+            role = roles.Role(f"data.{key}", what, parts[key].train, source)
+            (tests if key == "test" else common).append(role)
+    return roles.compare(
+        train,
+        rows,
+        tests,
+        common,
+        source="data.rows",
+        image=scenario.data.image,
+        meant=sources.overlap == "report",
     )
 
 
 def _load(sources: Sources, scenario: "Scenario") -> dict[str, Split]:
+    """Load all sets; what all parties have in common decides the order of columns."""
     data, problems, found = scenario.data, [], {}
-    for key in ("rows", "transfer", "public", "test"):
+    choices = choices_of(scenario)
+    for key in ("transfer", "public", "test", "rows"):
         spec = getattr(sources, key)
         if spec is None:
             continue
+        # A transfer set has no labels that anybody reads.
+        said = choices.unlabelled if key == "transfer" else choices
         try:
-            split = load_dataset(spec, sources.folder, data.image)
+            found[key] = _fit(load_dataset(spec, sources.folder, data.image, choices=said), sources)
         except InputError as error:
             problems += [f"data.{key}: {problem}" for problem in error.problems]
-            continue
-        # A transfer set has no labels that anybody reads.
-        found[key] = _fit(split if key == "transfer" else with_target(split, data.target), sources)
     if problems:
         raise InputError(*problems)
-    return found
+    return _by_name(found, choices)
+
+
+def _by_name(found: dict[str, Split], choices: Choices) -> dict[str, Split]:
+    parts = {}
+    for key, held in found.items():
+        parts[f"data.{key}"] = held.train
+        if held.test is not None:
+            parts[f"test rows of data.{key}"] = held.test
+    made = together(parts, choices)
+    return {
+        key: sized(
+            made[f"data.{key}"],
+            made.get(f"test rows of data.{key}"),
+            0 if held.label_names else held.classes,
+            held.left_out,
+        )
+        for key, held in found.items()
+    }
 
 
 def _fit(split: Split, sources: Sources) -> Split:

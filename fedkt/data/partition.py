@@ -28,7 +28,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedkt import registry
-from fedkt.data.sets.dataset import Labels, Names
+from fedkt.data.columns.labels import Labels
+from fedkt.data.sets.dataset import Names
+from fedkt.data.sets.names import blank
 from fedkt.data.sets.sample import apportion
 from fedkt.errors import InputError
 from fedkt.rng import numpy_stream, seed_of
@@ -174,6 +176,9 @@ def _check_names(domains: Names | None, ids: Names | None, spec: "Partition") ->
             "ids; data.partition.column must "
             "name the column that holds them."
         ]
+    if missing := int(blank(names).sum()):
+        what = "domain" if spec.kind == "domain" else "natural id"
+        return [f"{missing} of {len(names)} rows have no {what}; each must have one, or be left out."]
     _, sizes = np.unique(names, return_counts=True)
     usable = int((sizes >= spec.min_samples).sum())
     if spec.kind == "domain":

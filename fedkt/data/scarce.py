@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from fedkt.data.sets.dataset import Labels
+from fedkt.data.columns.labels import Labels
 
 if TYPE_CHECKING:
     from fedkt.scenario import Partition

@@ -11,7 +11,10 @@ the mean over rows, which may leave some out:
 
 Each value depends on its own row alone. A teacher that is given as probabilities p is passed as
 :func:`as_logits` makes it, T log(max(p, 1e-8)), so that softmax(teacher/T) is p again. Factors T² keep
-gradients of the same size for every T (Hinton et al.).
+gradients of about one size where logits are small beside T (Hinton et al.), not for models that are sure:
+with a teacher's logits (10, 0) and a student's (0, 0) the gradient of kl, T (sigmoid(10/T) - 1/2), is 0.50
+at T = 1, 1.70 at 4, 2.31 at 10 and 2.5 in the limit. So a learning rate
+that suits one T need not suit another.
 """
 
 from typing import Protocol

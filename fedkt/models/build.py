@@ -8,7 +8,7 @@ import torch
 
 from fedkt import registry
 from fedkt.errors import InputError
-from fedkt.models.net import Net, wrap
+from fedkt.models.net import Net, mixes_rows, wrap
 from fedkt.rng import numpy_stream
 
 if TYPE_CHECKING:
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 Dealt = tuple[str, dict[str, Any]]
 """A model's name (or ``package.module:name``) and its settings."""
+
+_mixing: dict[Any, bool] = {}
+"""Whether models mix the rows of a batch, by what they are built of."""
 
 
 def build(
@@ -43,7 +46,13 @@ def build(
         except Exception as error:
             reason = " ".join(str(error).split()).rstrip(".")
             raise InputError(f"model {label!r} cannot be built: {type(error).__name__}: {reason}.") from error
-    return wrap(module, input, classes, label)
+    net = wrap(module, input, classes, label)
+    # Once for each architecture of a process: a run builds one model per client.
+    key = (factory, repr(settings), repr(input), classes)
+    if key not in _mixing:
+        _mixing[key] = mixes_rows(net, input)
+    net.mixes_rows = _mixing[key]
+    return net
 
 
 def deal(models: Any, n_clients: int, seed: int) -> list[Dealt]:

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from fedkt.errors import InputError
-from fedkt.models.net import Net, check_settings, net
+from fedkt.models.net import Net, check_settings, net, takes
 
 if TYPE_CHECKING:
     from fedkt.data.sets.dataset import InputSpec
 
 
+@takes("image")
 def cnn(
     input: "InputSpec",
     classes: int,

@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from fedkt.models.net import Net, check_settings, net
+from fedkt.models.net import Net, check_settings, net, takes
 
 if TYPE_CHECKING:
     from fedkt.data.sets.dataset import InputSpec
 
 
+@takes("image", "tabular", "sparse")
 def mlp(
     input: "InputSpec", classes: int, *, width: int = 64, hidden: Sequence[int] = (), dropout: float = 0.0
 ) -> Net:

@@ -5,8 +5,9 @@ stacked (``torch.func.functional_call`` under ``vmap``): they keep no running st
 never BatchNorm, and change nothing in place.
 """
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable
+from copy import deepcopy
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,8 @@ from fedkt.errors import InputError
 
 if TYPE_CHECKING:
     from fedkt.data.sets.dataset import InputSpec
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 TRIAL_ROWS = 2
 
@@ -25,6 +28,9 @@ class Net(nn.Module):
     ``features`` maps rows [B, ...] to [B, width], ``head`` maps those to logits [B, classes]; ``width`` is
     the number of features. Calling it returns both: ``(features [B, width], logits [B, classes])``.
     """
+
+    mixes_rows: bool = False
+    """Whether in training a row's output depends on its batch (:func:`mixes_rows`), as with BatchNorm."""
 
     def __init__(self, features: nn.Module, head: nn.Module, width: int) -> None:
         super().__init__()
@@ -97,6 +103,43 @@ def trial_rows(input: "InputSpec") -> Tensor:
     return torch.zeros(TRIAL_ROWS, *input.shape, dtype=kind)
 
 
+@torch.no_grad()
+def mixes_rows(net: nn.Module, input: "InputSpec") -> bool:
+    """Say whether in training what a model makes of a row depends on the other rows of its batch.
+
+    Tried on made rows, whatever the layers are called: the first of two rows must come out as it does beside
+    another one. Such a model needs at least two rows in each batch, and batches that nobody pads.
+    False where it cannot be called in training at all, which is told when it trains.
+    """
+    rows = torch.Generator().manual_seed(0)
+    if input.kind == "tokens":
+        made = torch.randint(max(1, input.vocabulary or 1), (3, *input.shape), generator=rows)
+    else:
+        made = torch.randn(3, *input.shape, generator=rows)
+    try:
+        outs = []
+        for other in (1, 2):
+            with torch.random.fork_rng(devices=[]):
+                torch.default_generator.manual_seed(0)  # dropout drops the same
+                outs.append(deepcopy(net).train()(made[[0, other]]))
+    except Exception:
+        return False
+    return not all(
+        torch.allclose(one[0], two[0], rtol=1e-3, atol=1e-5, equal_nan=True)
+        for one, two in zip(*outs, strict=True)
+    )
+
+
+def takes(*kinds: str) -> Callable[[F], F]:
+    """Say which kinds of rows a model's function takes: what a table of whole numbers is follows from it."""
+
+    def mark(function: F) -> F:
+        function.takes = kinds  # type: ignore[attr-defined]
+        return function
+
+    return mark
+
+
 def check_settings(
     name: str,
     input: "InputSpec",
@@ -113,9 +156,12 @@ def check_settings(
     ``hidden`` (by the name that the model has for it) a list of integers of at least 1.
     """
     problems = []
+    hint = ""
+    if {"tabular", "tokens"} & {*kinds} and input.kind in ("tabular", "tokens"):
+        hint = "; data.kind (table, tokens or text) decides what rows are read as"
     if input.kind not in kinds:
         problems.append(
-            f"model {name!r} takes {' or '.join(kinds)} rows, but the data set has {input.kind} rows."
+            f"model {name!r} takes {' or '.join(kinds)} rows, but the data set has {input.kind} rows{hint}."
         )
     if not _is_whole(width):
         problems.append(f"width of model {name!r} is {width!r}; it must be an integer of at least 1.")

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from fedkt.errors import InputError
-from fedkt.models.net import Net, check_settings, net
+from fedkt.models.net import Net, check_settings, net, takes
 
 if TYPE_CHECKING:
     from fedkt.data.sets.dataset import InputSpec
 
 
+@takes("image")
 def resnet8(input: "InputSpec", classes: int, *, width: int = 64, dropout: float = 0.0) -> Net:
     """ResNet-8 (He et al. 2016, arXiv:1512.03385) with GroupNorm, for images.
 

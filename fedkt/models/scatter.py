@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fedkt.errors import InputError
-from fedkt.models.net import Net, check_settings
+from fedkt.models.net import Net, check_settings, takes
 
 if TYPE_CHECKING:
     from fedkt.data.sets.dataset import InputSpec
@@ -20,6 +20,7 @@ POOL = 4
 SMALLEST = 8
 
 
+@takes("image")
 def scatter(input: "InputSpec", classes: int, *, orientations: int = 8) -> Net:
     """Scattering of first order (Bruna and Mallat 2013, arXiv:1203.1513) and a linear head, for images.
 

@@ -3,12 +3,13 @@
 from typing import TYPE_CHECKING
 
 from fedkt.models.mlp import perceptron
-from fedkt.models.net import Net, check_settings, net
+from fedkt.models.net import Net, check_settings, net, takes
 
 if TYPE_CHECKING:
     from fedkt.data.sets.dataset import InputSpec
 
 
+@takes("tabular", "sparse")
 def tabular(input: "InputSpec", classes: int, *, width: int = 64, dropout: float = 0.0) -> Net:
     """Perceptron with two hidden layers of ``width`` units and ReLU, for tables and sparse rows.
 

@@ -7,12 +7,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fedkt.errors import InputError
-from fedkt.models.net import Net, check_settings, net
+from fedkt.models.net import Net, check_settings, net, takes
 
 if TYPE_CHECKING:
     from fedkt.data.sets.dataset import InputSpec
 
 
+@takes("tokens", "sparse")
 def text(input: "InputSpec", classes: int, *, width: int = 64, dropout: float = 0.0) -> Net:
     """Bag of words for token ids (as fastText: Joulin et al. 2017, arXiv:1607.01759) and for sparse counts.
 

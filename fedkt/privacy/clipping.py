@@ -1,13 +1,16 @@
 """The sum of a batch's clipped row gradients, which private training adds noise to: two ways to make it.
 
-Norms and their clip factors are Opacus' where a loss allows ghost clipping; else row gradients that
-``torch.func`` makes are clipped by the same rule. The tests hold both to each other.
+Norms and their clip factors are Opacus' where model and loss allow ghost clipping; else row gradients that
+``torch.func`` makes are clipped by the same rule. Which of them it is is tried: ghost clipping is taken only
+where it gives what row gradients give (:func:`is_plain`).
 """
 
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +24,11 @@ SMALL = 2**16
 """Parameters of a layer, at most, whose row gradients are kept; those of larger ones take too much memory."""
 _TRIED = 3
 """Rows of the trial that shows what kind of loss this is."""
+_TRIED_CLIP = 1e-3
+"""Norm to which the trial clips: less than rows' gradients have, so that a wrong norm shows."""
+
+_known: WeakKeyDictionary[nn.Module, dict[Any, bool]] = WeakKeyDictionary()
+"""By module and phase: whether ghost clipping was tried and found right."""
 
 AddGradients = Callable[[Arrays], None]
 """Sets ``.grad`` of every trainable parameter to the sum of a batch's clipped row gradients."""
@@ -47,9 +55,18 @@ def ghost(module: nn.Module, loss: RowLoss, constants: Arrays, clip: float) -> I
     kept: dict[Tensor, Tensor] = {}
     outputs: list[Tensor] = []
 
+    def unpadded(sampler: Callable[..., dict[Tensor, Tensor]]) -> Callable[..., dict[Tensor, Tensor]]:
+        def by_row(layer: nn.Module, taken: list[Tensor], given: Tensor) -> dict[Tensor, Tensor]:
+            if isinstance(layer, nn.Embedding) and layer.padding_idx is not None:
+                # Opacus' samplers train the padding's row, which autograd leaves alone.
+                given = given.masked_fill((taken[0] == layer.padding_idx).unsqueeze(-1), 0.0)
+            return sampler(layer, taken, given.contiguous())  # products of strided gradients are slow
+
+        return by_row
+
     def keeping(sampler: Callable[..., dict[Tensor, Tensor]]) -> Callable[..., dict[Tensor, Tensor]]:
         def by_row(layer: nn.Module, taken: list[Tensor], given: Tensor) -> dict[Tensor, Tensor]:
-            found = sampler(layer, taken, given.contiguous())  # products of strided gradients are slow
+            found = sampler(layer, taken, given)
             for parameter, gradients in found.items():
                 if parameter.numel() <= SMALL:
                     kept[parameter] = kept[parameter] + gradients if parameter in kept else gradients
@@ -78,7 +95,8 @@ def ghost(module: nn.Module, loss: RowLoss, constants: Arrays, clip: float) -> I
                 parameter.grad = gradient
         hooks.enable_hooks()
 
-    hooks.GRAD_SAMPLERS = {kind: keeping(sampler) for kind, sampler in hooks.GRAD_SAMPLERS.items()}
+    hooks.GRAD_SAMPLERS = {kind: keeping(unpadded(one)) for kind, one in hooks.GRAD_SAMPLERS.items()}
+    hooks.NORM_SAMPLERS = {kind: unpadded(one) for kind, one in hooks.NORM_SAMPLERS.items()}
     watched = [layer.register_forward_hook(note) for layer in hooks.iterate_submodules(module)]
     try:
         with warnings.catch_warnings():
@@ -93,15 +111,9 @@ def ghost(module: nn.Module, loss: RowLoss, constants: Arrays, clip: float) -> I
 
 @contextmanager
 def by_row(module: nn.Module, loss: RowLoss, constants: Arrays, clip: float) -> Iterator[AddGradients]:
-    """Each row's whole gradient by ``torch.func``: for losses that use the parameters themselves, or call the
-    model more than once.
-
-    Raises ValueError for a model that has one layer in two places: ``functional_call`` would leave it broken.
+    """Each row's whole gradient by ``torch.func``: for all that :func:`ghost` is not right for, such as
+    layers that are called twice and losses that use the parameters themselves.
     """
-    if len([*module.named_modules()]) < len([*module.named_modules(remove_duplicate=False)]):
-        raise ValueError(
-            "this loss cannot be trained privately with a model that has one layer in two places."
-        )
     trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
 
     def one(params: dict[str, Tensor], row: dict[str, Tensor]) -> Tensor:
@@ -134,23 +146,57 @@ class _Functional:
         self.params: Arrays = params
 
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        out: tuple[Tensor, Tensor] = torch.func.functional_call(self._module, dict(self.params), (x,))
+        out: tuple[Tensor, Tensor] = self._call(self._module, "", x)
         return out
 
     def head(self, z: Tensor) -> Tensor:
-        prefix = "head."
-        own = {n.removeprefix(prefix): p for n, p in self.params.items() if n.startswith(prefix)}
-        out: Tensor = torch.func.functional_call(self._module.get_submodule("head"), own, (z,))
+        out: Tensor = self._call(self._module.get_submodule("head"), "head", z)
         return out
+
+    def _call(self, part: nn.Module, at: str, x: Tensor) -> Any:
+        """Call a part of the module with each tensor put where it belongs, once.
+
+        A layer in two places is one object, into which ``functional_call`` must put a tensor once, or it
+        would leave it there; one parameter in two layers must be put into both.
+        """
+        places = {id(p): name for name, p in self._module.named_parameters() if name in self.params}
+        own: dict[str, Tensor] = {}
+        for place, layer in part.named_modules():  # each object once
+            for name, parameter in layer._parameters.items():
+                if parameter is not None and id(parameter) in places:
+                    own[f"{place}.{name}" if place else name] = self.params[places[id(parameter)]]
+        return torch.func.functional_call(part, own, (x,), tie_weights=False)
 
 
 def is_plain(module: nn.Module, phase: Fit) -> bool:
-    """Say whether a phase's loss calls the model once, leaves its parameters alone and uses all of them.
+    """Say whether :func:`ghost` is right for a phase: its loss calls the model once, leaves its parameters
+    alone and uses all of them, and each layer's gradient follows from what the layer took and gave.
 
     Raises ValueError where a row's loss changes with the rows beside it. Tried on the first rows; nothing of
     it is kept.
     """
     batch = {name: tensor[:_TRIED] for name, tensor in phase.rows.items()}
+    net, values = _tried(module, phase, batch)
+    trained = [p for p in module.parameters() if p.requires_grad]
+    if net.calls != 1 or net.looked or not values.requires_grad:
+        return False
+    found = torch.autograd.grad(values.sum(), trained, allow_unused=True)
+    if any(gradient is None for gradient in found):
+        return False
+    known = _known.setdefault(module, {})
+    asked = phase.name, phase.only, getattr(phase.loss, "func", phase.loss)
+    if asked not in known:  # it is a matter of layers and loss, and takes as long as a few steps
+        known[asked] = _ghost_is_right(module, phase, batch)
+    return known[asked]
+
+
+def refuse_mixed_rows(module: nn.Module, phase: Fit) -> None:
+    """Raise ValueError where a row's loss changes with the rows beside it. Tried on the first rows."""
+    _tried(module, phase, {name: tensor[:_TRIED] for name, tensor in phase.rows.items()})
+
+
+def _tried(module: nn.Module, phase: Fit, batch: Arrays) -> "tuple[_Recorder, Tensor]":
+    """Return how a loss used the model on these rows, and its values."""
     net = _Recorder(module)
     module.eval()  # without dropout, which would tell rows apart by chance
     values = phase.loss(net, batch, phase.constants)
@@ -162,11 +208,50 @@ def is_plain(module: nn.Module, phase: Fit) -> bool:
                 raise ValueError(
                     f"the loss of phase '{phase.name}' mixes rows, so no row's influence can be bounded."
                 )
-    trained = [p for p in module.parameters() if p.requires_grad]
-    if net.calls != 1 or net.looked or not values.requires_grad:
-        return False
-    found = torch.autograd.grad(values.sum(), trained, allow_unused=True)
-    return all(gradient is not None for gradient in found)
+    return net, values
+
+
+def _ghost_is_right(module: nn.Module, phase: Fit, batch: Arrays) -> bool:
+    """Say whether both ways to clip give the same sum for these rows.
+
+    They do not where a layer's weight is also used outside of it (its hooks see a part of the gradient only,
+    so the norm is too small), where one layer is called twice, and for layers that Opacus does not know.
+    """
+    tried = deepcopy(module).train()  # hooks need training mode
+    noise = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in tried.parameters():  # what begins at zero would hide what it is multiplied with
+            by = torch.randn(parameter.shape, generator=noise).to(parameter)
+            parameter.add_(by if parameter.ndim < 2 else by / parameter[0].numel() ** 0.5)
+    for part in tried.modules():
+        if isinstance(part, nn.modules.dropout._DropoutNd):
+            part.eval()
+    trained = [p for p in tried.parameters() if p.requires_grad]
+    sums = []
+    for way in (by_row, ghost):
+        try:
+            with way(tried, phase.loss, phase.constants, _TRIED_CLIP) as add:
+                add(batch)
+            sums.append(torch.cat([p.grad.flatten() for p in trained if p.grad is not None]))
+        except Exception:
+            # Whatever a library stumbles over, it is not ghost clipping that will train this model.
+            return False
+    one, other = sums
+    return one.shape == other.shape and torch.allclose(one, other, rtol=0, atol=1e-4 * _TRIED_CLIP)
+
+
+def tidy(module: nn.Module) -> None:
+    """Take off what the last step left on parameters and layers: gradients, and what Opacus keeps there."""
+    for parameter in module.parameters():
+        parameter.grad = None
+    names = ("summed_grad", "grad_sample", "_norm_sample", "_forward_counter", "_current_grad_sample")
+    for held, what in [
+        *((p, names) for p in module.parameters()),
+        *((part, ("activations", "max_batch_len")) for part in module.modules()),
+    ]:
+        for name in what:
+            if hasattr(held, name):
+                delattr(held, name)
 
 
 class _Recorder:

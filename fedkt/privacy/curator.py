@@ -4,7 +4,7 @@ A strategy in a central mode fuses one made-up contribution, the noisy mean or t
 it does with it, and any server model, is free.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,6 +43,8 @@ class Central:
     noise: float
     clients: int
     ledger: Ledger | None
+    rows: str | None = None
+    """The hash of all parties' rows, where the server knows it (in a simulation)."""
 
     def open(
         self, contributions: Contributions, expected: Expected, classes: int, round_: int
@@ -97,7 +99,9 @@ class Central:
             self.mode.release(expected, self.noise),
             delta=self.settings.delta,
             unit=self.mode.unit,
+            change=self.mode.change,
             most=self.settings.max_epsilon,
+            data=self.rows,
         )
 
     def _aggregate(self, contributions: Contributions, expected: Expected, classes: int) -> dict[str, Tensor]:
@@ -116,12 +120,19 @@ class Central:
 
 
 def central_of(
-    settings: "Privacy", expected: Expected, *, run: str, rounds: int, clients: int, own: Path | None
+    settings: "Privacy",
+    expected: Expected,
+    *,
+    run: str,
+    rounds: int,
+    clients: int,
+    own: Path | None,
+    rows: Callable[[], str] | None = None,
 ) -> Central | None:
     """Return the server's part of a privacy mode in a run; None in mode ``none``.
 
     ``expected``: the arrays of a full contribution; ``clients``: how many are asked in each round; ``own``:
-    the server's own folder.
+    the server's own folder; ``rows``: gives the hash of all parties' rows, None where nobody knows it.
     """
     mode = mode_of(settings)
     if mode is None:
@@ -131,7 +142,10 @@ def central_of(
         noise = noise_of(mode, rounds, lambda size: mode.release(expected, size) * rounds)
     folder = None if own is None or not mode.at_server else ledger_folder(settings, own, "server")
     ledger = None if folder is None else Ledger(folder)
-    return Central(mode=mode, settings=settings, run=run, noise=noise, clients=clients, ledger=ledger)
+    known = rows() if rows is not None and ledger is not None else None
+    return Central(
+        mode=mode, settings=settings, run=run, noise=noise, clients=clients, ledger=ledger, rows=known
+    )
 
 
 def ledger_folder(settings: "Privacy", own: Path, name: str) -> Path:

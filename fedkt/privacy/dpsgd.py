@@ -6,7 +6,8 @@ sum and divides by the *expected* batch size. Clipping and noise are Opacus'; th
 :mod:`fedkt.client.training`, so a behaviour's :class:`~fedkt.client.Fit` trains here unchanged.
 
 Which rows a step takes and its noise come from the system's entropy, never from the scenario's seed. Noise is
-float32 and not hardened against floating-point attacks; the number of rows counts as public.
+float32 and not hardened against floating-point attacks. Rate, steps and divisor follow from ``Fit.counted``:
+the number of rows, which then counts as public and fixed, or a public number in its place.
 """
 
 import math
@@ -24,10 +25,11 @@ from fedkt.client.training import (
     load_optimizer,
     make_optimizer,
     seeded,
+    steps_taken,
     trainable,
 )
 from fedkt.privacy import entropy
-from fedkt.privacy.clipping import by_row, ghost, is_plain
+from fedkt.privacy.clipping import by_row, ghost, is_plain, tidy
 from fedkt.rng import seed_of
 
 Generators = Callable[[str], torch.Generator]
@@ -50,7 +52,7 @@ class Dpsgd:
 
 
 def sampling(size: int, steps: Steps) -> tuple[float, int]:
-    """Return the rate at which a step takes each row, and the number of steps, of a phase over ``size`` rows.
+    """Return the rate at which a step takes each row, and the number of steps, of a phase of ``size`` rows.
 
     Rate 1 / (batches per epoch), so that an epoch's batches hold each row once on average; this and the
     number of steps are what the phase costs.
@@ -63,7 +65,9 @@ def poisson_batches(phase: Fit, how: Dpsgd) -> Iterable[list[int]]:
     """Return the rows of each step: every row with the same probability, whatever the others do."""
     from opacus.utils.uniform_sampler import UniformWithReplacementSampler
 
-    rate, count = sampling(phase.size, phase.steps)
+    rate, count = sampling(phase.counted, phase.steps)
+    if not phase.size:
+        return [[] for _ in range(count)]
     sampler: Iterable[list[int]] = UniformWithReplacementSampler(
         num_samples=phase.size, sample_rate=rate, steps=count, generator=how.generators("sample")
     )
@@ -80,7 +84,7 @@ def fit_privately(
     """
     from opacus.optimizers import DPOptimizerFastGradientClipping
 
-    rate, count = sampling(phase.size, phase.steps)
+    rate, count = sampling(phase.counted, phase.steps)
     if not count:
         return state
     module, phase = ahead(module, phase)
@@ -92,35 +96,20 @@ def fit_privately(
             optimizer,
             noise_multiplier=how.multiplier,
             max_grad_norm=how.max_grad_norm,
-            expected_batch_size=phase.size * rate,
+            expected_batch_size=phase.counted * rate,
             generator=how.generators("noise"),
         )
-        clipped = ghost if is_plain(module, phase) else by_row
+        clipped = ghost if phase.size and is_plain(module, phase) else by_row
         module.train()
         with clipped(module, phase.loss, phase.constants, how.max_grad_norm) as add_gradients:
             for index in batches:
                 noisy.zero_grad(set_to_none=True)
                 if index:
-                    rows = torch.tensor(index)
+                    rows = torch.tensor(index, device=next(iter(phase.rows.values())).device)
                     add_gradients({name: tensor[rows] for name, tensor in phase.rows.items()})
                 else:  # noise is added to nothing
                     for parameter in noisy.params:
                         parameter.grad = torch.zeros_like(parameter)
                 noisy.step()
-    _tidy(module)
-    return dump_optimizer(optimizer, module)
-
-
-def _tidy(module: nn.Module) -> None:
-    """Take off what Opacus keeps on parameters: gradients of the last step."""
-    for parameter in module.parameters():
-        parameter.grad = None
-        for name in (
-            "summed_grad",
-            "grad_sample",
-            "_norm_sample",
-            "_forward_counter",
-            "_current_grad_sample",
-        ):
-            if hasattr(parameter, name):
-                delattr(parameter, name)
+    tidy(module)
+    return dump_optimizer(optimizer, module, steps_taken(state) + count)

@@ -13,7 +13,6 @@ The chain shows edits and lines taken out; an *anchor* (number of entries, newes
 uses the ledger, shows a file that was cut short or deleted. Neither stops a party from lying to itself.
 """
 
-import fcntl
 import hashlib
 import json
 import math
@@ -28,8 +27,8 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 
-from fedkt.files import read_tensors, sync_folder, write_tensors
-from fedkt.privacy.accounting import Event, Spent, Unit, spent, would_exceed
+from fedkt.files import lock_file, read_tensors, sync_folder, write_tensors
+from fedkt.privacy.accounting import CHANGES, Change, Event, Spent, Unit, spent, would_exceed
 
 FILE = "ledger.jsonl"
 FORMAT = 1
@@ -110,6 +109,10 @@ class Ledger:
                 "backup, for what was paid cannot be known without it.",
             )
 
+    def check_rows(self, data: str | None) -> None:
+        """Raise Declined (``data``) where what this ledger counts was paid by other rows than these."""
+        self._check_rows(self.entries(), data)
+
     def events(self) -> list[Event]:
         """Return everything that was ever reserved."""
         return _events(self.entries())
@@ -121,17 +124,30 @@ class Ledger:
     # Writing ----------------------------------------------------------------------------------------
 
     def reserve(
-        self, purpose: Purpose, events: Sequence[Event], *, delta: float, unit: Unit, most: float
+        self,
+        purpose: Purpose,
+        events: Sequence[Event],
+        *,
+        delta: float,
+        unit: Unit,
+        change: Change,
+        most: float,
+        data: str | None = None,
     ) -> None:
         """Put the events into the ledger, on the disk, before data are touched.
 
-        Raises Declined: ``budget`` where epsilon would exceed ``most``, ``ledger`` where the file cannot be
-        trusted or written. An empty list of events reserves nothing.
+        ``data``: the hash of the rows that pay (:func:`~fedkt.data.identity.party_hash`).
+
+        Raises Declined: ``budget`` where epsilon would exceed ``most``, ``data`` where other rows paid
+        before, ``ledger`` where the file cannot be trusted or written, or holds what was paid under a weaker
+        claim than that of ``unit`` and ``change``. An empty list of events reserves nothing.
         """
         if not events:
             return
         with self._locked():
             entries = self.entries()
+            self._check_rows(entries, data)
+            self.refuse_weaker(entries, unit, change)
             exceeding = would_exceed([*_events(entries), *events], delta, unit, most)
             if exceeding is not None:
                 raise Declined(
@@ -145,10 +161,22 @@ class Ledger:
                     "state": "reserved",
                     **_purpose(purpose),
                     "unit": unit,
+                    "change": change,
                     "delta": delta,
+                    **({} if data is None else {"data": data}),
                     "most": most if math.isfinite(most) else None,
                     "events": [event.to_json() for event in events],
                 },
+            )
+
+    def refuse_weaker(self, entries: Sequence[Mapping[str, Any]], unit: Unit, change: Change) -> None:
+        """Raise Declined (``ledger``) where what was paid is proven for a weaker claim than this one."""
+        weakest = weakest_change(entries)
+        if CHANGES.index(weakest) < CHANGES.index(change):
+            raise Declined(
+                "ledger",
+                f"the privacy ledger {self.path} holds what was paid for a {unit} {weakest}, which does not "
+                f"bound what a {unit} {change} costs; claim the former, or begin a ledger for other data.",
             )
 
     def release(self, purpose: Purpose, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -180,6 +208,12 @@ class Ledger:
         with self._locked():
             self._append(self.entries(), {"state": "note", "text": text})
 
+    def adopt(self) -> None:
+        """Let the ledger count for other rows than before, too: those that pay next."""
+        with self._locked():
+            text = "from here on this ledger counts for the rows that pay next, too"
+            self._append(self.entries(), {"state": "note", "text": text, "data": None})
+
     def forget_sent(self, run: str, before: int) -> None:
         """Delete what was sent in rounds of this run before ``before``: nobody can ask for it again."""
         for path in (self.folder / "sent").glob(f"{_safe(run)}-*.safetensors"):
@@ -187,6 +221,16 @@ class Ledger:
                 path.unlink(missing_ok=True)
 
     # Inside -----------------------------------------------------------------------------------------
+
+    def _check_rows(self, entries: Sequence[Mapping[str, Any]], data: str | None) -> None:
+        paid = next((entry["data"] for entry in reversed(entries) if "data" in entry), None)
+        if data is not None and paid is not None and data != paid:
+            raise Declined(
+                "data",
+                f"the privacy ledger {self.path} counts what other rows paid; restore those, keep another "
+                "ledger for other people's rows, or run 'fedkt privacy adopt' on its folder where rows of "
+                "the same people have changed.",
+            )
 
     def _append(self, entries: Sequence[Mapping[str, Any]], content: Mapping[str, Any]) -> None:
         newest = self.anchor().newest
@@ -213,13 +257,19 @@ class Ledger:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with open(self.folder / ".lock", "w") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)  # given free when the file closes, or the process dies
+                lock_file(lock)
                 yield
         except OSError as error:
             reason = error.strerror or type(error).__name__
             raise Declined(
                 "ledger", f"the privacy ledger {self.path} cannot be written ({reason})."
             ) from error
+
+
+def weakest_change(entries: Sequence[Mapping[str, Any]]) -> Change:
+    """Return the claim that all reserved entries together allow; one that names none allows the weakest."""
+    said = [entry.get("change", CHANGES[0]) for entry in entries if entry["state"] == "reserved"]
+    return min(said, key=CHANGES.index, default=CHANGES[-1])
 
 
 def _whole_lines(data: bytes) -> list[bytes]:

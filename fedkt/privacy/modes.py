@@ -23,7 +23,7 @@ from fedkt.errors import InputError
 from fedkt.knowledge.codec import Expected, Spec
 from fedkt.knowledge.kinds import ClassLogits, Knowledge, Prototypes
 from fedkt.privacy import mechanisms
-from fedkt.privacy.accounting import Event, calibrate
+from fedkt.privacy.accounting import Change, Event, calibrate
 from fedkt.privacy.protection import Arrays, Method, Mode, fitting, float_arrays, rows_of
 
 if TYPE_CHECKING:
@@ -35,7 +35,20 @@ class Dpsgd(Mode):
     """Record level: the model is trained by DP-SGD; what follows from it alone is free."""
 
     unit = "record"
-    adjacency = "add/remove"
+    theorem = (
+        "Poisson-subsampled Gaussian, a row's gradient clipped to C: sensitivity C (Abadi et al. 2016, "
+        "arXiv 1607.00133; dominating pairs: Zhu et al. 2022, arXiv 2106.08567)"
+    )
+
+    @property
+    def change(self) -> Change:
+        """Rate, steps and divisor follow from a number of rows: the client's, or a public one."""
+        return _change_of_a_record(self.settings)
+
+    @property
+    def public(self) -> str:
+        """That number."""
+        return _public_rows(self.settings)
 
     def misfit(
         self, strategy: type[Method], client: "type[Client]", settings: Mapping[str, Any]
@@ -62,7 +75,24 @@ class ProtoGauss(Mode):
     """Record level: sums of clipped features per class, and counts, with Gaussian noise, in one release."""
 
     unit = "record"
-    adjacency = "add/remove"
+    theorem = (
+        "discrete Gaussian on sums per class and counts together: sensitivity √2·C (Canonne et al. 2020, "
+        "arXiv 2004.00010); with dp_trained composed with the training's Poisson-subsampled Gaussian"
+    )
+
+    @property
+    def change(self) -> Change:
+        """Sums and counts do not ask how many rows there are; private training does."""
+        if self.settings.provenance == "public":
+            return "added or removed"
+        return _change_of_a_record(self.settings)
+
+    @property
+    def public(self) -> str:
+        """The training's number of rows."""
+        if self.settings.provenance == "public":
+            return "no number about the data"
+        return _public_rows(self.settings)
 
     def misfit(
         self, strategy: type[Method], client: "type[Client]", settings: Mapping[str, Any]
@@ -111,7 +141,20 @@ class LogitGauss(Mode):
     """Client level: Gaussian noise on all rows that a client sends, each clipped to C."""
 
     unit = "client"
-    adjacency = "replace"
+    theorem = (
+        "discrete Gaussian on all rows that are sent, each within C: sensitivity 2C√rows (Canonne et al. "
+        "2020, arXiv 2004.00010)"
+    )
+
+    @property
+    def change(self) -> Change:
+        """Nothing that is sent depends on the client's data but through the noise."""
+        return "replaced by any other"
+
+    @property
+    def public(self) -> str:
+        """Shapes follow from the scenario."""
+        return "no number about the data"
 
     def misfit(
         self, strategy: type[Method], client: "type[Client]", settings: Mapping[str, Any]
@@ -154,7 +197,7 @@ class VoteRR(Mode):
     """Client level, local: each transfer row's vote is kept or replaced at random."""
 
     unit = "client"
-    adjacency = "replace"
+    theorem = "randomised response per vote, pure e^ε₀/(e^ε₀+K-1) (Warner 1965), composed"
     form = "votes"
     growing = True
 
@@ -162,6 +205,16 @@ class VoteRR(Mode):
     def noise(self) -> float | None:
         """Epsilon of one vote."""
         return self.settings.epsilon_per_vote
+
+    @property
+    def change(self) -> Change:
+        """Nothing that is sent depends on the client's data but through the noise."""
+        return "replaced by any other"
+
+    @property
+    def public(self) -> str:
+        """Shapes follow from the scenario."""
+        return "no number about the data"
 
     def misfit(
         self, strategy: type[Method], client: "type[Client]", settings: Mapping[str, Any]
@@ -187,8 +240,21 @@ class CentralGauss(Mode):
     """Client level, at a trusted server: the mean of clipped contributions, with Gaussian noise."""
 
     unit = "client"
-    adjacency = "add/remove"
+    theorem = (
+        "discrete Gaussian on the sum of contributions within C, over a fixed number of clients: "
+        "sensitivity C (Canonne et al. 2020, arXiv 2004.00010)"
+    )
     at_server = True
+
+    @property
+    def change(self) -> Change:
+        """The divisor is the number of clients asked: a client that is taken out leaves an empty place."""
+        return "zeroed out"
+
+    @property
+    def public(self) -> str:
+        """That number."""
+        return "the number of clients asked, which is fixed"
 
     def misfit(
         self, strategy: type[Method], client: "type[Client]", settings: Mapping[str, Any]
@@ -211,7 +277,10 @@ class VoteGNMax(Mode):
     """Client level, at a trusted server: the noisy winner of the clients' votes on each row (PATE)."""
 
     unit = "client"
-    adjacency = "replace"
+    theorem = (
+        "discrete Gaussian on vote counts: sensitivity √2 (GNMax, Papernot et al. 2018, arXiv 1802.08908; "
+        "Canonne et al. 2020, arXiv 2004.00010)"
+    )
     at_server = True
     form = "votes"
 
@@ -219,6 +288,16 @@ class VoteGNMax(Mode):
     def noise(self) -> float | None:
         """Standard deviation of the noise on votes."""
         return self.settings.vote_noise
+
+    @property
+    def change(self) -> Change:
+        """A client's vote goes from one class to another."""
+        return "replaced by any other"
+
+    @property
+    def public(self) -> str:
+        """Of counts alone, how many there are tells nothing more."""
+        return "the number of clients asked"
 
     def misfit(
         self, strategy: type[Method], client: "type[Client]", settings: Mapping[str, Any]
@@ -282,6 +361,16 @@ def noise_of(mode: Mode, rounds: int, costs: Callable[[float], Sequence[Event]])
             "depend on the noise to be computed costs more; raise it, or the other noise."
         ) from None
     return 1 / found if mode.growing else found
+
+
+def _change_of_a_record(settings: "Privacy") -> Change:
+    return "zeroed out" if settings.rows is None else "added or removed"
+
+
+def _public_rows(settings: "Privacy") -> str:
+    if settings.rows is None:
+        return "each client's number of rows, which is fixed"
+    return f"privacy.rows ({settings.rows}), not a client's own number of rows"
 
 
 def _rows(array: NDArray[Any]) -> NDArray[Any]:

@@ -6,14 +6,14 @@ strategy's part. The modes themselves: :mod:`fedkt.privacy.modes`.
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedkt.knowledge.codec import Expected, Spec
 from fedkt.privacy import mechanisms
-from fedkt.privacy.accounting import Event, Unit
+from fedkt.privacy.accounting import Change, Event, Unit
 
 if TYPE_CHECKING:
     from fedkt.client.behaviour import Client
@@ -34,7 +34,8 @@ class Mode:
     """Base: what every mode says of itself; ``noise`` is the one number that a target epsilon decides."""
 
     unit: ClassVar[Unit]
-    adjacency: ClassVar[Literal["add/remove", "replace"]]
+    theorem: ClassVar[str]
+    """What the bound is proven by: mechanism, sensitivity, source."""
     at_server: ClassVar[bool] = False
     """Whether a trusted server adds the noise and keeps the ledger; else each client does."""
     form: ClassVar[str | None] = None
@@ -44,6 +45,16 @@ class Mode:
 
     def __init__(self, settings: "Privacy") -> None:
         self.settings = settings
+
+    @property
+    def change(self) -> Change:
+        """What happens to one unit in the claim."""
+        raise NotImplementedError
+
+    @property
+    def public(self) -> str:
+        """The numbers about the data that count as public."""
+        raise NotImplementedError
 
     @property
     def noise(self) -> float | None:

@@ -3,7 +3,7 @@
 import math
 from typing import TYPE_CHECKING, Any
 
-from fedkt.privacy.accounting import Spent
+from fedkt.privacy.accounting import RELATIONS, Spent
 from fedkt.privacy.modes import MODES
 
 if TYPE_CHECKING:
@@ -16,9 +16,8 @@ _UNITS = {
     "record": "one record of a client",
     "client": "the whole data set of one client",
 }
-_CHANGES = {"add/remove": "added or removed", "replace": "replaced by any other"}
 _RECORD_ASSUMPTIONS = (
-    "the number of rows of each client and all settings are public, and were not chosen on private data",
+    "all settings are public, and were not chosen on private data",
     "no person's records are at two clients, else their epsilons add up; a person with j records at one has "
     "j times the epsilon",
     "the transfer set is public: rows of it that belong to somebody are outside the guarantee",
@@ -29,7 +28,7 @@ _ASSUMPTIONS = {
     "logit_gauss": ("who takes part, and all settings, do not depend on private data",),
     "vote_rr": ("who takes part, and all settings, do not depend on private data",),
     "central_gauss": (
-        "the number of clients is public and their sampling is not secret, so it amplifies nothing",
+        "the sampling of clients is not secret, so it amplifies nothing",
         "no person's data are at two clients, else their epsilons add up",
     ),
     "vote_gnmax": (
@@ -65,16 +64,18 @@ def statement(settings: "Privacy", worst: Spent | None) -> dict[str, Any]:
             "delta": None,
             "statement": NO_GUARANTEE,
         }
-    mode = MODES[settings.mode]
+    mode = MODES[settings.mode](settings)
     epsilon = math.inf if settings.deterministic_noise else worst.epsilon if worst else None
     accountant = worst.accountant if worst else None
-    assumptions = list(_ASSUMPTIONS[settings.mode])
+    assumptions = [f"public is {mode.public}", *_ASSUMPTIONS[settings.mode]]
     if settings.mode == "proto_gauss" and settings.provenance == "public":
         assumptions.append("the features were made without private data, as the scenario declares")
     return {
         "mode": settings.mode,
         "unit": mode.unit,
-        "adjacency": mode.adjacency,
+        "change": mode.change,
+        "relation": RELATIONS[mode.change],
+        "theorem": mode.theorem,
         "epsilon": None if epsilon is None or math.isinf(epsilon) else epsilon,
         "delta": settings.delta,
         "max_epsilon": settings.max_epsilon,
@@ -87,7 +88,7 @@ def statement(settings: "Privacy", worst: Spent | None) -> dict[str, Any]:
 
 
 def _sentence(settings: "Privacy", epsilon: float | None, accountant: str | None) -> str:
-    mode = MODES[settings.mode]
+    mode = MODES[settings.mode](settings)
     if settings.deterministic_noise:
         return (
             "No differential-privacy guarantee (epsilon is infinite): deterministic_noise makes the noise "
@@ -102,6 +103,6 @@ def _sentence(settings: "Privacy", epsilon: float | None, accountant: str | None
         )
     return (
         f"Everything released so far is ({epsilon:.3g}, {settings.delta:g})-differentially private for "
-        f"{_UNITS[mode.unit]} {_CHANGES[mode.adjacency]}, by {accountant}, the worst of all clients; "
-        f"one must trust {_TRUSTED[settings.mode]}."
+        f"{_UNITS[mode.unit]} {mode.change}, by {accountant}, the worst of all clients; public is "
+        f"{mode.public}; one must trust {_TRUSTED[settings.mode]}."
     )

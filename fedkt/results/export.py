@@ -5,22 +5,61 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
+from torch import Tensor
 
-from fedkt.client.state import DiskStore
-from fedkt.data.sets.dataset import InputSpec
+from fedkt import registry
+from fedkt.client.state import ClientState, DiskStore
+from fedkt.data.raw import Preparation, prepared, spec_of
+from fedkt.data.sets.preprocess import Statistics
+from fedkt.distill.prototype import nearest
 from fedkt.errors import InputError
 from fedkt.files import read_tensors, write_json, write_tensors
 from fedkt.models import Net, build
 from fedkt.results.folder import read_rows
 from fedkt.results.result import Result
+from fedkt.scenario import load
 
 MOST_NAMES = 20
+_PROTOTYPES = "prototypes"
+_KNOWN = "prototypes_known"
+
+
+class ExportedModel(Net):
+    """A client's model that takes rows as they are: ``model(rows) -> (features, scores)``.
+
+    ``rows``: see :class:`~fedkt.data.raw.Preparation`, which :attr:`prepare` is; they become what the client
+    measured its accuracy on. ``scores`` [n, classes]: the largest is the prediction; ``labels``: what the
+    classes are called, None where they are numbers. ``features`` and ``head`` take rows that are prepared.
+    """
+
+    def __init__(
+        self,
+        net: Net,
+        prepare: Preparation,
+        labels: list[str] | None = None,
+        prototypes: tuple[Tensor, Tensor] | None = None,
+    ) -> None:
+        super().__init__(net.features, net.head, net.width)
+        self.prepare = prepare
+        self.labels = labels
+        self.prototypes = prototypes
+        """Those [classes, width] whose nearest decides, and which are known; None: the head decides."""
+
+    def forward(self, x: Any) -> tuple[Tensor, Tensor]:
+        device = next((p.device for p in self.parameters()), torch.device("cpu"))
+        features, scores = super().forward(self.prepare(x).to(device))
+        if self.prototypes is not None:
+            scores = nearest(features, *(part.to(device) for part in self.prototypes))
+        return features, scores
 
 
 def export(run: Path, client: str, out: Path) -> Path:
     """Write a client's model after the last finished round as ``model.safetensors`` and ``model.json``.
 
+    With all that it needs to be used on raw rows, so no data are read. Equal models make an equal
+    ``model.safetensors``; where they come from stands in ``model.json``.
     Where the client adds a ``prior`` to its model's scores for rows that are dealt as its own are, this is in
     ``model.json``, one number per class; not after a private run, whose budget has not paid for it.
 
@@ -43,27 +82,34 @@ def export(run: Path, client: str, out: Path) -> Path:
         raise InputError(f"{folder} has no model of client '{client}'; {known}.")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} exists already and is not empty; name another folder with --out.")
-    tensors = {k.removeprefix("model/"): t for k, t in state.tensors.items() if k.startswith("model/")}
     about = json.loads((folder / "model-input.json").read_text(encoding="utf-8"))
+    statistics = _part(state, "statistics")
+    try:
+        prepared(about, Statistics.read(statistics) if statistics else None)
+    except (KeyError, ValueError) as error:
+        raise InputError(
+            f"{folder} does not hold what the model needs to be used (an older fedkt made it); run it again."
+        ) from error
     name, settings = state.note["model"]
-    description = {
-        "model": name,
-        "settings": settings,
-        "input": {key: about[key] for key in ("kind", "shape", "vocabulary")},
-        "classes": about["classes"],
+    model = {"model": name, "settings": settings, **about}
+    net = _net(model)
+    tensors = _part(state, "model")
+    tensors = {name: tensors[name] for name in net.state_dict()}  # without what a behaviour attached
+    net.load_state_dict(tensors)  # so what is written can be read again
+    tensors |= _prototypes(folder, state)
+    described = {
+        **model,
+        "statistics": {key: values.tolist() for key, values in statistics.items()} or None,
+        "width": net.width,
+        **{key: state.note[key] for key in ("prior",) if key in state.note},
         "fedkt": version("fedkt"),
         "run": json.loads((folder / "environment.json").read_text(encoding="utf-8"))["run"],
         "client": client,
         "round": last,
     }
-    if "prior" in state.note:
-        description["prior"] = state.note["prior"]
-    net = _net(description)
-    tensors = {name: tensors[name] for name in net.state_dict()}  # without what a behaviour attached
-    net.load_state_dict(tensors)  # so what is written can be read again
     try:
-        write_tensors(out / "model.safetensors", tensors, description)
-        write_json(out / "model.json", {**description, "width": net.width})
+        write_tensors(out / "model.safetensors", tensors, model)
+        write_json(out / "model.json", described)
     except OSError as error:
         raise InputError(
             f"{out} cannot be written ({error.strerror}); name another folder with --out."
@@ -71,7 +117,7 @@ def export(run: Path, client: str, out: Path) -> Path:
     return out
 
 
-def load_model(path: str | Path) -> Net:
+def load_model(path: str | Path) -> ExportedModel:
     """Read the model that ``fedkt export`` wrote.
 
     A model of ``package.module:name`` is imported from there, so load only what you trust.
@@ -80,7 +126,8 @@ def load_model(path: str | Path) -> Net:
         path: the folder with ``model.safetensors`` and ``model.json``.
 
     Returns:
-        A model in evaluation mode: ``model(x) -> (features [n, width], logits [n, classes])``.
+        A model in evaluation mode: ``model(rows) -> (features [n, width], scores [n, classes])``. ``rows``
+        are raw, as the client's data set has them; the largest score is the prediction.
 
     Raises:
         InputError: the folder holds no exported model, or its weights do not fit.
@@ -99,16 +146,35 @@ def load_model(path: str | Path) -> Net:
             f"{folder} holds no exported model; 'fedkt export' writes model.json and model.safetensors."
         )
     try:
-        net = _net(json.loads((folder / "model.json").read_text(encoding="utf-8")))
+        about = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+        net = _net(about)
         tensors, _ = read_tensors(folder / "model.safetensors")
+        values, known = tensors.pop(_PROTOTYPES, None), tensors.pop(_KNOWN, None)
         net.load_state_dict(tensors)
+        statistics = None if about["statistics"] is None else Statistics.read(about["statistics"])
+        prepare, labels = prepared(about, statistics), about["labels"]
     except (ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split()).rstrip(".")
         raise InputError(f"the model in {folder} cannot be read ({reason}); export it again.") from error
-    return net.eval()
+    prototypes = None if values is None or known is None else (values, known)
+    model = ExportedModel(net, prepare, labels, prototypes)
+    model.eval()
+    return model
 
 
-def _net(description: dict[str, Any]) -> Net:
-    about = description["input"]
-    shape = InputSpec(about["kind"], tuple(about["shape"]), about["vocabulary"])
-    return build((description["model"], description["settings"]), shape, description["classes"], seed=0)
+def _part(state: ClientState, part: str) -> dict[str, Tensor]:
+    return {k.removeprefix(f"{part}/"): t for k, t in state.tensors.items() if k.startswith(f"{part}/")}
+
+
+def _prototypes(folder: Path, state: ClientState) -> dict[str, Tensor]:
+    """Return the prototypes that decide in place of the logits, where the client's method predicts so."""
+    teacher = _part(state, "teacher")
+    if not teacher:
+        return {}
+    strategy = registry.find("strategies", load(folder / "scenario.yaml").strategy.name)
+    found = registry.find("clients", strategy.client).prototypes(teacher)
+    return {} if found is None else {_PROTOTYPES: found[0].contiguous(), _KNOWN: found[1].contiguous()}
+
+
+def _net(about: dict[str, Any]) -> Net:
+    return build((about["model"], about["settings"]), spec_of(about), about["classes"], seed=0)

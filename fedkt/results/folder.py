@@ -1,6 +1,5 @@
 """A run's folder: a contract that other tools read. Lines are on disk before a round counts as done."""
 
-import fcntl
 import json
 import math
 import os
@@ -14,8 +13,9 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from fedkt import scenario as scenarios
+from fedkt.data.identity import changed
 from fedkt.errors import InputError
-from fedkt.files import write_atomic, write_json
+from fedkt.files import check_platform, lock_file, write_atomic, write_json
 from fedkt.scenario import Scenario
 
 PACKAGES = ("fedkt", "flwr", "flwr-datasets", "torch", "ray", "opacus", "numpy", "pydantic")
@@ -45,26 +45,34 @@ class RunFolder:
 
     @classmethod
     def create(
-        cls, path: Path | None, scenario: Scenario, resume: bool, *, run: str | None = None
+        cls,
+        path: Path | None,
+        scenario: Scenario,
+        resume: bool,
+        *,
+        run: str | None = None,
+        data: Mapping[str, str] | None = None,
     ) -> "RunFolder":
         """Open a new folder (default: :func:`unused_path`), or with ``resume`` one of the same scenario.
 
-        ``run``: the id of a new run (default: a random one).
+        ``run``: the id of a new run (default: a random one); ``data``: hashes of what it uses
+        (:func:`~fedkt.data.identity.data_hashes`), where they are known.
 
         Raises InputError where the folder exists and is not to be resumed, holds no run, belongs to another
-        scenario, is in use by another process, or cannot be written; nothing is changed then.
+        scenario or other data, is in use by another process, or cannot be written; nothing is changed then.
         """
         if resume and path is None:
             raise InputError("there is no folder to resume; name the run's folder with --out.")
         folder = path or unused_path(scenario.name)
-        _check(folder, scenario, resume)
+        _check(folder, scenario, resume, data)
         lock = lock_folder(folder)
         try:
-            _check(folder, scenario, resume)  # again: another process may just have finished with it
+            _check(folder, scenario, resume, data)  # again: another process may just have finished with it
             for left in folder.rglob(".*.tmp"):
                 left.unlink()  # of a process that was killed while it wrote
             before = _read_environment(folder) if is_run(folder) else {}
             now = environment(before.get("run") or run or uuid.uuid4().hex)
+            now["data"] = dict(data or before.get("data") or {})
             if before:
                 now |= {"started": before.get("started"), "resumed": now["started"]}
             write_json(folder / "environment.json", now)
@@ -166,7 +174,17 @@ def environment(run: str) -> dict[str, Any]:
     }
 
 
-def _check(folder: Path, scenario: Scenario, resume: bool) -> None:
+def check_data(folder: Path, data: Mapping[str, str]) -> None:
+    """Raise InputError where a run used other data than those with these hashes."""
+    before = _read_environment(folder).get("data")
+    if before and (others := changed(before, data)):
+        raise InputError(
+            f"{folder} was run on other data: {' and '.join(others)} changed since then; restore the data, "
+            "or name another folder to begin anew."
+        )
+
+
+def _check(folder: Path, scenario: Scenario, resume: bool, data: Mapping[str, str] | None = None) -> None:
     """Raise InputError where the folder cannot take this run."""
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file; name a folder for the run with --out.")
@@ -184,6 +202,8 @@ def _check(folder: Path, scenario: Scenario, resume: bool) -> None:
         )
     elif is_run(folder):
         _check_same(folder, scenario)
+        if data is not None:
+            check_data(folder, data)
     elif not (folder / ".lock").is_file() or not _is_unused(folder):
         raise InputError(f"{folder} holds no run that could be resumed; name the folder of one with --out.")
 
@@ -198,14 +218,14 @@ def lock_folder(folder: Path) -> IO[str]:
 
     Raises InputError where one is at work in it, or it cannot be written.
     """
+    check_platform()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = open(folder / ".lock", "w")  # noqa: SIM115 (held until close)
     except OSError as error:
         raise InputError(_unwritable(folder, error)) from error
     try:
-        # The system gives it free when the process ends, however it ends.
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock_file(lock, wait=False)
     except BlockingIOError as error:
         lock.close()
         raise InputError(

@@ -71,8 +71,8 @@ class Progress:
             self._live = None
 
     def _say(self, line: str) -> None:
-        # One line each, however long, and names with brackets as they are.
-        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        # One line each, however long, and names with brackets or colons as they are.
+        self.console.print(line, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
     def _line(self) -> Text:
         total = self._info.get("rounds", 0)

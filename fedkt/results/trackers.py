@@ -3,6 +3,7 @@
 Both packages are optional: ``pip install 'fedkt[tensorboard]'`` and ``pip install 'fedkt[mlflow]'``.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,6 +14,9 @@ from fedkt.results.folder import PACKAGES, package_version
 from fedkt.results.observer import Observer, Silent
 from fedkt.scenario import Scenario, dump, to_dict
 
+_NO_KEY = re.compile(r"[^\w./: -]", re.ASCII)
+"""What MLflow refuses in the name of a parameter, as names of domains may have."""
+MOST_REASON = 200
 MOST_TEXT = 500
 """Characters that MLflow keeps of a parameter (longer ones are refused by some of its stores)."""
 
@@ -89,15 +93,14 @@ class MLflow(Silent):
     def __init__(self, uri: str, scenario: Scenario, folder: Path, parent: str | None = None) -> None:
         require("mlflow")
         self.folder = folder
-        self._client = _client(uri)
+        self._client, experiment = _opened(uri, scenario.name)
         tags = {"mlflow.runName": f"{scenario.strategy.name} seed {scenario.seed}"}
         tags |= {f"version.{name}": package_version(name) or "" for name in PACKAGES}
         if parent is not None:
             tags["mlflow.parentRunId"] = parent
-        experiment = _experiment(self._client, scenario.name)
         self.run = self._client.create_run(experiment, tags=tags).info.run_id
         for name, value in _flat(to_dict(scenario)):
-            self._client.log_param(self.run, name, str(value)[:MOST_TEXT])
+            self._client.log_param(self.run, _NO_KEY.sub("_", name), str(value)[:MOST_TEXT])
 
     def round_done(self, row: Mapping[str, Any], clients: Sequence[Mapping[str, Any]]) -> None:
         """Log the round's figures."""
@@ -143,9 +146,9 @@ def sinks(
 def parent_run(uri: str, name: str, command: str) -> str:
     """Start the MLflow run that the runs of a comparison are nested in, and return its id."""
     require("mlflow")
-    client = _client(uri)
+    client, experiment = _opened(uri, name)
     tags = {"mlflow.runName": f"comparison {name}", "command": command}
-    return str(client.create_run(_experiment(client, name), tags=tags).info.run_id)
+    return str(client.create_run(experiment, tags=tags).info.run_id)
 
 
 def end_parent(uri: str, run: str, folder: Path) -> None:
@@ -172,6 +175,24 @@ def figures(row: Mapping[str, Any]) -> dict[str, float]:
     return {name: float(value) for name, value in named.items() if value is not None} | {
         "seconds": row["wall_s"]
     }
+
+
+def _opened(uri: str, name: str) -> tuple[Any, str]:
+    """Return a client of a store and the id of the experiment in it.
+
+    Raises InputError where the store cannot be used, as a folder of files cannot by MLflow 3.
+    """
+    try:
+        client = _client(uri)
+        return client, _experiment(client, name)
+    except Exception as error:  # of MLflow, of SQLAlchemy, of the network
+        works = "sqlite:///mlruns.db works, and so does a server's address such as http://127.0.0.1:5000"
+        if "://" not in uri.removeprefix("file://"):
+            raise InputError(
+                f"--mlflow {uri} is a folder of files, in which MLflow keeps no new runs any more; {works}."
+            ) from error
+        reason = " ".join(str(error).split())[:MOST_REASON].rstrip(". ") or type(error).__name__
+        raise InputError(f"--mlflow {uri} cannot be used ({reason}); {works}.") from error
 
 
 def _client(uri: str) -> Any:

@@ -12,7 +12,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from fedkt.scenario.settings import NotNegative, Positive, Settings, Text, Whole, must_be
+from fedkt.scenario.settings import NotNegative, Positive, Settings, Text, Whole, differs, must_be
 
 Centre = Literal["mean", "median", "trimmed-mean", "geometric-median"]
 Filter = Literal["none", "krum", "multi-krum", "cosine", "probe"]
@@ -21,6 +21,15 @@ Attacking = Literal[
 ]  # fmt: skip
 ATTACKS: tuple[str, ...] = get_args(Attacking)
 _ATTACKS_WITH = {"factor": ("scale",), "source": ("collude",), "target": ("collude", "constant")}
+
+
+_ROBUST_WITH: dict[str, tuple[str, ...]] = {
+    "hostile": ("trimmed-mean", "krum", "multi-krum"),
+    "least": ("cosine", "probe"),
+    "probe_rows": ("probe",),
+}
+"""The settings of robust fusion that not every centre and filter reads, with those that do."""
+_CHURN_WITH = {"slowdown": "stragglers", "join_by": "late_joiners", "leave_from": "leavers"}
 
 
 class Robust(Settings):
@@ -41,6 +50,17 @@ class Robust(Settings):
     the labels, as a share of the median client's, 0.5 unless set."""
     probe_rows: Whole = 100
     """Transfer rows whose labels the server knows and keeps to itself (probe)."""
+
+    @field_validator(*_ROBUST_WITH, mode="before")
+    @classmethod
+    def _belongs(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse a setting that neither the centre nor the filter would read."""
+        users = _ROBUST_WITH[str(info.field_name)]
+        chosen = {info.data.get("centre"), info.data.get("filter")}
+        if None not in chosen and not chosen & set(users) and differs(cls, info, value):
+            words = f"has no effect here; it belongs to {' and '.join(users)}"
+            raise PydanticCustomError("sentence", "{words}", {"words": words})
+        return value
 
     @property
     def active(self) -> bool:
@@ -118,7 +138,18 @@ class Churn(Settings):
     trace: Text | None = None
     """A CSV file ``client,first,last``: the rounds, inclusive, in which a client is there."""
 
+    @field_validator(*_CHURN_WITH, mode="before")
+    @classmethod
+    def _belongs(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse to say how clients dawdle, come or go where none does."""
+        share = _CHURN_WITH[str(info.field_name)]
+        if info.data.get(share) == 0 and differs(cls, info, value):
+            words = f"has no effect while {share} is 0; leave it out, or set churn.{share}"
+            raise PydanticCustomError("sentence", "{words}", {"words": words})
+        return value
+
     @property
     def active(self) -> bool:
-        """Whether anything happens at all."""
-        return bool(self.dropout or self.stragglers or self.late_joiners or self.leavers or self.trace)
+        """Whether anything happens at all; messages that take as long as usual are nothing."""
+        named = self.dropout or self.stragglers or self.late_joiners or self.leavers or self.trace
+        return bool(named) or (self.seconds, self.spread) != (1.0, 0.5)

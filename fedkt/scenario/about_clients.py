@@ -8,10 +8,11 @@ from pydantic import (
     Field,
     Tag,
     ValidationInfo,
+    field_validator,
 )
 from pydantic_core import PydanticCustomError
 
-from fedkt.scenario.settings import Named, NotNegative, Positive, Settings, Text, Whole, must_be
+from fedkt.scenario.settings import Named, NotNegative, Positive, Settings, Text, Whole, must_be, say
 
 Optimizer = Literal["sgd", "adam", "adamw"]
 
@@ -82,8 +83,8 @@ class Distill(Settings):
     """In [0, 1), of sgd only."""
     weight_decay: NotNegative = 0.0
     """L2 penalty; decoupled with adamw."""
-    temperature: Positive = 1.0
-    """Softens teacher and student: softmax(logits / temperature)."""
+    temperature: Positive | None = None
+    """Softens teacher and student: softmax(logits / temperature). Null: the strategy's own, 1 for most."""
     loss: Text | None = None
     """Null: the strategy's own."""
 
@@ -137,6 +138,18 @@ class Clients(Settings):
     """How they learn from a teacher."""
     guard: Guard | None = None
     """Null: what a teacher does to a client stays."""
+
+    @field_validator("distill")
+    @classmethod
+    def _momentum_of_sgd(cls, value: Distill, info: ValidationInfo) -> Distill:
+        """Refuse a momentum where the optimiser that is taken from ``local`` has its own."""
+        local = info.data.get("local")
+        if value.momentum and value.optimizer is None and local is not None and local.optimizer != "sgd":
+            raise say(
+                f"has momentum {value.momentum:g}, which does not belong to optimizer '{local.optimizer}' "
+                "(that of clients.local); it belongs to sgd"
+            )
+        return value
 
 
 class ServerModel(Settings):

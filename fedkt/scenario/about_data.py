@@ -17,7 +17,7 @@ from pydantic_core import PydanticCustomError
 from fedkt.registry import IMPORT_PATH
 from fedkt.scenario.settings import Positive, Settings, Text, Whole, must_be
 
-Policy = Literal["random", "entropy", "margin"]
+Policy = Literal["random", "disagreement", "entropy", "margin"]
 Sizes = Literal["equal", "lognormal", "linear", "square", "exponential"]
 Kind = Literal["iid", "dirichlet", "pathological", "shard", "domain", "natural-id", "ways-shots"]
 
@@ -106,8 +106,10 @@ class Transfer(Settings):
     size: Whole = Field(examples=[1000])
     """Rows in the set."""
     policy: Policy = "random"
-    """Which ``rows`` are asked for: any, or those whose teacher is least certain, by its entropy or by the
-    margin between its first two classes."""
+    """Which rows a round asks for, where ``rows`` are fewer: a fresh sample; those on which clients
+    contradict one another (``disagreement``); or those on which the newest teacher is least certain
+    (``entropy``, ``margin``), which in a set of several sources are those that tell nothing: nobody is sure
+    of noise."""
     rows: Whole | None = None
     """Rows asked for in each round, at most ``size``; null: all."""
 
@@ -186,6 +188,18 @@ class Data(Settings):
     """Labelled rows for all; null: there are none."""
     test: Text | None = None
     """The common test set, where it is another data set than the test split of ``dataset``."""
+    kind: Literal["table", "tokens", "text", "image"] | None = None
+    """What rows are, where form leaves it open (whole numbers: a table or token ids); null: form decides."""
+    label: Text | None = None
+    """Which column of an hf: data set holds the label; null: 'label', or the only one that may be."""
+    columns: Annotated[list[Text], Field(min_length=1)] | None = Field(None, examples=[["age", "pressure"]])
+    """The columns that are used, in this order; null: all that can be."""
+    drop: list[Text] = Field(default_factory=list, examples=[["diagnosis_code"]])
+    """Columns to leave out."""
+    labels: Annotated[list[Text], Field(min_length=2)] | None = Field(None, examples=[["no", "yes"]])
+    """The names of all classes, in the order of their numbers; null: those that occur, in sorted order."""
+    overlap: Literal["refuse", "report"] = "refuse"
+    """What is done where rows of one data set are private, public, transfer or test rows of another."""
     image: Image | None = None
     """The shape that images are brought to; null: their own."""
     normalise: (

@@ -24,6 +24,7 @@ _MODES_OF = {
     "noise_multiplier": _NOISED,
     "training_noise_multiplier": ("proto_gauss",),
     "max_grad_norm": _TRAINED,
+    "rows": _TRAINED,
     "clip": ("proto_gauss", "logit_gauss", "central_gauss"),
     "epsilon_per_vote": ("vote_rr",),
     "vote_noise": ("vote_gnmax",),
@@ -60,6 +61,9 @@ class Privacy(Settings):
     """With ``provenance: dp_trained``: the noise multiplier of the training."""
     max_grad_norm: Positive = 1.0
     """Largest L2 norm of one row's gradient."""
+    rows: Annotated[int, Field(ge=1)] | None = None
+    """A public number that rate, steps and divisor of private training follow from, for every client, in
+    place of its own number of rows: then a record may be added or removed, not only zeroed out."""
     clip: Positive = 1.0
     """Largest L2 norm of a row's features (proto_gauss), of a released row (logit_gauss), of a client's
     whole contribution (central_gauss)."""
@@ -135,6 +139,15 @@ class Privacy(Settings):
             raise say(f"is missing; mode '{mode}' needs it, or a target_epsilon to compute it from")
         if value is not None and target is not None:
             raise say("is given beside target_epsilon, which it follows from; leave one of them out")
+        return value
+
+    @field_validator("rows")
+    @classmethod
+    def _trains_with_rows(cls, value: int | None, info: ValidationInfo) -> int | None:
+        if value is not None and info.data.get("provenance") == "public":
+            raise say(
+                "has no effect with provenance public, where nothing is trained privately; leave it out"
+            )
         return value
 
     @field_validator("training_noise_multiplier", "threshold_noise")

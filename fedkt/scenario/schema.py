@@ -4,19 +4,31 @@ All models are frozen and refuse keys that they do not know. A model that is bui
 raises pydantic's ValidationError; ``fedkt.scenario.load`` turns all of them into one InputError.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     Field,
     Strict,
     StringConstraints,
+    ValidationInfo,
+    field_validator,
 )
 
 from fedkt.scenario.about_adversity import Attacks, Churn, Robust
 from fedkt.scenario.about_clients import Clients, ServerModel
 from fedkt.scenario.about_data import Data
 from fedkt.scenario.about_privacy import Privacy
-from fedkt.scenario.settings import Named, NotNegative, Positive, Settings, Text, Whole, must_be
+from fedkt.scenario.settings import (
+    Named,
+    NotNegative,
+    Positive,
+    Settings,
+    Text,
+    Whole,
+    differs,
+    must_be,
+    say,
+)
 
 
 class StrategySpec(Named):
@@ -44,13 +56,21 @@ class Participation(Settings):
     no_quorum: Literal["skip", "repeat"] = "skip"
     """Repeat: ask others, and again those who did not answer, before the round is given up."""
     retries: Whole = 3
-    """How often a round is repeated at most."""
+    """How often a round is repeated at most, with ``no_quorum: repeat``."""
     deadline_s: Positive = 600.0
     """Seconds until a reply is late, for each of a round's two messages."""
     over_select: float = Field(1.0, ge=1)
     """Ask this many times more clients than needed; the first replies count, the others are late."""
     withdrawn: dict[Text, Whole] = Field(default_factory=dict)
     """Clients that are not asked any more, with the first round without them; fedkt forget writes it."""
+
+    @field_validator("retries", mode="before")
+    @classmethod
+    def _of_repeat(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse a number of retries that nobody makes."""
+        if info.data.get("no_quorum") == "skip" and differs(cls, info, value):
+            raise say("has no effect with no_quorum skip; it belongs to no_quorum repeat")
+        return value
 
 
 class Engine(Settings):
@@ -68,6 +88,8 @@ class Engine(Settings):
     """Processes that clients are dealt to; auto: one per processor, or as many as share the accelerators."""
     cpus: Positive = 1.0
     """Processors per worker."""
+    device: Literal["auto", "cpu", "cuda", "mps", "xpu"] = "auto"
+    """Where clients are trained; ``auto``: on this machine's accelerator where ``gpus`` asks for one."""
     gpus: NotNegative = 0.0
     """Accelerators per worker; a fraction shares one."""
     address: Text | None = None

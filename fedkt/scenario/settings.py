@@ -8,6 +8,7 @@ from pydantic import (
     Field,
     StringConstraints,
     ValidationError,
+    ValidationInfo,
     ValidatorFunctionWrapHandler,
     WrapValidator,
     model_validator,
@@ -64,6 +65,11 @@ class Named(BaseModel):
     def settings(self) -> dict[str, Any]:
         """All keys but the name; what they may be, the plug-in says."""
         return dict(self.model_extra or {})
+
+
+def differs(part: type[BaseModel], info: ValidationInfo, value: Any) -> bool:
+    """Say whether a value is another than the field's default, as every resolved file writes it out."""
+    return bool(value != part.model_fields[str(info.field_name)].default)
 
 
 def say(words: str) -> PydanticCustomError:

@@ -5,8 +5,9 @@ May import from ``adversity`` downwards. Begin with :class:`Strategy` and one fi
 """
 
 from fedkt.knowledge.contributions import Contributions, client_order, stack
-from fedkt.strategy.base import Shares, Strategy, StrategyConfig, settings_for
+from fedkt.strategy.base import Shares, Strategy, StrategyConfig
 from fedkt.strategy.fusing.fusion import Fused, mix
+from fedkt.strategy.own_settings import idle, settings_for, temperature_of
 from fedkt.strategy.rounds.given import Setting
 from fedkt.strategy.rounds.receiving import Outcome
 
@@ -20,7 +21,9 @@ __all__ = [
     "Strategy",
     "StrategyConfig",
     "client_order",
+    "idle",
     "mix",
     "settings_for",
     "stack",
+    "temperature_of",
 ]

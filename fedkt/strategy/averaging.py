@@ -29,6 +29,7 @@ class WeightAveraging(Strategy):
 
     shares: ClassVar[tuple[Shares, ...]] = ("weights",)
     client = "weights"
+    reads_distill = frozenset()
     one_model = True
     takes_mean = False
 

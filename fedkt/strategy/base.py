@@ -22,11 +22,11 @@ from torch import Tensor
 from fedkt import registry
 from fedkt.client.behaviour import Client, Fit
 from fedkt.knowledge.contributions import Contributions
-from fedkt.privacy.modes import mode_of
 from fedkt.scenario import Robust
 from fedkt.strategy.fusing import robust
 from fedkt.strategy.fusing.fusion import Fused, mix
-from fedkt.strategy.fusing.server_model import Trained, build, lesson, steps_of
+from fedkt.strategy.fusing.server_model import Trained, build, lesson, lesson_settings, steps_of
+from fedkt.strategy.own_settings import settings_for
 from fedkt.strategy.rounds.course import Course
 from fedkt.strategy.rounds.given import Setting
 from fedkt.strategy.rounds.teachers import Teachers
@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from fedkt.scenario import Scenario
 
 Shares = Literal["nothing", "knowledge", "features", "weights", "data"]
+
+
+Reads = Literal["steps", "loss", "temperature"]
 
 
 class StrategyConfig(BaseModel):
@@ -85,6 +88,10 @@ class Strategy(FlowerStrategy):
     """Whether there is one teacher, which follows from the clients' equally weighted mean alone."""
     default_loss: ClassVar[str] = "kl"
     """The distillation loss where the scenario names none."""
+    default_temperature: ClassVar[float] = 1.0
+    """The temperature of distillation where neither the scenario nor the strategy's settings name one."""
+    reads_distill: ClassVar[frozenset[Reads]] = frozenset(("steps", "loss", "temperature"))
+    """What the method makes of ``clients.distill``: how it trains (``steps``), its loss, its temperature."""
     distils: ClassVar[Literal["scores", "features"]] = "scores"
     """What its distillation loss must compare."""
     Config: ClassVar[type[StrategyConfig]] = StrategyConfig
@@ -105,7 +112,8 @@ class Strategy(FlowerStrategy):
         self.simplex = "values" in sent and sent["values"].simplex
         if setting.scenario.server_model is not None and self.needs_transfer:
             setting.transfer_x()  # refused now rather than in the first round
-        self.student = _student(setting)
+        asked, given = setting.scenario.server_model, (setting.input, dims.classes, setting.seed)
+        self.student: Trained | None = None if asked is None else build(asked.model, *given)
         """The server's own model, None where the scenario asks for none and the method has none."""
         self.course = Course(self, setting)
         first = self.initial()
@@ -144,6 +152,11 @@ class Strategy(FlowerStrategy):
         """Return why the server cannot train a model on what is fused, as a clause (None: it can)."""
         return None if cls.needs_transfer else "what it fuses does not speak about transfer rows"
 
+    @classmethod
+    def notes(cls, config: Any, classes: int) -> list[str]:
+        """Return what should be known of these settings for so many classes, in sentences."""
+        return []
+
     def decode(self, contributions: Contributions) -> Contributions:
         """Return contributions as :meth:`fuse` takes them, where they cross the wire in another form."""
         return contributions
@@ -164,7 +177,9 @@ class Strategy(FlowerStrategy):
             logits = self.client_settings["form"] == "logits"
         x = self.setting.transfer_x()
         x = x if self.rows is None else x[torch.from_numpy(self.rows).long()]
-        return lesson(x, values, self.client_settings, steps_of(self.setting.scenario), logits=logits)
+        scenario = self.setting.scenario
+        told = lesson_settings(scenario, self.client_settings)
+        return lesson(x, values, told, steps_of(scenario), logits=logits)
 
     def serve(self, x: Tensor) -> Tensor | None:
         """Return the logits [n, classes] of the server's own model for ``x`` [n, ...] (None: it has none)."""
@@ -227,20 +242,3 @@ class Strategy(FlowerStrategy):
 
     def summary(self) -> None:
         """Flower's hook for a log at the start; fedkt shows the scenario instead."""
-
-
-def settings_for(kind: type[Strategy], config: StrategyConfig, scenario: "Scenario") -> dict[str, Any]:
-    """Return the settings of a strategy's client half: the scenario's distillation, then the method's own."""
-    distill = scenario.clients.distill
-    mode = mode_of(scenario.privacy)
-    form = {} if mode is None or mode.form is None else {"form": mode.form}
-    # Votes are fused to probabilities, which losses on logits themselves make little of.
-    loss = distill.loss or (kind.default_loss if not form else "ce")
-    return {"loss": loss, "temperature": distill.temperature, **kind.settings(config), **form}
-
-
-def _student(setting: Setting) -> Trained | None:
-    asked = setting.scenario.server_model
-    if asked is None:
-        return None
-    return build(asked.model, setting.input, next(iter(setting.dims.values())).classes, setting.seed)

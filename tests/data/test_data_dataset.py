@@ -63,7 +63,7 @@ def test_digits_has_a_fixed_stratified_split():
         (np.zeros((4, 5, 6), np.uint8), "image", (1, 5, 6), np.uint8),
         (np.zeros((4, 5, 6, 3), np.uint8), "image", (3, 5, 6), np.uint8),
         (np.zeros((4, 3, 5, 6), np.float64), "image", (3, 5, 6), np.float32),
-        (np.zeros((4, 5)), "tabular", (5,), np.float32),
+        (np.zeros((4, 5)), "tabular", (5,), np.float64),
         (np.zeros((4, 5), np.uint8), "tabular", (5,), np.float32),
         (np.zeros((4, 5), np.int32), "tokens", (5,), np.int64),
         (np.array(["a", "b", "a b", ""]), "tokens", (128,), np.int64),
@@ -261,8 +261,8 @@ def test_natural_ids_of_npz(tmp_path):
 
 
 def test_a_mapping_of_domains_keeps_its_order_and_names_both_shapes(tmp_path):
-    write(tmp_path, "z.npz", x_train=np.full((2, 4, 4), 51, np.uint8), y_train=[0, 1])
-    write(tmp_path, "c.npz", x_train=np.full((2, 6, 6, 3), 102, np.uint8), y_train=[0, 1])
+    write(tmp_path, "z.npz", x_train=np.full((2, 4, 4), 153, np.uint8), y_train=[0, 1])
+    write(tmp_path, "c.npz", x_train=np.full((2, 6, 6, 3), 204, np.uint8), y_train=[0, 1])
     spec = {"z": "npz:z.npz", "c": "npz:c.npz"}
     with pytest.raises(InputError, match="domain 'z' are 4x4 grey but those of 'c' 6x6 colour; data"):
         load_dataset(spec, tmp_path)
@@ -270,8 +270,8 @@ def test_a_mapping_of_domains_keeps_its_order_and_names_both_shapes(tmp_path):
     assert split.train.domain is not None
     assert split.train.domain.tolist() == ["z", "z", "c", "c"]
     assert (split.train.shape, split.train.x.dtype) == ((3, 5, 5), np.uint8)
-    assert np.unique(split.train.x[:2]).tolist() == [51]
-    assert np.unique(split.train.x[2:]).tolist() == [102]
+    assert np.unique(split.train.x[:2]).tolist() == [153]
+    assert np.unique(split.train.x[2:]).tolist() == [204]
 
 
 def test_domains_of_different_kinds_are_all_named(tmp_path):
@@ -298,11 +298,11 @@ def test_words_become_stable_hashes():
     def id_of(word: str) -> int:
         return 1 + zlib.crc32(word.encode()) % 19_999
 
-    tokens = tokenise(["Good, good film", "", "film \ue000 !"], length=4)
+    tokens = tokenise(["Good, good film", "", "film \ue000!"], length=4)
     assert tokens.tolist() == [
         [id_of("good"), id_of(","), id_of("good"), id_of("film")],
         [0, 0, 0, 0],
-        [id_of("film"), id_of("!"), 0, 0],
+        [id_of("film"), id_of("\ue000"), id_of("!"), 0],
     ]
     assert tokenise(["a b c d e"], length=3).tolist() == [[id_of("a"), id_of("b"), id_of("c")]]
     assert tokenise(["", ""], length=1).tolist() == [[0], [0]]
@@ -350,7 +350,7 @@ def test_hub_folders_of_text_tables_and_images(tmp_path):
     with pytest.raises(InputError, match="no column 'city'"):
         load_dataset("hf:table", tmp_path, column="city")
 
-    pictures = np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 4)
+    pictures = 200 + np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 4)
     shown = Features({"picture": Picture(), "label": Value("int64")})
     Table.from_dict({"picture": list(pictures), "label": [0, 1]}, shown).save_to_disk(tmp_path / "image")
     split = load_dataset("hf:image", tmp_path)

@@ -10,10 +10,10 @@ import torch
 from scipy import sparse
 
 from fedkt.data import Federation, build
+from fedkt.data.content.transfer_set import transfer_hash
 from fedkt.data.describe import draw, table
 from fedkt.data.sets.dataset import Dataset, Split
 from fedkt.data.sets.preprocess import Statistics, fit, fit_raw
-from fedkt.data.transfer_set import transfer_hash
 from fedkt.errors import InputError
 from fedkt.scenario import Scenario
 

@@ -48,7 +48,7 @@ def test_a_site_has_the_numbers_of_its_own_copy_of_the_transfer_set(tmp_path: Pa
     public[1] = 255
     np.savez(tmp_path / "public.npz", x_train=public, y_train=np.zeros(2, np.int64))
     np.savez(tmp_path / "own.npz", x_train=own, y_train=np.arange(10) % 2)
-    sources = Sources(tmp_path, "npz:own.npz", transfer="npz:public.npz", classes=2)
+    sources = Sources(tmp_path, "npz:own.npz", transfer="npz:public.npz", classes=2, overlap="report")
     federation = build_own("here", sources, scenario.load(GIVEN))
     assert federation.tensors(federation.shards[0])[0].unique().tolist() == [1.0]
     assert federation.transfer_tensor().unique().tolist() == [-1.0, 1.0]

@@ -289,8 +289,12 @@ def test_an_exception_inline_names_client_round_and_stage(
         raise ZeroDivisionError("on purpose")
 
     monkeypatch.setattr("fedkt.engine.clients.jobs.fit", broken)
-    with pytest.raises(RunError, match="client 0, round 1, stage train: ZeroDivisionError: on purpose"):
+    words = "client 0, round 1, stage train: ZeroDivisionError: on purpose"
+    with pytest.raises(RunError, match=f"^every client failed in round 1; the first: {words}"):
         run(tmp_path / "run")
+    monkeypatch.setenv("FEDKT_DEBUG", "1")  # ends at the first, whoever else would have gone on
+    with pytest.raises(RunError, match=f"^{words}$"):
+        run(tmp_path / "debug")
 
 
 def test_partial_participation_teaches_who_took_part_and_measures_who_changed(tmp_path: Path) -> None:

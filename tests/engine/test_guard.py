@@ -196,7 +196,7 @@ def test_a_model_does_not_leave(attack: str, tmp_path: Path) -> None:
         assert leaked(message, tensors) == []
     for outcome in strategy.course.outcomes.values():
         assert (outcome.status, outcome.reason) == ("failed", ATTACKS[attack])
-        assert "stage extract" in outcome.detail or "stage save" in outcome.detail
+        assert "stage extract" in outcome.detail or "stage send" in outcome.detail
     assert strategy.teachers.of("0") is None
 
 

@@ -5,17 +5,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.auditor import CLAIM, MUTATIONS, canary_run, gaussian_run
-from fedkt.privacy.accounting import Event, spent
+from benchmarks.auditor import gaussian_run
 from fedkt.privacy.attacks.audit import (
     area,
+    distance,
     judge,
     label_leak,
     margins,
-    one_run_bound,
     two_sided_bound,
-    verdict,
 )
+from fedkt.privacy.attacks.one_run import one_run_bound
 
 
 @pytest.mark.parametrize(
@@ -47,7 +46,7 @@ def test_two_sided_bound(hits: int, alarms: int, bound: float) -> None:
 
 def test_judging_by_hand() -> None:
     """40 canaries whose scores are their numbers, members the upper half: all is told."""
-    found = judge(np.arange(40.0), np.arange(40) >= 20, 0.0)
+    found = judge(np.arange(40.0), np.arange(40) >= 20, 1e-5)
     assert (found.guesses, found.right, found.auc, found.advantage) == (2, 2, 1.0, 1.0)
     assert found.tpr_at_1_percent_fpr == 1.0
     assert found.exposure == pytest.approx(np.log2(20))
@@ -62,12 +61,8 @@ def test_margins_and_label_leak_by_hand() -> None:
     assert margins(np.log(p) - 3, [0, 2]).tolist() == pytest.approx(expected)
     assert label_leak(np.array([[0.9, 0.1]]), np.array([0.5, 0.5])) == pytest.approx(0.510826, abs=1e-6)
     assert label_leak(np.array([[0.5, 0.5]]), np.array([0.5, 0.5])) == pytest.approx(0, abs=1e-9)
-
-
-def test_verdicts() -> None:
-    assert verdict(2.0, 1.0, 3.0).startswith("FAIL")
-    assert verdict(0.5, 1.0, 3.0).startswith("PASS") and "proves nothing" in verdict(0.5, 1.0, 3.0)
-    assert verdict(0.5, None, 3.0).startswith("NO CLAIM")
+    # Not quite a distribution: (1.8, 0.2) is (.9, .1), .4 away from (.5, .5).
+    assert distance(np.array([1.8, 0.2]), np.array([0.5, 0.5])) == pytest.approx(0.4)
 
 
 @pytest.mark.parametrize(
@@ -78,18 +73,6 @@ def test_the_auditor_is_calibrated_on_exact_gaussians(std: float, epsilon: float
     bounds = [gaussian_run(1000, std, seed).epsilon_at_least for seed in range(9)]
     assert max(bounds) < epsilon
     assert np.median(bounds) == pytest.approx(median, abs=0.5)
-
-
-def test_sound_private_training_is_not_refuted() -> None:
-    assert pytest.approx(spent([Event("gauss", "record", 4.0)], 1e-5).epsilon) == CLAIM
-    bounds = [canary_run(lambda: None).epsilon_at_least for _ in range(3)]
-    assert sorted(bounds)[1] < CLAIM
-
-
-@pytest.mark.parametrize("name", MUTATIONS)
-def test_a_bug_in_private_training_is_flagged(name: str) -> None:
-    """Training that claims 0.94 and has a bug; of two audits at least one shows more than the claim."""
-    assert max(MUTATIONS[name]().epsilon_at_least for _ in range(2)) > CLAIM
 
 
 @pytest.mark.slow

@@ -28,7 +28,14 @@ STEPS = 250
 def ledger(folder: Path, rounds: int = 2, stage: str = "train") -> Ledger:
     found = Ledger(folder)
     for number in range(1, rounds + 1):
-        found.reserve(Purpose("run", number, stage), [STEP, RELEASE], delta=1e-5, unit="record", most=20.0)
+        found.reserve(
+            Purpose("run", number, stage),
+            [STEP, RELEASE],
+            delta=1e-5,
+            unit="record",
+            change="zeroed out",
+            most=20.0,
+        )
     return found
 
 

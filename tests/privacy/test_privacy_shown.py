@@ -84,8 +84,11 @@ def test_what_will_be_paid_is_planned(run: tuple[Path, str]) -> None:
     assert done.exit_code == 0
     epsilon = json.loads((folder / "summary.json").read_text())["privacy"]["epsilon"]
     assert done.output.splitlines()[0] == "mode dpsgd, delta 1e-05, budget 20"
-    assert done.output.splitlines()[1].startswith("0: noise 2, epsilon after each round ")
-    assert done.output.splitlines()[1].endswith(f" {epsilon:.3f}")
+    assert done.output.splitlines()[1] == (
+        "hides one record zeroed out; public is each client's number of rows, which is fixed"
+    )
+    assert done.output.splitlines()[2].startswith("0: noise 2, epsilon after each round ")
+    assert done.output.splitlines()[2].endswith(f" {epsilon:.3f}")
 
 
 def test_a_large_delta_is_warned_about(tmp_path: Path) -> None:

@@ -18,12 +18,13 @@ def run_snippets(
 ) -> dict[str, int]:
     """Run Python and ``fedkt`` commands, in order and in one folder, and return how many blocks there were.
 
-    Blocks named ``# file:`` are files in the folder.
+    Blocks named ``# file:`` are files in the folder. It is on the search path for Python, which puts it
+    there, and not for commands, as for the script that is installed: they have to look there themselves.
     """
     from fedkt.cli.commands import app
 
     monkeypatch.chdir(folder)
-    monkeypatch.syspath_prepend(str(folder))
+    installed = [path for path in sys.path if path]
     # A worker takes seconds to import what is imported here already.
     monkeypatch.setattr("fedkt.comparing.campaign.run_here", in_this_process)
     modules, ran = set(sys.modules), dict.fromkeys(languages, 0)
@@ -31,6 +32,7 @@ def run_snippets(
         if language not in languages:
             continue
         ran[language] += 1
+        monkeypatch.setattr(sys, "path", [*([str(folder)] if language == "python" else []), *installed])
         named = re.match(r"# file: (\S+)\n", block)
         if named:
             (folder / named[1]).write_text(block)

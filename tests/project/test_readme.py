@@ -22,10 +22,11 @@ def blocks(language: str) -> list[str]:
 
 
 def run(arguments: list[str], folder: Path) -> str:
+    """Run the command that is installed: the working folder is not on its search path of itself."""
     environment = {**os.environ, "PYTHONWARNINGS": "error::UserWarning"}
-    done = subprocess.run(
-        [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False
-    )
+    environment.pop("PYTHONPATH", None)
+    command = [str(Path(sys.executable).parent / "fedkt"), *arguments]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -49,7 +50,7 @@ def test_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_yaml_block_is_a_scenario(tmp_path: Path) -> None:
     (block,) = blocks("yaml")
     (tmp_path / "mine.yaml").write_text(block)
-    printed = run(["-c", "from fedkt.cli import main; main()", "show", "mine.yaml"], tmp_path)
+    printed = run(["show", "mine.yaml"], tmp_path)
     assert "12.1 kB" in printed
 
 

@@ -102,7 +102,7 @@ def test_what_cannot_be_imported_says_why(points, module):
     )
     assert problem("models", "plug_absent:x") == (
         "model 'plug_absent:x' cannot be imported: ModuleNotFoundError: No module named 'plug_absent'; "
-        "is it installed, or its folder on PYTHONPATH?"
+        "is it installed, in this folder, or in one on PYTHONPATH?"
     )
     assert problem("models", "plug_in:Min") == (
         "model 'plug_in:Min' does not exist: plug_in has no 'Min'; did you mean 'Mine'?"

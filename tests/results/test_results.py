@@ -295,6 +295,15 @@ def test_read_rows_of_a_missing_file(tmp_path: Path) -> None:
 # Export ---------------------------------------------------------------------------------------------
 
 
+PLAIN = {"missing": None, "standardise": False, "normalise": None, "resized": False, "rounded": False}
+IMAGES = {
+    "input": {"kind": "image", "shape": [1, 8, 8], "vocabulary": 0},
+    "prepare": {**PLAIN, "pixels": "uint8"},
+    "classes": 3,
+    "labels": None,
+}
+
+
 @pytest.fixture
 def trained(folder: RunFolder) -> RunFolder:
     """A run of two finished rounds, and a client's state of a third one that was interrupted."""
@@ -303,9 +312,7 @@ def trained(folder: RunFolder) -> RunFolder:
     from fedkt.files import write_json
     from fedkt.models import build
 
-    write_json(
-        folder.path / "model-input.json", {"kind": "image", "shape": [1, 8, 8], "vocabulary": 0, "classes": 3}
-    )
+    write_json(folder.path / "model-input.json", IMAGES)
     spec = ("mlp", {"width": 5})
     store = DiskStore(folder.checkpoint / "clients")
     for number in (2, 3):
@@ -330,8 +337,8 @@ def test_an_exported_model_is_that_of_the_last_finished_round(trained: RunFolder
     assert about == {
         "model": "mlp",
         "settings": {"width": 5},
-        "input": {"kind": "image", "shape": [1, 8, 8], "vocabulary": 0},
-        "classes": 3,
+        **IMAGES,
+        "statistics": None,
         "fedkt": fedkt.__version__,
         "run": trained.run,
         "client": "7",

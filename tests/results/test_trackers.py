@@ -11,6 +11,7 @@ from fedkt.cli.commands import app
 from fedkt.errors import InputError
 from fedkt.results import trackers as sinks
 from fedkt.results.trackers import figures
+from fedkt.scenario import load
 
 SMALL = {
     "name": "small",
@@ -90,3 +91,39 @@ def test_mlflow_has_a_run_for_each_cell_below_one_for_the_comparison(here: Path)
     kept = {file.path for file in client.list_artifacts(fd.info.run_id)}
     assert {"summary.json", "scenario.yaml", "rounds.jsonl"} <= kept
     assert "report.html" not in kept  # a comparison has one, its cells have none
+
+
+# Stores that cannot be used ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("store", ["./mlruns", "mlruns", "file:./mlruns"])
+@pytest.mark.parametrize("command", ["simulate", "compare"])
+def test_a_folder_of_files_is_no_store_any_more(here: Path, command: str, store: str) -> None:
+    """MLflow 3 refuses it: one sentence with what works, before a run's folder is there."""
+    pytest.importorskip("mlflow", reason="the extra mlflow is not installed")
+    pytest.importorskip("alembic", reason="the extra mlflow is not installed")
+    ended = CliRunner().invoke(app, [command, "small.yaml", "--quiet", "--out", "c", "--mlflow", store])
+    assert ended.exit_code == 2, ended.output
+    assert ended.output == (
+        f"fedkt: --mlflow {store} is a folder of files, in which MLflow keeps no new runs any more; "
+        "sqlite:///mlruns.db works, and so does a server's address such as http://127.0.0.1:5000.\n"
+    )
+    assert not (here / "c").exists() or {path.name for path in (here / "c").iterdir()} == {".lock"}
+
+
+def test_a_kind_of_store_that_there_is_not(here: Path) -> None:
+    pytest.importorskip("mlflow", reason="the extra mlflow is not installed")
+    with pytest.raises(InputError, match=r"--mlflow nosuch://a cannot be used \(.*\); sqlite:///mlruns.db"):
+        sinks.sinks(load("small.yaml"), here, mlflow="nosuch://a")
+
+
+def test_names_of_domains_are_logged_whatever_signs_they_have(here: Path) -> None:
+    """MLflow takes letters, digits and a few signs in the name of a parameter: others become a line below."""
+    pytest.importorskip("mlflow", reason="the extra mlflow is not installed")
+    pytest.importorskip("alembic", reason="the extra mlflow is not installed")
+    from mlflow import MlflowClient
+
+    store = f"sqlite:///{here / 'runs.db'}"
+    made = load({"name": "small", "data": {"dataset": {"US$5": "npz:a.npz", "b": "npz:b.npz"}}})
+    (live,) = sinks.sinks(made, here, mlflow=store)
+    assert MlflowClient(store).get_run(live.run).data.params["data.dataset.US_5"] == "npz:a.npz"

@@ -241,7 +241,7 @@ def test_all_problems_of_a_file_at_once_with_line_key_and_remedy(tmp_path):
         ("Evaluates: 3", "unknown key 'Evaluates'; did you mean 'evaluate'?"),
         ("robust: {centre: mdian}", "robust.centre is 'mdian'; it must be 'mean', 'median', 'trimmed-mean' "
          "or 'geometric-median'; did you mean 'median'?"),
-        ("robust: {hostile: 0.5}", "robust.hostile is 0.5; it must be less than 0.5."),
+        ("robust: {filter: krum, hostile: 0.5}", "robust.hostile is 0.5; it must be less than 0.5."),
         ("attacks: [{clients: 2}]",
          "attacks.0.kind is missing; it must be given, such as 'kind: label-flip'."),
         ("attacks: [{kind: scale, clientz: 2}]",

@@ -261,7 +261,7 @@ def test_complementary_laws() -> None:
     # All equal, or nobody else: nothing is taken.
     assert fuse(Complementary, one, Q[:1].repeat(3, 1, 1)).report["taken"] == [0.0, 0.0, 0.0]
     assert torch.equal(fuse(Complementary, one, Q[:1]).arrays["values"], Q[:1])
-    robust = {"robust": {"centre": "median", "hostile": 0.2}}
+    robust = {"robust": {"centre": "median"}}
     assert near(fuse(Complementary, one, Q, robust).arrays["values"].sum(-1), torch.ones(3, 4).tolist(), 1e-5)
     with pytest.raises(ValueError, match="smoothing"):
         ComplementaryConfig(smoothing=0.0)

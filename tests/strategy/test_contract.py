@@ -462,7 +462,7 @@ def test_an_unknown_setting_is_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", WITH_ROWS)
-@pytest.mark.parametrize("policy", ["random", "entropy", "margin"])
+@pytest.mark.parametrize("policy", ["random", "disagreement", "entropy", "margin"])
 def test_rows_are_asked_for_by_policy(name: str, policy: str, tmp_path: Path) -> None:
     described = scenario(name, transfer={"rows": 20, "policy": policy})
     run = begin(described, tmp_path).play(ROUNDS)

@@ -16,6 +16,15 @@ def audit(
         Path | None, typer.Option(help="The audit's folder [default: runs/<name>-<time>].")
     ] = None,
     canaries: Annotated[int, typer.Option(help="Transfer rows that get a planted label.")] = 500,
+    must_refute: Annotated[
+        str | None,
+        typer.Option(
+            metavar="BUG",
+            help="Instead plant a bug into private training of the scenario's planned epsilon; exit with 1 "
+            "unless the audit refutes the claim. noise-off, noise-tenth, clip-off, accountant-forgets or "
+            "seed-known.",
+        ),
+    ] = None,
     lokt: Annotated[
         bool, typer.Option("--lokt", help="Also reconstruct images of a client's classes from labels alone.")
     ] = False,
@@ -24,5 +33,11 @@ def audit(
     from fedkt.engine.runs.audited import audit_scenario, report
 
     described = load_scenario(scenario, set_, None, None)
+    if must_refute is not None:
+        from fedkt.engine.runs.planted import audit_bug
+
+        refuted, told = audit_bug(described, must_refute, data_dir=data_dir, canaries=canaries)
+        typer.echo(told)
+        raise typer.Exit(0 if refuted else 1)
     found = audit_scenario(described, out=out, data_dir=data_dir, canaries=canaries, lokt=lokt)
     typer.echo(report(found))

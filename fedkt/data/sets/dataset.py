@@ -1,28 +1,39 @@
 """Data sets in memory: raw rows, their labels and names.
 
-What kind of data an array holds follows from its form alone:
+What kind of data an array holds follows from its form, where ``data.kind`` does not say it:
 
 =========== ==================================================================================
 image       3 dimensions [n,H,W], or 4: [n,H,W,C] or [n,C,H,W] with C of 1 or 3; uint8 or [0,1]
 tokens      text, or 2 dimensions of int32 or int64 (ids; 0 is padding)
-tabular     2 dimensions of anything else (NaN is a missing value)
+tabular     named columns, or 2 dimensions of anything else (NaN or masked is a missing value)
 sparse      a SciPy sparse matrix
 =========== ==================================================================================
+
+Whole numbers may be both: they are a table where the scenario's models take tables only, and token ids of any
+type where they take those only.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fedkt.data.columns.cells import float_type, is_missing, names_of, numbers_of, plural, texts_of
+from fedkt.data.columns.choices import Choices
+from fedkt.data.columns.labels import LabelNames, Labels, labels_of
+from fedkt.data.columns.named import LeftOut, chosen, columns_of, features, table_of
+from fedkt.data.images import levels
+from fedkt.data.sets.names import named
 from fedkt.data.sets.tokens import VOCABULARY, tokenise
 from fedkt.errors import InputError
 
 Kind = Literal["image", "tabular", "tokens", "sparse"]
-Labels = NDArray[np.int64]
 Names = NDArray[np.str_]
+AS_READ = Choices()
+"""Nothing is chosen: form decides."""
+_WHOSE = {"domain": "domain", "ids": "id"}
 
 
 @dataclass(frozen=True)
@@ -38,10 +49,13 @@ class InputSpec:
 class Dataset:
     """Raw rows and their labels.
 
-    ``x``: images NCHW, uint8 or float32 in [0,1]; tabular float32 [n,d]; tokens int64 [n,L], 0 is padding;
-    sparse float32 CSR [n,d]. ``y`` int64 [n], -1 where there is none. ``domain`` and ``ids``: a name per
-    row, or None; ``ids`` are the natural ids by which rows can be dealt. ``vocabulary``: number of token
-    ids, 0 for other kinds.
+    ``x``: images NCHW, uint8 or float32 in [0,1]; tabular [n,d], float32 where that holds the type that was
+    read exactly, else float64; tokens int64 [n,L], 0 is padding; sparse float32 CSR [n,d]. ``y`` int64 [n],
+    -1 where there is none. ``domain`` and ``ids``: a name per row, or None; ``ids`` are the natural ids by
+    which rows can be dealt. ``vocabulary``: number of token ids, 0 for other kinds. ``columns``: the names of
+    a table's columns, None where it has none. ``label_names``: those of the labels in the order of their
+    numbers, None where they are numbers. ``left_out``: what the source holds and was not read, and why.
+    ``whole``: whether these are whole numbers that may be a table as well as token ids.
     """
 
     x: Any
@@ -50,6 +64,10 @@ class Dataset:
     kind: Kind
     ids: Names | None = None
     vocabulary: int = 0
+    columns: tuple[str, ...] | None = None
+    label_names: LabelNames | None = None
+    left_out: tuple[LeftOut, ...] = ()
+    whole: bool = False
 
     def __len__(self) -> int:
         return len(self.y)
@@ -77,53 +95,87 @@ class Split:
     train: Dataset
     test: Dataset | None
     classes: int
+    left_out: tuple[LeftOut, ...] = ()
+    """What the source holds beside its rows and was not read, and why."""
+
+    @property
+    def label_names(self) -> LabelNames | None:
+        """The names of all classes in the order of their numbers, None where labels are numbers."""
+        return self.train.label_names
 
 
-def dataset_of(where: str, x: Any, y: Any, *, domain: Any = None, ids: Any = None) -> Dataset:
-    """Make a Dataset of raw arrays; ``where`` begins the sentences of the InputError if they are no data."""
+class _Rows(NamedTuple):
+    """Rows in their raw form, and what is known of them."""
+
+    x: Any
+    kind: Kind
+    vocabulary: int = 0
+    columns: tuple[str, ...] | None = None
+    left_out: tuple[LeftOut, ...] = ()
+    whole: bool = False
+
+
+def dataset_of(
+    where: str,
+    x: Any,
+    y: Any,
+    *,
+    domain: Any = None,
+    ids: Any = None,
+    choices: Choices = AS_READ,
+    label_names: Sequence[str] | None = None,
+    columns: Sequence[str] | None = None,
+    left_out: Sequence[LeftOut] = (),
+) -> Dataset:
+    """Make a Dataset of raw rows, an array or columns by name, and their labels.
+
+    ``where`` begins the sentences of the InputError if they are no data; ``label_names``: what the numbers in
+    ``y`` stand for; ``columns``: the names of an array's columns; ``left_out``: what was not read.
+    """
     problems: list[str] = []
-    rows: Any = None
-    kind: Kind = "tabular"
-    vocabulary = 0
-    labels = np.zeros(0, np.int64)
+    rows = _Rows(None, "tabular")
+    labels, names = np.zeros(0, np.int64), None
+    whose: dict[str, Names | None] = {"domain": None, "ids": None}
     try:
-        rows, kind, vocabulary = _rows_of(where, x)
+        rows = _rows_of(where, x, choices, columns)
     except InputError as error:
         problems.extend(error.problems)
     try:
-        labels = _labels_of(where, y)
+        if choices.labelled:
+            labels, names = labels_of(where, y, choices.target, label_names)
+        elif rows.x is not None:
+            labels = np.full(rows.x.shape[0], -1)
     except InputError as error:
         problems.extend(error.problems)
+    for what, values in (("domain", domain), ("ids", ids)):
+        try:
+            if values is not None:
+                whose[what] = named(where, _WHOSE[what], names_of(f"{where}: {what}", values))
+        except InputError as error:
+            problems.extend(error.problems)
     if problems:
         raise InputError(*problems)
-    names = {"domain": domain, "ids": ids}
-    for what, values in [("y", labels), *names.items()]:
-        if values is not None and len(values) != rows.shape[0]:
+    for what, held in [("y", labels), *whose.items()]:
+        if held is not None and len(held) != rows.x.shape[0]:
             problems.append(
-                f"{where}: x has {rows.shape[0]} rows but {what} has {len(values)}; they must match."
+                f"{where}: x has {rows.x.shape[0]} rows but {what} has {len(held)}; they must match."
             )
     if len(labels) == 0:
         problems.append(f"{where} has no rows; at least one is needed.")
     if problems:
         raise InputError(*problems)
-    named = {
-        what: None if values is None else np.asarray(values).astype(str) for what, values in names.items()
-    }
-    return Dataset(rows, labels, named["domain"], kind, named["ids"], vocabulary)
-
-
-def split_of(where: str, train: Dataset, test: Dataset | None, classes: int = 0) -> Split:
-    """Make a Split of at least ``classes`` classes; raises InputError where the two halves do not fit."""
-    if test is not None:
-        if test.kind != train.kind:
-            raise InputError(f"{where}: training rows are {train.kind} but test rows are {test.kind}.")
-        if test.shape != train.shape:
-            raise InputError(
-                f"{where}: a training row has shape {train.shape} but a test row "
-                f"{test.shape}; they must match."
-            )
-    highest = max(int(part.y.max()) for part in (train, test) if part is not None and len(part))
-    return Split(train, test, max(classes, highest + 1))
+    return Dataset(
+        rows.x,
+        labels,
+        whose["domain"],
+        rows.kind,
+        whose["ids"],
+        rows.vocabulary,
+        rows.columns,
+        names,
+        (*rows.left_out, *left_out),
+        rows.whole,
+    )
 
 
 def concat(parts: Sequence[Dataset]) -> Dataset:
@@ -146,45 +198,165 @@ def concat(parts: Sequence[Dataset]) -> Dataset:
         kind,
         _join_names([(part.ids, len(part)) for part in parts]),
         max(part.vocabulary for part in parts),
+        parts[0].columns,
+        parts[0].label_names,
+        tuple(dict.fromkeys(out for part in parts for out in part.left_out)),
+        all(part.whole for part in parts),
     )
 
 
-def _rows_of(where: str, x: Any) -> tuple[Any, Kind, int]:
-    """Return rows in their raw form, their kind, and the vocabulary of tokens."""
+def _rows_of(where: str, x: Any, choices: Choices, columns: Sequence[str] | None) -> _Rows:
+    """Return rows in their raw form."""
     if hasattr(x, "tocsr"):
         rows = x.tocsr().astype(np.float32)
         rows.sum_duplicates()
         if not np.isfinite(rows.data).all():
             raise InputError(f"{where}: x holds NaN or infinity; sparse rows must be finite.")
-        return rows, "sparse", 0
-    x = np.asarray(x)
-    if x.dtype.kind in "UST" or (x.dtype == object and x.size and isinstance(x.flat[0], str)):
-        if x.ndim != 1:
-            raise InputError(f"{where}: x is text of {x.ndim} dimensions; it must have one, a text per row.")
-        texts = np.char.decode(x, "utf-8") if x.dtype.kind == "S" else x
-        return tokenise(texts.tolist()), "tokens", VOCABULARY
+        check_unnamed(where, choices)
+        return _Rows(rows, "sparse")
+    by_name = columns_of(where, x)
+    if by_name is not None:
+        return _named_rows(where, by_name, choices)
+    x = x if isinstance(x, np.ma.MaskedArray) else np.asarray(x)
+    masked = isinstance(x, np.ma.MaskedArray) and bool(np.ma.getmaskarray(x).any())
+    if isinstance(x, np.ma.MaskedArray) and not masked:
+        x = x.data
+    if x.dtype.kind in "UST" or (x.dtype == object and x.ndim == 1):
+        return _texts(where, x, choices)
+    if x.dtype == object and x.ndim == 2:
+        x = _unboxed(where, x)
     if x.dtype.kind not in "biuf":
         raise InputError(f"{where}: x is of type {x.dtype}; it must be numbers, text or a sparse matrix.")
-    if x.ndim in (3, 4):
-        return _images_of(where, x), "image", 0
+    if choices.kind == "text" or (choices.kind == "image" and x.ndim not in (3, 4)):
+        raise InputError(f"{where}: data.kind is {choices.kind}, but x is of {x.dtype} with shape {x.shape}.")
+    if x.ndim in (3, 4) and choices.kind in (None, "image"):
+        check_unnamed(where, choices)
+        if masked:
+            raise InputError(f"{where}: x is masked in places; images must be whole.")
+        return _Rows(_images_of(where, x), "image")
     if x.ndim != 2:
         raise InputError(
             f"{where}: x has shape {x.shape}; rows must be images (3 or 4 dimensions), "
             "vectors (2) or text (1)."
         )
-    if x.dtype in (np.int32, np.int64):
-        if x.size and x.min() < 0:
+    if columns is not None:
+        if len(columns) != x.shape[1]:
             raise InputError(
-                f"{where}: x is of type {x.dtype}, so it is read as token ids, and holds {x.min()}; "
-                "ids must be at least 0, and columns of a table must be floating-point numbers."
+                f"{where}: x has {x.shape[1]} columns but {len(columns)} names of columns; they must match."
             )
-        return x.astype(np.int64), "tokens", int(x.max(initial=0)) + 1
-    rows = x.astype(np.float32)
-    if np.isinf(rows).any():
+        if choices.kind != "tokens":
+            kept, out = features(where, columns, choices)
+            place = {name: number for number, name in enumerate(columns)}
+            taken = x if kept == list(columns) else x[:, [place[name] for name in kept]]
+            return _Rows(
+                _table(where, taken, tuple(kept)), "tabular", columns=tuple(kept), left_out=tuple(out)
+            )
+    check_unnamed(where, choices)
+    kind, whole = _of_numbers(where, x, masked, choices)
+    if kind == "tokens":
+        return _Rows(x.astype(np.int64), "tokens", int(x.max(initial=0)) + 1, whole=whole)
+    return _Rows(_table(where, x, None), "tabular", whole=whole)
+
+
+def _table(where: str, x: NDArray[Any], names: tuple[str, ...] | None) -> NDArray[Any]:
+    """Return numbers [n,d], masked or not, as floating-point ones with NaN where one is missing."""
+    rows = x.astype(float_type(x.dtype), copy=False)
+    rows = rows.filled(np.nan) if isinstance(rows, np.ma.MaskedArray) else rows
+    _check_finite(where, rows, names)
+    return rows
+
+
+def _of_numbers(where: str, x: NDArray[Any], masked: bool, choices: Choices) -> tuple[Kind, bool]:
+    """Return what numbers of two dimensions are, and whether they may be the other as well."""
+    wanted = choices.kind or (choices.whole if x.dtype.kind in "iu" and not masked else None)
+    if wanted == "tokens" and (masked or x.dtype.kind not in "iu" or (x.size and x.min() < 0)):
         raise InputError(
-            f"{where}: x holds infinity; columns of a table must be finite, or NaN where missing."
+            f"{where}: x is of type {x.dtype}{' and masked in places' if masked else ''}, but it is to be "
+            "token ids; these must be whole numbers (int32 or int64) from 0, with 0 for padding."
         )
-    return rows, "tabular", 0
+    if wanted is not None:
+        return ("tokens" if wanted == "tokens" else "tabular"), False
+    if x.dtype not in (np.int32, np.int64) or masked:
+        return "tabular", x.dtype.kind in "iu" and not masked
+    if x.size and x.min() < 0:
+        raise InputError(
+            f"{where}: x is of type {x.dtype}, so it is read as token ids, and holds {x.min()}; "
+            "ids must be at least 0, and columns of a table must be floating-point numbers, or data.kind "
+            "be table."
+        )
+    return "tokens", True
+
+
+def _named_rows(where: str, columns: dict[str, Any], choices: Choices) -> _Rows:
+    """Return rows of columns that have names: a table, or the only text."""
+    kept, _ = chosen(where, list(columns), choices)
+    numbers = [name for name in kept if _is_numbers(columns[name])]
+    if choices.kind == "text" or (choices.kind is None and len(kept) == 1 and not numbers):
+        if len(kept) != 1:
+            raise InputError(
+                f"{where} has the columns {', '.join(kept)}; data.columns must name the one "
+                "that holds the text."
+            )
+        out = tuple((name, "not the text") for name in columns if name != kept[0])
+        return _texts(where, np.asarray(columns[kept[0]]), choices)._replace(left_out=out)
+    x, names, out = table_of(where, columns, choices)
+    if choices.kind == "tokens":
+        if np.isnan(x).any() or (x != np.floor(x)).any() or x.min(initial=0) < 0:
+            raise InputError(f"{where}: data.kind is tokens, but the columns hold no whole numbers from 0.")
+        return _Rows(x.astype(np.int64), "tokens", int(x.max(initial=0)) + 1, left_out=out)
+    _check_finite(where, x, names)
+    return _Rows(x, "tabular", columns=names, left_out=out)
+
+
+def _is_numbers(column: Any) -> bool:
+    values = column[:1000]
+    made = numbers_of(values)
+    return made is not None
+
+
+def _texts(where: str, x: NDArray[Any], choices: Choices) -> _Rows:
+    if x.ndim != 1:
+        raise InputError(f"{where}: x is text of {x.ndim} dimensions; it must have one, a text per row.")
+    if choices.kind not in (None, "text"):
+        raise InputError(f"{where}: data.kind is {choices.kind}, but x is text.")
+    return _Rows(tokenise(texts_of(f"{where}: x", x).tolist()), "tokens", VOCABULARY)
+
+
+def _unboxed(where: str, x: NDArray[Any]) -> NDArray[Any]:
+    """Return numbers that were kept as Python objects [n,d]."""
+    columns = [numbers_of(x[:, i]) for i in range(x.shape[1])]
+    odd = next((i for i, values in enumerate(columns) if values is None), None)
+    if odd is not None:
+        missing = is_missing(x[:, odd])
+        value = next(v for v in x[~missing, odd] if not isinstance(v, int | float | np.number))
+        raise InputError(
+            f"{where}: column {odd} of x holds {str(value)[:40]!r}; columns of a table must be numbers, NaN "
+            "where a value is missing."
+        )
+    return np.stack([values for values in columns if values is not None], axis=1)
+
+
+def check_unnamed(where: str, choices: Choices) -> None:
+    given = [name for name in choices.by_name if name != "data.label"]
+    if given:
+        raise InputError(
+            f"{where}: {' and '.join(given)} speaks of columns by name, but these rows have no names."
+        )
+
+
+def _check_finite(where: str, x: NDArray[Any], names: tuple[str, ...] | None) -> None:
+    """Refuse infinity, and what becomes infinite in float32."""
+    largest = np.finfo(np.float32).max
+    beyond = np.isinf(x) if x.dtype == np.float32 else np.abs(x) > largest
+    if not beyond.any():
+        return
+    column = int(beyond.any(axis=0).argmax())
+    which = f"column {names[column]!r}" if names else f"column {column}"
+    raise InputError(
+        f"{where}: x holds infinity, or a number beyond float32's, in {which} "
+        f"({plural(int(beyond.sum()), 'value')} in all); columns of a table must be finite, or "
+        "NaN where missing."
+    )
 
 
 def _images_of(where: str, x: NDArray[Any]) -> NDArray[Any]:
@@ -195,29 +367,7 @@ def _images_of(where: str, x: NDArray[Any]) -> NDArray[Any]:
         x = x.transpose(0, 3, 1, 2)
     elif x.shape[1] not in (1, 3):
         raise InputError(f"{where}: x has shape {x.shape}; images must have 1 or 3 channels, last or second.")
-    low, high = (x.min(), x.max()) if x.size else (0, 0)
-    if x.dtype.kind == "f":
-        if not (low >= 0 and high <= 1):
-            raise InputError(f"{where}: x spans [{low}, {high}]; floating-point images must stay in [0, 1].")
-        return np.ascontiguousarray(x, dtype=np.float32)
-    if low < 0 or high > 255:
-        raise InputError(f"{where}: x spans [{low}, {high}]; images of whole numbers must stay in [0, 255].")
-    return np.ascontiguousarray(x, dtype=np.uint8)
-
-
-def _labels_of(where: str, y: Any) -> Labels:
-    """Return labels as int64 [n]."""
-    y = np.asarray(y)
-    if y.ndim == 2 and y.shape[1] == 1:
-        y = y[:, 0]
-    if y.ndim != 1:
-        raise InputError(f"{where}: y has shape {y.shape}; it must have one dimension, a label per row.")
-    if y.dtype.kind not in "biuf" or (y.dtype.kind == "f" and not np.array_equal(y, np.floor(y))):
-        raise InputError(f"{where}: y is of type {y.dtype}; labels must be whole numbers from 0.")
-    if y.size and y.min() < 0:
-        raise InputError(f"{where}: y holds {y.min()}; labels must be whole numbers from 0.")
-    labels: Labels = y.astype(np.int64)
-    return labels
+    return levels.bounded(where, x)
 
 
 def _join_names(parts: Sequence[tuple[Names | None, int]]) -> Names | None:

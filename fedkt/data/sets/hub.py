@@ -3,33 +3,46 @@
 ``hf:NAME`` or ``hf:NAME:CONFIGURATION`` is loaded from the Hub by the ``datasets`` library, unless NAME is
 a folder (absolute, or below the data folder) that ``save_to_disk`` wrote.
 
-Which columns are used follows from their types and names:
+Which columns are used follows from their names and types, and from what the scenario chooses:
 
-- label: the first ``ClassLabel`` column, else the first named ``label labels target class y fine_label``;
-  texts become numbers in alphabetical order of the training rows' labels;
-- rows: the first image column; else text, the column named ``text sentence content review document``, or
-  the only one; else, as a table, all columns of numbers and of number lists of fixed length;
+- label: ``data.label``, else the column named ``label``, else the only one named ``labels target class y
+  fine_label``, else the only ``ClassLabel``; texts and ``ClassLabel`` are names;
+- rows (``data.kind``): the image column; else ``input_ids``, as token ids; else the text named ``text
+  sentence content review document`` or the only one, where there are no numbers; else all numbers, a table.
+  Columns of names, of texts beside numbers, and of what names rows are left out, and said to be;
 - training rows are the split ``train`` or the only one, test rows the first of ``test validation valid
   dev`` whose labels are known.
+
+What these leave open is refused with the choice to make.
 """
 
 import logging
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fedkt.data.sets.dataset import Dataset, Split, dataset_of, split_of
+from fedkt.data.columns.arrow import column_of, ids_of, label_of, lists_of, numbers_in
+from fedkt.data.columns.choices import Choices
+from fedkt.data.columns.labels import listed
+from fedkt.data.columns.named import LeftOut, chosen, features
+from fedkt.data.images.decoding import stack
+from fedkt.data.sets.dataset import AS_READ, Dataset, Split, dataset_of
+from fedkt.data.sets.joining import split_of
 from fedkt.errors import InputError
+from fedkt.registry import did_you_mean
 
 _LABELS = ("label", "labels", "target", "class", "y", "fine_label")
 _TEXTS = ("text", "sentence", "content", "review", "document")
+_TOKENS = "input_ids"
+_BESIDE_TOKENS = ("attention_mask", "token_type_ids", "special_tokens_mask", "length")
 _TESTS = ("test", "validation", "valid", "dev")
 
 
-def load_hub(name: str, data_dir: Path | None, column: str | None) -> Split:
+def load_hub(name: str, data_dir: Path | None, column: str | None, choices: Choices = AS_READ) -> Split:
     """Load a data set; ``column`` holds the natural ids. Raises InputError where it cannot be used."""
     where = f"hf:{name}"
     splits = _open(name, data_dir)
@@ -43,14 +56,20 @@ def load_hub(name: str, data_dir: Path | None, column: str | None) -> Split:
             f"{where} has no column '{column}'; data.partition.column must be one of "
             f"{', '.join(train.column_names)}."
         )
-    label = _label_column(where, train)
-    names = _label_names(train, label)
-    made = _dataset(f"{where}: train", train, label, names, column)
-    others = (splits[s] for s in _TESTS if s in splits and splits[s] is not train)
-    test = next((other for other in others if _labels_known(other, label)), None)
-    classes = len(names) if names is not None else getattr(train.features[label], "num_classes", None) or 0
+    label = _label_column(where, train, choices)
+    made = _dataset(f"{where}: train", train, label, column, choices)
+    others = (split for split in _TESTS if split in splits and splits[split] is not train)
+    test = next((split for split in others if _labels_known(splits[split], label)), None)
     return split_of(
-        where, made, None if test is None else _dataset(f"{where}: test", test, label, names, column), classes
+        where,
+        made,
+        None if test is None else _dataset(f"{where}: {test}", splits[test], label, column, choices),
+        choices=choices,
+        left_out=[
+            (f"split {split}", "not read")
+            for split, held in splits.items()
+            if held is not train and split != test
+        ],
     )
 
 
@@ -95,78 +114,225 @@ def _folder(name: str, data_dir: Path | None) -> Path | None:
     return None
 
 
-def _label_column(where: str, table: Any) -> str:
+def _label_column(where: str, table: Any, choices: Choices) -> str | None:
+    """Return the column of labels; None where nobody reads them and none stands out."""
     from datasets import ClassLabel
 
-    typed = [name for name, feature in table.features.items() if isinstance(feature, ClassLabel)]
-    named = [name for name in _LABELS if name in table.features]
-    if not typed and not named:
-        raise InputError(
-            f"{where} has the columns {', '.join(table.column_names)}; its labels must "
-            "be of type ClassLabel or in a "
-            f"column named one of {', '.join(_LABELS)}."
-        )
-    return str((typed or named)[0])
-
-
-def _label_names(train: Any, label: str) -> list[str] | None:
-    """Return the names of textual labels in order, or None where labels are numbers."""
-    values = train[:1][label]
-    if not isinstance(values[0], str):
+    if choices.label is not None:
+        if choices.label not in table.column_names:
+            raise InputError(
+                f"{where} has no column '{choices.label}', which data.label names; "
+                f"{did_you_mean(choices.label, table.column_names)}"
+            )
+        return choices.label
+    columns = [name for name in table.column_names if name not in choices.drop]
+    named = [name for name in _LABELS if name in columns]
+    typed = [name for name in columns if isinstance(table.features[name], ClassLabel)]
+    likely = named or typed
+    if len(likely) == 1 or (named and named[0] == "label"):
+        return likely[0]
+    if not choices.labelled:
         return None
-    return sorted(train.unique(label))
+    if not likely:
+        raise InputError(
+            f"{where} has the columns {listed(table.column_names)}; its labels must be of type ClassLabel or "
+            f"in a column named one of {', '.join(_LABELS)}, or data.label must name their column."
+        )
+    raise InputError(
+        f"{where} has the columns {listed(likely)}, each of which may be the label; data.label must name it."
+    )
 
 
-def _labels_known(table: Any, label: str) -> bool:
-    if label not in table.column_names:
+def _labels_known(table: Any, label: str | None) -> bool:
+    if label is None or label not in table.column_names:
         return False
-    values = _column(table, label)
-    return values.dtype.kind not in "iuf" or bool(values.size and values.min() >= 0)
+    values = column_of(table, label)
+    if values.null_count == len(values):
+        return False
+    known = label_of(values)
+    return known.dtype.kind not in "iuf" or bool(known.size and known.min() >= 0)
+
+
+def _dataset(where: str, table: Any, label: str | None, column: str | None, choices: Choices) -> Dataset:
+    from datasets import ClassLabel
+
+    y, names = None, None
+    if choices.labelled and label is not None:
+        y = label_of(column_of(table, label))
+        feature = table.features[label]
+        names = list(feature.names) if isinstance(feature, ClassLabel) else None
+    ids = None
+    if column is not None and column in table.column_names:
+        feature = table.features[column]
+        ids = ids_of(column_of(table, column), feature.names if isinstance(feature, ClassLabel) else None)
+    columns = [c for c in table.column_names if c not in (label, column)]
+    rows, out = _rows(where, table, columns, label, choices)
+    # The choice of columns was made here, by their types too.
+    taken = tuple(rows) if isinstance(rows, dict) else None
+    said = replace(choices, label=None, columns=taken, drop=(), labels=None)
+    return dataset_of(where, rows, y, ids=ids, choices=said, label_names=names, left_out=out)
+
+
+def _rows(
+    where: str, table: Any, columns: list[str], label: str | None, choices: Choices
+) -> tuple[Any, list[LeftOut]]:
+    """Return the rows, an array or a table's columns by name, and what is left out."""
+    kept, out = chosen(where, columns, choices)
+    kinds = {name: _type_of(table.features[name]) for name in kept}
+    of: dict[str, list[str]] = {
+        kind: [name for name in kept if kinds[name] == kind] for kind in set(kinds.values())
+    }
+    images, texts, lists = (of.get(kind, []) for kind in ("image", "text", "list"))
+    numbers = [name for name in features(where, kept, choices)[0] if kinds[name] == "number"]
+    kind = choices.kind or _kind(where, images, texts, numbers, lists)
+    if kind == "image" and images:
+        return _pictures(where, table, _only(where, images, "image")), out + _but(
+            kept, images[0], "not the image"
+        )
+    if kind == "image" and not lists:
+        raise InputError(f"{where}: data.kind is image, but no column holds images.")
+    if kind == "text":
+        named = [name for name in _TEXTS if name in texts] if len(texts) > 1 else texts
+        text = _only(where, named or texts, "text")
+        return label_of(column_of(table, text)), out + _but(kept, text, "not the text")
+    if kind == "tokens" and (lists or not numbers):
+        ids = _TOKENS if _TOKENS in lists else _only(where, lists, "list of token ids")
+        masks = "attention_mask" if "attention_mask" in lists else None
+        return _tokens(where, table, ids, masks), out + _but(kept, ids, "not the token ids")
+    if not numbers and len(lists) == 1 and kind != "table":
+        return _vectors(where, table, lists[0]), out + _but(kept, lists[0], "not the rows")
+    return _table(where, table, kept, kinds, label, choices, out)
+
+
+def _kind(
+    where: str, images: list[str], texts: list[str], numbers: list[str], lists: list[str]
+) -> str | None:
+    """Return what the types of the columns make of the rows; None where the form of a list decides."""
+    if images:
+        return "image"
+    if _TOKENS in lists:
+        return "tokens"
+    named = [name for name in _TEXTS if name in texts]
+    if named and numbers:
+        raise InputError(
+            f"{where} has the text {named[0]!r} beside the numbers {listed(numbers)}; data.kind must be text "
+            "or table, or data.drop name what is no part of the rows."
+        )
+    if not numbers and not lists and texts:
+        return "text"
+    return None if lists and not numbers else "table"
+
+
+def _type_of(feature: Any) -> str:
+    """Return what a column holds: image, names, text, number, list or other."""
+    from datasets import ClassLabel, Image, Value
+
+    if isinstance(feature, Image):
+        return "image"
+    if isinstance(feature, ClassLabel):
+        return "names"
+    if not isinstance(feature, Value):
+        return (
+            "list"
+            if type(feature).__name__ in ("Sequence", "List", "LargeList", "list")
+            else _nested(feature)
+        )
+    if "string" in feature.dtype:
+        return "text"
+    numeric = ("int", "uint", "float", "double", "bool", "decimal", "null")
+    return "number" if feature.dtype.startswith(numeric) else "other"
+
+
+def _nested(feature: Any) -> str:
+    return "list" if type(feature).__name__.startswith("Array") else "other"
+
+
+def _only(where: str, names: list[str], what: str) -> str:
+    if len(names) != 1:
+        held = f"the columns {listed(names)}, each of which may be" if names else "no column that is"
+        raise InputError(f"{where} has {held} the {what}; data.columns must name one.")
+    return names[0]
+
+
+def _but(names: list[str], one: str, why: str) -> list[LeftOut]:
+    return [(name, why) for name in names if name != one]
+
+
+def _pictures(where: str, table: Any, name: str) -> NDArray[Any]:
+    column = table.select_columns([name]).with_format(None)
+    return stack(f"{where}: column '{name}'", (row[name] for row in column))
 
 
 def _column(table: Any, name: str) -> NDArray[Any]:
     return np.asarray(table.select_columns([name]).with_format("numpy")[:][name])
 
 
-def _dataset(where: str, table: Any, label: str, names: list[str] | None, column: str | None) -> Dataset:
-    y = _column(table, label)
-    if names is not None:
-        unknown = np.setdiff1d(y, names)
-        if len(unknown):
-            raise InputError(f"{where} holds the label '{unknown[0]}', which no training row has.")
-        y = np.searchsorted(np.array(names), y)
-    ids = None if column is None or column not in table.column_names else _column(table, column)
-    return dataset_of(
-        where, _rows(where, table, [c for c in table.column_names if c not in (label, column)]), y, ids=ids
-    )
-
-
-def _rows(where: str, table: Any, columns: list[str]) -> Any:
-    from datasets import Image, Value
-
-    features = table.features
-    images = [name for name in columns if isinstance(features[name], Image)]
-    if images:
-        pictures = _column(table, images[0])
-        if pictures.dtype == object:
-            raise InputError(
-                f"{where}: images in column '{images[0]}' differ in size; all must be of one size."
-            )
-        return pictures
-    texts = [
-        name for name in columns if isinstance(features[name], Value) and "string" in features[name].dtype
-    ]
-    named = [name for name in _TEXTS if name in texts]
-    if named or len(texts) == 1:
-        return _column(table, (named or texts)[0])
-    numbers = [_column(table, name) for name in columns if name not in texts]
-    numbers = [values for values in numbers if values.dtype.kind in "biuf" and values.ndim in (1, 2, 3, 4)]
-    if len(numbers) == 1 and numbers[0].ndim > 1:
-        return numbers[0]  # pixels, token ids or a vector per row
-    table_columns = [values.reshape(len(values), -1) for values in numbers if values.ndim <= 2]
-    if not table_columns:
+def _vectors(where: str, table: Any, name: str) -> NDArray[Any]:
+    """Return the only list of each row, of one length: pixels, token ids or a vector."""
+    flat = lists_of(column_of(table, name))
+    if flat is not None:
+        return flat
+    try:
+        values = _column(table, name)
+    except ValueError:  # a row without a list among others
+        values = np.zeros(0, object)
+    if values.dtype == object:
         raise InputError(
-            f"{where} has the columns {', '.join(table.column_names)}; one must hold "
-            "images, texts or numbers."
+            f"{where}: lists in column '{name}' differ in length or lack values; a table needs equal ones, "
+            "and data.kind: tokens pads token ids."
         )
-    return np.concatenate(table_columns, axis=1).astype(np.float32)
+    return values
+
+
+def _tokens(where: str, table: Any, name: str, mask: str | None) -> NDArray[Any]:
+    """Return token ids [n, L], padded with 0 at their end and 0 where the mask is."""
+    values = column_of(table, name).to_pylist()
+    if any(row is None or None in row for row in values):
+        raise InputError(f"{where}: column '{name}' lacks token ids in some rows; each row must have them.")
+    masks = None if mask is None else column_of(table, mask).to_pylist()
+    made = np.zeros((len(values), max(map(len, values), default=0)), np.int64)
+    for row, ids in enumerate(values):
+        made[row, : len(ids)] = ids if masks is None else np.multiply(ids, masks[row])
+    return made
+
+
+def _table(
+    where: str,
+    table: Any,
+    kept: list[str],
+    kinds: dict[str, str],
+    label: str | None,
+    choices: Choices,
+    out: list[LeftOut],
+) -> tuple[dict[str, Any], list[LeftOut]]:
+    """Return the columns of a table by name, and what is left out."""
+    found: dict[str, Any] = {}
+    names, more = features(where, kept, Choices(columns=choices.columns))
+    out = out + [one for one in more if one not in out]
+    also = [name for name in _LABELS if name in names and kinds[name] == "number"]
+    if also and choices.label is None and choices.columns is None and label is not None:
+        raise InputError(
+            f"{where} has the columns {listed([label, *also])}, each of which may be the label; data.label "
+            "must name it, and data.drop those that say the same."
+        )
+    for name in names:
+        values = None
+        if kinds[name] == "number":
+            values = numbers_in(column_of(table, name))
+        elif kinds[name] == "list":
+            values = lists_of(column_of(table, name))
+        if values is None:
+            why = {"text": "text", "names": "names, not numbers", "list": "lists of different lengths"}
+            out.append((name, why.get(kinds[name], "no numbers")))
+            if choices.columns is not None:
+                raise InputError(
+                    f"{where}: column {name!r}, which data.columns names, holds {out[-1][1]}; write it as "
+                    "numbers, or leave it out."
+                )
+            continue
+        found[name] = values
+    if not found:
+        raise InputError(
+            f"{where} has the columns {listed(table.column_names)}; one must hold images, texts or numbers."
+        )
+    return found, out

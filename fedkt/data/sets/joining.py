@@ -1,12 +1,16 @@
-"""Data sets of several domains as one, with the domain's name at every row."""
+"""Sets of one federation brought together: columns and labels by name, domains as one set of rows."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fedkt.data.sets.dataset import Dataset, Split, concat
+from fedkt.data.columns.choices import Choices
+from fedkt.data.columns.labels import vocabulary
+from fedkt.data.columns.named import LeftOut, order_of
+from fedkt.data.images import levels
+from fedkt.data.sets.dataset import AS_READ, Dataset, Split, concat
 from fedkt.data.sets.preprocess import fit_raw
 from fedkt.errors import InputError
 
@@ -14,16 +18,114 @@ if TYPE_CHECKING:
     from fedkt.scenario import Image
 
 
-def join_domains(where: str, splits: Mapping[str, Split], image: "Image | None") -> Split:
+def together(parts: Mapping[str, Dataset], choices: Choices = AS_READ) -> dict[str, Dataset]:
+    """Give sets of one federation one order of columns and one number per label's name.
+
+    ``parts``: by the words that an error's sentence has for each; the first that has names of columns decides
+    their order. Whole numbers that were read as token ids become a table where another part is one. Raises
+    InputError where columns or labels cannot be matched by their names.
+    """
+    made, problems = dict(parts), list[str]()
+    tables = [part for part in made.values() if part.kind == "tabular"]
+    ids = {name: part for name, part in made.items() if part.kind == "tokens"}
+    if tables and ids and all(part.whole for part in ids.values()):
+        for name, part in ids.items():
+            made[name] = replace(part, x=part.x.astype(np.float64), kind="tabular", vocabulary=0)
+    first = next((name for name, part in made.items() if part.columns is not None), None)
+    for name, part in made.items():
+        reference = None if first is None else made[first].columns
+        if reference is None or part.columns is None or part.columns == reference:
+            continue
+        try:
+            order = order_of(name, part.columns, reference, str(first), part.left_out)
+            made[name] = replace(part, x=part.x[:, order], columns=reference)
+        except InputError as error:
+            problems.extend(error.problems)
+    labelled = {name: part for name, part in made.items() if len(part) and part.y.min() >= 0}
+    try:
+        common = vocabulary({name: part.label_names for name, part in labelled.items()}, choices.labels)
+    except InputError as error:
+        raise InputError(*problems, *error.problems) from None
+    if problems:
+        raise InputError(*problems)
+    for name, (names, become) in common.items():
+        part = made[name]
+        if part.label_names is None and names is not None and part.y.max() >= len(names):
+            problems.append(
+                f"{name} holds label {part.y.max()}, but data.labels names {len(names)} classes; "
+                "it must name all."
+            )
+            continue
+        made[name] = replace(part, y=part.y if become is None else become[part.y], label_names=names)
+    if problems:
+        raise InputError(*problems)
+    return made
+
+
+def split_of(
+    where: str,
+    train: Dataset,
+    test: Dataset | None,
+    classes: int = 0,
+    *,
+    choices: Choices = AS_READ,
+    left_out: Sequence[LeftOut] = (),
+) -> Split:
+    """Make a Split of at least ``classes`` classes; raises InputError where the two halves do not fit.
+
+    ``left_out``: what the source holds beside them and was not read.
+    """
+    if test is not None:
+        names = f"{where}: training rows", f"{where}: test rows"
+        train, test = together(dict(zip(names, (train, test), strict=True)), choices).values()
+        if test.kind != train.kind:
+            raise InputError(f"{where}: training rows are {train.kind} but test rows are {test.kind}.")
+        if test.shape != train.shape:
+            raise InputError(
+                f"{where}: a training row has shape {train.shape} but a test row "
+                f"{test.shape}; they must match."
+            )
+    train, test = _levels(where, train, test)
+    return sized(train, test, classes, left_out)
+
+
+def _levels(where: str, train: Dataset, test: Dataset | None) -> tuple[Dataset, Dataset | None]:
+    """Return the two halves of a source with images read as they were meant."""
+    if train.kind != "image":
+        return train, test
+    read = levels.read(where, [train.x] if test is None else [train.x, test.x])
+    return replace(train, x=read[0]), None if test is None else replace(test, x=read[1])
+
+
+def sized(train: Dataset, test: Dataset | None, classes: int = 0, left_out: Sequence[LeftOut] = ()) -> Split:
+    """Make a Split with as many classes as there are names, labels or ``classes``, whichever is most."""
+    highest = max(int(part.y.max()) for part in (train, test) if part is not None and len(part))
+    held = [*left_out, *train.left_out, *(() if test is None else test.left_out)]
+    return Split(
+        train, test, max(classes, highest + 1, len(train.label_names or ())), tuple(dict.fromkeys(held))
+    )
+
+
+def join_domains(
+    where: str, splits: Mapping[str, Split], image: "Image | None", choices: Choices = AS_READ
+) -> Split:
     """Join one Split per domain, whose name every row gets.
 
     Images of different shapes are brought to that of ``image``. Raises InputError where that is not enough.
     """
     prefix = f"{where}: " if where else ""
-    named = {
-        name: (_in_domain(split.train, name), None if split.test is None else _in_domain(split.test, name))
+    parts = {f"{prefix}domain '{name}'": split.train for name, split in splits.items()}
+    parts |= {
+        f"{prefix}test rows of domain '{name}'": split.test
         for name, split in splits.items()
+        if split.test is not None
     }
+    made = together(parts, choices)
+    named = {}
+    for name, split in splits.items():
+        test = None if split.test is None else made[f"{prefix}test rows of domain '{name}'"]
+        train = made[f"{prefix}domain '{name}'"]
+        named[name] = (_in_domain(train, name), None if test is None else _in_domain(test, name))
     first, (reference, _) = next(iter(named.items()))
     problems = []
     shapes = {train.shape for train, _ in named.values()}
@@ -51,8 +153,11 @@ def join_domains(where: str, splits: Mapping[str, Split], image: "Image | None")
     if len(shapes) > 1 and image is not None:
         trains = [replace(part, x=fit_raw(part.x, image.size, image.channels)) for part in trains]
         tests = [replace(part, x=fit_raw(part.x, image.size, image.channels)) for part in tests]
-    return Split(
-        concat(trains), concat(tests) if tests else None, max(split.classes for split in splits.values())
+    return sized(
+        concat(trains),
+        concat(tests) if tests else None,
+        max(split.classes for split in splits.values()),
+        [out for split in splits.values() for out in split.left_out],
     )
 
 

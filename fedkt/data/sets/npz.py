@@ -4,7 +4,8 @@ A file holds one data set, ``x_train y_train`` and optionally ``x_test y_test``,
 ``x_<domain> y_<domain>`` or ``x_<domain>_train y_<domain>_train`` and optionally ``..._test``. Where there
 are no test rows, a seeded 20 % is held out when a federation is built. Wherever an ``x_...`` may stand, the
 four pieces of a CSR matrix may stand instead: ``x_..._data x_..._indices x_..._indptr x_..._shape``. Natural
-ids are ``<column>_train`` and so on. Other arrays are ignored.
+ids are ``<column>_train`` and so on. ``columns`` (or ``feature_names``) may name the columns of a table,
+and ``label_names`` the classes in the order of their numbers; labels may be texts. Other arrays are not read.
 
 ``npz:FILE#DOMAIN`` is one domain of a file alone: a mapping of such specifications leaves a domain out, and
 ``data.test`` and ``data.transfer.from`` can name the one that was left out.
@@ -19,8 +20,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fedkt.data.sets.dataset import Dataset, Split, dataset_of, split_of
-from fedkt.data.sets.joining import join_domains
+from fedkt.data.columns.cells import texts_of
+from fedkt.data.columns.choices import Choices
+from fedkt.data.columns.named import LeftOut
+from fedkt.data.sets.dataset import AS_READ, Dataset, Split, dataset_of
+from fedkt.data.sets.joining import join_domains, split_of
 from fedkt.errors import InputError
 from fedkt.registry import did_you_mean
 
@@ -28,6 +32,8 @@ if TYPE_CHECKING:
     from fedkt.scenario import Image
 
 _PIECES = ("data", "indices", "indptr", "shape")
+_NAMES = {"columns": ("columns", "feature_names"), "labels": ("label_names",)}
+"""What arrays of names are called."""
 
 
 def find_file(name: str, data_dir: Path | None) -> Path:
@@ -45,7 +51,9 @@ def find_file(name: str, data_dir: Path | None) -> Path:
     )
 
 
-def load_npz(name: str, data_dir: Path | None, image: "Image | None", column: str | None) -> Split:
+def load_npz(
+    name: str, data_dir: Path | None, image: "Image | None", column: str | None, choices: Choices = AS_READ
+) -> Split:
     """Load a file, or one domain of it (``FILE#DOMAIN``); raises InputError with all its problems."""
     file_name, _, domain = name.partition("#")
     path = find_file(file_name, data_dir)
@@ -59,23 +67,32 @@ def load_npz(name: str, data_dir: Path | None, image: "Image | None", column: st
     if not isinstance(file, np.lib.npyio.NpzFile):
         raise InputError(f"{where} holds a single array; it must be an npz file with x_train and y_train.")
     with file:
-        reader = _Reader(where, file, column)
+        reader = _Reader(where, file, column, choices)
         return reader.one(domain) if domain else reader.split(image)
 
 
 class _Reader:
     """One open file."""
 
-    def __init__(self, where: str, file: Mapping[str, Any], column: str | None) -> None:
+    def __init__(self, where: str, file: Mapping[str, Any], column: str | None, choices: Choices) -> None:
         self.where = where
         self.file = file
         self.column = column
+        self.choices = choices
+        self.seen: set[str] = set()
+        self.names = {what: self._names(called) for what, called in _NAMES.items()}
         self.parts = sorted({self._part_of(key) for key in file if key.startswith("x_")})
 
     def split(self, image: "Image | None") -> Split:
         if any(part in ("train", "test") for part in self.parts):
             found = self._read(["train", *(["test"] if "test" in self.parts else [])])
-            return split_of(self.where, found["train"], found.get("test"))
+            return split_of(
+                self.where,
+                found["train"],
+                found.get("test"),
+                choices=self.choices,
+                left_out=self._unread(),
+            )
         if not self.parts:
             held = ", ".join(list(self.file)[:8]) or "nothing"
             raise InputError(
@@ -93,10 +110,16 @@ class _Reader:
                 )
             )
         splits = {
-            domain: split_of(f"{self.where}: domain '{domain}'", found[part], found.get(f"{domain}_test"))
+            domain: split_of(
+                f"{self.where}: domain '{domain}'",
+                found[part],
+                found.get(f"{domain}_test"),
+                choices=self.choices,
+                left_out=self._unread(),
+            )
             for domain, part in trains.items()
         }
-        return join_domains(self.where, splits, image)
+        return join_domains(self.where, splits, image, self.choices)
 
     def one(self, domain: str) -> Split:
         """Return one domain of a file with several; its rows carry no domain's name."""
@@ -107,7 +130,7 @@ class _Reader:
         test = f"{domain}_test" if f"{domain}_test" in self.parts else None
         found = self._read([trains[domain], *([test] if test else [])])
         where = f"{self.where}: domain '{domain}'"
-        return split_of(where, found[trains[domain]], found[test] if test else None)
+        return split_of(where, found[trains[domain]], found[test] if test else None, choices=self.choices)
 
     def _domains(self) -> dict[str, str]:
         """Return the part that holds each domain's training rows."""
@@ -133,9 +156,12 @@ class _Reader:
     def _dataset(self, part: str) -> Dataset:
         sparse = f"x_{part}_indptr" in self.file
         needed = [f"x_{part}_{piece}" for piece in _PIECES] if sparse else [f"x_{part}"]
-        needed.append(f"y_{part}")
+        if self.choices.labelled:
+            needed.append(f"y_{part}")
+        ids = None
         if self.column is not None and (part != "test" or f"{self.column}_test" in self.file):
-            needed.append(f"{self.column}_{part}")
+            ids = f"{self.column}_{part}"
+            needed.append(ids)
         missing = [name for name in needed if name not in self.file]
         if missing:
             raise InputError(
@@ -145,10 +171,37 @@ class _Reader:
                 )
             )
         x = self._sparse(part) if sparse else self._array(f"x_{part}")
-        ids = self._array(needed[-1]) if needed[-1] != f"y_{part}" else None
-        return dataset_of(f"{self.where}: {part}", x, self._array(f"y_{part}"), ids=ids)
+        labels = self.names["labels"] if self.choices.labelled else None
+        return dataset_of(
+            f"{self.where}: {part}",
+            x,
+            self._array(f"y_{part}") if self.choices.labelled else None,
+            ids=None if ids is None else self._array(ids),
+            choices=self.choices,
+            label_names=labels,
+            columns=self.names["columns"],
+        )
+
+    def _names(self, called: tuple[str, ...]) -> list[str] | None:
+        """Return the texts of the first of these arrays that is there, or None."""
+        name = next((name for name in called if name in self.file), None)
+        if name is None:
+            return None
+        held = self._array(name)
+        if held.ndim != 1 or held.dtype.kind not in "US":
+            return None
+        names: list[str] = texts_of(f"{self.where}: {name}", held).tolist()
+        twice = sorted({n for n in names if names.count(n) > 1})
+        if twice:
+            raise InputError(f"{self.where}: '{name}' holds '{twice[0]}' more than once; names must differ.")
+        return names
+
+    def _unread(self) -> list[LeftOut]:
+        """Return the arrays that were not read."""
+        return [(name, "not read") for name in self.file if name not in self.seen]
 
     def _array(self, name: str) -> Any:
+        self.seen.add(name)
         try:
             return self.file[name]
         except ValueError as error:

@@ -1,6 +1,7 @@
 """From raw rows to what a model gets. None of it enters the hash of a transfer set."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -49,8 +50,8 @@ class Preprocess:
             return (images - mean) / std
         if self.input.kind == "sparse":
             return torch.from_numpy(x.toarray().astype(np.float32, copy=False))
-        if self.input.kind == "tabular" and statistics is not None:
-            x = statistics.apply(x)
+        if self.input.kind == "tabular":
+            x = statistics.apply(x) if statistics is not None else x.astype(np.float32, copy=False)
         return torch.from_numpy(np.ascontiguousarray(x))
 
     def statistics(self, x: Any) -> "Statistics | None":
@@ -60,37 +61,67 @@ class Preprocess:
         return Statistics.of(x, self.missing, self.standardise)
 
 
+MOST_DEVIATIONS = 20.0
+"""How far a scaled value may lie from a client's own mean: what is beyond has the value at that distance."""
+
+
 @dataclass(frozen=True, eq=False)
 class Statistics:
-    """Per column: the value that replaces NaN, the shift and the scale; float32 [d] each."""
+    """Per column: the value that replaces NaN, the shift and the scale; float64 [d] each.
 
-    fill: NDArray[np.float32]
-    shift: NDArray[np.float32]
-    scale: NDArray[np.float32]
+    A scale is infinite where the column does not vary in the client's rows: it tells the client's model
+    nothing, so it is 0 for every row, also for those of others, where it varies. ``scaled``: whether there
+    is a scale at all.
+    """
+
+    fill: NDArray[np.float64]
+    shift: NDArray[np.float64]
+    scale: NDArray[np.float64]
+    scaled: bool = True
+
+    def tensors(self) -> "dict[str, torch.Tensor]":
+        """Return them by name, each a tensor of its own."""
+        import torch
+
+        return {field.name: torch.tensor(getattr(self, field.name)) for field in fields(self)}
+
+    @classmethod
+    def read(cls, values: Mapping[str, Any]) -> "Statistics":
+        """Return what :meth:`tensors` gave, of tensors, or of lists as JSON has them."""
+        numbers = {name: np.asarray(values[name], np.float64) for name in ("fill", "shift", "scale")}
+        return cls(**numbers, scaled=bool(values["scaled"]))
 
     @staticmethod
-    def of(x: NDArray[np.float32], missing: str | None, standardise: bool) -> "Statistics":
-        """Compute them from training rows; a column without a value is filled with 0, a constant one kept."""
-        columns = np.ma.masked_invalid(x.astype(np.float64))
+    def of(x: NDArray[np.floating[Any]], missing: str | None, standardise: bool) -> "Statistics":
+        """Compute them from training rows [n,d]; a column without a value is filled with 0."""
+        blank = np.isnan(x)
+        there = np.maximum((~blank).sum(axis=0), 1)
+        low, high = (np.nan_to_num(of.reduce(x, axis=0)).astype(np.float64) for of in (np.fmin, np.fmax))
+        fill = np.zeros(x.shape[1])
         if missing == "mean":
-            fill = columns.mean(axis=0).filled(0.0)
+            # Within the column's range, so that a constant one stays constant.
+            fill = np.clip(np.where(blank, 0, x).sum(axis=0, dtype=np.float64) / there, low, high)
         elif missing == "median":
-            median: Any = np.ma.median  # untyped in NumPy
-            fill = np.ma.filled(median(columns, axis=0), 0.0)
-        else:
-            fill = np.zeros(x.shape[1])
-        shift, scale = np.zeros(x.shape[1]), np.ones(x.shape[1])
-        if standardise:
-            filled = np.where(np.isnan(x), fill, x)
-            shift, scale = filled.mean(axis=0), filled.std(axis=0)
-            # A constant column's deviation is 0 but for rounding.
-            scale = np.where(scale <= 1e-7 * np.abs(shift), 1.0, scale)
-        return Statistics(*(np.asarray(values, dtype=np.float32) for values in (fill, shift, scale)))
+            columns = (x[~blank[:, j], j] for j in range(x.shape[1]))
+            fill = np.array([np.median(c.astype(np.float64)) if len(c) else 0.0 for c in columns])
+        if not standardise:
+            return Statistics(fill, np.zeros(x.shape[1]), np.ones(x.shape[1]), scaled=False)
+        filled = np.where(blank, fill, x)
+        shift, scale = filled.mean(axis=0), filled.std(axis=0)
+        constant = filled.min(axis=0) == filled.max(axis=0)
+        return Statistics(fill, shift, np.where(constant, np.inf, scale))
 
-    def apply(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return rows [n,d] with nothing missing, shifted and scaled."""
-        filled: NDArray[np.float32] = (np.where(np.isnan(x), self.fill, x) - self.shift) / self.scale
-        return filled.astype(np.float32, copy=False)
+    @property
+    def silent(self) -> NDArray[np.bool_]:
+        """Which columns [d] do not vary in these rows, so that they are 0 for this client."""
+        return np.isinf(self.scale)
+
+    def apply(self, x: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+        """Return rows [n,d] with nothing missing, shifted and scaled, at most twenty deviations off."""
+        filled = np.where(np.isnan(x), self.fill, x)
+        if self.scaled:
+            filled = np.clip((filled - self.shift) / self.scale, -MOST_DEVIATIONS, MOST_DEVIATIONS)
+        return filled.astype(np.float32)
 
 
 def pixels(x: NDArray[Any]) -> "torch.Tensor":

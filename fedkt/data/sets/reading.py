@@ -11,27 +11,75 @@ A specification is one of
 ``package.module:function``
     called without arguments, or with ``data_dir`` (a Path or None) where it has such a parameter. It
     returns ``x, y``, or ``x, y, domain`` with a name per row (a seeded 20 % is then held out as test rows
-    when a federation is built), or a :class:`Split`.
+    when a federation is built), or a :class:`Split`. ``x``: an array, or columns by name (a data frame, a
+    mapping, a structured array).
 a mapping from domains to specifications
     all rows of each become rows of that domain.
 """
 
 import inspect
+import os
+import traceback
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from fedkt import registry
-from fedkt.data.sets.dataset import Split, dataset_of, split_of
-from fedkt.data.sets.joining import join_domains
+from fedkt.data.columns.choices import Choices
+from fedkt.data.columns.labels import labels_of
+from fedkt.data.columns.named import chosen
+from fedkt.data.sets.dataset import AS_READ, Dataset, Split, check_unnamed, dataset_of
+from fedkt.data.sets.joining import join_domains, split_of
 from fedkt.errors import InputError
 
 if TYPE_CHECKING:
     from fedkt.scenario import Image
 
 
+PREFIXES = ("csv", "tsv", "parquet", "feather", "arrow", "json", "jsonl", "excel", "xls", "xlsx", "file")
+"""What people write before a file's name that is no data set by itself."""
+ENDINGS = (
+    *PREFIXES,
+    *(
+        "txt",
+        "data",
+        "dat",
+        "ndjson",
+        "xml",
+        "arff",
+        "h5",
+        "hdf5",
+        "mat",
+        "pkl",
+        "pickle",
+        "npy",
+        "pt",
+        "pth",
+    ),
+    *("zip", "gz", "tar", "tgz", "db", "sqlite", "libsvm", "svm", "dta", "sas7bdat", "sav", "orc", "avro"),
+)
+"""How such names end."""
+WHAT_THERE_IS = (
+    "a data set is npz:FILE (arrays x_train y_train, as numpy.savez writes them), hf:NAME (of the Hugging "
+    "Face Hub, or a folder that datasets.Dataset.save_to_disk wrote) or package.module:function, which "
+    "returns x and y"
+)
+FROM_CSV = (
+    "a function that returns table.drop(columns='label'), table['label'] of table = pandas.read_csv(FILE) "
+    "makes a CSV file one, and datasets.Dataset.from_csv(FILE).save_to_disk(FOLDER) makes it hf:FOLDER"
+)
+
+
 def load_dataset(
-    spec: Any, data_dir: Path | None = None, image: "Image | None" = None, *, column: str | None = None
+    spec: Any,
+    data_dir: Path | None = None,
+    image: "Image | None" = None,
+    *,
+    column: str | None = None,
+    choices: Choices = AS_READ,
 ) -> Split:
     """Load what ``spec`` stands for (see above).
 
@@ -40,36 +88,66 @@ def load_dataset(
     Raises InputError with all problems that were found.
     """
     if isinstance(spec, Mapping):
-        return _load_domains(spec, data_dir, image, column)
-    if isinstance(spec, str) and spec.startswith("npz:"):
-        from fedkt.data.sets.npz import load_npz
-
-        return load_npz(spec.removeprefix("npz:"), data_dir, image, column)
+        return _load_domains(spec, data_dir, image, column, choices)
+    if isinstance(spec, str):
+        _check_form(spec, data_dir)
     if isinstance(spec, str) and spec.startswith("hf:"):
         from fedkt.data.sets.hub import load_hub
 
-        return load_hub(spec.removeprefix("hf:"), data_dir, column)
-    return _call(registry.find("datasets", spec), str(spec), data_dir)
+        return load_hub(spec.removeprefix("hf:"), data_dir, column, choices)
+    if choices.label is not None:
+        raise InputError(
+            f"data.label names a column, but {spec!r} gives rows and labels apart; it must be left out, as "
+            "it is for hf: data sets."
+        )
+    if isinstance(spec, str) and spec.startswith("npz:"):
+        from fedkt.data.sets.npz import load_npz
+
+        return load_npz(spec.removeprefix("npz:"), data_dir, image, column, choices)
+    return _call(registry.find("datasets", spec), str(spec), data_dir, choices)
+
+
+def _check_form(spec: str, data_dir: Path | None) -> None:
+    """Refuse what is meant as a file but is no data set, with what one is."""
+    prefix, _, name = spec.partition(":") if ":" in spec else ("", "", spec)
+    ending = name.partition("#")[0].rpartition(".")[2].lower() if "." in name else ""
+    if not prefix and ending == "npz":
+        raise InputError(f"there is no data set {spec!r}; an npz file is written as 'npz:{spec}'.")
+    roots = [Path(root) for root in (data_dir, os.environ.get("FEDKT_DATA"), "data", ".") if root]
+    is_file = bool(name) and any((root / name).is_file() for root in roots)
+    if prefix == "":
+        wrong = (ending in ENDINGS or "/" in name or is_file) and name not in registry.names("datasets")
+    elif prefix == "hf":
+        wrong = is_file or (ending in ENDINGS and "/" not in name)
+    else:
+        wrong = prefix.lower() in PREFIXES or (prefix == "npz" and ending in ENDINGS and ending != "npy")
+        wrong = wrong or (prefix != "npz" and not registry.IMPORT_PATH.fullmatch(spec) and is_file)
+    if wrong:
+        raise InputError(f"{spec!r} is no data set: {WHAT_THERE_IS}; {FROM_CSV}.")
 
 
 def _load_domains(
-    spec: Mapping[str, Any], data_dir: Path | None, image: "Image | None", column: str | None
+    spec: Mapping[str, Any],
+    data_dir: Path | None,
+    image: "Image | None",
+    column: str | None,
+    choices: Choices,
 ) -> Split:
     splits: dict[str, Split] = {}
     problems: list[str] = []
     for name, part in spec.items():
         try:
-            splits[str(name)] = load_dataset(part, data_dir, image, column=column)
+            splits[str(name)] = load_dataset(part, data_dir, image, column=column, choices=choices)
         except InputError as error:
             problems.extend(f"domain '{name}': {problem}" for problem in error.problems)
     if not spec:
         problems.append("a mapping from domains to data sets is empty; it must name at least one domain.")
     if problems:
         raise InputError(*problems)
-    return join_domains("", splits, image)
+    return join_domains("", splits, image, choices)
 
 
-def _call(function: Any, spec: str, data_dir: Path | None) -> Split:
+def _call(function: Any, spec: str, data_dir: Path | None, choices: Choices) -> Split:
     """Call a data set function and check what it returns."""
     where = f"data set {spec!r}"
     if not callable(function):
@@ -77,12 +155,63 @@ def _call(function: Any, spec: str, data_dir: Path | None) -> Split:
             f"{where} is a {type(function).__name__}; it must be a function that returns the data."
         )
     takes_folder = "data_dir" in inspect.signature(function).parameters
-    made = function(data_dir=data_dir) if takes_folder else function()
+    try:
+        made = function(data_dir=data_dir) if takes_folder else function()
+    except InputError:
+        raise
+    except Exception as error:
+        at = traceback.extract_tb(error.__traceback__)[-1]
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise InputError(
+            f"{where} cannot be made: {type(error).__name__}: {reason} "
+            f"({Path(at.filename).name}:{at.lineno})."
+        ) from error
     if isinstance(made, Split):
-        return split_of(where, made.train, made.test, made.classes)
+        train = _as_chosen(where, made.train, choices)
+        test = None if made.test is None else _as_chosen(where, made.test, choices)
+        classes = 2 if choices.target is not None else made.classes
+        return split_of(where, train, test, classes, choices=choices, left_out=made.left_out)
     if not isinstance(made, tuple) or len(made) not in (2, 3):
         raise InputError(
             f"{where} returned a {type(made).__name__}; it must return x, y or x, y, domain or a Split."
         )
-    domain = made[2] if len(made) == 3 else None
-    return split_of(where, dataset_of(where, made[0], made[1], domain=domain), None)
+    y, domain = (
+        _in_rows_of(where, made[0], values) for values in (made[1], made[2] if len(made) == 3 else None)
+    )
+    return split_of(
+        where, dataset_of(where, made[0], y, domain=domain, choices=choices), None, choices=choices
+    )
+
+
+_KINDS = {"table": "tabular", "tokens": "tokens", "text": "tokens", "image": "image"}
+
+
+def _as_chosen(where: str, part: Dataset, choices: Choices) -> Dataset:
+    """Return rows of a function's own Split with the columns and labels that the scenario makes of them."""
+    wanted = None if choices.kind is None else _KINDS[choices.kind]
+    if wanted not in (None, part.kind):
+        raise InputError(f"{where}: data.kind is {choices.kind}, but its rows are {part.kind}.")
+    if part.columns is None:
+        check_unnamed(where, choices)
+    else:
+        kept, out = chosen(where, part.columns, choices)
+        rows = part.x[:, [part.columns.index(name) for name in kept]]
+        part = replace(part, x=rows, columns=tuple(kept), left_out=(*part.left_out, *out))
+    if not choices.labelled:
+        return replace(part, y=np.full(len(part), -1))
+    y, names = labels_of(where, part.y, choices.target, part.label_names)
+    return replace(part, y=y, label_names=names)
+
+
+def _in_rows_of(where: str, x: Any, values: Any) -> Any:
+    """Return a column of pandas in the order of the rows of ``x``, where both name their rows."""
+    mine: Any = getattr(values, "index", None)
+    theirs: Any = getattr(x, "index", None)
+    if not hasattr(mine, "equals") or not hasattr(theirs, "equals") or mine.equals(theirs):
+        return values
+    if not mine.is_unique or len(mine) != len(theirs) or not mine.sort_values().equals(theirs.sort_values()):
+        raise InputError(
+            f"{where}: x and what belongs to its rows have different row names (their index), so rows cannot "
+            "be matched; reset_index(drop=True) of both says that they are in one order."
+        )
+    return values.loc[theirs]

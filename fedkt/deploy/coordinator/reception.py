@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from flwr.app import Message
 from flwr.serverapp import Grid
 
+from fedkt.data.columns.labels import listed
 from fedkt.deploy.wire.hello import Facts, heard
 from fedkt.deploy.wire.refusal import Refused
 from fedkt.knowledge.protocol import who_are_you
@@ -85,17 +86,32 @@ def fitting(facts: Mapping[str, Facts], tell: Tell) -> dict[str, Facts]:
         groups.setdefault(facts[name].common, []).append(name)
     ranked = sorted(groups.values(), key=len, reverse=True)
     if len(ranked) > 1 and len(ranked[0]) == len(ranked[1]):
-        words = " and ".join(f"{', '.join(group)} ({_words(facts[group[0]])})" for group in ranked[:2])
+        first, second = (facts[group[0]] for group in ranked[:2])
+        told = [_words(first, second), _words(second, first)]
+        words = " and ".join(f"{', '.join(g)} ({text})" for g, text in zip(ranked[:2], told, strict=True))
         raise Refused("transfer", f"the sites do not agree: {words}.")
     for group in ranked[1:]:
         reason = "transfer" if facts[group[0]].transfer != facts[ranked[0][0]].transfer else "model"
         for name in group:
-            mine, theirs = _words(facts[name]), _words(facts[ranked[0][0]])
+            mine, theirs = _words(facts[name], facts[ranked[0][0]]), _words(facts[ranked[0][0]], facts[name])
             tell(name, Refused(reason, f"{name} has {mine}; the others have {theirs}."))  # type: ignore[arg-type]
     return {name: facts[name] for name in (ranked[0] if ranked else [])}
 
 
-def _words(facts: Facts) -> str:
+def _words(facts: Facts, others: Facts) -> str:
+    """Return what a site has; names of labels and columns only where they differ from the others'."""
     held = f"transfer set {facts.transfer[:12]} of {facts.rows} rows" if facts.transfer else "no transfer set"
     shape = "x".join(str(n) for n in facts.input.shape)
-    return f"{held}, {facts.classes} classes, {facts.input.kind} inputs of {shape}"
+    words = [held, f"{facts.classes} classes", f"{facts.input.kind} inputs of {shape}"]
+    for what, mine, theirs in (
+        ("labels", facts.label_names, others.label_names),
+        ("columns", facts.columns, others.columns),
+    ):
+        if mine != theirs:
+            words.append(f"{what} {listed(mine) or 'without names'}")
+    remedy = ""
+    if facts.label_names != others.label_names:
+        remedy = " (data.labels of the scenario fixes the names of all classes)"
+    elif facts.columns != others.columns:
+        remedy = " (data.columns of the scenario fixes the columns and their order)"
+    return ", ".join(words) + remedy

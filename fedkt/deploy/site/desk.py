@@ -6,7 +6,6 @@ without spending anything, a second time; ``<state_dir>/days``: the rounds that 
 ``log.jsonl``: what happened, in numbers and words of a fixed set, without data.
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -19,8 +18,9 @@ from typing import Any
 from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 
 from fedkt.client.state import DiskStore
+from fedkt.data.identity import changed
 from fedkt.deploy.wire.refusal import Refused
-from fedkt.files import write_atomic, write_json
+from fedkt.files import lock_file, write_atomic, write_json
 
 LOG_BYTES = 8 << 20
 """The log is moved aside when it has grown to this."""
@@ -31,7 +31,7 @@ def at_desk(state: Path) -> Iterator[None]:
     """Wait until no other process of the site works, then keep others out."""
     state.mkdir(parents=True, exist_ok=True)
     with open(state / ".lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # the system gives it free when the process ends, however it ends
+        lock_file(lock)
         yield
 
 
@@ -70,6 +70,18 @@ class Desk:
                 "rounds", f"this site trains {limit} rounds a day, and has; it goes on after midnight UTC."
             )
         write_json(today, [*done, mine])
+
+    def same_data(self, hashes: Mapping[str, str]) -> None:
+        """Keep the hashes of the data that the run began with. Raises Refused where they are others now."""
+        path = self._folder / "data.json"
+        if not path.is_file():
+            write_json(path, dict(hashes))
+        elif others := changed(json.loads(path.read_text()), hashes):
+            raise Refused(
+                "data",
+                f"{' and '.join(others)} at the site changed since this run began; the site must restore "
+                "them, or take part in a new run.",
+            )
 
     def answered(self, stage: str, round_: int, question: str) -> bytes | None:
         """Return what was answered to this question (its digest), None if it is new."""

@@ -81,7 +81,7 @@ def _policy(site: Site, scenario: Scenario) -> str:
 
 def _world(site: Site, scenario: Scenario) -> str:
     from fedkt.engine.world.checked import checked_method
-    from fedkt.engine.world.private import privacy_problems
+    from fedkt.engine.world.private import privacy_notes, privacy_problems
     from fedkt.engine.world.world import World
 
     checked_method(scenario)
@@ -99,7 +99,9 @@ def _world(site: Site, scenario: Scenario) -> str:
             raise InputError(f"policy: {refusal.reason}: {refusal.detail}")
     shard, (model, _) = world.shards[name], world.models[name]
     held = f"transfer set {world.transfer_hash}" if world.transfer_hash else "no transfer set"
-    return f"{len(shard.rows)} training rows, {dims.classes} classes, model {model}, {held}"
+    notes = [*world.federation.notes, *privacy_notes(world)]
+    told = "".join(f"; {note.rstrip('.')}" for note in notes)
+    return f"{len(shard.rows)} training rows, {dims.classes} classes, model {model}, {held}{told}"
 
 
 def connection(site: Site) -> str:

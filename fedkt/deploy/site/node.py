@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -24,6 +25,9 @@ from fedkt.deploy.site.warm import write_stub
 from fedkt.deploy.wire.reach import Distrusted
 from fedkt.errors import InputError, RunError
 
+API_PORT = 9094
+"""Where Flower's own API listens unless it is told otherwise."""
+
 STEADY_S, PAUSE_S, ATTEMPTS = 60.0, 10.0, 12
 """A SuperNode that ends within so many seconds is started again after a pause, so many times."""
 
@@ -40,8 +44,9 @@ def run_site(site: Site, port: int | None = None) -> None:
     """Run the site's SuperNode until it ends or this process is told to (SIGTERM, Ctrl-C).
 
     ``port``: of Flower's own API between the SuperNode and its client processes, on 127.0.0.1. Raises
-    RunError where the SuperNode ends by itself.
+    InputError where a port is taken, RunError where the SuperNode ends by itself.
     """
+    _refuse_taken(port)
     stopping = threading.Event()
     for sign in (signal.SIGTERM, signal.SIGINT):
         signal.signal(sign, lambda *_: stopping.set())
@@ -71,6 +76,8 @@ def run_site(site: Site, port: int | None = None) -> None:
                 desk.log(site.state, {"event": "ended", "status": node.returncode, "failures": failures})
                 if failures > ATTEMPTS or stopping.wait(PAUSE_S):
                     break
+                if failures > 1:  # not what is left of one that was killed: that has had its time to end
+                    _refuse_taken(port)
                 node, begun = _start(site, supernode_command(site, port)), time.monotonic()
                 page.node = node
         finally:
@@ -177,6 +184,21 @@ class _Answer(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         """Stay silent: who asks is no event."""
+
+
+def _refuse_taken(port: int | None) -> None:
+    """Raise InputError where Flower's own API cannot listen at this port (None: Flower's default)."""
+    at = API_PORT if port is None else port
+    with socket.socket() as door:
+        door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            door.bind(("127.0.0.1", at))
+        except OSError as error:
+            raise InputError(
+                f"port {at} of 127.0.0.1, where Flower's own API is to listen, cannot be opened "
+                f"({error.strerror}); give another with --port. Perhaps this site, or another one on this "
+                "machine, runs already."
+            ) from error
 
 
 def _open_page(site: Site) -> HealthPage:

@@ -83,9 +83,11 @@ def init_from_scenario(
 
     world = checked_world(scenario, data_dir)
     federation, target = world.federation, scenario.data.target
-    sizes = {"classes": federation.classes}
+    sizes: dict[str, Any] = {"classes": federation.classes}
     if federation.input.vocabulary:
         sizes["vocabulary"] = federation.input.vocabulary
+    if federation.notes or scenario.data.overlap == "report":
+        sizes["overlap"] = "report"  # what one file held twice lies in two files now
     kinds = [*Policy().kinds, *scenario.allow]
     policy = Policy(kinds=kinds, min_participants=scenario.participation.quorum)
     common = {"transfer": federation.transfer, "public": federation.public}
@@ -130,6 +132,10 @@ def _save(path: Path, train: Dataset, test: Dataset | None, target: str | None) 
             # The scenario's rule is applied to the file again, and has to make the same classes.
             labels = labels * (int(float(target.partition(">")[2])) + 1)
         arrays[f"y_{part}"] = labels
+        if held.columns is not None:
+            arrays["columns"] = np.array(held.columns)
+        if held.label_names is not None and held.y.min() >= 0:
+            arrays["label_names"] = np.array(held.label_names)
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "wb") as file:
         np.savez(file, **arrays)
@@ -138,5 +144,6 @@ def _save(path: Path, train: Dataset, test: Dataset | None, target: str | None) 
 
 _HEAD = """\
 # A site's own file; docs/deployment.md explains every line. Paths are relative to this folder. Nothing of it
-# leaves the site but its name, the shape of the inputs, the number of classes and the transfer set's hash.
+# leaves the site but its name, the shape of the inputs, the number of classes, the names of labels and
+# columns where they have any, and the transfer set's hash.
 """

@@ -63,7 +63,8 @@ class Visit:
 
     def world(self) -> "World":
         """Check the scenario against the policy, then build the site's world. Raises Refused."""
-        from fedkt.engine.world.checked import checked_method
+        from fedkt.data.identity import data_hashes
+        from fedkt.engine.world.checked import batch_problems, checked_method
         from fedkt.engine.world.private import privacy_problems
         from fedkt.engine.world.world import World
 
@@ -80,6 +81,9 @@ class Visit:
             dims = world.dims(name).about(0)
         except InputError as error:
             raise Refused("model", " ".join(error.problems)) from error
+        rows, model = len(world.shards[name].rows), world.models[name][0]
+        if self.stage == "hello" and (why := batch_problems(scenario, name, rows, model, world.net(name))):
+            raise Refused("model", " ".join(why))
         for found in (
             transfer_objection(policy, world.transfer_hash, self.invitation.transfer),
             size_objection(policy, world.behaviour.contribution(dims, world.settings)),
@@ -89,6 +93,7 @@ class Visit:
         if world.strategy.needs_transfer and not world.transfer_hash:
             words = f"strategy '{scenario.strategy.name}' needs a transfer set; the site has none."
             raise Refused("transfer", words)
+        self.desk.same_data(data_hashes(world.federation))
         if self.stage == "hello" and (problems := privacy_problems(world)):
             raise Refused("privacy", " ".join(problems))
         return world

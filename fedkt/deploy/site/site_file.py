@@ -1,12 +1,13 @@
 """A site's own file, ``site.yaml``: who it is, where its data are, and what it agrees to.
 
 Paths in it are relative to its folder. Nothing of it ever leaves the site but its name, the shape of what a
-model gets, the number of classes and the hash of the transfer set.
+model gets, the number of classes, the names of labels and columns where they have any, and the hash of the
+transfer set.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
@@ -53,6 +54,8 @@ class SiteData(_Part):
     """Of the whole federation; null: those that the site's own labels show."""
     vocabulary: Whole | None = None
     """Number of token ids of the whole federation, where rows are token ids."""
+    overlap: Literal["refuse", "report"] = "refuse"
+    """What is done where rows of one of these sets are rows of another, by their values."""
 
 
 class Policy(_Part):
@@ -142,7 +145,14 @@ class Site:
         """Load the site's data by the rules of a scenario. Raises InputError."""
         data = self.file.data
         sources = Sources(
-            self.folder, data.rows, data.transfer, data.public, data.test, data.classes, data.vocabulary
+            self.folder,
+            data.rows,
+            data.transfer,
+            data.public,
+            data.test,
+            data.classes,
+            data.vocabulary,
+            data.overlap,
         )
         return build_own(self.file.name, sources, scenario)
 

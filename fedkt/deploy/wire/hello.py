@@ -33,6 +33,7 @@ class Input(BaseModel):
 
 class Facts(BaseModel):
     """``transfer``: hash of the transfer set and its number of rows; ``width``: of the model's features;
+    ``label_names`` and ``columns``: in order, empty where labels are numbers and columns have no names;
     ``parameters``: shapes of the model's parameters, only where the strategy shares weights."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -43,6 +44,8 @@ class Facts(BaseModel):
     classes: Annotated[int, Field(ge=2, le=1 << 20)]
     width: Size
     input: Input
+    label_names: list[Short] = []
+    columns: list[Short] = []
     parameters: dict[Short, list[Size]] = {}
 
     @classmethod
@@ -57,6 +60,8 @@ class Facts(BaseModel):
             classes=dims.classes,
             width=dims.width,
             input=Input(kind=spec.kind, shape=list(spec.shape), vocabulary=spec.vocabulary),
+            label_names=[name[:200] for name in world.federation.label_names or ()],
+            columns=[name[:200] for name in world.federation.pool.columns or ()],
             parameters={name: list(shape) for name, shape in shown.items()},
         )
 
@@ -74,7 +79,13 @@ class Facts(BaseModel):
     @property
     def common(self) -> tuple[object, ...]:
         """What all sites of a run must have alike."""
-        return (self.transfer, self.rows, self.classes, self.spec)
+        return (
+            self.transfer,
+            self.rows,
+            self.classes,
+            self.spec,
+            *map(tuple, (self.label_names, self.columns)),
+        )
 
 
 def here_i_am(client: str, facts: Facts) -> RecordDict:

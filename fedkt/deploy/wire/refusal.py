@@ -14,6 +14,7 @@ Reason = Literal[
     "budget",
     "participants",
     "transfer",
+    "data",  # the site's rows are not those that the run began with
     "rounds",
     "size",
     "replayed",

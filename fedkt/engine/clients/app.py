@@ -4,7 +4,6 @@ Simulated nodes are told apart by their ``partition-id``. The handlers live in t
 and hold no data, so that Ray pickles them by name and each process keeps its world between messages.
 """
 
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,18 +16,16 @@ from fedkt.client.state import DiskStore, Held, MemoryStore, StateStore
 from fedkt.client.training import one_thread, warm_up
 from fedkt.engine.clients import trial
 from fedkt.engine.clients.cohorts import Cohorts, Plan
+from fedkt.engine.clients.failures import OPENING, SENDING, failed, failure
 from fedkt.engine.clients.jobs import Work, lockstep, one_by_one
 from fedkt.engine.clients.party import Party
 from fedkt.engine.world import memory
 from fedkt.engine.world.world import Place, World, world_at
-from fedkt.errors import RunError
-from fedkt.knowledge.codec import Expected, Rejected
+from fedkt.errors import Diverged, RunError
+from fedkt.knowledge.codec import Expected
 from fedkt.knowledge.kinds import Dims
 from fedkt.knowledge.protocol import MAX_NAME, MAX_TEXT, Binding, Reply, Request, Shapes, i_am
 from fedkt.privacy.ledger import Declined
-
-OPENING = "open"
-"""The stage in which a message is checked."""
 
 
 class Home(Protocol):
@@ -43,7 +40,7 @@ Step = Callable[[Party, Request, Callable[[str], None]], Work[Reply]]
 class PartyApp(ClientApp):
     """fedkt's clients: one message at a time, as Flower calls an app, or many at once.
 
-    With ``raise_errors`` an exception ends the run, else it costs the client's reply.
+    An exception costs the client's reply, which is counted as failed; with ``raise_errors`` it ends the run.
     """
 
     steps: Mapping[str, Step] = {"train": Party.train, "evaluate": Party.evaluate}
@@ -155,19 +152,21 @@ def _visit(home: Home, raise_errors: bool, step: Step, message: Message, context
     try:
         request = Request.unpack(message.content, world.transfer_hash, world.dims(client), _teacher(world))
         binding = request.binding
+        at.append("begin")
         party = Party(world, store, client)
         reply = yield from step(party, request, at.append)
+        at.append(SENDING)
         expected = party.contribution(request)
         content = reply.pack(expected)
     except Declined as no:
         reply = Reply(binding, client, "declined", no.reason[:MAX_NAME], no.detail[:MAX_TEXT])
         content = reply.pack({})
-    except Exception as error:
-        where = f"client {client}, round {binding.round}, stage {at[-1]}"
+    except (Exception, SystemExit) as error:  # a model of a user's own may call sys.exit()
+        what = failure(world, client, binding.round, at[-1], error)
         if raise_errors:
-            raise RunError(f"{where}: {type(error).__name__}: {error}") from error
-        content = _failure(binding, client, where, error, at[-1]).pack({})
-        store.note_failure(client, f"{where}\n{traceback.format_exc()}")
+            raise error if isinstance(error, Diverged) else RunError(what.kept.partition("\n")[0]) from error
+        content = failed(binding, client, what).pack({})
+        store.note_failure(client, what.kept)
     return Message(content, reply_to=message)
 
 
@@ -186,14 +185,3 @@ def at_home(place: Place) -> tuple[World, StateStore]:
 def resident_app(states: Path, plan: Plan, share: float, world: World) -> ClientApp:
     """Build the app of one of several processes."""
     return ResidentApp(world, states, plan, share=share)
-
-
-def _failure(binding: Binding, client: str, where: str, error: Exception, stage: str) -> Reply:
-    """Say where something failed, and what kind of error it was.
-
-    An error's text may quote private data or weights, so it stays with the client, in its failure file;
-    only what is wrong with the server's own message is told in words.
-    """
-    reason = error.reason if isinstance(error, Rejected) else type(error).__name__
-    told = f": {error}" if isinstance(error, Rejected) and stage == OPENING else ""
-    return Reply(binding, client, "failed", reason[:MAX_NAME], f"{where}: {reason}{told}"[:MAX_TEXT])

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from fedkt.client.behaviour import Arrays
-from fedkt.client.training import OptimState, make_optimizer, seeded
+from fedkt.client.training import OptimState, make_optimizer, seeded, steps_taken
 from fedkt.engine.clients.gradients import Gradients, PrivateGradients, steps_of
 from fedkt.engine.clients.jobs import FitJob, PredictJob
 from fedkt.engine.clients.stack import Stack, Stacked, cut, stack_tensors
@@ -99,9 +99,11 @@ class _Optimizer:
     def __init__(self, params: Stacked, jobs: Sequence[FitJob]) -> None:
         self._blocks: list[_Block] = []
         start = 0
-        for (steps, _), members in groupby(jobs, key=lambda job: (steps_of(job), _taken(job))):
+        self._taken: list[float] = []
+        for (steps, before), members in groupby(jobs, key=lambda job: (steps_of(job), _taken(job))):
             stop = start + len(list(members))
             self._blocks.append(_Block(start, stop, steps))
+            self._taken.append(max(before, 0.0) + steps)
             start = stop
         self._slices = [{n: p[b.start : b.stop] for n, p in params.items()} for b in self._blocks]
         self._optimizer = make_optimizer(
@@ -112,7 +114,10 @@ class _Optimizer:
             for key in states[0]:
                 name, slot = key.rsplit("/", 1)
                 held = [state[key] for state in states]
-                value = held[0].clone() if slot == "step" else torch.stack(held)
+                if slot == "step":
+                    value = torch.full((), float(held[0]), device=part[name].device)
+                else:
+                    value = torch.stack(held)
                 self._optimizer.state[part[name]][slot] = value
             if not states[0] and jobs[0].phase.steps.momentum and any(job.state for job in jobs):
                 # PyTorch's fused SGD wants a momentum of all or of none; 0 is what a first step begins with.
@@ -131,7 +136,7 @@ class _Optimizer:
     def states(self) -> list[OptimState]:
         """Return each client's state."""
         found: list[OptimState] = []
-        for block, part in zip(self._blocks, self._slices, strict=True):
+        for block, part, taken in zip(self._blocks, self._slices, self._taken, strict=True):
             slots = [
                 (f"{name}/{slot}", slot, value)
                 for name, p in part.items()
@@ -139,7 +144,10 @@ class _Optimizer:
                 if isinstance(value, Tensor)
             ]
             found += [
-                {key: (value if slot == "step" else value[k]).clone() for key, slot, value in slots}
+                {
+                    key: torch.tensor(taken) if slot == "step" else value[k].clone()
+                    for key, slot, value in slots
+                }
                 for k in range(block.stop - block.start)
             ]
         return found
@@ -147,6 +155,4 @@ class _Optimizer:
 
 def _taken(job: FitJob) -> float:
     """Return how many steps the optimiser has taken: -1 without a state, 0 where it does not count."""
-    if not job.state:
-        return -1.0
-    return max((float(value) for key, value in job.state.items() if key.endswith("/step")), default=0.0)
+    return steps_taken(job.state) if job.state else -1.0

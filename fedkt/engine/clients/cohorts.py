@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fedkt.engine.clients.cohort_training import fit_stacked, predict_stacked
-from fedkt.engine.clients.jobs import FitJob, Job, PredictJob, one_by_one
+from fedkt.engine.clients.jobs import Computation, FitJob, Job, Move, PredictJob, moved, one_by_one
 from fedkt.engine.clients.stack import Stack, Unstackable
 from fedkt.engine.world import memory
 from fedkt.engine.world.world import World
@@ -84,10 +84,17 @@ class Cohorts:
         for i, job in enumerate(jobs):
             alike.setdefault(_kind(job), []).append(i)
         for members in alike.values():
-            results |= zip(members, self._together([jobs[i] for i in members]), strict=True)
+            done = self._done([jobs[i] for i in members])
+            results |= zip(members, done, strict=True)
         return [results[i] for i in range(len(jobs))]
 
-    def _together(self, jobs: Sequence[Job]) -> list[Any]:
+    def _done(self, jobs: Sequence[Job]) -> list[Any]:
+        moves = [job for job in jobs if isinstance(job, Move)]
+        return (
+            moved(moves) if moves else self._together([job for job in jobs if isinstance(job, Computation)])
+        )
+
+    def _together(self, jobs: Sequence[Computation]) -> list[Any]:
         if len(jobs) == 1 or not _may_be_stacked(jobs[0]):
             return one_by_one(jobs)
         try:
@@ -103,7 +110,7 @@ class Cohorts:
                 log.info("a cohort of %d is run one by one (%s: %s)", len(jobs), type(error).__name__, error)
             return one_by_one(jobs)
 
-    def _halved(self, jobs: Sequence[Job]) -> list[Any]:
+    def _halved(self, jobs: Sequence[Computation]) -> list[Any]:
         half = len(jobs) // 2
         for architecture, size in self.sizes.items():
             if self._world.skeletons.get(architecture) is jobs[0].net and size > half:
@@ -121,7 +128,7 @@ def _stacked(stack: Stack, jobs: Sequence[Job]) -> list[Any]:
     ]
 
 
-def _may_be_stacked(job: Job) -> bool:
+def _may_be_stacked(job: Computation) -> bool:
     """Say whether jobs like this one can be run together: not where batches must stay as they are."""
     return isinstance(job, PredictJob) or not job.phase.coupled
 
@@ -135,6 +142,8 @@ def is_out_of_memory(error: Exception) -> bool:
 
 def _kind(job: Job) -> Hashable:
     """Return what jobs must have in common to be run together."""
+    if isinstance(job, Move):
+        return type(job).__name__
     if isinstance(job, PredictJob):
         return job.net, job.x.dtype, job.x.shape[1:]
     phase = job.phase

@@ -14,11 +14,12 @@ from torch import Tensor
 from torch.func import grad, vmap
 
 from fedkt.client.behaviour import Arrays
+from fedkt.client.placing import placed
 from fedkt.client.training import batches
 from fedkt.engine.clients import dropout
 from fedkt.engine.clients.jobs import FitJob
 from fedkt.engine.clients.stack import Stack, Stacked, cut
-from fedkt.privacy.clipping import CLIP_SLACK, is_plain
+from fedkt.privacy.clipping import CLIP_SLACK, refuse_mixed_rows
 from fedkt.privacy.dpsgd import poisson_batches, sampling
 from fedkt.rng import numpy_stream, torch_stream
 
@@ -43,10 +44,10 @@ class Gradients:
 
     def at(self, step: int, params: Stacked) -> dict[str, Tensor | None]:
         """Return the gradients of a step for parameters [clients at work, ...]; None for one without."""
-        rows, mask, lengths, drawn = self._take(step)
+        rows, mask, _, drawn = self._take(step)
         leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
         losses = self._losses(leaves, *self._rest(len(mask)), rows, drawn)
-        mean = mask / torch.from_numpy(lengths[:, None]).to(mask)
+        mean = mask / mask.sum(1, keepdim=True)
         found = torch.autograd.grad((losses * mean).sum(), list(leaves.values()), allow_unused=True)
         return dict(zip(leaves, found, strict=True))
 
@@ -82,7 +83,7 @@ class PrivateGradients(Gradients):
         if len(self._how) < len(jobs):
             raise ValueError("some of these clients do not train privately")
         jobs[0].net.load_state_dict(jobs[0].tensors)
-        is_plain(jobs[0].net, jobs[0].phase)  # refuses a loss that mixes rows
+        refuse_mixed_rows(jobs[0].net, jobs[0].phase)
         super().__init__(stack, jobs, fixed)
         self._noise = [how.generators("noise") for how in self._how]
         by_row = vmap(grad(self._of_row), in_dims=(None, None, None, 0, 0), randomness="different")
@@ -105,8 +106,8 @@ class PrivateGradients(Gradients):
             noise = torch.normal(
                 0.0, how.multiplier * how.max_grad_norm, its.shape, generator=generator, dtype=its.dtype
             )
-            rate, _ = sampling(job.phase.size, job.phase.steps)
-            found.append((its + noise.to(its.device)) / (job.phase.size * rate))
+            rate, _ = sampling(job.phase.counted, job.phase.steps)
+            found.append((its + noise.to(its.device)) / (job.phase.counted * rate))
         return torch.stack(found)
 
     def _order(self, job: FitJob) -> Iterable[Any]:
@@ -125,35 +126,42 @@ class _Batches:
         batches = [[np.asarray(rows, np.int64) for rows in order] for order in orders]
         most = max((len(rows) for order in batches for rows in order), default=0)
         self._steps = np.asarray([len(order) for order in batches])
-        self._index: NDArray[np.int64] = np.zeros((len(jobs), self._steps.max(), most), np.int64)
-        self._lengths: NDArray[np.int64] = np.zeros(self._index.shape[:2], np.int64)
+        # -1 stands for padding, so that one copy says which rows are meant and which are real.
+        index: NDArray[np.int64] = np.full((len(jobs), self._steps.max(), most), -1, np.int64)
+        self._lengths: NDArray[np.int64] = np.zeros(index.shape[:2], np.int64)
         for k, order in enumerate(batches):
             for step, rows in enumerate(order):
-                self._index[k, step, : len(rows)] = rows
+                index[k, step, : len(rows)] = rows
                 self._lengths[k, step] = len(rows)
         self._rows = {name: _Rows([job.phase.rows[name] for job in jobs]) for name in jobs[0].phase.rows}
+        starts = np.cumsum([0, *(job.phase.size for job in jobs[:-1])])
+        device = next(iter(jobs[0].phase.rows.values())).device
+        there = placed([{"index": index, "starts": starts[:, None]}], device)[0]
+        self._there, self._starts = there["index"], there["starts"]
 
     def take(self, step: int) -> tuple[Stacked, Tensor, NDArray[np.int64]]:
         """Return a step's rows [clients, most, ...], which of them are real (1, else 0), and how many."""
         lengths = self._lengths[: np.count_nonzero(self._steps > step), step]
         most = max(1, int(lengths.max()))  # a Poisson batch may be empty
-        index = torch.from_numpy(self._index[: len(lengths), step, :most])
-        rows = {name: held.take(index) for name, held in self._rows.items()}
-        mask = torch.from_numpy((np.arange(most) < lengths[:, None]).astype(np.float32))
-        return rows, mask.to(next(iter(rows.values())).device), lengths
+        index = self._there[: len(lengths), step, :most]
+        mask = (index >= 0).to(torch.float32)
+        index = index.clamp(min=0)
+        starts = self._starts[: len(lengths)]
+        return {name: held.take(index, starts) for name, held in self._rows.items()}, mask, lengths
 
 
 class _Rows:
     """One tensor of rows per client behind each other, once where it is the same for all."""
 
     def __init__(self, parts: Sequence[Tensor]) -> None:
-        shared = all(part is parts[0] for part in parts)
-        self._all = parts[0] if shared else torch.cat(list(parts))
-        starts = np.cumsum([0, *(0 if shared else len(part) for part in parts[:-1])])
-        self._starts = torch.from_numpy(starts)[:, None]
+        self._shared = all(part is parts[0] for part in parts)
+        self._all = parts[0] if self._shared else torch.cat(list(parts))
 
-    def take(self, index: Tensor) -> Tensor:
-        """Return the rows [clients, n, ...] at each client's own numbers [clients, n]."""
-        flat = (index + self._starts[: len(index)]).flatten().to(self._all.device)
+    def take(self, index: Tensor, starts: Tensor) -> Tensor:
+        """Return the rows [clients, n, ...] at each client's own numbers [clients, n].
+
+        ``starts`` [clients, 1]: where each client's rows begin, where they are not the same for all.
+        """
+        flat = (index if self._shared else index + starts).flatten()
         rows: Tensor = self._all.index_select(0, flat).unflatten(0, tuple(index.shape))
         return rows

@@ -5,7 +5,7 @@ reads, checks, counts, writes. So many clients can be taken through their work i
 one stage, which all of them have reached, can be run together (:func:`lockstep`).
 """
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from fedkt.client.behaviour import Arrays, Fit
+from fedkt.client.placing import Values, fetched, placed
 from fedkt.client.training import OptimState, fit, predict, tensors_of
 from fedkt.privacy.dpsgd import Dpsgd, fit_privately
 
-STAGES = ("prepare", "measure", "digest", "train", "extract", "evaluate")
+STAGES = ("place", "prepare", "measure", "digest", "train", "extract", "evaluate")
 """The stages in which clients have jobs, in the order of a message."""
 
 T = TypeVar("T")
@@ -52,7 +53,26 @@ class PredictJob:
     x: Tensor
 
 
-Job = FitJob | PredictJob
+@dataclass(frozen=True)
+class PlaceJob:
+    """Bring arrays to the device; the result is tensors by name."""
+
+    stage: str
+    arrays: Mapping[str, Values]
+    device: torch.device
+
+
+@dataclass(frozen=True)
+class FetchJob:
+    """Bring tensors to the CPU; the result is tensors by name."""
+
+    stage: str
+    tensors: Arrays
+
+
+Computation = FitJob | PredictJob
+Move = PlaceJob | FetchJob
+Job = Computation | Move
 Work = Generator[Job, Any, T]
 """A client at work: yields jobs, is sent their results, returns a ``T``."""
 
@@ -94,6 +114,8 @@ def lockstep(works: Sequence[Work[T]], run: Runner = one_by_one) -> list[T]:
 
 def _attempt(job: Job) -> Any:
     try:
+        if isinstance(job, Move):
+            return moved([job])[0]
         job.net.load_state_dict(job.tensors)
         if isinstance(job, PredictJob):
             return predict(job.net, job.x)
@@ -104,8 +126,23 @@ def _attempt(job: Job) -> Any:
             state = fit_privately(job.net, job.phase, job.state, job.private, **how)
         job.net.zero_grad(set_to_none=True)
         return tensors_of(job.net), state
+    except SystemExit as error:
+        return RuntimeError(f"SystemExit: {error}")  # a model of a user's own ends no process
     except Exception as error:
         return error
+
+
+def moved(jobs: Sequence[Move]) -> list[dict[str, Tensor]]:
+    """Run jobs that move tensors, those of one direction in one copy."""
+    found: dict[int, dict[str, Tensor]] = {}
+    placing = {i: job for i, job in enumerate(jobs) if isinstance(job, PlaceJob)}
+    fetching = {i: job for i, job in enumerate(jobs) if isinstance(job, FetchJob)}
+    if placing:
+        device = next(iter(placing.values())).device
+        found |= zip(placing, placed([job.arrays for job in placing.values()], device), strict=True)
+    if fetching:
+        found |= zip(fetching, fetched([job.tensors for job in fetching.values()]), strict=True)
+    return [found[i] for i in range(len(jobs))]
 
 
 def no_predictions(width: int, classes: int) -> tuple[Tensor, Tensor]:

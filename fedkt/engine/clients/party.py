@@ -5,27 +5,38 @@ Every engine and every deployed site runs this code. What trains or predicts is 
 :mod:`fedkt.client.state`.
 """
 
+import math
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from fedkt.client.behaviour import Arrays, Client, Fit
 from fedkt.client.guarding import costly
 from fedkt.client.joint import joined
+from fedkt.client.placing import placed
 from fedkt.client.state import ClientState, StateStore
-from fedkt.engine.clients.jobs import FitJob, PredictJob, Work, no_predictions
+from fedkt.client.training import all_finite
+from fedkt.engine.clients.jobs import FetchJob, FitJob, PlaceJob, PredictJob, Work, no_predictions
+from fedkt.engine.clients.measuring import Scores, measured
 from fedkt.engine.world.guard import Describe, Guard, guard_of
 from fedkt.engine.world.world import World
+from fedkt.errors import Diverged
 from fedkt.knowledge.codec import Expected, Rejected
 from fedkt.knowledge.protocol import Reply, Request
 from fedkt.privacy.ledger import Purpose
-from fedkt.results import metrics
+from fedkt.strategy.fusing import remedies
 
+_DONE = {"prepare": "preparation", "digest": "distillation", "train": "training"}
+"""What to call a stage that trained."""
+
+_ROWS, _MODEL, _DOUBT = "the rows asked for", "the model's ", "whether "
+"""Names that no array of a message has."""
+_OPTIMIZER = "optimizer:"
 Stage = Callable[[str], None]
 """Told the name of each stage as it begins, so that an error can say where it happened."""
 
@@ -45,6 +56,11 @@ class Party:
         """What stands between this client's data and its messages; None where it adds no noise itself."""
         self._optimizers: dict[str, dict[str, Tensor]] = {}
         self._teacher: dict[str, Tensor] = {}
+        self._round = 0
+        self._arrived: dict[str, Tensor] = {}
+        """The message's teacher, where it was not digested before."""
+        self._doubts: list[tuple[Tensor, Callable[[], Diverged]]] = []
+        """Whether values on an accelerator are finite, and what to raise where they are not."""
         self._digested = -1
         self._prepared = False
         self._together = (
@@ -63,9 +79,10 @@ class Party:
         if self.guard is not None and (sent := self.guard.sent(purpose)) is not None:
             return Reply(request.binding, self.client, arrays=sent, metrics=self.guard.told())
         self._load(2 * number, stage)
+        rows = yield from self._place(request)
         if self.guard is not None:
             stage("reserve")
-            phases = [*self._preparation(), *self._digestion(request, later=self._together), self._training]
+            phases = [*self._preparation(), *self._digestion(later=self._together), self._training]
             self.guard.reserve(purpose, phases, self.contribution(request))
         yield from self._prepare(number, stage)
         yield from self._digest(request, stage, later=self._together)
@@ -73,8 +90,8 @@ class Party:
         self._undone = False
         yield from self._train(number)
         stage("extract")
-        rows = None if request.rows is None else torch.from_numpy(request.rows.copy())
         knowledge = yield from self._extract(rows, self.contribution(request))
+        yield from self._settle("extract")
         stage("save")
         self._save(2 * number, request.kept)
         if self.guard is None:
@@ -86,24 +103,26 @@ class Party:
         """Digest this round's teacher once, then measure; metrics only where they are asked for."""
         version = 2 * request.binding.round + 1
         known = self._load(version, stage)
-        found: dict[str, float] = {}
+        yield from self._place(request)
         later = self._together and request.binding.round < self.world.scenario.rounds
+        before: Scores = {}
         if request.evaluate and request.teacher is not None and not later:
             stage("measure")
-            before = yield from self._measure("measure", self._teacher)
-            found["before_digest"] = before.get("global", before["personal"])
-        if self.guard is not None and (phases := self._digestion(request, later=later)):
+            before = yield from self._scores("measure", self._teacher)
+        if self.guard is not None and (phases := self._digestion(later=later)):
             stage("reserve")
             self.guard.reserve(Purpose(request.binding.run, request.binding.round, "digest"), phases, None)
         digested = yield from self._digest(request, stage, later=later)
+        found: dict[str, float] = {}
+        if request.evaluate:
+            stage("evaluate")
+            found = yield from self._told(before, (yield from self._scores("evaluate", self._teacher)))
+            if self._guards:
+                found["undone"] = float(self._undone)
+        yield from self._settle("evaluate")
         if digested or not known:
             stage("save")
             self._save(version, request.kept)
-        if request.evaluate:
-            stage("evaluate")
-            found |= yield from self._measure("evaluate", self._teacher)
-            if self._guards:
-                found["undone"] = float(self._undone)
         if self.world.mode is not None:
             # What was measured on private labels stays here; a simulation reads it outside the protocol.
             self.store.observe(self.client, request.binding.round, found)
@@ -116,18 +135,26 @@ class Party:
         """Return the phase before the first round, where it is to come."""
         return [] if self._prepared else [lambda behaviour: behaviour.prepare()]
 
-    def _digestion(self, request: Request, *, later: bool) -> list[Describe]:
-        """Return the phase of the request's teacher, where that was not digested before.
+    def _place(self, request: Request) -> Work[Tensor | None]:
+        """Bring what the request holds to the device: the teacher, where it is new, and the rows asked
+        for."""
+        arrays: dict[str, NDArray[Any]] = {} if request.rows is None else {_ROWS: request.rows}
+        if request.teacher is not None and request.teacher_round > self._digested:
+            arrays |= request.teacher
+        there: dict[str, Tensor] = {}
+        if arrays:
+            there = yield PlaceJob("place", arrays, self.world.device)
+        rows = there.pop(_ROWS, None)
+        self._arrived = there
+        return rows
+
+    def _digestion(self, *, later: bool) -> list[Describe]:
+        """Return the phase of the teacher that arrived, where one did.
 
         ``later``: training follows, in whose steps the teacher is learned from.
         """
-        if later or not self._is_new(request):
-            return []
-        teacher = self._tensors(request.teacher or {})
-        return [lambda behaviour: behaviour.digest(teacher)]
-
-    def _is_new(self, request: Request) -> bool:
-        return request.teacher is not None and request.teacher_round > self._digested
+        teacher = self._arrived
+        return [lambda behaviour: behaviour.digest(teacher)] if teacher and not later else []
 
     def _training(self, behaviour: Client) -> Fit | None:
         training = behaviour.train(self._teacher or None)
@@ -135,9 +162,6 @@ class Party:
             return training
         digestion = behaviour.digest(self._teacher)
         return training if digestion is None else joined(training, digestion)
-
-    def _tensors(self, arrays: Mapping[str, NDArray[Any]]) -> dict[str, Tensor]:
-        return {n: torch.from_numpy(array.copy()).to(self.world.device) for n, array in arrays.items()}
 
     def _prepare(self, number: int, stage: Stage) -> Work[None]:
         for describe in self._preparation():
@@ -147,11 +171,11 @@ class Party:
 
     def _digest(self, request: Request, stage: Stage, *, later: bool) -> Work[bool]:
         """Digest the request's teacher unless it was digested before; say whether anything changed."""
-        phases = self._digestion(request, later=later)
-        if not self._is_new(request):
+        phases = self._digestion(later=later)
+        if not self._arrived:
             return False
         stage("digest")
-        self._teacher = self._tensors(request.teacher or {})
+        self._teacher = self._arrived
         adopted = self.behaviour.adopt(self._teacher)
         if adopted is not None:
             self.model = {**self.model, **{name: adopted[name] for name in self.model if name in adopted}}
@@ -183,9 +207,12 @@ class Party:
 
     def _right(self, stage: str) -> Work[Tensor]:
         """Return which of the rows that it set aside [n] the client predicts rightly."""
-        scores, y = yield from self._scores(stage, *self.world.guard_rows(self.client), self._teacher)
-        own = scores.get(f"{self.behaviour.decides_own}_", scores[""])
-        return own.argmax(-1) == y
+        x, y = self.world.guard_rows(self.client)
+        features, logits = yield from self._predict(stage, x)
+        more = self.behaviour.predictors(features, logits, self._teacher) if self._teacher else {}
+        scores = more.get(self.behaviour.decides_own, more.get(self.behaviour.decides, logits))
+        here = yield from self._fetch(stage, {"scores": scores})
+        return here["scores"].argmax(-1) == y
 
     def _fit(self, stage: str, describe: Describe, number: int) -> Work[None]:
         private = None
@@ -199,10 +226,52 @@ class Party:
             self.model, self._optimizers[phase.name] = yield FitJob(
                 stage, self.net, self.model, phase, state, seed, self.client, number, private
             )
+            what = f"'s model is no longer finite after {_DONE[stage]} in round {number}"
+            where: remedies.Where = "digest" if stage == "digest" else "train"
+            otherwise = partial(self._diverged, what, phase.steps.lr, where)
+            self._insist(all_finite(self.model.values()), otherwise)
 
     def _predict(self, stage: str, x: Tensor) -> Work[tuple[Tensor, Tensor]]:
         predictions: tuple[Tensor, Tensor] = yield PredictJob(stage, self.net, self.model, x)
+        features, logits = predictions
+        what = f"'s model makes predictions that are not finite in round {self._round}"
+        # A model may rule out a class by minus infinity.
+        possible, features_fine = (logits < math.inf).all(), all_finite([features])
+        if isinstance(features_fine, Tensor):
+            fine: bool | Tensor = features_fine & possible
+        else:
+            fine = features_fine and bool(possible)
+        self._insist(fine, partial(self._diverged, what))
         return predictions
+
+    def _insist(self, fine: bool | Tensor, otherwise: Callable[[], Diverged]) -> None:
+        """Raise an error unless something holds; where only an accelerator knows, with the next fetch."""
+        if isinstance(fine, Tensor):
+            self._doubts.append((fine, otherwise))
+        elif not fine:
+            raise otherwise()
+
+    def _fetch(self, stage: str, tensors: Arrays) -> Work[dict[str, Tensor]]:
+        """Bring tensors to the CPU, and with them the answers to what was in doubt."""
+        doubts, self._doubts = self._doubts, []
+        asked = {f"{_DOUBT}{i}": fine for i, (fine, _) in enumerate(doubts)}
+        here: dict[str, Tensor] = yield FetchJob(stage, {**tensors, **asked})
+        for name, (_, otherwise) in zip(asked, doubts, strict=True):
+            if not bool(here.pop(name)):
+                raise otherwise()
+        return here
+
+    def _settle(self, stage: str) -> Work[None]:
+        """Wait for the answers to what is still in doubt, where anything is."""
+        if self._doubts:
+            yield from self._fetch(stage, {})
+
+    def _diverged(self, what: str, rate: float | None = None, where: remedies.Where = "train") -> Diverged:
+        scenario = self.world.scenario
+        used = scenario.clients.local.lr if rate is None else rate
+        remedy = remedies.lower(used, where, scenario, self.world.config)
+        remedy += remedies.scale(scenario, self.world.federation.input.kind)
+        return Diverged(f"client {self.client}{what}", remedy, rate)
 
     def _extract(self, rows: Tensor | None, expected: Expected) -> Work[Mapping[str, NDArray[Any]]]:
         dims, behaviour = self.world.dims(self.client), self.behaviour
@@ -223,9 +292,15 @@ class Party:
                 f"client {self.client} made {type(knowledge).__name__}; "
                 f"only {self.behaviour.sends.__name__} may leave.",
             )
-        arrays = knowledge.arrays()
-        if "weights" not in self.world.strategy.shares:
-            refuse_weights(arrays, self.model)
+        arrays: dict[str, Any] = dict(knowledge.arrays())  # tensors where they lie on an accelerator
+        away = {name: array for name, array in arrays.items() if isinstance(array, Tensor)}
+        guarded = {} if "weights" in self.world.strategy.shares else alike_in_size(arrays, self.model)
+        if away:
+            both = away | {f"{_MODEL}{name}": tensor for name, tensor in guarded.items()}
+            here = yield from self._fetch("extract", both)
+            arrays |= {name: here[name].numpy() for name in away}
+            guarded = {name: here[f"{_MODEL}{name}"] for name in guarded}
+        refuse_weights(arrays, guarded)
         return arrays if self.guard is None else self.guard.privatise(arrays, expected)
 
     def contribution(self, request: Request) -> Expected:
@@ -236,61 +311,77 @@ class Party:
 
     # Measuring: the same code for every method ------------------------------------------------------
 
-    def _measure(self, stage: str, teacher: Arrays) -> Work[dict[str, float]]:
-        """Return global, personal and validation accuracy of the model, and of further predictors."""
-        federation, shard = self.world.federation, self.world.shards[self.client]
-        found: dict[str, float | None] = {}
-        if federation.test is not None:
-            scores, y = yield from self._scores(stage, *federation.test_tensors(shard), teacher)
-            for name, values in scores.items():
-                # Where a client has no test rows of its own, the common ones are weighed by its classes.
-                share = shard.share if shard.test is None else None
-                found |= _named(f"{name}global", metrics.evaluate(values, y, federation.classes, share))
-                if share is not None:
-                    for part in ("personal", "personal_balanced"):
-                        found[f"{name}{part}"] = found.pop(f"{name}global_{part}")
-        if shard.test is not None:
-            scores, y = yield from self._scores(stage, *federation.own_test_tensors(shard), teacher)
-            for name, values in scores.items():
-                found |= _named(f"{name}personal", metrics.evaluate(values, y, federation.classes))
-        if len(shard.validation):
-            scores, y = yield from self._scores(stage, *federation.validation_tensors(shard), teacher)
-            own = scores.get(f"{self.behaviour.decides_own}_", scores[""])
-            found["validation"] = metrics.accuracy(own, y)
-        found = _decided(found, self.behaviour.decides_own)
-        return {name: value for name, value in found.items() if value is not None}
+    def _scores(self, stage: str, teacher: Arrays) -> Work[Scores]:
+        """Return the scores of the model, and of further predictors, on each set of test rows, on the device.
 
-    def _scores(
-        self, stage: str, x: Tensor, y: Tensor, teacher: Arrays
-    ) -> Work[tuple[dict[str, Tensor], Tensor]]:
-        features, logits = yield from self._predict(stage, x.to(self.world.device))
-        more = self.behaviour.predictors(features, logits, teacher) if teacher else {}
-        own = more.pop(self.behaviour.decides, logits)
-        found = {"": own} | {f"{name}_": values for name, values in more.items()}
-        return {name: values.cpu() for name, values in found.items()}, y
+        By set (``global``: the common rows, ``personal``: the client's own, ``validation``) and predictor.
+        """
+        federation, shard, world = self.world.federation, self.world.shards[self.client], self.world
+        sets: dict[str, Callable[[], Tensor]] = {}
+        if federation.test is not None:
+            sets["global"] = lambda: federation.test_tensors(shard)[0]
+        if shard.test is not None:
+            sets["personal"] = lambda: federation.own_test_tensors(shard)[0]
+        if len(shard.validation):
+            sets["validation"] = lambda: federation.validation_tensors(shard)[0]
+        found: Scores = {}
+        for name, rows in sets.items():
+            features, logits = yield from self._predict(stage, world.kept_there(name, self.client, rows))
+            more = self.behaviour.predictors(features, logits, teacher) if teacher else {}
+            found[name, ""] = more.pop(self.behaviour.decides, logits)
+            found |= {(name, f"{other}_"): values for other, values in more.items()}
+        return found
+
+    def _told(self, before: Scores, after: Scores) -> Work[dict[str, float]]:
+        """Return global, personal and validation accuracy, and that before the teacher was digested."""
+        named = {f"before|{'|'.join(key)}": values for key, values in before.items()}
+        named |= {f"after|{'|'.join(key)}": values for key, values in after.items()}
+        here = yield from self._fetch("evaluate", named)
+        parts: dict[str, Scores] = {"before": {}, "after": {}}
+        for key, values in here.items():
+            when, rows, predictor = key.split("|")
+            parts[when][rows, predictor] = values
+        return measured(
+            parts["before"],
+            parts["after"],
+            self.world.federation,
+            self.world.shards[self.client],
+            self.behaviour.decides_own,
+        )
 
     # State ------------------------------------------------------------------------------------------
 
     def _load(self, version: int, stage: Stage) -> bool:
         stage("load")
+        self._round = version // 2
         state = self.store.load(self.client, below=version)
         if state is None:
             self._refuse_replay(version)
-            self.model = {name: t.detach() for name, t in self.world.net(self.client).state_dict().items()}
+            fresh = {name: t.detach() for name, t in self.world.net(self.client).state_dict().items()}
+            self.model = placed([fresh], self.world.device)[0]
         else:
             parts: dict[str, dict[str, Tensor]] = {"model": {}, "teacher": {}}
-            for key, tensor in state.tensors.items():
+            for key, tensor in self._there(state.tensors).items():
                 part, name = key.split("/", 1)
                 parts.setdefault(part, {})[name] = tensor
             self.model = parts.pop("model")
-            self._teacher = {name: t.to(self.world.device) for name, t in parts.pop("teacher").items()}
-            self._optimizers = {part.removeprefix("optimizer:"): tensors for part, tensors in parts.items()}
+            self._teacher = parts.pop("teacher")
+            self._optimizers = {
+                part.removeprefix(_OPTIMIZER): held
+                for part, held in parts.items()
+                if part.startswith(_OPTIMIZER)
+            }
             self._digested, self._prepared = state.note["digested"], state.note["prepared"]
             self._undone = state.note.get("undone", False)
             if self.guard is not None:
                 self.guard.check(state.note.get("ledger"))
-        self.model = {name: t.to(self.world.device) for name, t in self.model.items()}
         return state is not None
+
+    def _there(self, tensors: Arrays) -> Arrays:
+        """Bring a state to the device, but for the optimisers' steps, which are read on the CPU."""
+        steps = {name: t for name, t in tensors.items() if name.endswith("/step")}
+        rest = {name: t for name, t in tensors.items() if name not in steps}
+        return placed([rest], self.world.device)[0] | steps
 
     def _refuse_replay(self, version: int) -> None:
         """Raise Rejected where the server said before that no resume can start this early."""
@@ -299,10 +390,14 @@ class Party:
             raise Rejected("replay", f"the message is about round {version // 2}, which is over.")
 
     def _save(self, version: int, kept: int) -> None:
-        tensors = {f"model/{name}": t.cpu() for name, t in self.model.items()}
-        tensors |= {f"teacher/{name}": t.cpu() for name, t in self._teacher.items()}
+        # On the device, if that is where they are: a store brings to the CPU what it writes.
+        tensors = {f"model/{name}": t for name, t in self.model.items()}
+        tensors |= {f"teacher/{name}": t for name, t in self._teacher.items()}
         for phase, slots in self._optimizers.items():
-            tensors |= {f"optimizer:{phase}/{name}": t.cpu() for name, t in slots.items()}
+            tensors |= {f"{_OPTIMIZER}{phase}/{name}": t for name, t in slots.items()}
+        statistics = self.world.federation.statistics(self.world.shards[self.client])
+        if statistics is not None:  # without which nobody could use the model on rows as they are
+            tensors |= {f"statistics/{name}": t for name, t in statistics.tensors().items()}
         note: dict[str, Any] = {
             "digested": self._digested,
             "prepared": self._prepared,
@@ -321,17 +416,10 @@ class Party:
         self.store.save(self.client, version, ClientState(tensors, note), kept, durable=bool(self.guard))
 
 
-def _named(prefix: str, measured: Mapping[str, float | None]) -> dict[str, float | None]:
-    """Name the accuracy itself by the prefix, what stands beside it by the prefix and a short word."""
-    short = {"accuracy": prefix, "balanced_accuracy": f"{prefix}_balanced"}
-    return {short.get(name, f"{prefix}_{name}"): value for name, value in measured.items()}
-
-
-def _decided(found: Mapping[str, float | None], own: str) -> dict[str, float | None]:
-    """Return metrics with those of the predictor ``own`` as the personal ones, the model's as ``model_``."""
-    personal = [name for name in found if name.startswith("personal") and f"{own}_{name}" in found]
-    moved = {f"model_{name}": found[name] for name in personal}
-    return {**found, **moved, **{name: found[f"{own}_{name}"] for name in personal}}
+def alike_in_size(arrays: Mapping[str, Any], model: Arrays) -> Arrays:
+    """Return the model's tensors that have as many values as one of the arrays [...]: it could hold them."""
+    sizes = {int(np.prod(array.shape)) for array in arrays.values()}
+    return {name: tensor for name, tensor in model.items() if tensor.numel() in sizes}
 
 
 def refuse_weights(arrays: Mapping[str, NDArray[Any]], model: Arrays) -> None:

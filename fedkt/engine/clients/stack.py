@@ -10,6 +10,7 @@ from torch.func import functional_call
 from torch.nn.modules.batchnorm import _NormBase
 
 from fedkt.client.behaviour import Arrays, RowLoss
+from fedkt.client.training import per_row
 from fedkt.engine.clients import dropout
 from fedkt.engine.clients.jobs import FitJob, PredictJob
 
@@ -29,7 +30,7 @@ class Stack:
     """
 
     def __init__(self, net: nn.Module) -> None:
-        if any(isinstance(layer, _NormBase) for layer in net.modules()):
+        if getattr(net, "mixes_rows", False) or any(isinstance(layer, _NormBase) for layer in net.modules()):
             raise Unstackable("it normalises over the rows of a batch, which GroupNorm does not")
         if len(list(net.parameters())) < len(list(net.named_parameters(remove_duplicate=False))):
             raise Unstackable("one of its tensors belongs to two layers")
@@ -50,7 +51,8 @@ class Stack:
     ) -> Tensor:
         """Return one client's losses [rows]."""
         self.dropouts.give(masks)
-        return loss(_Forward(self, {**params, **fixed}), batch, constants)
+        rows = len(next(iter(batch.values())))
+        return per_row(loss(_Forward(self, {**params, **fixed}), batch, constants), rows)
 
     def dropout_uses(self, job: FitJob) -> list[dropout.Use]:
         """Return how dropout is used in one call of the job's loss."""

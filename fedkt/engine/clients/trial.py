@@ -74,13 +74,13 @@ def _choose(
     """Return the size of cohorts of one architecture, why, and the bytes of a client where it is over 1."""
     if wanted == "auto" and at_once < FEWEST:
         return 1, f"{at_once} of its clients at most work together in one process", 0
-    job = _job(world, unit[0])
-    if job is None:
-        return 1, "it does not train", 0
     try:
+        job = _job(world, unit[0])
+        if job is None:
+            return 1, "it does not train", 0
         stack = Stack(job.net)
         fit_stacked(stack, [job, job])
-    except Exception as error:
+    except Exception as error:  # where it cannot train at all, each client says so itself
         return 1, f"it cannot be stacked: {' '.join(str(error).split())[:200]}", 0
     row = next(iter(job.phase.rows.values()))[:1]
     need = memory.training(job.net, row, job.phase.steps, by_row=job.private is not None)
@@ -94,7 +94,10 @@ def _choose(
     kind = world.architecture(unit[0]), world.federation.input, world.strategy.client, world.device
     key = (*kind, job.phase.steps, job.private is None, most)
     if key not in _known:
-        _known[key] = _timed(world, stack, unit, most)
+        try:
+            _known[key] = _timed(world, stack, unit, most)
+        except Exception as error:  # one of its clients cannot train, or memory ran out
+            return 1, f"a trial failed: {' '.join(str(error).split())[:200]}", 0
     return *_known[key], need
 
 

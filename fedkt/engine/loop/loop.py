@@ -5,6 +5,7 @@ import statistics
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -15,8 +16,9 @@ from flwr.serverapp import Grid
 from fedkt.engine.loop import checkpoint
 from fedkt.engine.loop.checkpoint import Checkpoint
 from fedkt.engine.loop.exchange import SimulatedTime, exchange
+from fedkt.engine.loop.plug_in import plug_in
 from fedkt.engine.loop.spending import Spending
-from fedkt.errors import RunError
+from fedkt.errors import Diverged, RunError
 from fedkt.knowledge.contributions import client_order
 from fedkt.privacy.statement import statement
 from fedkt.results import metrics
@@ -58,6 +60,8 @@ class Totals:
     """Rounds that ended without a quorum."""
     repeats: int = 0
     """How often a round was begun again for want of a quorum."""
+    failures: dict[str, str] = field(default_factory=dict)
+    """What each client said of its first failure."""
     simulated_s: float = 0.0
     """Simulated duration of the rounds, where clients dawdle."""
 
@@ -119,6 +123,7 @@ class Loop:
                 "client_updates_per_s": round(rate, 3),
             },
             "replies": totals.replies,
+            "failures": totals.failures,
             "quorum": {"missed": totals.missed, "repeats": totals.repeats},
         }
 
@@ -133,7 +138,7 @@ class Loop:
         self._simulated_s = 0.0
         fused = self._train(grid, number)
         trained = dict(strategy.course.outcomes)
-        self._refuse_total_failure(number, trained)
+        self._note_failures(number, trained)
         self._note_changed(c for c, o in trained.items() if o.status == "accepted")
 
         measure = number % self.scenario.evaluate.every == 0 or number == self.scenario.rounds
@@ -142,10 +147,12 @@ class Loop:
             frozenset(unmeasured | set(self.totals.changed)) if measure else frozenset()
         )
         messages = strategy.configure_evaluate(number, *nothing, grid)
-        strategy.aggregate_evaluate(number, self._exchange(grid, number, "evaluate", messages))
+        replies = self._exchange(grid, number, "evaluate", messages)
+        with self._plug_in(number):
+            strategy.aggregate_evaluate(number, replies)
         evaluated = dict(strategy.course.outcomes)
         self.spending.look(number, evaluated)
-        self._refuse_total_failure(number, evaluated)
+        self._note_failures(number, evaluated)
         self._note_changed(c for c, o in evaluated.items() if o.taught is not None)
         for client, outcome in evaluated.items():
             if outcome.metrics:
@@ -153,7 +160,8 @@ class Loop:
         if measure:
             answered = {c for c, o in evaluated.items() if o.metrics}
             self.totals.changed = [c for c in self.totals.changed if c not in answered]
-            self.totals.server = server_accuracy(strategy)
+            with self._plug_in(number):
+                self.totals.server = server_accuracy(strategy)
 
         status = "no-quorum" if fused is None else "fused" if strategy.teachers.made_in(number) else "nothing"
         self._finish_round(number, status, trained, evaluated, measure, time.monotonic() - begun)
@@ -170,7 +178,8 @@ class Loop:
                 break  # nobody is left who could answer
             self.totals.repeats += attempt > 0
             replies = self._exchange(grid, number, "train", messages)
-            fused, _ = strategy.aggregate_train(number, replies)
+            with self._plug_in(number):
+                fused, _ = strategy.aggregate_train(number, replies)
             if fused is not None:
                 break
         self.totals.missed += fused is None
@@ -198,13 +207,33 @@ class Loop:
         self._simulated_s += waited
         return in_time
 
-    def _refuse_total_failure(self, number: int, outcomes: Mapping[str, Outcome]) -> None:
+    def _note_failures(self, number: int, outcomes: Mapping[str, Outcome]) -> None:
+        """Tell each client's first failure. Raises RunError, or Diverged, where all who were asked failed."""
         failed = [o for o in outcomes.values() if o.status == "failed"]
         if failed and len(failed) == len(outcomes):
-            raise RunError(
-                f"every client failed in round {number}; the first: {failed[0].detail}. "
-                f"Tracebacks are in {self.folder.checkpoint / 'clients'}/*/failure.txt."
+            kind = Diverged if all(o.reason == "diverged" for o in failed) else RunError
+            raise kind(
+                f"every client failed in round {number}; the first: {self._said(failed[0])}. "
+                f"Tracebacks are in {self.folder.checkpoint / 'clients'}/*/failure.txt"
+                + ("." if kind is RunError else "")
             )
+        for outcome in failed:
+            if outcome.client not in self.totals.failures:
+                self.totals.failures[outcome.client] = outcome.detail
+                self.observer.noted(f"failed: {self._said(outcome)}.")
+
+    def _said(self, outcome: Outcome) -> str:
+        """Return a failure in words: what the client keeps of it to itself, where its folder is here."""
+        kept = self.folder.checkpoint / "clients" / outcome.client / "failure.txt"
+        if outcome.detail and kept.is_file():
+            first = kept.read_text(encoding="utf-8", errors="replace").partition("\n")[0]
+            if first.startswith(outcome.detail):
+                return first.rstrip(".")
+        return outcome.detail.rstrip(".")
+
+    def _plug_in(self, number: int) -> AbstractContextManager[None]:
+        what = f"strategy '{self.scenario.strategy.name}' failed at the server in round {number}"
+        return plug_in(self.folder.path, what)
 
     def _spread(self) -> dict[str, float | None]:
         """Return the spread of all metrics over the clients that are honest."""
@@ -255,7 +284,8 @@ class Loop:
             clients = [row | {"released": False} for row in clients]
         engine = self.flush(self.strategy.course.kept)
         self.folder.append(row, clients)
-        tensors, note = self.strategy.course.state()
+        with self._plug_in(number):
+            tensors, note = self.strategy.course.state()
         done = Checkpoint(number, tensors, note, totals.__dict__, engine)
         self.strategy.course.kept = checkpoint.write(self.folder.checkpoint, done)
         self.observer.round_done(row, clients)
@@ -299,7 +329,11 @@ def group_effect(measured: Iterable[Mapping[str, float]]) -> float | None:
     clients' own ones, which is the Group Effect of FedKA (Sun et al. 2022, arXiv:2203.11635). None where
     nobody was both taught and measured. It is reported only: nothing in a run depends on it.
     """
-    effects = [m.get("global", m["personal"]) - m["before_digest"] for m in measured if "before_digest" in m]
+    effects = [
+        m.get("global", m.get("personal", m["before_digest"])) - m["before_digest"]
+        for m in measured
+        if "before_digest" in m
+    ]
     return statistics.fmean(effects) if effects else None
 
 

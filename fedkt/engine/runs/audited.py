@@ -11,6 +11,7 @@ import os
 import threading
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from fedkt import data
 from fedkt.client.state import DiskStore, MemoryStore, StateStore
 from fedkt.data import Federation
+from fedkt.data.identity import data_hashes
 from fedkt.engine.clients.app import make_app
 from fedkt.engine.loop.loop import Loop
 from fedkt.engine.runs import inverted as inversion
@@ -30,13 +32,19 @@ from fedkt.engine.world.world import World
 from fedkt.errors import InputError
 from fedkt.files import write_json
 from fedkt.knowledge.contributions import Contributions
+from fedkt.privacy.accounting import spent, trade_off
 from fedkt.privacy.attacks import audit
+from fedkt.privacy.attacks.one_run import Curves, Inverse, Points
+from fedkt.privacy.curator import ledger_folder
+from fedkt.privacy.ledger import Ledger
 from fedkt.results.folder import RunFolder
 from fedkt.results.observer import Observer, Silent
 from fedkt.scenario import Scenario
 from fedkt.strategy.base import Strategy
 from fedkt.strategy.rounds.given import Setting
 
+NO_DELTA = 1e-5
+"""At which bounds are given where nothing is claimed."""
 Seen = list[tuple[int, tuple[str, ...], NDArray[np.float64], NDArray[np.int64]]]
 """What was released: round, clients, values [clients, rows, classes], the transfer rows."""
 
@@ -60,7 +68,8 @@ def audit_scenario(
     total = 0 if federation.transfer is None else len(federation.transfer)
     inline = scenario.engine.model_copy(update={"kind": "inline", "cohort": "off"})
     quiet = scenario.evaluate.model_copy(update={"every": scenario.rounds})
-    scenario = scenario.model_copy(update={"engine": inline, "evaluate": quiet})
+    private = scenario.privacy.model_copy(update={"ledger": None})  # an audit pays for nothing but itself
+    scenario = scenario.model_copy(update={"engine": inline, "evaluate": quiet, "privacy": private})
     if checked_world(scenario, data_dir, federation).strategy.needs_transfer is False or not total:
         raise InputError(
             f"strategy '{scenario.strategy.name}' releases nothing about single rows, which this audit "
@@ -72,24 +81,27 @@ def audit_scenario(
         )
     target = federation.shards[0].id
     planted, labels, members = plant(federation, canaries)
-    world = checked_world(scenario, data_dir, planted)
+    world = checked_world(scenario, data_dir, planted, slots=_slots(scenario, federation, canaries))
     if lokt:
         inversion.check(world)
-    folder = RunFolder.create(out, scenario, resume=False)
+    folder = RunFolder.create(out, scenario, resume=False, data=data_hashes(federation))
     try:
         store = MemoryStore(DiskStore(folder.checkpoint / "clients"))
         seen, summary = _watched_run(world, store, folder, observer or Silent())
-        found = attack(seen, target, labels, members, scenario.privacy.delta or 0.0)
-        claim = _claim(world, folder.path, target)
+        epsilon, claim = _claim(world, store, folder, target)
+        delta = scenario.privacy.delta or NO_DELTA
+        rounds, judged = attack(seen, target, labels, members, delta, claim)
+        found: dict[str, Any] = {"rounds": [{"round": n, **one.to_json()} for n, one in rounds]}
         found |= {
+            "run": judged.to_json(),
             "scenario": scenario.name,
             "strategy": scenario.strategy.name,
             "mode": scenario.privacy.mode,
             "client": target,
-            "claimed_epsilon": claim,
-            "delta": scenario.privacy.delta,
+            "claimed_epsilon": epsilon,
+            "delta": delta,
             "label_leak": label_leaks(seen, planted),
-            "verdict": audit.verdict(found["run"]["epsilon_at_least"], claim, found["run"]["ceiling"]),
+            "verdict": audit.verdict(judged, epsilon),
         }
         if lokt:  # of the last client: canaries with made-up labels are the first's
             found["lokt"] = inversion.lokt(world, store, federation.shards[-1].id, folder.path)
@@ -130,9 +142,14 @@ def plant(federation: Federation, canaries: int) -> tuple[Federation, NDArray[np
 
 
 def attack(
-    seen: Seen, target: str, labels: NDArray[np.int64], members: NDArray[np.bool_], delta: float
-) -> dict[str, Any]:
-    """Score each canary in every round, and judge the scores of each round and their mean."""
+    seen: Seen,
+    target: str,
+    labels: NDArray[np.int64],
+    members: NDArray[np.bool_],
+    delta: float,
+    claim: Curves | None,
+) -> tuple[list[tuple[int, audit.Finding]], audit.Finding]:
+    """Score each canary in every round; judge the scores of each, and their mean against the claim."""
     total = np.zeros(len(labels))
     rounds = []
     for number, clients, values, rows in seen:
@@ -144,38 +161,46 @@ def attack(
         others = np.delete(margin, own, 0)
         scores[asked] = margin[own] - (others.mean(0) if len(others) else 0.0)
         total += scores
-        rounds.append({"round": number, **audit.judge(scores, members, delta).to_json()})
-    return {"rounds": rounds, "run": audit.judge(total, members, delta).to_json()}
+        rounds.append((number, audit.judge(scores, members, delta)))
+    return rounds, audit.judge(total, members, delta, claim)
 
 
 def label_leaks(seen: Seen, federation: Federation) -> dict[str, float]:
-    """Return how far the clients' mean predictions are from their label shares, in nats, over all rounds.
+    """Return how far the clients' mean predictions are from their label shares, over all rounds.
 
-    ``released``: KL(true shares || mean prediction on the transfer rows), averaged over clients; ``nothing``:
-    the same for who guesses that all clients have the mean shares of all. Below it something leaks.
+    Label-share inference (Shi, Ouyang, Wang 2025, arXiv 2502.08001). ``released``: KL(true shares || mean
+    prediction on the transfer rows) in nats, averaged over clients; ``nothing``: the same for who guesses
+    that all clients have the mean shares of all. Below it something leaks. ``…_distance``: the same in total
+    variation.
     """
     shares = {shard.id: shard.share for shard in federation.shards}
     average = np.mean(list(shares.values()), axis=0)
-    told, blind = [], []
+    told, blind, near, far = [], [], [], []
     for _, clients, values, _ in seen:
         for client, predicted in zip(clients, values, strict=True):
             if client in shares:
                 told.append(audit.label_leak(_probabilities(predicted), shares[client]))
                 blind.append(audit.label_leak(average[None], shares[client]))
-    return {"released": float(np.mean(told)), "nothing": float(np.mean(blind))} if told else {}
+                near.append(audit.distance(_probabilities(predicted).mean(0), shares[client]))
+                far.append(audit.distance(average, shares[client]))
+    found = {"released": told, "nothing": blind, "released_distance": near, "nothing_distance": far}
+    return {name: float(np.mean(values)) for name, values in found.items()} if told else {}
 
 
 def report(found: Mapping[str, Any]) -> str:
     """Return what was found, in a few lines."""
     run, leak = found["run"], found["label_leak"]
     lines = [
-        f"canaries {run['canaries']}, guessed {run['guesses']}, right {run['right']}",
+        f"canaries {run['canaries']}, guessed {run['guesses']}, right {run['right']}; "
+        f"for the curve guessed {run['curve_guesses']}, right {run['curve_right']}",
         f"ROC-AUC {run['auc']:.3f}, TPR at 1 % FPR {run['tpr_at_1_percent_fpr']:.3f}, "
         f"advantage {run['advantage']:.3f}, exposure {run['exposure']:.2f} bits",
     ]
     if leak:
         lines.append(
-            f"labels: KL {leak['released']:.3f} nats from the mean predictions, {leak['nothing']:.3f} without"
+            f"labels: KL {leak['released']:.3f} nats from the mean predictions, {leak['nothing']:.3f} "
+            "without; "
+            f"total variation {leak['released_distance']:.3f}, {leak['nothing_distance']:.3f} without"
         )
     if "lokt" in found:
         lines.append(inversion.sentence(found["lokt"]))
@@ -217,13 +242,37 @@ def _watch(strategy: Strategy) -> Seen:
     return seen
 
 
-def _claim(world: World, run: Path, target: str) -> float | None:
-    """Return the epsilon that the run claims for the client with the canaries."""
-    from fedkt.results.folder import read_rows
+def _slots(scenario: Scenario, federation: Federation, canaries: int) -> dict[str, int]:
+    """Return the public number of rows that the audited client's training counts.
 
-    rows = [row for row in read_rows(run / "clients.jsonl") if str(row["client"]) == target]
-    told = [row["epsilon"] for row in rows if row["epsilon"] is not None]
-    return None if world.mode is None or not told else float(told[-1])
+    Where a record may be zeroed out, each canary has a slot, which its coin leaves empty or not; where one
+    may be added or removed, ``privacy.rows`` and the canaries that are to be expected.
+    """
+    first, rows = federation.shards[0], scenario.privacy.rows
+    return {first.id: len(first.rows) + canaries if rows is None else rows + canaries // 2}
+
+
+def _claim(
+    world: World, store: StateStore, folder: RunFolder, target: str
+) -> tuple[float | None, Curves | None]:
+    """Return what the run claims for the client with the canaries: epsilon, and the curves of its ledger."""
+    mode, delta = world.mode, world.scenario.privacy.delta
+    if mode is None or delta is None:
+        return None, None
+    server = folder.checkpoint / "server"
+    own, name = (server, "server") if mode.at_server else (store.folder_of(target), target)
+    events = Ledger(ledger_folder(world.scenario.privacy, own, name)).events()
+    if not events or any(event.noise <= 0 for event in events):
+        return None, None
+
+    def epsilon(noise: float) -> float:
+        return spent([event.scaled(noise) for event in events], delta, mode.unit).epsilon
+
+    @cache
+    def curve(noise: float) -> Inverse:
+        return Points(*trade_off([event.scaled(noise) for event in events]))
+
+    return epsilon(1.0), Curves(epsilon, curve)
 
 
 def _lengthened(names: Any, more: int) -> Any:

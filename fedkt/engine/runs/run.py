@@ -2,7 +2,6 @@
 
 import errno
 import os
-import sys
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -10,13 +9,17 @@ from functools import partial
 from operator import methodcaller
 from pathlib import Path
 
+from fedkt.data.identity import changed, data_hashes
+from fedkt.data.raw import described
 from fedkt.engine.clients import trial
 from fedkt.engine.clients.cohorts import Plan
 from fedkt.engine.loop import checkpoint
 from fedkt.engine.loop.loop import Loop
+from fedkt.engine.loop.plug_in import plug_in
 from fedkt.engine.world.checked import checked_world
 from fedkt.engine.world.private import privacy_notes
 from fedkt.engine.world.traffic import parties
+from fedkt.engine.world.unused import settings_notes
 from fedkt.engine.world.world import Place, World
 from fedkt.errors import InputError, RunError
 from fedkt.files import write_json
@@ -38,29 +41,32 @@ def simulate(
     resume: bool = False,
     data_dir: Path | None = None,
     observer: Observer | None = None,
+    expected: Mapping[str, str] | None = None,
 ) -> Result:
     """Run a scenario on this machine and return its result.
 
     ``out``: the run's folder (default ``runs/<name>-<time>``); ``resume``: continue the run in it;
-    ``data_dir``: where data files lie (default ``$FEDKT_DATA``, else ``./data``).
+    ``data_dir``: where data files lie (default ``$FEDKT_DATA``, else ``./data``); ``expected``: the hashes
+    that the data must have (:func:`~fedkt.data.identity.data_hashes`).
     Raises InputError before anything is written, RunError if the run fails.
     """
     watcher = observer or Silent()
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())  # so that package.module:name finds the user's own modules
     world = checked_world(scenario, data_dir)
     if scenario.engine.kind == "ray" and scenario.engine.address is not None:
         from fedkt.engine.runtimes.cluster import knock
 
         knock(scenario.engine)  # before there is a folder
-    folder = RunFolder.create(out, scenario, resume)
+    hashes = data_hashes(world.federation)
+    if expected and (others := changed(expected, hashes)):
+        raise InputError(f"{' and '.join(others)} changed meanwhile; restore the data, or begin anew.")
+    folder = RunFolder.create(out, scenario, resume, data=hashes)
     try:
         stop = threading.Event()
         loop = _loop(world, folder, watcher, stop)
         saved = checkpoint.read(folder.checkpoint)
         loop.restore(saved)
         folder.truncate(saved.round)
-        write_json(folder.path / "model-input.json", _input(world))
+        write_json(folder.path / "model-input.json", described(world.federation, scenario.data))
         write_json(folder.path / "federation.json", parties(world))
         watcher.started(
             {
@@ -72,7 +78,7 @@ def simulate(
                 "round": saved.round,
             }
         )
-        for note in privacy_notes(world):
+        for note in (*world.federation.notes, *privacy_notes(world), *settings_notes(world)):
             watcher.noted(note)
         if loop.round < scenario.rounds:
             plan = Plan.read(saved.engine) if saved.engine else None
@@ -114,7 +120,8 @@ def _loop(world: World, folder: RunFolder, observer: Observer, stop: threading.E
         hostile=frozenset(world.hostile),
         own=folder.checkpoint / "server",
     )
-    strategy = world.strategy(world.config, setting)
+    with plug_in(folder.path, f"strategy '{world.scenario.strategy.name}' failed before the first round"):
+        strategy = world.strategy(world.config, setting)
     return Loop(strategy, folder, observer, stop)
 
 
@@ -128,14 +135,17 @@ def _drive(
         from fedkt.engine.runtimes import flower
 
         found = data_dir or (Path(os.environ["FEDKT_DATA"]) if "FEDKT_DATA" in os.environ else Path("data"))
-        place = Place(world.scenario.model_dump_json(by_alias=True), str(found.absolute()), str(states))
+        hashes = tuple(data_hashes(world.federation).items())
+        text = world.scenario.model_dump_json(by_alias=True)
+        place = Place(text, str(found.absolute()), str(states), hashes)
         flower.run(loop, make_app(partial(at_home, place)), clients, engine, stop)
     elif engine.kind == "inline":
         from fedkt.engine.clients.app import ResidentApp
         from fedkt.engine.runtimes.inline import InlineGrid
 
         begin = plan or Plan(trial.units(world, 1))
-        app = ResidentApp(world, states, begin, raise_errors=True)
+        # A client's failure costs its reply, as on every engine; who looks for its cause may stop there.
+        app = ResidentApp(world, states, begin, raise_errors=os.environ.get("FEDKT_DEBUG") == "1")
         chosen = plan or _told(app.choose(), loop.observer)
         loop.run(InlineGrid(app, clients), lambda kept: _noted(chosen, [app.flush(kept)]))
     else:
@@ -176,13 +186,3 @@ def _noted(plan: Plan, sizes: Sequence[Mapping[str, int]]) -> dict[str, object]:
     """Return the plan for the checkpoint, with the sizes to which cohorts shrank."""
     least = {key: min((s.get(key, most) for s in sizes), default=most) for key, most in plan.sizes.items()}
     return asdict(replace(plan, sizes=least))
-
-
-def _input(world: World) -> dict[str, object]:
-    spec = world.federation.input
-    return {
-        "kind": spec.kind,
-        "shape": list(spec.shape),
-        "vocabulary": spec.vocabulary,
-        "classes": world.federation.classes,
-    }

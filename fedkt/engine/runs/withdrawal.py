@@ -8,13 +8,15 @@ where that is no longer kept, from the beginning.
 import shutil
 from pathlib import Path
 
+from fedkt import data
 from fedkt import scenario as scenarios
 from fedkt.client.state import DiskStore
+from fedkt.data.identity import data_hashes
 from fedkt.engine.loop import checkpoint
 from fedkt.engine.runs.run import simulate
 from fedkt.errors import InputError
 from fedkt.registry import find
-from fedkt.results.folder import RunFolder, is_run, read_rows
+from fedkt.results.folder import RunFolder, check_data, is_run, read_rows
 from fedkt.results.observer import Observer
 from fedkt.results.result import Result
 from fedkt.scenario import Scenario
@@ -34,7 +36,7 @@ def forget(
 
     ``out``: the new run's folder (default: ``<run>-without-<client>``). The old folder stays as it is: it
     holds what the client contributed until it is deleted. Raises InputError where there is nothing to
-    forget, and where a replay would not be exact or would cost the others.
+    forget, where the data are others now, and where a replay would not be exact or would cost the others.
     """
     if not is_run(run):
         raise InputError(f"{run} is no run's folder; it must be one that fedkt simulate made.")
@@ -44,6 +46,7 @@ def forget(
     folder = out or run.with_name(f"{run.name}-without-{client}")
     after = _without(before, client, first)
     start = max((r for r in checkpoint.rounds(run / "checkpoint") if r < first), default=0)
+    check_data(run, data_hashes(data.build(after, data_dir)))
     new = RunFolder.create(folder, after, resume=False)
     try:
         if start:

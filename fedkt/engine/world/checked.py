@@ -1,9 +1,9 @@
 """Everything about a scenario that can be known to be wrong before anything runs, all at once."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from pydantic import ValidationError
@@ -13,21 +13,29 @@ from fedkt.client.behaviour import Client, Steps
 from fedkt.distill import about
 from fedkt.engine.world import adversity_checks as adversity
 from fedkt.engine.world import memory
+from fedkt.engine.world.device import device_of, device_problems, model_problem
 from fedkt.engine.world.private import privacy_problems
+from fedkt.engine.world.unused import without_effect
 from fedkt.engine.world.world import World
 from fedkt.errors import InputError
 from fedkt.scenario import Scenario
-from fedkt.strategy.base import Strategy, StrategyConfig, settings_for
+from fedkt.strategy.base import Strategy, StrategyConfig
+from fedkt.strategy.own_settings import settings_for
 
 T = TypeVar("T")
 
 
 def checked_world(
-    scenario: Scenario, data_dir: Path | None = None, federation: "data.Federation | None" = None
+    scenario: Scenario,
+    data_dir: Path | None = None,
+    federation: "data.Federation | None" = None,
+    *,
+    slots: Mapping[str, int] | None = None,
 ) -> World:
     """Return the world of a scenario. Raises InputError with every problem that was found.
 
-    ``federation``: the scenario's data, where it was built before.
+    ``federation``: the scenario's data, where it was built before; ``slots``: public numbers of rows, see
+    :class:`~fedkt.engine.world.world.World`.
     """
     problems: list[str] = []
     strategy: type[Strategy] | None = _try(
@@ -45,12 +53,7 @@ def checked_world(
     for name, _ in models.deal(scenario.clients.models, len(scenario.clients.models), scenario.seed):
         _try(problems, lambda name=name: registry.find("models", name))  # type: ignore[misc]
     workers = 1 if scenario.engine.workers == "auto" else scenario.engine.workers
-    wanted, there = scenario.engine.gpus * workers, torch.cuda.device_count()
-    if scenario.engine.address is None and wanted > there:
-        problems.append(
-            f"engine asks for {wanted:g} GPUs, but this machine has {there}; "
-            "lower engine.gpus or engine.workers."
-        )
+    problems += device_problems(scenario.engine, workers)
     federation = federation or _try(problems, lambda: data.build(scenario, data_dir))
     if federation is not None:
         clients = len(federation.shards)
@@ -73,6 +76,11 @@ def checked_world(
                 for name, net in nets.items()
                 if net is not None and (why := strategy.no_model(net))
             ]
+        problems += [
+            f"model {name} cannot be trained on engine.device, since {why}."
+            for name, net in nets.items()
+            if net is not None and (why := model_problem(net, device_of(scenario.engine)))
+        ]
         problems += _check_memory(scenario, [net for net in nets.values() if net is not None])
         widths = sorted({net.width for net in nets.values() if net is not None})
         if strategy is not None and strategy.one_model and len(nets) > 1:
@@ -87,15 +95,44 @@ def checked_world(
             )
         if strategy is not None and config is not None:
             problems += strategy.problems(config, scenario, clients)
+        if strategy is not None and "data" not in strategy.shares:
+            for shard, dealt in zip(
+                federation.shards, models.deal(scenario.clients.models, clients, scenario.seed), strict=True
+            ):
+                problems += batch_problems(scenario, shard.id, len(shard.rows), dealt[0], nets[repr(dealt)])
     if problems or federation is None:
         raise InputError(*dict.fromkeys(problems))
     trace = _try(problems, lambda: adversity.trace_of(scenario, federation, data_dir))
-    world = World(scenario, federation, trace)
+    world = World(scenario, federation, trace, slots)
     problems += guard_problems(world)
     problems += [*adversity.problems_of(world), *privacy_problems(world)]
     if problems:
         raise InputError(*dict.fromkeys(problems))
     return world
+
+
+def batch_problems(
+    scenario: Scenario, client: str, rows: int, model: Any, net: "models.Net | None"
+) -> list[str]:
+    """Return why a model that needs two rows in a batch would get one, in sentences.
+
+    A last batch of one row joins the one before it; where there is none, nothing can be done.
+    """
+    if net is None or not net.mixes_rows:
+        return []
+    local, distill = scenario.clients.local.batch_size, scenario.clients.distill.batch_size
+    what = f"model {model!r} takes statistics over the rows of a batch, which needs at least 2"
+    found = []
+    if local == 1:
+        found.append(f"clients.local.batch_size is 1, but {what}; set it to 2 or more.")
+    elif rows == 1:
+        found.append(
+            f"client {client} has 1 row (clients.local.batch_size is {local}), but {what}; give it more "
+            "rows, or another model, such as one with GroupNorm."
+        )
+    if distill == 1 and scenario.data.transfer is not None:
+        found.append(f"clients.distill.batch_size is 1, but {what}; set it to 2 or more.")
+    return found
 
 
 def checked_method(scenario: Scenario) -> tuple[type[Strategy], StrategyConfig]:
@@ -187,13 +224,42 @@ def _config(strategy: type[Strategy], scenario: Scenario) -> StrategyConfig:
     except ValidationError as error:
         raise InputError(*_sentences(scenario.strategy.name, strategy, error)) from error
     name = settings_for(strategy, config, scenario)["loss"]
+    _try_loss(name)
     if (kind := about(registry.find("losses", name))) != strategy.distils:
         fitting = [n for n in registry.names("losses") if about(registry.find("losses", n)) != kind]
         raise InputError(
             f"loss '{name}' compares {kind}, but strategy '{scenario.strategy.name}' distils "
             f"{strategy.distils}; losses for those are {', '.join(fitting)}."
         )
+    if problems := [*without_effect(scenario, strategy, config)]:
+        raise InputError(*problems)
     return config
+
+
+def _try_loss(name: str) -> None:
+    """Raise InputError where a loss fails on made rows, or has not one value for each of them."""
+    loss = registry.find("losses", name)
+    made = torch.linspace(-1.0, 1.0, 6).view(2, 3)
+    takes = "(student, teacher, temperature) of scores [B, classes]"
+    try:
+        if about(loss) == "scores":
+            found = loss(made, made.flip(0), 1.0)
+        else:
+            takes = "(features, prototypes, y, *, known) of features [B, width]"
+            found = loss(made, made.flip(0), torch.tensor([0, 1]), known=torch.tensor([True, True]))
+    except Exception as error:
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise InputError(
+            f"loss '{name}' fails on made rows: {type(error).__name__}: {reason}; "
+            f"it must be a function {takes}."
+        ) from error
+    tensor = isinstance(found, torch.Tensor)
+    if not tensor or found.shape != (2,):
+        of = f"of shape {list(found.shape)}" if tensor else f"of type {type(found).__name__}"
+        raise InputError(
+            f"loss '{name}' returns a value {of} for 2 rows; it must return one value per row, [2], whose "
+            "mean is taken later."
+        )
 
 
 def _sentences(name: str, strategy: type[Strategy], error: ValidationError) -> list[str]:

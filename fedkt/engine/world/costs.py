@@ -54,5 +54,5 @@ def _costs(mode: Mode, expected: Expected, phases: Callable[[], Phases], noise: 
 
 def training_event(phase: Fit, noise: float | None) -> Event:
     """Return what one private phase costs."""
-    rate, count = sampling(phase.size, phase.steps)
+    rate, count = sampling(phase.counted, phase.steps)
     return Event("gauss", "record", noise or 0.0, rate or 1.0, count)

@@ -8,6 +8,7 @@ instance of the behaviour that holds no private rows at all, so that a mistake t
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +58,10 @@ class Guard:
         self._noise = world.costs(client).noise
         self._training = mode.training_noise(self._noise)
         self._own = behaviour
+        self._counted = partial(world.counted, client)
         self._public = world.player(client, without_private_rows(behaviour.holding))
         self._seed = world.scenario.seed if settings.deterministic_noise else None
+        self._rows = world.party_hash(client)
         self.ledger = Ledger(folder)
 
     @property
@@ -83,11 +86,21 @@ class Guard:
             described = [describe(self._own) for describe in phases]
             # Noise that the seed tells hides nothing, whatever its size.
             noise = self._training if self._seed is None else 0.0
-            events = [training_event(p, noise) for p in described if p is not None and p.private]
+            private = [self._counted(p) for p in described if p is not None and p.private]
+            events = [training_event(p, noise) for p in private]
         if expected is not None:
             events += self._mode.release(expected, self._noise)
         most = self._most if self._seed is None else math.inf
-        self.ledger.reserve(purpose, events, delta=self._delta, unit=self._mode.unit, most=most)
+        mode = self._mode
+        self.ledger.reserve(
+            purpose,
+            events,
+            delta=self._delta,
+            unit=mode.unit,
+            change=mode.change,
+            most=most,
+            data=self._rows,
+        )
 
     # Training ---------------------------------------------------------------------------------------
 
@@ -102,7 +115,7 @@ class Guard:
         if not own.private:
             return public, None
         how = Dpsgd(self._training, self._settings.max_grad_norm, self._generators(own.name, round_))
-        return replace(public, rows=own.rows, private=True), how
+        return self._counted(replace(public, rows=own.rows, private=True)), how
 
     def _generators(self, phase: str, round_: int) -> Generators:
         if self._seed is None:

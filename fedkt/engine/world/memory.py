@@ -38,8 +38,8 @@ def keep_freed() -> None:
 
 def free(device: torch.device) -> int:
     """Return the free memory of the device; for the CPU that of the machine, within a container's limit."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
+    if device.type in ("cuda", "xpu"):
+        return int(torch.accelerator.get_memory_info(device)[0])  # on Apple's GPUs it is the machine's
     there = total()
     if _MACHINE.exists():
         fields = dict(line.split(":", 1) for line in _MACHINE.read_text().splitlines())

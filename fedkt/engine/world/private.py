@@ -1,17 +1,26 @@
 """What a privacy mode asks of a scenario, and what should be known before it runs: nothing is trained."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
+from fedkt.client.behaviour import Holding
+from fedkt.data.identity import parties_hash
+from fedkt.data.sets.dataset import InputSpec
 from fedkt.engine.world.world import World
 from fedkt.errors import InputError
+from fedkt.knowledge.kinds import ClassLogits
+from fedkt.models.net import Net
 from fedkt.privacy.accounting import spent
 from fedkt.privacy.curator import ledger_folder
+from fedkt.privacy.dpsgd import Dpsgd, fit_privately
 from fedkt.privacy.ledger import Declined, Ledger
 from fedkt.privacy.modes import LogitGauss
 from fedkt.privacy.protection import float_arrays
+from fedkt.rng import torch_stream
 from fedkt.scenario.about_privacy import Privacy
 
 
@@ -20,6 +29,7 @@ def privacy_problems(world: World) -> list[str]:
     if world.mode is None:
         return []
     problems = [*_fit(world), *_models(world), *_statistics(world)]
+    problems = problems or [*_rehearsed(world)]
     if problems:
         return problems
     try:
@@ -43,7 +53,14 @@ def privacy_notes(world: World) -> list[str]:
     settings, notes = world.scenario.privacy, []
     delta, most = settings.delta or 0.0, settings.max_epsilon or 0.0
     if world.mode.unit == "record":
-        smallest = min(len(shard.rows) for shard in world.shards.values())
+        own = {client: len(shard.rows) for client, shard in world.shards.items()}
+        smallest, counted = min(own.values()), settings.rows
+        far = [c for c, n in own.items() if counted and (n > 2 * counted or counted > 2 * n)]
+        if far:
+            notes.append(
+                f"privacy.rows is {counted}, more than a factor of two from the number of rows of client "
+                f"{', '.join(far)}: batches and noise are made for another size, and accuracy suffers."
+            )
         if delta >= 1 / smallest:
             notes.append(
                 f"privacy.delta is {delta:g}, not below 1/{smallest} (one over the rows of the smallest "
@@ -121,6 +138,11 @@ def _fit(world: World) -> Iterator[str]:
                 f"'{world.scenario.strategy.name}', whose loss mixes the rows of a batch; use a mode "
                 "that adds noise to what is sent."
             )
+        elif any(len(world.shards[next(iter(world.shards))].rows) != p.size for p in [*first, *each]):
+            yield (
+                f"privacy mode '{settings.mode}' cannot train strategy '{world.scenario.strategy.name}', "
+                "which mixes other rows with private ones; use a mode that adds noise to what is sent."
+            )
         elif world.behaviour.digests_private_rows:
             yield (
                 f"privacy mode '{settings.mode}' pays for one phase of private training per round, but "
@@ -132,6 +154,12 @@ def _fit(world: World) -> Iterator[str]:
         yield (
             f"privacy mode '{settings.mode}' bounds what one client does to a mean, which robust fusion does "
             "not take; leave robust out, or use a mode that adds noise at the clients."
+        )
+    transfer = world.scenario.data.transfer
+    if mode is not None and mode.at_server and transfer is not None and transfer.policy == "disagreement":
+        yield (
+            f"data.transfer.policy is disagreement, but in privacy mode '{settings.mode}' nobody sees what "
+            "single clients say; it must be random, entropy or margin."
         )
     if "data" in world.strategy.shares:
         yield (
@@ -164,13 +192,24 @@ def _models(world: World) -> Iterator[str]:
                     f"model '{name}' has {mixing[0]}, whose statistics mix rows, so private training is "
                     "impossible; use GroupNorm in its place."
                 )
+            elif net.mixes_rows:
+                yield (
+                    f"what model '{name}' makes of a row depends on the other rows of its batch, so private "
+                    "training is impossible; use GroupNorm in place of statistics over rows."
+                )
             elif errors := ModuleValidator.validate(net, strict=False):
                 yield f"model '{name}' cannot be trained privately: {_one_line(errors[0])}"
-        if settings.provenance == "public" and any(p.requires_grad for p in net.features.parameters()):
-            yield (
-                f"privacy.provenance is public, but the features of model '{name}' are trained on private "
-                "rows; write dp_trained, or use a model with fixed features."
-            )
+        if settings.provenance == "public":
+            means = world.behaviour.sends is ClassLogits
+            sent = {"features": net.features, "head": net.head} if means else {"features": net.features}
+            for part in (
+                key for key, held in sent.items() if any(p.requires_grad for p in held.parameters())
+            ):
+                yield (
+                    f"privacy.provenance is public, but the {part} of model '{name}' "
+                    f"{'are' if part == 'features' else 'is'} trained on private rows; write dp_trained, or "
+                    f"use a model with fixed features{' and head' if means else ''}."
+                )
 
 
 def _statistics(world: World) -> Iterator[str]:
@@ -191,13 +230,19 @@ def _statistics(world: World) -> Iterator[str]:
 
 
 def _ledgers(world: World) -> list[str]:
-    """Refuse to begin on ledgers that cannot be trusted."""
+    """Refuse to begin on ledgers that cannot be trusted, or that other rows paid into."""
     settings = world.scenario.privacy
     if settings.ledger is None:
         return []
-    for name in ["server"] if world.mode and world.mode.at_server else list(world.shards):
+    mode = world.mode
+    at_server = mode is not None and mode.at_server
+    for name in ["server"] if at_server else list(world.shards):
+        rows = parties_hash(world.federation) if at_server else world.party_hash(name)
+        ledger = Ledger(ledger_folder(settings, Path(), name))
         try:
-            Ledger(ledger_folder(settings, Path(), name)).entries()
+            ledger.check_rows(rows)
+            if mode is not None:
+                ledger.refuse_weaker(ledger.entries(), mode.unit, mode.change)
         except Declined as no:
             return [no.detail]
     return []
@@ -217,3 +262,70 @@ def planned_text(settings: Privacy, planned: dict[str, list[float]]) -> str:
 
 def _one_line(error: object) -> str:
     return " ".join(str(error).split()).rstrip(".") + "."
+
+
+# A rehearsal on made rows: what fails, fails before a ledger has paid; nothing private is in it -------------
+
+_MADE = 4
+"""Made rows of a rehearsal."""
+
+
+def _rehearsed(world: World) -> Iterator[str]:
+    """Train one private step of each architecture on made rows; yield why one fails, in sentences."""
+    if world.mode is None or world.mode.training_noise(1.0) is None:
+        return
+    seen = set()
+    for client in world.shards:
+        key = world.architecture(client)
+        if key in seen:
+            continue
+        seen.add(key)
+        if why := _rehearse(world, client):
+            yield f"model '{world.models[client][0]}' cannot be trained privately: {why}."
+
+
+def _rehearse(world: World, client: str) -> str | None:
+    held = _made(world.holding(client), world.federation.input, world.federation.classes)
+    how = Dpsgd(1.0, world.scenario.privacy.max_grad_norm)
+    for phase in [p for part in world.private_phases(client, held) for p in part]:
+        net = world.net(client)
+        if (what := _changed_by_looking(net, held.x)) is not None:
+            return (
+                f"'{what}' changes when rows are merely looked at, so it tells of them without noise; use a "
+                "layer without such a memory"
+            )
+        try:
+            one = replace(phase, steps=replace(phase.steps, batches=1, batch_size=phase.size))
+            fit_privately(net, one, {}, how, seed=world.scenario.seed, client=client, round_=0)
+        except Exception as error:  # whatever it is, the first private round would end with it
+            text = " ".join(str(error).split()).rstrip(".")
+            return f"a step on made rows ends in {type(error).__name__}{': ' if text else ''}{text}"
+    return None
+
+
+def _made(holding: Holding, input_: InputSpec, classes: int) -> Holding:
+    """Return the holding with made rows in place of the private ones, on the CPU."""
+    stream = torch_stream(holding.seed, "rehearsal")
+    shape = (_MADE, *holding.x.shape[1:])
+    if holding.x.is_floating_point():
+        x: Tensor = torch.randn(shape, generator=stream)
+    else:
+        x = torch.randint(0, max(input_.vocabulary, 1), shape, generator=stream)
+        x[:, -1:] = 0  # padding
+    y = torch.arange(_MADE) % classes
+    share = torch.full((len(holding.label_share),), 1 / classes)
+    public = None if holding.public is None else (holding.public[0].cpu(), holding.public[1].cpu())
+    transfer = None if holding.transfer is None else holding.transfer.cpu()
+    return replace(holding, x=x.to(holding.x.dtype), y=y, label_share=share, public=public, transfer=transfer)
+
+
+@torch.no_grad()
+def _changed_by_looking(net: Net, x: Tensor) -> str | None:
+    """Return the name of a tensor that a forward pass changes: statistics, or a table that is rescaled."""
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    net.train()
+    try:
+        net(x)
+    except Exception:
+        return None  # the step that follows says what is wrong
+    return next((n for n, t in net.state_dict().items() if not torch.equal(t, before[n])), None)

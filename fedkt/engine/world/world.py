@@ -1,8 +1,8 @@
 """What a process needs to play the clients of a scenario: built once per process, from the scenario alone."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
 
@@ -14,37 +14,52 @@ from fedkt import data, models, registry, scenario
 from fedkt.adversity.churn import Churn, Trace
 from fedkt.adversity.hostile import hostile, who_is_hostile
 from fedkt.client.behaviour import Client, Fit, Holding, Steps
+from fedkt.client.placing import placed
 from fedkt.client.training import lay_out, seeded
 from fedkt.data import Federation
 from fedkt.data.federation import Shard, share_of
+from fedkt.data.identity import changed, data_hashes, party_hash
 from fedkt.data.sets.sample import stratified
 from fedkt.engine.world.costs import Costs, costs
+from fedkt.engine.world.device import device_of
+from fedkt.errors import RunError
 from fedkt.knowledge.codec import Expected
 from fedkt.knowledge.kinds import Dims
 from fedkt.models.build import Dealt
 from fedkt.privacy.modes import mode_of
 from fedkt.rng import numpy_stream, seed_of
 from fedkt.scenario import Attack, Scenario
-from fedkt.strategy.base import Strategy, StrategyConfig, settings_for
+from fedkt.strategy.base import Strategy, StrategyConfig
+from fedkt.strategy.own_settings import settings_for
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a scenario runs, as text that can travel: the resolved scenario, its data and its states."""
+    """Where a scenario runs, as text that can travel: the resolved scenario, its data and its states.
+
+    ``hashes``: of the data that the run began with, as pairs.
+    """
 
     scenario: str
     data_dir: str | None
     states: str
+    hashes: tuple[tuple[str, str], ...] = ()
 
 
 class World:
     """The parties of a scenario: their data, models, behaviours. Nothing here changes during a run."""
 
-    def __init__(self, scenario_: Scenario, federation: Federation, trace: Trace | None = None) -> None:
+    def __init__(
+        self,
+        scenario_: Scenario,
+        federation: Federation,
+        trace: Trace | None = None,
+        slots: Mapping[str, int] | None = None,
+    ) -> None:
         self.scenario = scenario_
         self.federation = federation
         self._trace = trace
-        self.device = torch.device("cuda" if scenario_.engine.gpus > 0 else "cpu")
+        self.device = device_of(scenario_.engine)
         self.strategy: type[Strategy] = registry.find("strategies", scenario_.strategy.name)
         self.config: StrategyConfig = self.strategy.Config(**scenario_.strategy.settings)
         self.behaviour: type[Client] = registry.find("clients", self.strategy.client)
@@ -56,10 +71,16 @@ class World:
         self.models: Mapping[str, Dealt] = dict(zip(self.shards, dealt, strict=True))
         self.mode = mode_of(scenario_.privacy)
         """The privacy mode, None for ``none``."""
+        self.slots = slots or {}
+        """By client, the public number of rows that its private training counts; else ``privacy.rows``."""
         self._dims: dict[str, Dims] = {}
         self._costs: dict[str, Costs] = {}
+        self._hashes: dict[str, str] = {}
         self.skeletons: dict[str, models.Net] = {}
         """This process's module of each architecture that is in use."""
+        self._there: dict[tuple[str, str], torch.Tensor] = {}
+        self._sources: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+        self._holdings: dict[str, Holding] = {}
 
     @property
     def transfer_hash(self) -> str:
@@ -125,19 +146,28 @@ class World:
         rows = (transfer.rows or 0) if transfer and self.strategy.needs_transfer else 0
         return self.behaviour.contribution(self.dims(client).about(rows), self.settings)
 
-    def private_phases(self, client: str) -> tuple[list[Fit], list[Fit]]:
+    def private_phases(self, client: str, holding: Holding | None = None) -> tuple[list[Fit], list[Fit]]:
         """Return the phases on private rows before the first round, and those of each round.
 
-        What trains with a teacher only is counted for every round, the first included.
+        What trains with a teacher only is counted for every round, the first included. ``holding``: what the
+        client holds, in place of all that it has.
         """
-        behaviour = self.behaviour(self.holding(client))
+        behaviour = self.behaviour(holding or self.holding(client))
         first, each = behaviour.prepare(), behaviour.train(None)
         if each is None:
             blank = behaviour.teacher(self.dims(client), self.settings, with_rows=False)
             each = behaviour.train(
                 {name: torch.from_numpy(np.zeros(spec.shape, spec.dtype)) for name, spec in blank.items()}
             )
-        return [f for f in [first] if f and f.private], [f for f in [each] if f and f.private]
+        return (
+            [self.counted(client, f) for f in [first] if f and f.private],
+            [self.counted(client, f) for f in [each] if f and f.private],
+        )
+
+    def counted(self, client: str, phase: Fit) -> Fit:
+        """Return a private phase as its steps, rate and divisor are counted: by a public number, if any."""
+        slots = self.slots.get(client, self.scenario.privacy.rows)
+        return replace(phase, slots=slots) if phase.private and slots is not None else phase
 
     def costs(self, client: str) -> Costs:
         """Return what the client's data will pay in this scenario's run; computed once."""
@@ -165,8 +195,40 @@ class World:
         rows = torch.from_numpy(self.aside(client))
         return x[rows].to(self.device), y[rows]
 
+    def kept_there(self, name: str, client: str, make: Callable[[], torch.Tensor]) -> torch.Tensor:
+        """Return a client's rows on the device, where an accelerator keeps them for the run.
+
+        Rows that all clients see alike are one tensor for all.
+        """
+        if self.device.type == "cpu":
+            return make()
+        if (name, client) not in self._there:
+            self._there[name, client] = self._moved(make())
+        return self._there[name, client]
+
+    def _moved(self, rows: torch.Tensor) -> torch.Tensor:
+        """Bring a tensor to the device once; ``_sources`` keeps it, so that its identity stays its own."""
+        if self.device.type == "cpu":
+            return rows
+        if id(rows) not in self._sources:
+            self._sources[id(rows)] = rows, rows.to(self.device)
+        return self._sources[id(rows)][1]
+
+    def party_hash(self, client: str) -> str:
+        """Return the hash of the client's rows, by which its ledger knows them; computed once."""
+        if client not in self._hashes:
+            self._hashes[client] = party_hash(self.federation, self.shards[client])
+        return self._hashes[client]
+
     def holding(self, client: str) -> Holding:
-        """Collect what the client holds to train with, on this world's device."""
+        """Collect what the client holds, on this world's device."""
+        if self.device.type == "cpu":
+            return self._holding(client)
+        if client not in self._holdings:
+            self._holdings[client] = self._holding(client)
+        return self._holdings[client]
+
+    def _holding(self, client: str) -> Holding:
         shard, federation = self.shards[client], self.federation
         x, y = federation.tensors(shard)
         share = shard.share
@@ -174,21 +236,22 @@ class World:
             kept = torch.from_numpy(np.setdiff1d(np.arange(len(y)), aside))
             x, y = x[kept], y[kept]
             share = share_of(y.numpy(), federation.classes)
-        transfer = None if federation.transfer is None else federation.transfer_tensor(shard).to(self.device)
+        transfer = None if federation.transfer is None else self._moved(federation.transfer_tensor(shard))
         public = None
         if federation.public is not None:
             public_x, public_y = federation.public_tensors(shard)
-            public = (public_x.to(self.device), public_y.to(self.device))
+            public = (self._moved(public_x), self._moved(public_y))
         parts = self.scenario.clients
+        own = placed([{"x": x, "y": y, "share": torch.from_numpy(share).float()}], self.device)[0]
         return Holding(
             client=client,
             seed=self.scenario.seed,
             dims=self.dims(client),
-            x=x.to(self.device),
-            y=y.to(self.device),
+            x=own["x"],
+            y=own["y"],
             transfer=transfer,
             public=public,
-            label_share=torch.from_numpy(share).float(),
+            label_share=own["share"],
             local=Steps.local(parts.local),
             distill=Steps.distill(parts.distill, parts.local),
             settings=self.settings,
@@ -197,7 +260,9 @@ class World:
 
 @lru_cache(maxsize=1)
 def world_at(place: Place) -> World:
-    """Build the world of a place, once per process."""
+    """Build the world of a place, once per process. Raises RunError where its data changed meanwhile."""
     resolved = scenario.from_dict(json.loads(place.scenario))
     federation = data.build(resolved, None if place.data_dir is None else Path(place.data_dir))
+    if place.hashes and (others := changed(dict(place.hashes), data_hashes(federation))):
+        raise RunError(f"{' and '.join(others)} changed while the run went on; restore the data and resume.")
     return World(resolved, federation)

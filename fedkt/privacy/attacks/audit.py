@@ -12,34 +12,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize, stats
+from scipy import stats
 
-LEVEL = 0.05
-"""Probability with which a bound may be wrong."""
-SHARE = 20
-"""One in so many canaries is guessed; fixed before looking."""
+from fedkt.privacy.attacks import one_run
+from fedkt.privacy.attacks.one_run import LEVEL, Curves
 
-
-def one_run_bound(canaries: int, guesses: int, right: int, delta: float) -> float:
-    """Return the largest epsilon that so many right guesses refute, with confidence 95 %; at least 0.
-
-    Steinke, Nasr, Jagielski 2023, "Privacy Auditing with One (1) Training Run", arXiv 2305.08846, theorem
-    5.2 as in its appendix D: p-value P[B >= v] + 2 m delta max_i P[v-i <= B <= v-1]/i, B ~ Bin(r, p),
-    p = e^eps/(1 + e^eps). ``canaries`` m, ``guesses`` r, ``right`` v.
-    """
-
-    def excess(epsilon: float) -> float:
-        p = 1 / (1 + math.exp(-epsilon))
-        tail = float(stats.binom.sf(right - 1, guesses, p))
-        if right < 1 or delta == 0:
-            return tail - LEVEL
-        i = np.arange(1, right + 1)
-        within = stats.binom.cdf(right - 1, guesses, p) - stats.binom.cdf(right - i - 1, guesses, p)
-        return tail + 2 * canaries * delta * float((within / i).max()) - LEVEL
-
-    if excess(0.0) >= 0:
-        return 0.0
-    return float(optimize.brentq(excess, 0.0, 50.0)) if excess(50.0) > 0 else 50.0
+SHARE, CURVE_SHARE = 20, 10
+"""One in so many canaries is guessed, for the bound of a claim and of a curve; fixed before looking."""
 
 
 def two_sided_bound(hits: int, members: int, alarms: int, others: int, delta: float) -> float:
@@ -62,24 +41,41 @@ class Finding:
     tpr_at_1_percent_fpr: float
     advantage: float
     exposure: float
+    curve_guesses: int
+    curve_right: int
+    curve_epsilon_at_least: float
+    curve_ceiling: float
+    refuted: bool | None
+    refutable: bool | None
 
     def to_json(self) -> dict[str, Any]:
         """Return the finding as JSON values."""
         return asdict(self)
 
 
-def judge(scores: NDArray[np.float64], members: NDArray[np.bool_], delta: float) -> Finding:
+def judge(
+    scores: NDArray[np.float64], members: NDArray[np.bool_], delta: float, claim: Curves | None = None
+) -> Finding:
     """Return what scores [canaries] (higher: rather a member) say about who was a member.
 
     ``guesses``: the highest r/2 scores are guessed in, the lowest r/2 out, r one in 20, fixed beforehand;
-    ``ceiling``: the bound if all guesses were right; ``exposure``: log2 of the number of canaries that were
-    left out minus log2 of the median rank of a member among them (Carlini et al. 2019, arXiv 1802.08232).
-    Ties are broken at random: a constant attack guesses by coin.
+    ``epsilon_at_least``, ``ceiling``: the bound of Steinke et al., and if all guesses were right;
+    ``exposure``: log2 of the number of canaries that were left out minus log2 of the median rank of a member
+    among them (Carlini et al. 2019, arXiv 1802.08232).
+    ``curve_…``: the same of Mahloujifar et al., r one in 10, with the curves of the claim, else a Gaussian's
+    (``delta`` > 0); ``refuted``: whether the claim's own curve is, ``refutable``: whether it would be if all
+    guesses were right. Ties are broken at random: a constant attack guesses by coin.
     """
     total = len(scores)
-    guesses = max(2, 2 * round(total / SHARE / 2))
     order = np.lexsort((np.random.default_rng().random(total), scores))
-    right = int((~members[order[: guesses // 2]]).sum() + members[order[-(guesses // 2) :]].sum())
+
+    def guessed(share: int) -> tuple[int, int]:
+        half = max(1, round(total / share / 2))
+        return 2 * half, int((~members[order[:half]]).sum() + members[order[-half:]].sum())
+
+    guesses, right = guessed(SHARE)
+    most, hits = guessed(CURVE_SHARE)
+    curves = one_run.gaussian(delta) if claim is None else claim
     inside, outside = scores[members], scores[~members]
     ranks = [1 + float((outside > score).sum()) + float((outside == score).sum()) / 2 for score in inside]
     cut = np.quantile(outside, 0.99, method="higher")
@@ -89,12 +85,18 @@ def judge(scores: NDArray[np.float64], members: NDArray[np.bool_], delta: float)
         canaries=total,
         guesses=guesses,
         right=right,
-        epsilon_at_least=one_run_bound(total, guesses, right, delta),
-        ceiling=one_run_bound(total, guesses, guesses, delta),
+        epsilon_at_least=one_run.one_run_bound(total, guesses, right, delta),
+        ceiling=one_run.one_run_bound(total, guesses, guesses, delta),
         auc=area(inside, outside),
         tpr_at_1_percent_fpr=float((inside > cut).mean()),
         advantage=float(max(gaps, default=0.0)),
         exposure=float(np.log2(len(outside)) - np.log2(np.median(ranks))),
+        curve_guesses=most,
+        curve_right=hits,
+        curve_epsilon_at_least=one_run.curve_bound(total, most, hits, curves),
+        curve_ceiling=one_run.curve_bound(total, most, most, curves),
+        refuted=None if claim is None else claim.refuted(total, most, hits),
+        refutable=None if claim is None else claim.refuted(total, most, most),
     )
 
 
@@ -113,14 +115,31 @@ def label_leak(predictions: NDArray[np.float64], truth: NDArray[np.float64]) -> 
     return float((held * np.log(held / told)).sum())
 
 
-def verdict(bound: float, claim: float | None, ceiling: float) -> str:
-    """Return one sentence about a lower bound and a claim."""
-    shown = f"the attack shows that epsilon is at least {bound:.3g} (it could have shown {ceiling:.3g})"
-    if claim is None:
-        return f"NO CLAIM: {shown}; nothing was claimed."
-    if bound > claim:
+def distance(told: NDArray[np.float64], truth: NDArray[np.float64]) -> float:
+    """Return the total variation between two distributions [classes], in 0 to 1."""
+    return float(np.abs(told / told.sum() - truth).sum() / 2)
+
+
+def verdict(found: Finding, claim: float | None) -> str:
+    """Return one sentence about what was found and a claim.
+
+    The claimed curve decides: that was chosen beforehand, and two tests at 95 % would be one at 90 %.
+    """
+    shown = (
+        f"the attack shows that epsilon is at least {found.curve_epsilon_at_least:.3g} under the claimed "
+        f"curve (it could have shown {found.curve_ceiling:.3g}), and {found.epsilon_at_least:.3g} whatever "
+        f"the curve ({found.ceiling:.3g})"
+    )
+    if claim is None or found.refuted is None:
+        return f"NO CLAIM: {shown.replace('the claimed curve', 'a Gaussian curve')}; nothing was claimed."
+    if found.refuted:
         return f"FAIL: {shown}, more than the {claim:.3g} that is claimed."
-    return f"PASS: {shown}, no more than the {claim:.3g} that is claimed; a pass proves nothing."
+    could = (
+        "a pass proves nothing"
+        if found.refutable
+        else f"this audit could not have failed, for {found.canaries} canaries are too few; take more"
+    )
+    return f"PASS: {shown}, no more than the {claim:.3g} that is claimed; {could}."
 
 
 def margins(values: NDArray[np.float64], labels: Sequence[int] | NDArray[np.int64]) -> NDArray[np.float64]:

@@ -32,20 +32,20 @@ def told_apart_by(table: pd.DataFrame) -> list[str]:
     return [key for key in ("scenario", "condition") if table[key].nunique() > 1] + ["method"]
 
 
-def summary_rows(table: pd.DataFrame, settings: Mapping[str, Any], per_cent: str = "%") -> list[list[str]]:
+def summary_rows(table: pd.DataFrame, settings: Mapping[str, Any]) -> list[list[str]]:
     """Return the summary as text: the headings, then one row per scenario, condition and method.
 
     ``table``: a comparison's statistics; ``settings``: its metric and baseline.
     """
     named, metric, baseline = told_apart_by(table), settings["metric"], settings["baseline"]
     columns: dict[str, Callable[[pd.Series], str]] = {
-        f"{metric} accuracy in {per_cent}": lambda row: spread(row["mean"], row["low"], row["high"]),
+        f"{metric} accuracy in %": lambda row: spread(row["mean"], row["low"], row["high"]),
         f"to {baseline}": lambda row: points(
             row["difference"], row["low_difference"], row["high_difference"]
         ),
         "q": lambda row: number(row["q"], ".3f"),
-        f"clients worse off in {per_cent}": lambda row: number(100 * row["worse"], ".0f"),
-        f"worst tenth in {per_cent}": lambda row: number(100 * row["worst"], ".1f"),
+        "clients worse off in %": lambda row: number(100 * row["worse"], ".0f"),
+        "worst tenth in %": lambda row: number(100 * row["worst"], ".1f"),
         "MB per client": lambda row: number(row["megabytes"], ".3f"),
         "rank": lambda row: number(row["rank"], ".1f"),
         "seeds": lambda row: str(row["seeds"]),

@@ -1,5 +1,6 @@
 """A comparison as tables: CSV with every figure, Markdown and LaTeX to paste, and what the terminal shows."""
 
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,8 @@ from fedkt.results.comparison.frames import Comparison
 from fedkt.results.comparison.summary import summary_rows, told_apart_by
 
 FOLDER = "tables"
+_MARKUP = re.compile(r"[\\|*`<$]")
+"""What Markdown would take for more than a sign of a name."""
 WIDE = 160
 """Columns of what does not go to a terminal."""
 
@@ -30,7 +33,7 @@ def write_tables(comparison: Comparison) -> Path:
     write_atomic(folder / "summary.md", ("\n".join(lines) + "\n").encode())
     write_atomic(
         folder / "summary.tex",
-        _latex(summary_rows(comparison.statistics, comparison.settings, r"\%")).encode(),
+        _latex(summary_rows(comparison.statistics, comparison.settings)).encode(),
     )
     return folder
 
@@ -42,22 +45,24 @@ def print_summary(comparison: Comparison, page: Path, console: Console | None = 
     table = Table(box=None, pad_edge=False)
     for place, name in enumerate(head):
         table.add_column(
-            name, justify="left" if place < len(told_apart_by(comparison.statistics)) else "right"
+            Text(name), justify="left" if place < len(told_apart_by(comparison.statistics)) else "right"
         )
     for row in rows:
         table.add_row(*map(Text, row))
     to.print(table)
-    to.print(f"report: {page}", soft_wrap=True)
+    to.print(Text(f"report: {page}"), soft_wrap=True)
 
 
 def _markdown(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+    return "| " + " | ".join(_MARKUP.sub(r"\\\g<0>", cell) for cell in cells) + " |"
 
 
 def _latex(rows: Sequence[Sequence[str]]) -> str:
     """Return a table of LaTeX's ``tabular``, for the package booktabs."""
     head, *body = rows
-    signs = {"_": r"\_", "±": r"$\pm$", "−": "$-$", "–": "--", "&": r"\&", "#": r"\#", "α": r"$\alpha$"}
+    signs = {"±": r"$\pm$", "−": "$-$", "–": "--", "α": r"$\alpha$"}
+    signs |= {sign: rf"\{sign}" for sign in "_&#%${}"}
+    signs |= {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
 
     def line(cells: Sequence[str]) -> str:
         return " & ".join("".join(signs.get(sign, sign) for sign in cell) for cell in cells) + r" \\"

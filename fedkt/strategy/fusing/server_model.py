@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from fedkt import models, registry
 from fedkt.client.behaviour import Fit, Steps, distillation
-from fedkt.client.training import OptimState, fit, one_thread, predict
+from fedkt.client.training import OptimState, all_finite, fit, one_thread, predict
 from fedkt.distill.losses import as_logits
+from fedkt.errors import Diverged
 from fedkt.rng import seed_of
 
 if TYPE_CHECKING:
@@ -29,10 +30,14 @@ class Trained:
         self._optimizer: OptimState = {}
 
     def fit(self, phase: Fit, seed: int, round_: int) -> None:
-        """Train through one phase, in place."""
+        """Train through one phase, in place. Raises Diverged where the model is not finite after it."""
         with one_thread():
             state = self._optimizer
             self._optimizer = fit(self.module, phase, state, seed=seed, client=self.name, round_=round_)
+        if not all_finite(self.module.state_dict().values()):
+            name = self.name.partition(" ")[0]
+            what = f"the server's model '{name}' is no longer finite after training in round {round_}"
+            raise Diverged(what, rate=phase.steps.lr)
 
     def predict(self, x: Tensor) -> Tensor:
         """Return logits [n, classes]."""
@@ -56,11 +61,11 @@ def build(spec: Any, input: "InputSpec", classes: int, seed: int) -> Trained:
 
 
 def lesson(x: Tensor, values: Tensor, settings: Mapping[str, Any], steps: Steps, *, logits: bool) -> Fit:
-    """Return distillation from teachers to the server's model, by the loss that clients distil with.
+    """Return distillation from teachers to the server's model, by the loss and temperature in the settings.
 
     ``x`` [rows, ...]; ``values`` [rows, classes]: what was fused about them; ``logits``: whether these are
-    logits, else probabilities, of which rows of zeros are unknown and left out; ``settings``: those of the
-    client half.
+    logits, else probabilities, of which rows of zeros are unknown and left out; ``settings``: see
+    :func:`lesson_settings`.
     """
     temperature = settings["temperature"]
     if not logits:
@@ -74,6 +79,13 @@ def steps_of(scenario: "Scenario") -> Steps:
     """Return how the server's model is trained: as the scenario says, else as the clients distil."""
     clients, server = scenario.clients, scenario.server_model
     return Steps.distill((server and server.distill) or clients.distill, clients.local)
+
+
+def lesson_settings(scenario: "Scenario", settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the settings of the client half with the loss and temperature of ``server_model.distill``."""
+    own = scenario.server_model.distill if scenario.server_model is not None else None
+    told = {} if own is None else {"loss": own.loss, "temperature": own.temperature}
+    return {**settings, **{key: value for key, value in told.items() if value is not None}}
 
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -6,6 +6,7 @@ everything that is the same for all of them.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,16 +17,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedkt.client.behaviour import Client, Fit
-from fedkt.knowledge.codec import Expected, encode
+from fedkt.client.training import all_finite
+from fedkt.data.identity import parties_hash
+from fedkt.errors import Diverged, RunError
+from fedkt.knowledge.codec import Expected, Rejected, encode
 from fedkt.knowledge.contributions import Contributions, client_order, stack
 from fedkt.knowledge.kinds import Dims
 from fedkt.knowledge.protocol import Binding, Request, knowledge_bytes
 from fedkt.privacy.curator import Central, central_of, teachable
 from fedkt.privacy.ledger import Declined
 from fedkt.scenario import Robust
-from fedkt.strategy.fusing import robust
+from fedkt.strategy.fusing import remedies, robust
 from fedkt.strategy.fusing.fusion import Fused
 from fedkt.strategy.fusing.server_model import Trained
+from fedkt.strategy.fusing.voting import votes
 from fedkt.strategy.rounds.asking import Asking
 from fedkt.strategy.rounds.given import Setting
 from fedkt.strategy.rounds.receiving import Outcome, Receiving, Stage
@@ -41,6 +46,7 @@ class Method(Protocol):
 
     behaviour: type[Client]
     client_settings: dict[str, Any]
+    config: Any
     robust: Robust
     simplex: bool
     student: Trained | None
@@ -156,12 +162,19 @@ class Course:
         """Leave out what is not trusted, fuse the rest, teach, and train the server's own model."""
         method, student = self._method, self._method.student
         contributions, dropped = self._trusted(opened)
-        fused = self._close(method.fuse(contributions))
-        if fused is not None:
-            self.teach(server_round, contributions.clients, fused)
-            phase = None if student is None else method.server_lesson(fused)
-            if student is not None and phase is not None:
-                student.fit(phase, self._setting.seed, server_round)
+        self._score_answers(contributions)
+        try:
+            fused = self._close(method.fuse(contributions))
+            if fused is not None:
+                self.teach(server_round, contributions.clients, fused)
+                phase = None if student is None else method.server_lesson(fused)
+                if student is not None and phase is not None:
+                    student.fit(phase, self._setting.seed, server_round)
+        except Diverged as error:
+            scenario, config = self._setting.scenario, method.config
+            if error.rate is None:
+                raise error.advised(remedies.change(scenario, config)) from error
+            raise error.advised(remedies.lower(error.rate, "server", scenario, config)) from error
         if dropped:
             self.report = {**self.report, "dropped": dropped}
 
@@ -191,7 +204,15 @@ class Course:
         return replace(fused, arrays={**fused.arrays, "values": teachable(fused.arrays["values"])})
 
     def teach(self, server_round: int, clients: Sequence[str], fused: Fused) -> None:
-        """Keep what was fused as the newest teachers, and note what they are unsure of."""
+        """Keep what was fused as the newest teachers, and note what they are unsure of.
+
+        Raises Diverged where a teacher is not finite.
+        """
+        # Clients of one architecture may share the tensors of theirs.
+        held = {id(t): t for arrays in [fused.arrays, *fused.by_client.values()] for t in arrays.values()}
+        if not all_finite(held.values()):
+            name = self._setting.scenario.strategy.name
+            raise Diverged(f"the teacher of strategy '{name}' is not finite in round {server_round}")
         self.report = fused.report
         rows = {}
         if self._method.needs_transfer and self.rows is not None:
@@ -208,6 +229,21 @@ class Course:
         values = [fused.beliefs] if fused.beliefs is not None else None
         values = values or [self._probabilities(teacher["values"]) for teacher in fused.teachers]
         self._row_choice.score(self.rows, values)
+
+    def _score_answers(self, contributions: Contributions) -> None:
+        """Note how much clients contradict one another about these rows, where that decides."""
+        if self._row_choice is None or not self._row_choice.by_clients:
+            return
+        values, labels = contributions.arrays.get("values"), contributions.arrays.get("labels")
+        if values is not None:
+            values = self._probabilities(values)
+            if self._method.client_settings.get("form") == "votes":
+                values = teachable(values)
+        elif labels is not None:
+            classes = self._setting.dims[next(iter(self._setting.dims))].classes
+            values = votes(classes, labels.clamp(min=0)) * (labels >= 0)[..., None]  # -1: no vote
+        if values is not None:
+            self._row_choice.score(self.rows, list(values))
 
     def _probabilities(self, values: Tensor) -> Tensor:
         return values.softmax(-1) if self._method.client_settings.get("form") == "logits" else values
@@ -232,7 +268,17 @@ class Course:
         )
         common = teacher is not None and teacher is self.teachers.common
         encoded = self.teachers.encode_common if common else encode
-        content = request.pack(self._setting.dims[client], self._teacher_arrays, encoded)
+        try:
+            content = request.pack(self._setting.dims[client], self._teacher_arrays, encoded)
+        except Rejected as error:
+            scenario = self._setting.scenario
+            what = (
+                f"the teacher of strategy '{scenario.strategy.name}' in round {server_round} cannot be sent "
+                f"to client {client}: {error.detail.rstrip('.')}"
+            )
+            of_values = error.reason in ("finite", "range", "norm", "sum")
+            remedy = f"; {remedies.change(scenario, self._method.config)}." if of_values else "."
+            raise RunError(what + remedy) from error
         outcome = self.outcomes[client]
         outcome.down += knowledge_bytes(content)
         outcome.taught = request.teacher_round if taught else None
@@ -276,6 +322,7 @@ class Course:
             rounds=setting.scenario.rounds,
             clients=self.asking.usual,
             own=setting.own,
+            rows=None if setting.federation is None else partial(parties_hash, setting.federation),
         )
 
     # Resume ------------------------------------------------------------------------------------------------

@@ -24,14 +24,15 @@ def transfer_hash(rows: Any) -> str:
         matrix.sort_indices()
         digest.update(f"csr {matrix.shape[0]} {matrix.shape[1]}\n".encode())
         for piece in (matrix.indptr.astype(np.int64), matrix.indices.astype(np.int64), matrix.data):
-            _update(digest, piece)
+            update(digest, piece)
     else:
         digest.update(b"dense\n")
-        _update(digest, np.asarray(rows))
+        update(digest, np.asarray(rows))
     return digest.hexdigest()
 
 
-def _update(digest: Any, array: Any) -> None:
+def update(digest: Any, array: Any) -> None:
+    """Add an array to a digest: its type, its shape and its little-endian bytes in C order."""
     little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
     digest.update(f"{little.dtype.str} {' '.join(str(n) for n in array.shape)}\n".encode())
     digest.update(little.data.cast("B") if little.size else b"")

@@ -1,0 +1,80 @@
+"""Tensors between the CPU and an accelerator, many in one copy: each copy costs more than what it carries."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+Values = Tensor | NDArray[Any]
+_ALIGNED = 16
+"""Each tensor begins at a multiple of so many bytes in the buffer that is copied."""
+
+
+def placed(parts: Sequence[Mapping[str, Values]], device: torch.device) -> list[dict[str, Tensor]]:
+    """Return all arrays of all parts as tensors on the device, moved in one copy.
+
+    On the CPU they are copied where they are read-only, and else stay where they are.
+    """
+    if device.type == "cpu":
+        return [{name: _tensor(array) for name, array in part.items()} for part in parts]
+    there: list[dict[str, Tensor]] = [{} for _ in parts]
+    leaving: list[tuple[int, str, Tensor]] = []
+    for i, part in enumerate(parts):
+        for name, array in part.items():
+            tensor = _tensor(array)
+            if tensor.device.type == device.type:
+                there[i][name] = tensor
+            else:
+                leaving.append((i, name, tensor))
+    if leaving:
+        buffer, starts = _packed([tensor for *_, tensor in leaving])
+        moved = buffer.to(device, non_blocking=True)
+        for (i, name, tensor), start in zip(leaving, starts, strict=True):
+            there[i][name] = _cut(moved, start, tensor)
+    return [{name: found[name] for name in part} for part, found in zip(parts, there, strict=True)]
+
+
+def fetched(parts: Sequence[Mapping[str, Tensor]]) -> list[dict[str, Tensor]]:
+    """Return all tensors of all parts on the CPU, moved in one copy; those that are there stay."""
+    here = [{name: tensor.detach() for name, tensor in part.items()} for part in parts]
+    away = [(part, name, t) for part in here for name, t in part.items() if t.device.type != "cpu"]
+    if away:
+        buffer, starts = _packed([tensor for *_, tensor in away])
+        moved = buffer.cpu()
+        for (part, name, tensor), start in zip(away, starts, strict=True):
+            # A copy, so that the buffer does not live as long as the smallest part of it.
+            part[name] = _cut(moved, start, tensor).clone()
+    return here
+
+
+def _tensor(array: Values) -> Tensor:
+    if isinstance(array, Tensor):
+        return array.detach()
+    return torch.from_numpy(array if array.flags.writeable else array.copy())
+
+
+def _packed(tensors: Sequence[Tensor]) -> tuple[Tensor, list[int]]:
+    """Return the bytes of tensors of one device behind each other, and where each begins."""
+    pieces, starts, at = [], [], 0
+    for tensor in tensors:
+        piece = tensor.contiguous().reshape(-1).view(torch.uint8)
+        starts.append(at)
+        filler = -piece.numel() % _ALIGNED
+        pieces.append(torch.nn.functional.pad(piece, (0, filler)) if filler else piece)
+        at += piece.numel() + filler
+    return torch.cat(pieces), starts
+
+
+def _cut(buffer: Tensor, start: int, like: Tensor) -> Tensor:
+    size = like.numel() * like.element_size()
+    return buffer[start : start + size].view(like.dtype).view(like.shape)
+
+
+def outgoing(tensor: Tensor) -> Any:
+    """Return what a behaviour puts into its knowledge: an array on the CPU, else the tensor itself.
+
+    The engine brings the tensors of a whole cohort to the CPU in one copy.
+    """
+    return tensor.detach().numpy() if tensor.device.type == "cpu" else tensor.detach()

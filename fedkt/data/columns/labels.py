@@ -1,0 +1,165 @@
+"""Labels as numbers: one number per name in a whole federation."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedkt.data.columns.cells import is_missing, plural, texts_of
+from fedkt.errors import InputError
+
+Labels = NDArray[np.int64]
+LabelNames = tuple[str, ...]
+
+MOST_CLASSES = 1 << 20
+"""Most classes: what a deployed site may say that it has."""
+_SHOWN = 12
+_NUMBER = re.compile(r"-?\d+")
+
+
+def labels_of(
+    where: str, y: Any, target: str | None, names: Sequence[str] | None = None
+) -> tuple[Labels, LabelNames | None]:
+    """Return labels as int64 [n], and their names in the order of their numbers where they have names.
+
+    ``y``: whole numbers from 0, or texts (also bytes, UTF-8), which are numbered in sorted order, or any
+    numbers where ``target``, a comparison ``y>N``, makes two classes of them; ``names``: what numbers stand
+    for, where the source says so. Raises InputError where a label is missing or is no label.
+    """
+    y = y if isinstance(y, np.ma.MaskedArray) else np.asarray(y)
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = y[:, 0]
+    if y.ndim != 1:
+        raise InputError(f"{where}: y has shape {y.shape}; it must have one dimension, a label per row.")
+    missing = is_missing(y)
+    if missing.any():
+        raise InputError(
+            f"{where}: the label is missing in {int(missing.sum())} of {plural(len(y), 'row')} (first: row "
+            f"{int(missing.argmax())}); each row must have one, so leave those out or fill them."
+        )
+    if y.dtype == object and len(y) and not isinstance(y[0], str | bytes):
+        y = _unboxed(where, y)
+    if y.dtype.kind in "USTO":
+        found, code = np.unique(texts_of(f"{where}: y", y), return_inverse=True)
+        held = [str(name) for name in found]
+        names = in_order(held)
+        place = {name: number for number, name in enumerate(names)}
+        y = np.array([place[name] for name in held], np.int64)[code]
+    if target is not None:
+        return _compared(where, y, target, names), None
+    labels = _whole(where, y)
+    if names is not None and len(labels) and labels.max() >= len(names):
+        raise InputError(
+            f"{where}: y holds {labels.max()}, but there are names for {len(names)} classes; name all."
+        )
+    return labels, None if names is None else tuple(names)
+
+
+def _unboxed(where: str, y: NDArray[Any]) -> NDArray[Any]:
+    """Return Python numbers as an array of numbers."""
+    try:
+        plain = np.array(y.tolist())
+    except (ValueError, OverflowError):
+        plain = y
+    if plain.dtype.kind not in "biuf" or plain.ndim != 1:
+        kinds = sorted({type(value).__name__ for value in y})
+        raise InputError(
+            f"{where}: y holds {' and '.join(kinds[:3])} values, such as {str(y[0])[:40]!r}; labels must be "
+            f"names, or whole numbers from 0 to {MOST_CLASSES - 1}."
+        )
+    return plain
+
+
+def _whole(where: str, y: NDArray[Any]) -> Labels:
+    """Return numbers as labels; raises InputError unless they are whole and from 0."""
+    needed = f"labels must be whole numbers from 0 to {MOST_CLASSES - 1}"
+    remedy = "or data.target must make two classes of them"
+    if y.dtype.kind not in "biuf":
+        raise InputError(f"{where}: y is of type {y.dtype}; {needed}, or names.")
+    if y.dtype.kind == "f" and not np.array_equal(y, np.floor(y)):
+        odd = y[y != np.floor(y)][0]
+        raise InputError(f"{where}: y holds {odd:g}; {needed}, {remedy}.")
+    if y.size and y.min() < 0:
+        raise InputError(f"{where}: y holds {y.min():g}; {needed}, {remedy}.")
+    if y.size and y.max() >= MOST_CLASSES:
+        raise InputError(f"{where}: y holds {y.max()}; {needed}, {remedy}; are they ids?")
+    return y.astype(np.int64)
+
+
+def _compared(where: str, y: NDArray[Any], target: str, names: Sequence[str] | None) -> Labels:
+    limit = float(target.partition(">")[2])
+    if names is not None:
+        try:
+            y = np.array([float(name) for name in names])[y]
+        except ValueError:
+            raise InputError(
+                f"{where}: data.target is {target!r}, but the labels are the names {listed(names)}; they "
+                "must be numbers, or data.target be left out."
+            ) from None
+    if y.dtype.kind not in "biuf":
+        raise InputError(
+            f"{where}: data.target is {target!r}, but y is of type {y.dtype}; it must be numbers."
+        )
+    return (y > limit).astype(np.int64)
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Return names in order, each once: by number where all are whole numbers, else as text."""
+    distinct = sorted(set(names))
+    return sorted(distinct, key=int) if all(map(_NUMBER.fullmatch, distinct)) else distinct
+
+
+def vocabulary(
+    held: Mapping[str, LabelNames | None], given: LabelNames | None = None
+) -> dict[str, tuple[LabelNames | None, NDArray[np.int64] | None]]:
+    """Return by part the names of all classes, and the number that each of the part's own numbers becomes.
+
+    ``held``: by part the names of its labels, None where they are numbers; ``given``: the names that the
+    scenario fixes. Equal lists are kept as they are; different ones become their union in order. Raises
+    InputError where some labels are numbers and others names, or a name is not among the given ones.
+    """
+    lists = {part: names for part, names in held.items() if names is not None}
+    if given is not None:
+        odd = {part: [name for name in names if name not in given] for part, names in lists.items()}
+        problems = [
+            f"{part} holds the label {listed(some, repr)}, but data.labels is {listed(given)}; "
+            "it must name all."
+            for part, some in odd.items()
+            if some
+        ]
+        if problems:
+            raise InputError(*problems)
+        common: LabelNames | None = given
+    elif not lists:
+        common = None
+    elif len(lists) < len(held):
+        if any(list(names) != [str(n) for n in range(len(names))] for names in lists.values()):
+            named, other = next(iter(lists)), next(part for part in held if part not in lists)
+            raise InputError(
+                f"the labels of {named} are the names {listed(lists[named])} but those of {other} are "
+                "numbers; both must be of one kind, or data.labels must list the names in the "
+                "order of the numbers."
+            )
+        common = None
+    else:
+        different = set(lists.values())
+        common = (
+            next(iter(different)) if len(different) == 1 else tuple(in_order(n for d in different for n in d))
+        )
+    return {part: (common, _become(held[part], common)) for part in held}
+
+
+def _become(mine: LabelNames | None, common: LabelNames | None) -> NDArray[np.int64] | None:
+    if mine is None or common is None or mine == common:
+        return None
+    place = {name: number for number, name in enumerate(common)}
+    return np.array([place[name] for name in mine], np.int64)
+
+
+def listed(names: Iterable[str], show: Any = str) -> str:
+    """Return some names in one line, at most a dozen."""
+    shown = [show(name[:40]) for name in names]
+    more = f" and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else ""
+    return ", ".join(shown[:_SHOWN]) + more

@@ -1,0 +1,61 @@
+"""From scores to what a client says of its accuracy: the same code for every method."""
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from fedkt.data import Federation
+from fedkt.data.federation import Shard
+from fedkt.results import metrics
+
+Scores = dict[tuple[str, str], Tensor]
+"""Scores [n, classes] by set of test rows and by predictor, whose own name is empty for the model's."""
+
+
+def measured(
+    before: Scores, after: Scores, federation: Federation, shard: Shard, own: str
+) -> dict[str, float]:
+    """Return global, personal and validation accuracy, and that before the teacher was digested.
+
+    ``own``: the predictor that decides about rows which are dealt as the client's are, empty for none.
+    """
+    found = _metrics(after, federation, shard, own)
+    if before:
+        earlier = _metrics(before, federation, shard, own)
+        # Neither is there where a client has no test rows of its own, and nobody else has.
+        if (accuracy := earlier.get("global", earlier.get("personal"))) is not None:
+            found["before_digest"] = accuracy
+    return found
+
+
+def _metrics(scores: Scores, federation: Federation, shard: Shard, own: str) -> dict[str, float]:
+    found: dict[str, float | None] = {}
+    for (rows, predictor), values in scores.items():
+        if rows == "global":
+            _, y = federation.test_tensors(shard)
+            # Where a client has no test rows of its own, the common ones are weighed by its classes.
+            share = shard.share if shard.test is None else None
+            found |= _named(f"{predictor}global", metrics.evaluate(values, y, federation.classes, share))
+            if share is not None:
+                for part in ("personal", "personal_balanced"):
+                    found[f"{predictor}{part}"] = found.pop(f"{predictor}global_{part}")
+        elif rows == "personal":
+            _, y = federation.own_test_tensors(shard)
+            found |= _named(f"{predictor}personal", metrics.evaluate(values, y, federation.classes))
+        elif predictor == (f"{own}_" if (rows, f"{own}_") in scores else ""):
+            found["validation"] = metrics.accuracy(values, federation.validation_tensors(shard)[1])
+    decided = _decided(found, own)
+    return {name: value for name, value in decided.items() if value is not None}
+
+
+def _named(prefix: str, measured: Mapping[str, float | None]) -> dict[str, float | None]:
+    """Name the accuracy itself by the prefix, what stands beside it by the prefix and a short word."""
+    short = {"accuracy": prefix, "balanced_accuracy": f"{prefix}_balanced"}
+    return {short.get(name, f"{prefix}_{name}"): value for name, value in measured.items()}
+
+
+def _decided(found: Mapping[str, float | None], own: str) -> dict[str, float | None]:
+    """Return metrics with those of the predictor ``own`` as the personal ones, the model's as ``model_``."""
+    personal = [name for name in found if name.startswith("personal") and f"{own}_{name}" in found]
+    moved = {f"model_{name}": found[name] for name in personal}
+    return {**found, **moved, **{name: found[f"{own}_{name}"] for name in personal}}

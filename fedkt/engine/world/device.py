@@ -1,0 +1,54 @@
+"""On which device clients are trained: what ``engine.device`` asks for, by ``torch.accelerator``."""
+
+import torch
+
+from fedkt.scenario import Engine
+
+
+def device_of(engine: Engine) -> torch.device:
+    """Return the device of an engine; ``auto`` is the accelerator where ``gpus`` asks for one, else the
+    CPU."""
+    if engine.device == "auto":
+        return there() if engine.gpus > 0 else torch.device("cpu")
+    return torch.device(engine.device)
+
+
+def there() -> torch.device:
+    """Return this machine's accelerator; CUDA's name where there is none, for other machines of a cluster."""
+    if torch.accelerator.is_available():
+        found = torch.accelerator.current_accelerator()
+        if found is not None:
+            return found
+    return torch.device("cuda")
+
+
+def device_problems(engine: Engine, workers: int) -> list[str]:
+    """Return what is wrong with the device that an engine of so many workers asks for, in sentences."""
+    here = there() if torch.accelerator.is_available() else None
+    name = None if here is None else here.type
+    if engine.address is not None:
+        return []  # the cluster's machines have what they have
+    if engine.device not in ("auto", "cpu", name):
+        said = f"it has {name}" if name else "it has none that PyTorch can use"
+        return [f"engine.device is {engine.device}, but this machine lacks it ({said}); write auto or cpu."]
+    if engine.device == "cpu" and engine.gpus > 0:
+        return ["engine.gpus asks for accelerators, but engine.device is cpu; leave one of them out."]
+    if engine.device == "cuda" and engine.gpus == 0 and engine.kind != "inline":
+        return [
+            f"engine.device is cuda, but engine.gpus is 0, so no worker of engine '{engine.kind}' sees one; "
+            "say which share of one each takes, such as 0.25."
+        ]
+    count = 0 if here is None else torch.accelerator.device_count()
+    if engine.gpus * workers > count:
+        return [
+            f"engine asks for {engine.gpus * workers:g} GPUs, but this machine has {count}; "
+            "lower engine.gpus or engine.workers."
+        ]
+    return []
+
+
+def model_problem(module: torch.nn.Module, device: torch.device) -> str | None:
+    """Return why a model cannot be trained on a device, as a clause (None: it can)."""
+    if device.type == "mps" and any(p.dtype == torch.float64 for p in module.parameters()):
+        return "its parameters are float64, which Apple's GPUs do not have; make them float32"
+    return None

@@ -1,0 +1,32 @@
+"""Settings of a strategy: those that nothing reads, and those that its client half gets."""
+
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel
+
+from fedkt.privacy.modes import mode_of
+
+if TYPE_CHECKING:
+    from fedkt.scenario import Scenario
+
+
+def idle(config: BaseModel, why: str, *names: str) -> list[str]:
+    """Return sentences about those of these settings that were given although nothing reads them."""
+    given = [name for name in names if name in config.model_fields_set]
+    return [f"strategy.{name} has no effect {why}; leave it out." for name in given]
+
+
+def temperature_of(config: Any) -> dict[str, float]:
+    """Return the client half's temperature that is the strategy's own; none where it is null."""
+    return {} if config.temperature is None else {"temperature": config.temperature}
+
+
+def settings_for(kind: Any, config: BaseModel, scenario: "Scenario") -> dict[str, Any]:
+    """Return the settings of a strategy's client half: the scenario's distillation, then the method's own."""
+    distill = scenario.clients.distill
+    mode = mode_of(scenario.privacy)
+    form = {} if mode is None or mode.form is None else {"form": mode.form}
+    # Votes are fused to probabilities, which losses on logits themselves make little of.
+    loss = distill.loss or (kind.default_loss if not form else "ce")
+    temperature = distill.temperature or kind.default_temperature
+    return {"loss": loss, "temperature": temperature, **kind.settings(config), **form}
