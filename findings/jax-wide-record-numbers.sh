@@ -4,8 +4,7 @@
 # Expected: jnp.asarray refuses what it cannot hold, as it does for a Python integer, or warns, as it does for an
 #   explicit dtype.
 # Happens: an int64 array of NumPy (what every reader of Parquet, CSV or HDF5 gives) is cut to its low 32 bits without a
-#   word: 4294967301 becomes 5, 2147483648 becomes negative. Random keys are cut alike, so seeds made as
-#   client * 2**32 + round give every client the same stream.
+#   word: 4294967301 becomes 5, 2147483648 becomes negative.
 # Versions: jax 0.10.2 with its default settings (64 bits off).
 # Why it matters: record numbers, hashes of names and time stamps in milliseconds are beyond 32 bits, and joining parties
 #   on them then matches people who have nothing to do with each other.
@@ -36,9 +35,7 @@ numbers = np.array([5, 2**32 + 5, 2**31])
 with warnings.catch_warnings(record=True) as said:
     warnings.simplefilter("always")
     cut = np.asarray(jnp.asarray(numbers))
-    keys = [jax.random.key_data(jax.random.key(client * 2**32 + 7)).tolist() for client in range(3)]
 print("NumPy's", numbers.tolist(), "become", cut.tolist(), cut.dtype, "| warnings:", len(said))
-print("keys of clients 0, 1, 2 in round 7:", keys)
-seen = refused and cut.tolist() == [5, 5, -(2**31)] and not said and keys[0] == keys[1] == keys[2]
+seen = refused and cut.tolist() == [5, 5, -(2**31)] and not said
 sys.exit(0 if seen else "the behaviour has changed")
 PROGRAM

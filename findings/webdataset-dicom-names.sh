@@ -6,8 +6,8 @@
 #   dots, so every file has the key "1" and the rest of the name is taken for its type: three images with labels come out
 #   as one sample with six parts, and a decoder that is asked for "dcm" finds none.
 # Versions: webdataset 1.0.2.
-# Why it matters: shards of this kind are how image sites feed training. Where names differ before the first dot for some
-#   files only ("scan1.5T-07.png"), samples are merged without an error, labels of one with the image of another.
+# Why it matters: shards of this kind are how image sites feed training. A single dot within the names
+#   ("scan1.5T-07.png") is enough, nothing is raised, and an epoch simply has fewer samples.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
