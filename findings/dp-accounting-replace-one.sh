@@ -1,18 +1,22 @@
 #!/usr/bin/env bash
-# Two accountants of one library, asked about the same Gaussian mechanism under "replace one record": 4.73 and 10.00.
+# Two accountants of one library, asked about the same Gaussian mechanism under "replace one record": 4.73 and
+# 10.00.
 #
 # Expected: the accountants differ in tightness (RDP a little above PLD), under each neighbouring relation.
-# Happens: GaussianDpEvent(1.0) means another thing to each. PLD keeps the noise and doubles the sensitivity when a record
-#   is replaced, so its epsilon more than doubles. RDP takes the multiplier as relative to whatever the sensitivity of the
-#   relation is, so its answer does not change. The looser accountant then reports less than half of the tighter one.
+# Happens: GaussianDpEvent(1.0) means another thing to each. PLD keeps the noise and doubles the sensitivity
+#   when a record is replaced, so its epsilon more than doubles. RDP takes the multiplier as relative to
+#   whatever the sensitivity of the relation is, so its answer does not change. The looser accountant then
+#   reports less than half of the tighter one.
 # Versions: dp-accounting 0.6.0.
-# Why it matters: the relation is often chosen last, by a regulator or a form. Switching it on an RDP accountant changes
-#   no figure, and switching the accountant changes it by a factor of two; both look like a finished computation.
+# Why it matters: the relation is often chosen last, by a regulator or a form. Switching it on an RDP
+#   accountant changes no figure, and switching the accountant changes it by a factor of two; both look like a
+#   finished computation.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 "${PYTHON:-python3}" -m venv "$work/venv"
-"$work/venv/bin/python" -m pip install -q --disable-pip-version-check --no-compile "dp-accounting==0.6.0" "numpy==2.4.6" "scipy==1.17.1"
+"$work/venv/bin/python" -m pip install -q --disable-pip-version-check --no-compile \
+  "dp-accounting==0.6.0" "numpy==2.4.6" "scipy==1.17.1"
 cd "$work"
 "$work/venv/bin/python" - <<'PROGRAM'
 import sys

@@ -2,17 +2,20 @@
 # An EEG in volts that is written to EDF comes back with other amplitudes.
 #
 # Expected: 16 bits over the stated range: an error of at most one part in 65536 of the range.
-# Happens: EDF keeps the range's ends as text of 8 characters. pyedflib warns of "some loss of precision", and names
-#   figures cut off before their exponent (3.066036 for 3.066036e-05); what it writes is 3e-05. The samples are scaled to
-#   that, so a signal of 30 microvolts has errors of several per cent; in microvolts the same signal comes back to 3 parts in 100000.
+# Happens: EDF keeps the range's ends as text of 8 characters. pyedflib warns of "some loss of precision", and
+#   names figures cut off before their exponent (3.066036 for 3.066036e-05); what it writes is 3e-05. The
+#   samples are scaled to that, so a signal of 30 microvolts has errors of several per cent; in microvolts the
+#   same signal comes back to 3 parts in 100000.
 # Versions: pyedflib 0.1.42, numpy 2.4.6.
-# Why it matters: sites whose recordings come from tools that keep volts (MNE does) and from tools that keep microvolts
-#   give the same patient unlike amplitudes, by a factor of their own in each file: site effects that a model learns.
+# Why it matters: sites whose recordings come from tools that keep volts (MNE does) and from tools that keep
+#   microvolts give the same patient unlike amplitudes, by a factor of their own in each file: site effects
+#   that a model learns.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 "${PYTHON:-python3}" -m venv "$work/venv"
-"$work/venv/bin/python" -m pip install -q --disable-pip-version-check --no-compile "pyedflib==0.1.42" "numpy==2.4.6"
+"$work/venv/bin/python" -m pip install -q --disable-pip-version-check --no-compile \
+  "pyedflib==0.1.42" "numpy==2.4.6"
 cd "$work"
 "$work/venv/bin/python" - <<'PROGRAM'
 import sys

@@ -1,18 +1,20 @@
 #!/usr/bin/env bash
 # Whether a federated mean of half-precision weights is 100 or infinite depends on the strategy's name.
 #
-# Expected: with server learning rate 1 and no momentum FedAvgM is FedAvg, and FedAvg(inplace=False) is FedAvg.
-# Happens: FedAvg scales each reply by its share of the rows and adds. The other path multiplies by the number of rows
-#   first and divides at the end, and an array of float16 times a Python integer stays float16, which ends at 65504. So
-#   1000 rows and a weight above 65 are enough for inf.
+# Expected: with server learning rate 1 and no momentum FedAvgM is FedAvg, and FedAvg(inplace=False) is
+#   FedAvg.
+# Happens: FedAvg scales each reply by its share of the rows and adds. The other path multiplies by the number
+#   of rows first and divides at the end, and an array of float16 times a Python integer stays float16, which
+#   ends at 65504. So 1000 rows and a weight above 65 are enough for inf.
 # Versions: flwr 1.41.0 (flwr.server.strategy), numpy 2.4.6.
-# Why it matters: sending float16 halves the bytes and is what one does first; row counts of thousands are ordinary. The
-#   same replies that one strategy averages correctly make another's model infinite.
+# Why it matters: sending float16 halves the bytes and is what one does first; row counts of thousands are
+#   ordinary. The same replies that one strategy averages correctly make another's model infinite.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 "${PYTHON:-python3}" -m venv "$work/venv"
-"$work/venv/bin/python" -m pip install -q --disable-pip-version-check --no-compile "flwr==1.41.0" "numpy==2.4.6"
+"$work/venv/bin/python" -m pip install -q --disable-pip-version-check --no-compile \
+  "flwr==1.41.0" "numpy==2.4.6"
 cd "$work"
 "$work/venv/bin/python" - <<'PROGRAM'
 import sys

@@ -1,18 +1,23 @@
 #!/usr/bin/env bash
-# Flower's federated bagging of XGBoost models keeps all trees of whoever answers first and one tree of everybody else.
+# Flower's federated bagging of XGBoost models keeps all trees of whoever answers first and one tree of
+# everybody else.
 #
-# Expected: aggregate_bagging joins the trees of all replies, as its name says, and the order of replies does not matter.
-# Happens: of every later reply it takes as many trees as the model has *parallel* trees, which is 1 for a boosted
-#   model, so a client that trained three rounds has its second and third tree dropped. base_score, which XGBoost now
-#   estimates from each client's own labels, is the first one's too, although the other trees were fitted to residuals
-#   from their own. Two clients with opposite class shares give 0.03 or 0.97 for the same row, by who came first.
+# Expected: aggregate_bagging joins the trees of all replies, as its name says, and the order of replies does
+#   not matter.
+# Happens: of every later reply it takes as many trees as the model has *parallel* trees, which is 1 for a
+#   boosted model, so a client that trained three rounds has its second and third tree dropped. base_score,
+#   which XGBoost now estimates from each client's own labels, is the first one's too, although the other
+#   trees were fitted to residuals from their own. Two clients with opposite class shares give 0.03 or 0.97
+#   for the same row, by who came first.
 # Versions: flwr 1.41.0 (FedXgbBagging uses this function), xgboost-cpu 3.2.0.
-# Why it matters: this is the published way to federate boosted trees. It loads, predicts and looks like a model of all.
+# Why it matters: this is the published way to federate boosted trees. It loads, predicts and looks like a
+#   model of all.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 "${PYTHON:-python3}" -m venv "$work/venv"
-"$work/venv/bin/python" -m pip install -q --disable-pip-version-check --no-compile "flwr==1.41.0" "xgboost-cpu==3.2.0" "numpy==2.4.6"
+"$work/venv/bin/python" -m pip install -q --disable-pip-version-check --no-compile \
+  "flwr==1.41.0" "xgboost-cpu==3.2.0" "numpy==2.4.6"
 cd "$work"
 "$work/venv/bin/python" - <<'PROGRAM'
 import json

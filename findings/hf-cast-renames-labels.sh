@@ -1,19 +1,21 @@
 #!/usr/bin/env bash
-# Two sites name the same two classes in another order: the cast that joins them turns the sick into the healthy.
+# Two sites name the same two classes in another order: the cast that joins them turns the sick into the
+# healthy.
 #
-# Expected: a ClassLabel column knows its names, so casting it to another order of the same names renumbers it, as
-#   encoding by name does.
-# Happens: concatenate_datasets refuses and says which feature it expects; cast(that feature) succeeds, keeps the numbers
-#   and exchanges the names. Every label of the second site then says the opposite. Going through the names
-#   (align_labels_with_mapping) gives what was meant.
+# Expected: a ClassLabel column knows its names, so casting it to another order of the same names renumbers
+#   it, as encoding by name does.
+# Happens: concatenate_datasets refuses and says which feature it expects; cast(that feature) succeeds, keeps
+#   the numbers and exchanges the names. Every label of the second site then says the opposite. Going through
+#   the names (align_labels_with_mapping) gives what was meant.
 # Versions: datasets 4.8.5.
-# Why it matters: names sorted or met in another order at each site are the rule in a federation, the refusal leads
-#   straight to the cast, and the result differs from the right one in nothing but the truth.
+# Why it matters: names sorted or met in another order at each site are the rule in a federation, the refusal
+#   leads straight to the cast, and the result differs from the right one in nothing but the truth.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 "${PYTHON:-python3}" -m venv "$work/venv"
-"$work/venv/bin/python" -m pip install -q --disable-pip-version-check --no-compile "datasets==4.8.5" "numpy==2.4.6" "pyarrow==26.0.1" "pandas==3.1.1"
+"$work/venv/bin/python" -m pip install -q --disable-pip-version-check --no-compile \
+  "datasets==4.8.5" "numpy==2.4.6" "pyarrow==26.0.1" "pandas==3.1.1"
 cd "$work"
 "$work/venv/bin/python" - <<'PROGRAM'
 import sys

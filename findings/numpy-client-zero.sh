@@ -3,12 +3,14 @@
 #
 # Expected: default_rng([seed, client]) is a stream of its own for each client, and none of them is
 #   default_rng(seed).
-# Happens: the words of a SeedSequence are padded with zeros, so [seed] and [seed, 0] and [seed, 0, 0] are one and the
-#   same entropy: client 0 draws the very numbers that the server drew, and (client 0, round 0) those of client 0.
-#   Only index 0 is hit, and only where it comes last; [client, seed] and spawn() keep the streams apart.
+# Happens: the words of a SeedSequence are padded with zeros, so [seed] and [seed, 0] and [seed, 0, 0] are one
+#   and the same entropy: client 0 draws the very numbers that the server drew, and (client 0, round 0) those
+#   of client 0. Only index 0 is hit, and only where it comes last; [client, seed] and spawn() keep the
+#   streams apart.
 # Versions: numpy 2.4.6.
-# Why it matters: seeds in a federation are paths (run, round, client) and count from 0. The same noise, split or batch
-#   order then serves two parties that are taken to be independent, in a simulation that otherwise looks right.
+# Why it matters: seeds in a federation are paths (run, round, client) and count from 0. The same noise, split
+#   or batch order then serves two parties that are taken to be independent, in a simulation that otherwise
+#   looks right.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

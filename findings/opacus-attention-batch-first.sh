@@ -1,19 +1,21 @@
 #!/usr/bin/env bash
 # A transformer that Opacus has made fit for private training gives other answers, with the same weights.
 #
-# Expected: ModuleValidator.fix replaces MultiheadAttention by a drop-in that computes the same thing, keeping the weights.
-# Happens: it keeps the weights and batch_first, and with batch_first=True the heads are joined in the wrong order: parts of
-#   other positions of the sequence end up in a position's answer, although the attention weights that are returned are
-#   right. With batch_first=False both agree to rounding.
+# Expected: ModuleValidator.fix replaces MultiheadAttention by a drop-in that computes the same thing, keeping
+#   the weights.
+# Happens: it keeps the weights and batch_first, and with batch_first=True the heads are joined in the wrong
+#   order: parts of other positions of the sequence end up in a position's answer, although the attention
+#   weights that are returned are right. With batch_first=False both agree to rounding.
 # Versions: opacus 1.6.0, torch 2.13.0.
-# Why it matters: private fine-tuning of a pretrained transformer, a teacher say, starts with this call. The model has lost
-#   what it knew before the first noisy step, which is easily put down to the noise; the exported weights, loaded into
-#   the original model, then compute something that was never trained.
+# Why it matters: private fine-tuning of a pretrained transformer, a teacher say, starts with this call. The
+#   model has lost what it knew before the first noisy step, which is easily put down to the noise; the
+#   exported weights, loaded into the original model, then compute something that was never trained.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 "${PYTHON:-python3}" -m venv "$work/venv"
-"$work/venv/bin/python" -m pip install -q --disable-pip-version-check --no-compile "torch==2.13.0" "opacus==1.6.0" "numpy==2.4.6" "scipy==1.17.1"
+"$work/venv/bin/python" -m pip install -q --disable-pip-version-check --no-compile \
+  "torch==2.13.0" "opacus==1.6.0" "numpy==2.4.6" "scipy==1.17.1"
 cd "$work"
 "$work/venv/bin/python" - <<'PROGRAM'
 import sys

@@ -1,18 +1,21 @@
 #!/usr/bin/env bash
 # The padding row of an embedding stays zero in ordinary training and is trained in private training.
 #
-# Expected: nn.Embedding(padding_idx=0) keeps row 0 as it is; its gradient is zero, with Opacus' per-record gradients too.
-# Happens: Opacus computes the gradient of an embedding itself and does not look at padding_idx: row 0 gets the sum over all
-#   padding positions, often the largest row of all. It takes its share of each record's clipping norm, so the
-#   real words get less, and after one step padding is a word with a vector of its own.
+# Expected: nn.Embedding(padding_idx=0) keeps row 0 as it is; its gradient is zero, with Opacus' per-record
+#   gradients too.
+# Happens: Opacus computes the gradient of an embedding itself and does not look at padding_idx: row 0 gets
+#   the sum over all padding positions, often the largest row of all. It takes its share of each record's
+#   clipping norm, so the real words get less, and after one step padding is a word with a vector of its own.
 # Versions: opacus 1.6.0, torch 2.13.0.
-# Why it matters: texts and event lists are padded, so nearly every record is hit, and the shorter the text the more. The
-#   guarantee holds all the same; what is lost is accuracy, and the model's answer depends on how far a text was padded.
+# Why it matters: texts and event lists are padded, so nearly every record is hit, and the shorter the text
+#   the more. The guarantee holds all the same; what is lost is accuracy, and the model's answer depends on
+#   how far a text was padded.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 "${PYTHON:-python3}" -m venv "$work/venv"
-"$work/venv/bin/python" -m pip install -q --disable-pip-version-check --no-compile "torch==2.13.0" "opacus==1.6.0" "numpy==2.4.6" "scipy==1.17.1"
+"$work/venv/bin/python" -m pip install -q --disable-pip-version-check --no-compile \
+  "torch==2.13.0" "opacus==1.6.0" "numpy==2.4.6" "scipy==1.17.1"
 cd "$work"
 "$work/venv/bin/python" - <<'PROGRAM'
 import sys

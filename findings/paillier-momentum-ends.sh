@@ -1,14 +1,17 @@
 #!/usr/bin/env bash
-# An encrypted running average is right for 54 rounds and then something near zero, while every figure is below 1.
+# An encrypted running average is right for 54 rounds and then something near zero, while every figure is
+# below 1.
 #
-# Expected: v = 0.9 * v on a Paillier-encrypted number goes on for ever, like a float: it stays between 0 and 1 and the key
-#   has 3072 bits; if there is a limit, decryption raises.
-# Happens: a float is held as whole mantissa and exponent, a product of an encrypted number and a float adds their
-#   lengths, and nothing shortens an encrypted mantissa. Each round by 0.9 costs 56 bits of the key. When the key is full
-#   the mantissa wraps round: about one decryption in three then raises OverflowError, the others return a tiny number.
+# Expected: v = 0.9 * v on a Paillier-encrypted number goes on for ever, like a float: it stays between 0 and
+#   1 and the key has 3072 bits; if there is a limit, decryption raises.
+# Happens: a float is held as whole mantissa and exponent, a product of an encrypted number and a float adds
+#   their lengths, and nothing shortens an encrypted mantissa. Each round by 0.9 costs 56 bits of the key.
+#   When the key is full the mantissa wraps round: about one decryption in three then raises OverflowError,
+#   the others return a tiny number.
 # Versions: phe 1.5.0 with its default key length.
-# Why it matters: momentum, averages and learning rates on encrypted updates are products by a float each round. A run
-#   tried for 20 rounds is right; in a longer one the model goes to zero as if it were well regularised.
+# Why it matters: momentum, averages and learning rates on encrypted updates are products by a float each
+#   round. A run tried for 20 rounds is right; in a longer one the model goes to zero as if it were well
+#   regularised.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -2,17 +2,20 @@
 # A graph that remembers its hospital as site_index moves to another hospital when it is put into a batch.
 #
 # Expected: an attribute of one's own on a graph is carried through batching as it is.
-# Happens: PyTorch Geometric goes by the *name*: whatever has "index" in its name counts nodes and is raised by the
-#   number of nodes before it in the batch, whatever has "batch" in it by the largest value so far plus one. So
-#   site_index 1, 1, 2 becomes 1, 4, 9 in a batch, and other numbers in another batch; site stays 1, 1, 2.
+# Happens: PyTorch Geometric goes by the *name*: whatever has "index" in its name counts nodes and is raised
+#   by the number of nodes before it in the batch, whatever has "batch" in it by the largest value so far plus
+#   one. So site_index 1, 1, 2 becomes 1, 4, 9 in a batch, and other numbers in another batch; site stays 1,
+#   1, 2.
 # Versions: torch-geometric 2.8.1, torch 2.13.0.
-# Why it matters: client_index, class_index, patient_index are what one calls such a number in a federation over graphs
-#   (molecules, brain networks). A single graph shows the right one, and labels stored so are other classes in each batch.
+# Why it matters: client_index, class_index, patient_index are what one calls such a number in a federation
+#   over graphs (molecules, brain networks). A single graph shows the right one, and labels stored so are
+#   other classes in each batch.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 "${PYTHON:-python3}" -m venv "$work/venv"
-"$work/venv/bin/python" -m pip install -q --disable-pip-version-check --no-compile "torch==2.13.0" "torch-geometric==2.8.1" "numpy==2.4.6"
+"$work/venv/bin/python" -m pip install -q --disable-pip-version-check --no-compile \
+  "torch==2.13.0" "torch-geometric==2.8.1" "numpy==2.4.6"
 cd "$work"
 "$work/venv/bin/python" - <<'PROGRAM'
 import sys
@@ -27,7 +30,9 @@ print("torch-geometric", torch_geometric.__version__, "torch", torch.__version__
 def graph(nodes, site):
     edges = torch.tensor([[0], [1]])
     number = torch.tensor([site])
-    return Data(x=torch.zeros(nodes, 1), edge_index=edges, site=number, site_index=number, batch_of_year=number)
+    return Data(
+        x=torch.zeros(nodes, 1), edge_index=edges, site=number, site_index=number, batch_of_year=number
+    )
 
 
 graphs = [graph(3, 1), graph(4, 1), graph(5, 2)]

@@ -1,19 +1,20 @@
 #!/usr/bin/env bash
 # A trained scikit-learn model's coef_, written with safetensors.numpy and read back, holds other numbers.
 #
-# Expected: save(...) then load(...) gives the array back, or an error where the layout is not supported
-#   (the torch side of the same library does raise one).
+# Expected: save(...) then load(...) gives the array back, or an error where the layout is not supported (the
+#   torch side of the same library does raise one).
 # Happens: safetensors.numpy writes the memory as it lies and the shape beside it. scikit-learn's
-#   LogisticRegression keeps coef_ in Fortran order as soon as there are three classes, so its weights come back with
-#   shape and dtype right and nearly every number at another place. Nothing is said.
+#   LogisticRegression keeps coef_ in Fortran order as soon as there are three classes, so its weights come
+#   back with shape and dtype right and nearly every number at another place. Nothing is said.
 # Versions: safetensors 0.8.0, scikit-learn 1.9.1, numpy 2.4.6.
-# Why it matters: linear models are what tabular sites train, and safetensors is what models are exchanged in because
-#   it needs no pickle. The receiver sees finite weights of the right shape; only its accuracy tells.
+# Why it matters: linear models are what tabular sites train, and safetensors is what models are exchanged in
+#   because it needs no pickle. The receiver sees finite weights of the right shape; only its accuracy tells.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 "${PYTHON:-python3}" -m venv "$work/venv"
-"$work/venv/bin/python" -m pip install -q --disable-pip-version-check --no-compile "safetensors==0.8.0" "scikit-learn==1.9.1" "numpy==2.4.6" "scipy==1.17.1"
+"$work/venv/bin/python" -m pip install -q --disable-pip-version-check --no-compile \
+  "safetensors==0.8.0" "scikit-learn==1.9.1" "numpy==2.4.6" "scipy==1.17.1"
 cd "$work"
 "$work/venv/bin/python" - <<'PROGRAM'
 import sys

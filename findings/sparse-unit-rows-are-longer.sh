@@ -1,21 +1,23 @@
 #!/usr/bin/env bash
 # Rows that normalize() made "of length 1" are longer than 1.
 #
-# Expected: sklearn.preprocessing.normalize gives rows of Euclidean norm 1, sparse or dense, and distances of sparse
-#   rows are those of the same rows made dense.
-# Happens: a CSR matrix may name one column twice in a row; such entries add up in every product and in toarray().
-#   normalize and euclidean_distances take the norm of the entries as they stand, before they are added up. A row with
-#   k equal entries in one place comes out with norm sqrt(k). Calling sum_duplicates() first cures it. SciPy's own norm
-#   is right.
+# Expected: sklearn.preprocessing.normalize gives rows of Euclidean norm 1, sparse or dense, and distances of
+#   sparse rows are those of the same rows made dense.
+# Happens: a CSR matrix may name one column twice in a row; such entries add up in every product and in
+#   toarray(). normalize and euclidean_distances take the norm of the entries as they stand, before they are
+#   added up. A row with k equal entries in one place comes out with norm sqrt(k). Calling sum_duplicates()
+#   first cures it. SciPy's own norm is right.
 # Versions: scikit-learn 1.9.1, scipy 1.17.1, numpy 2.4.6.
-# Why it matters: event lists (codes, words, items, one entry each) are put together as data, indices, indptr and are
-#   exactly of this form. A row norm of 1 is what bounds a record's influence in differential privacy and what makes a
-#   cosine prototype a mean of unit vectors; here one record weighs sqrt(k) times as much as is accounted.
+# Why it matters: event lists (codes, words, items, one entry each) are put together as data, indices, indptr
+#   and are exactly of this form. A row norm of 1 is what bounds a record's influence in differential privacy
+#   and what makes a cosine prototype a mean of unit vectors; here one record weighs sqrt(k) times as much as
+#   is accounted.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 "${PYTHON:-python3}" -m venv "$work/venv"
-"$work/venv/bin/python" -m pip install -q --disable-pip-version-check --no-compile "scikit-learn==1.9.1" "scipy==1.17.1" "numpy==2.4.6"
+"$work/venv/bin/python" -m pip install -q --disable-pip-version-check --no-compile \
+  "scikit-learn==1.9.1" "scipy==1.17.1" "numpy==2.4.6"
 cd "$work"
 "$work/venv/bin/python" - <<'PROGRAM'
 import sys

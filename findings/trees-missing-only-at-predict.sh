@@ -1,21 +1,22 @@
 #!/usr/bin/env bash
 # A column that has no blanks in training is blank at another site: three tree libraries, three answers.
 #
-# Expected: gradient-boosted trees treat NaN alike (a learned side at each split), so a model of one library could stand
-#   in for another's.
-# Happens: where training saw no NaN there is nothing to learn, and each falls back on something else. LightGBM reads
-#   NaN as the number 0, so the answer depends on where 0 lies on the column's scale (add a constant to the column and
-#   the answer is another one). scikit-learn's histogram trees send it to the child with more training rows. XGBoost
-#   sends it to the side of the larger values.
+# Expected: gradient-boosted trees treat NaN alike (a learned side at each split), so a model of one library
+#   could stand in for another's.
+# Happens: where training saw no NaN there is nothing to learn, and each falls back on something else.
+#   LightGBM reads NaN as the number 0, so the answer depends on where 0 lies on the column's scale (add a
+#   constant to the column and the answer is another one). scikit-learn's histogram trees send it to the child
+#   with more training rows. XGBoost sends it to the side of the larger values.
 # Versions: lightgbm 4.7.0, xgboost-cpu 3.2.0, scikit-learn 1.9.1.
-# Why it matters: a measurement that is always taken at the training site and never at another is the usual state of
-#   medical tables. The answers on those rows are an artefact of the library (and of the unit), yet they enter ensembles
-#   and transfer sets with full confidence.
+# Why it matters: a measurement that is always taken at the training site and never at another is the usual
+#   state of medical tables. The answers on those rows are an artefact of the library (and of the unit), yet
+#   they enter ensembles and transfer sets with full confidence.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 "${PYTHON:-python3}" -m venv "$work/venv"
-"$work/venv/bin/python" -m pip install -q --disable-pip-version-check --no-compile "lightgbm==4.7.0" "xgboost-cpu==3.2.0" "scikit-learn==1.9.1" "numpy==2.4.6" "scipy==1.17.1"
+"$work/venv/bin/python" -m pip install -q --disable-pip-version-check --no-compile \
+  "lightgbm==4.7.0" "xgboost-cpu==3.2.0" "scikit-learn==1.9.1" "numpy==2.4.6" "scipy==1.17.1"
 cd "$work"
 "$work/venv/bin/python" - <<'PROGRAM'
 import sys

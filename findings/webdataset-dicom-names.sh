@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
 # All images of a study become one sample of a WebDataset.
 #
-# Expected: the files A.dcm and A.cls of a tar archive are one sample with the key A and the parts dcm and cls.
-# Happens: the key ends at the *first* dot of the file name. DICOM files are named by their UID, which is digits and
-#   dots, so every file has the key "1" and the rest of the name is taken for its type: three images with labels come out
-#   as one sample with six parts, and a decoder that is asked for "dcm" finds none.
+# Expected: the files A.dcm and A.cls of a tar archive are one sample with the key A and the parts dcm and
+#   cls.
+# Happens: the key ends at the *first* dot of the file name. DICOM files are named by their UID, which is
+#   digits and dots, so every file has the key "1" and the rest of the name is taken for its type: three
+#   images with labels come out as one sample with six parts, and a decoder that is asked for "dcm" finds
+#   none.
 # Versions: webdataset 1.0.2.
 # Why it matters: shards of this kind are how image sites feed training. A single dot within the names
 #   ("scan1.5T-07.png") is enough, nothing is raised, and an epoch simply has fewer samples.
@@ -12,7 +14,8 @@ set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 "${PYTHON:-python3}" -m venv "$work/venv"
-"$work/venv/bin/python" -m pip install -q --disable-pip-version-check --no-compile "webdataset==1.0.2" "numpy==2.4.6"
+"$work/venv/bin/python" -m pip install -q --disable-pip-version-check --no-compile \
+  "webdataset==1.0.2" "numpy==2.4.6"
 cd "$work"
 "$work/venv/bin/python" - <<'PROGRAM'
 import io
