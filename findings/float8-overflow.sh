@@ -23,7 +23,6 @@ import sys
 
 import ml_dtypes
 import numpy as np
-import onnx
 import onnxruntime
 import torch
 from onnx import TensorProto, helper

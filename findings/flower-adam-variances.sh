@@ -39,7 +39,8 @@ for kind in (FedAvg, FedAdam, FedAdagrad):
     with np.errstate(invalid="ignore"):
         scaled = 1 / np.sqrt(variance[0] + 1e-5)
     print(
-        f"{kind.__name__}: weight 1.0 -> {weight[0]:.4f}, variance 0.05 -> {variance[0]:.4f}, BatchNorm scale {scaled:.3f}"
+        f"{kind.__name__}: weight 1.0 -> {weight[0]:.4f}, "
+        f"variance 0.05 -> {variance[0]:.4f}, BatchNorm scale {scaled:.3f}"
     )
 seen = abs(ends["FedAvg"] - 0.04) < 1e-9 and ends["FedAdam"] < 0 and ends["FedAdagrad"] < 0
 first_step = 0.05 - ends["FedAdam"]

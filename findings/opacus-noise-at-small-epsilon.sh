@@ -47,7 +47,8 @@ for epsilon in (0.02, 0.05, 0.1, 1.0):
             asked[accountant] = str(error)
     ratios[epsilon] = asked["prv"] / pld
     print(
-        f"epsilon {epsilon}: PLD {pld:.3f}, PRV {asked['prv']:.3f} ({ratios[epsilon]:.2f} times), RDP {asked['rdp']}"
+        f"epsilon {epsilon}: PLD {pld:.3f}, PRV {asked['prv']:.3f} ({ratios[epsilon]:.2f} times), "
+        f"RDP {asked['rdp']}"
     )
 sys.exit(
     0 if ratios[0.02] > 1.7 and ratios[0.05] > 1.15 and ratios[1.0] < 1.02 else "the behaviour has changed"

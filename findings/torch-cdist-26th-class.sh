@@ -34,7 +34,8 @@ for count in (25, 26):
         itself = torch.cdist(prototypes[:count], prototypes[:count], compute_mode=mode).diag().max()
         right[count, mode] = float((distances.argmin(1) == torch.arange(count)).float().mean())
         print(
-            f"{count} classes, {mode}: {right[count, mode]:.0%} right, largest distance of a row to itself {itself:.3f}"
+            f"{count} classes, {mode}: {right[count, mode]:.0%} right, "
+            f"largest distance of a row to itself {itself:.3f}"
         )
 usual, exact = "use_mm_for_euclid_dist_if_necessary", "donot_use_mm_for_euclid_dist"
 seen = right[25, usual] == right[25, exact] == right[26, exact] == 1 and right[26, usual] < 0.6
