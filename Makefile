@@ -4,6 +4,7 @@
 # make reproduce   published figures beside measured ones, into docs/results; ARGS="fedproto-mnist" chooses tables
 # make reproduce-nightly   the same with one seed and few rounds, in less than 20 minutes
 # make check   lint, format and types
+# make findings   runs each script of findings/ and says whether the outside libraries still behave so (downloads)
 # make clean   removes .venv, build products and caches; never runs/
 #
 # Each creates .venv, and installs into it when pyproject.toml or constraints.txt is newer.
@@ -22,7 +23,7 @@ LONG := slow or data or deploy or browser
 export RAY_USAGE_STATS_ENABLED := 0
 export FLWR_TELEMETRY_ENABLED := 0
 
-.PHONY: help demo test test-long reproduce reproduce-nightly check clean
+.PHONY: help demo test test-long reproduce reproduce-nightly check findings clean
 
 help:
 	@sed -n '/^# make/s/^# //p' Makefile
@@ -46,6 +47,13 @@ check: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# One after another, each in a temporary environment of its own; what a failing one printed is shown.
+findings:
+	@failed=0; for finding in findings/*.sh; do \
+	  if said=$$(PYTHON=$(PYTHON) bash $$finding 2>&1); then echo "pass  $$finding"; \
+	  else failed=1; echo "FAIL  $$finding"; printf '%s\n' "$$said"; fi; \
+	done; exit $$failed
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
