@@ -90,17 +90,19 @@ def write_tensors(path: Path, tensors: "Mapping[str, Tensor]", note: Any, *, syn
 def read_tensors(path: Path) -> "tuple[dict[str, Tensor], Any]":
     """Read what :func:`write_tensors` wrote: the tensors and the note.
 
-    Raises ValueError where the content does not match its checksum; files without one are taken as they are.
+    Raises ValueError where the content does not match its checksum, or has none.
     """
     from safetensors import safe_open
 
     with safe_open(path, framework="pt") as file:
         about = file.metadata() or {}
         about = json.loads(about["fedkt"]) if "fedkt" in about else about
-        text = about.get("note", "null")
+        if set(about) != {"crc32", "note"}:  # a name in the header may be what was damaged
+            raise ValueError("it has no checksum; it is damaged, or fedkt did not write it")
+        text = about["note"]
         # Copied, since products of tensors that lie unaligned in the file's memory differ in the last bit.
         tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
-    if "crc32" in about and about["crc32"] != _checksum({n: t.numpy() for n, t in tensors.items()}, text):
+    if about["crc32"] != _checksum({n: t.numpy() for n, t in tensors.items()}, text):
         raise ValueError("its content does not match its checksum")
     return tensors, json.loads(text)
 

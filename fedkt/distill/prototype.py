@@ -95,4 +95,6 @@ def supervised_contrastive(
 def nearest(features: Tensor, prototypes: Tensor, known: Tensor) -> Tensor:
     """Return scores [n, classes]: minus the distance to each prototype, the lowest where it is unknown."""
     lowest = torch.finfo(features.dtype).min
-    return (-torch.cdist(features, prototypes)).masked_fill(~known, lowest)
+    # Not by a matrix product, which cdist takes from 26 rows on: far from zero it cannot tell classes apart.
+    apart = torch.cdist(features, prototypes, compute_mode="donot_use_mm_for_euclid_dist")
+    return (-apart).masked_fill(~known, lowest)

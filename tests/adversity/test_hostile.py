@@ -185,13 +185,11 @@ def test_a_run_with_a_hostile_client_and_what_is_said_of_it(tmp_path: Path) -> N
         "engine": {"kind": "inline"},
     }
     parts: list[dict[str, Any]] = [
-        {"filter": "multi-krum"},
+        {"filter": "multi-krum", "hostile": 0.2},
         {"filter": "probe", "probe_rows": 30},
     ]
     for part in parts:
-        result = fedkt.simulate(
-            {**described, "robust": {"hostile": 0.2, **part}}, out=tmp_path / part["filter"]
-        )
+        result = fedkt.simulate({**described, "robust": part}, out=tmp_path / part["filter"])
         assert list(result.rounds["report.dropped"]) == [["1"], ["1"]]
         # Every client is measured and told of, but the mean is that of the honest ones.
         last = result.clients[result.clients["round"] == 2].set_index("client")["global"]

@@ -179,7 +179,8 @@ def test_check_tells_everything_at_once(tmp_path):
     fine = check_site(Site.load(sites[1]), scenarios.from_dict(SMALL), connect=False)
     assert fine[2:] == [
         "the policy agrees to small (knfu)",
-        f"36 training rows, 10 classes, model mlp, transfer set {transfer_of(sites[1])}",
+        f"36 training rows, 10 classes, model mlp, transfer set {transfer_of(sites[1])}; "
+        "data.transfer: left out: y_train (not read)",
     ]
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from fedkt import registry
 from fedkt.distill import about, nd, prototype_mse, supervised_contrastive
 from fedkt.distill.losses import as_logits
+from fedkt.distill.prototype import nearest
 from fedkt.engine.world.checked import checked_world
 from fedkt.errors import InputError
 from fedkt.scenario import from_dict
@@ -304,3 +305,11 @@ def test_a_loss_of_the_other_kind_is_refused(strategy: dict[str, Any], loss: str
     with pytest.raises(InputError) as raised:
         checked_world(described(strategy, loss))
     assert words in str(raised.value)
+
+
+def test_the_nearest_of_many_prototypes_far_from_zero() -> None:
+    """Class i at 10 000 + i: a row on a prototype is that class, also among more than 25."""
+    prototypes = 10_000 + torch.arange(40.0)[:, None].expand(40, 8)
+    scores = nearest(prototypes.clone(), prototypes, torch.ones(40, dtype=torch.bool))
+    assert scores.argmax(-1).tolist() == list(range(40))
+    assert scores.diagonal().tolist() == [0.0] * 40
