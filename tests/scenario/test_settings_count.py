@@ -4,7 +4,7 @@ import hashlib
 import json
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -325,6 +325,10 @@ CONTEXT: dict[tuple[str, str], dict[str, Any]] = {
     ("selective_fd", "quantile"): {"to": 1.0},
     ("selective_fd", "noise"): {"to": 5},
     ("fedhkd", "noise"): {"to": 0.5},
+    ("dwc", "sharpness"): {"strategy__weights": "energy"},
+    ("dynamic_logits", "top"): {"strategy__alpha": "search"},
+    ("dynamic_logits", "step"): {"strategy__alpha": "search"},
+    ("dwc", "smoothing"): {"strategy__weights": "aligned"},
 }
 """What a setting is changed to, or needs beside it, so that it can be seen to count in a run this small."""
 
@@ -344,6 +348,8 @@ def test_every_setting_for_every_strategy(strategy: str, folder: Path, tmp_path:
         more = dict(CONTEXT.get((strategy, name), {}))
         default = field.get_default(call_default_factory=True)
         to = more.pop("to", ANOTHER.get(name))
+        if to is None and isinstance(default, str):
+            to = next(choice for choice in get_args(field.annotation) if choice != default)
         if to is None:
             to = (
                 not default
