@@ -165,7 +165,8 @@ def _plan_condition(
                 if built is None:
                     return
                 federations[key] = built
-                made.hashes.setdefault(key, data_hashes(built))
+                if key not in made.hashes:  # of another condition
+                    made.hashes[key] = data_hashes(built)
             if _attempt(reasons, lambda c=cell, k=key: checked_world(c.scenario, data_dir, federations[k])):
                 found.append(cell)
         if reasons:

@@ -63,27 +63,20 @@ def build(scenario: "Scenario", data_dir: Path | None = None) -> Federation:
     transfer_rows, public_rows, left = _hold_out(data, extras, alike, free, seed, problems)
     free = left["data.dataset"]
     if common is not None and target is not None and target.test is None:
-        if alike["data.test"] == "data.dataset":
-            alike["data.test"] = "data.test"  # not the data set's own test rows, but those it trains on
-        common = common.take(left.get(alike["data.test"], np.arange(len(common))))
-        if not len(common):
-            problems.append(
-                f"data.test is '{data.test}', whose rows are all transfer or public rows; "
-                "their sizes must leave some."
-            )
+        common = _left_to_test(data, common, alike, left, problems)
     labels = train.y[free]
     problems += check(labels, _at(train.domain, free), _at(train.ids, free), data.partition)
     problems += check_classes(labels, split.classes, split.label_names)
     if problems:
         raise InputError(*problems)
 
-    transfer = extras.get("transfer", train).take(transfer_rows) if data.transfer is not None else None
     public = extras.get("public", train).take(public_rows) if data.public is not None else None
-    hidden = None
-    if transfer is not None and data.transfer is not None:
+    transfer, hidden = None, None
+    if data.transfer is not None:
+        held_out = extras.get("transfer", train).take(transfer_rows)
+        transfer = replace(held_out, y=np.full(len(held_out), -1, np.int64))
         # Another data set's labels may mean other classes.
-        hidden = transfer.y if data.transfer.from_ == "train" else np.full(len(transfer), -1, np.int64)
-        transfer = replace(transfer, y=np.full(len(transfer), -1, np.int64))
+        hidden = held_out.y if data.transfer.from_ == "train" else transfer.y
     dealt = [
         free[part]
         for part in partition(labels, _at(train.domain, free), _at(train.ids, free), data.partition, seed)
@@ -108,8 +101,7 @@ def build(scenario: "Scenario", data_dir: Path | None = None) -> Federation:
     if shared.problems:
         raise InputError(*shared.problems)
     named = {"data.dataset": train, "data.test": common} | {f"data.{k}.from": v for k, v in extras.items()}
-    return noted(
-        (*shared.notes, *left_out_notes(out), *unnamed_notes(named)),
+    federation = Federation(
         classes=split.classes,
         shards=shards,
         pool=train,
@@ -122,6 +114,26 @@ def build(scenario: "Scenario", data_dir: Path | None = None) -> Federation:
         transfer_labels=hidden,
         label_names=split.label_names,
     )
+    return noted(federation, (*shared.notes, *left_out_notes(out), *unnamed_notes(named)))
+
+
+def _left_to_test(
+    data: "Data", common: Dataset, alike: dict[str, str], left: dict[str, Indices], problems: list[str]
+) -> Dataset:
+    """Return the rows of ``data.test``, a set without test rows of its own, that are held out for nothing.
+
+    Where it is the private set under another name, ``alike`` says so no more: it then means rows that are
+    trained on, which is refused by their content. Appends to ``problems`` where none are left.
+    """
+    if alike["data.test"] == "data.dataset":
+        alike["data.test"] = "data.test"
+    kept = common.take(left.get(alike["data.test"], np.arange(len(common))))
+    if not len(kept):
+        problems.append(
+            f"data.test is '{data.test}', whose rows are all transfer or public rows; "
+            "their sizes must leave some."
+        )
+    return kept
 
 
 def _alike(split: Split, target: Split | None, extras: dict[str, Dataset]) -> dict[str, str]:

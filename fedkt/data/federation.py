@@ -91,6 +91,17 @@ class Federation:
             raise ValueError(f"client {shard.id} has no test rows of its own")
         return self._labelled(self.own_test, shard, shard.test)
 
+    def test_labels(self, shard: Shard, rows: str) -> "torch.Tensor":
+        """Return labels alone: of the common test set (``global``), ``personal`` or ``validation`` rows."""
+        import torch
+
+        if rows == "validation":
+            return torch.from_numpy(self.pool.y[shard.validation])
+        part = self.test if rows == "global" else self.own_test
+        if part is None:
+            raise ValueError(f"client {shard.id} has no {rows} test rows")
+        return torch.from_numpy(part.y if rows == "global" else part.y[shard.test])
+
     def transfer_tensor(self, shard: Shard | None = None) -> "torch.Tensor":
         """Return the transfer set [n, *input.shape] in order, as this client sees it."""
         return self._common("transfer", self.transfer, shard)[0]

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -15,9 +14,8 @@ from fedkt.knowledge.codec import LIMIT
 _MOST = 8
 
 
-def noted(notes: Iterable[str], **parts: Any) -> Federation:
-    """Make a Federation of its parts, with these notes and those that its rows call for."""
-    federation = Federation(**parts)
+def noted(federation: Federation, notes: Iterable[str]) -> Federation:
+    """Return the federation with these notes and those that its rows call for."""
     return replace(federation, notes=(*notes, *table_notes(federation)))
 
 

@@ -109,12 +109,7 @@ def build_own(name: str, sources: Sources, scenario: "Scenario") -> Federation:
         transfer = replace(transfer, y=np.full(len(transfer), -1, np.int64))
     others = [part for part in (own, common, transfer, extras.get("public")) if part is not None]
     input_ = input_of(train, data.image, others)
-    return noted(
-        (
-            *shared.notes,
-            *left_out_notes(out),
-            *unnamed_notes({f"data.{key}": held.train for key, held in parts.items()}),
-        ),
+    federation = Federation(
         classes=split.classes,
         shards=(shard,),
         pool=train,
@@ -125,6 +120,14 @@ def build_own(name: str, sources: Sources, scenario: "Scenario") -> Federation:
         public=extras.get("public"),
         preprocess=Preprocess(input_, data.missing, data.standardise, constants(data, transfer, input_)),
         label_names=names,
+    )
+    return noted(
+        federation,
+        (
+            *shared.notes,
+            *left_out_notes(out),
+            *unnamed_notes({f"data.{key}": held.train for key, held in parts.items()}),
+        ),
     )
 
 

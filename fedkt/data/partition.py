@@ -28,9 +28,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedkt import registry
+from fedkt.data.columns.cells import blank
 from fedkt.data.columns.labels import Labels
 from fedkt.data.sets.dataset import Names
-from fedkt.data.sets.names import blank
 from fedkt.data.sets.sample import apportion
 from fedkt.errors import InputError
 from fedkt.rng import numpy_stream, seed_of

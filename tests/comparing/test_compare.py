@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,8 @@ import fedkt
 from fedkt.cli.commands import app
 from fedkt.comparing import campaign as compare_run
 from fedkt.comparing.pool import run_here
-from fedkt.comparing.worker import run_job
 from fedkt.errors import InputError, RunError
+from tests.project.snippets import in_this_process
 
 SMALL: dict[str, Any] = {
     "name": "small",
@@ -51,16 +50,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "failing.py").write_text(PLUGINS)
     monkeypatch.setattr(compare_run, "run_here", in_this_process)
     return tmp_path
-
-
-def in_this_process(
-    jobs: Sequence[Mapping[str, Any]], workers: int, gpus: int = 0
-) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number, job in enumerate(jobs):
-        yield number, {"event": "started"}
-        events: list[dict[str, Any]] = []
-        run_job(job, events.append)
-        yield from ((number, event) for event in events)
 
 
 def statuses(folder: Path) -> dict[str, str]:

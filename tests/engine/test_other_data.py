@@ -1,7 +1,7 @@
 """Data that changed since a run began: refused on resume, in comparisons, by ledgers and at a site's desk."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ from fedkt.comparing import campaign
 from fedkt.comparing.campaign import compare
 from fedkt.comparing.grammar import Method
 from fedkt.comparing.plan import Request
-from fedkt.comparing.worker import run_job
 from fedkt.data.identity import changed, data_hashes, party_hash
 from fedkt.data.own import Sources, build_own
 from fedkt.deploy.site.desk import Desk
@@ -28,6 +27,7 @@ from fedkt.privacy.accounting import Event
 from fedkt.privacy.ledger import Declined, Ledger, Purpose
 from fedkt.results.observer import Silent
 from fedkt.scenario import Scenario
+from tests.project.snippets import in_this_process
 
 PRIVATE = {"mode": "dpsgd", "delta": 1e-5, "noise_multiplier": 1.0, "max_epsilon": 100}
 
@@ -114,15 +114,6 @@ def test_processes_that_load_data_themselves_refuse_others(tmp_path: Path) -> No
     with pytest.raises(InputError, match="changed meanwhile"):
         simulate(described(), out=tmp_path / "run", data_dir=tmp_path, expected=hashes)
     assert not (tmp_path / "run").exists()
-
-
-def in_this_process(
-    jobs: Sequence[Mapping[str, Any]], workers: int, gpus: int = 0
-) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number, job in enumerate(jobs):
-        told: list[dict[str, Any]] = []
-        run_job(job, told.append)
-        yield from ((number, event) for event in told)
 
 
 def test_a_comparison_is_not_continued_on_other_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,6 +60,15 @@ def texts_of(where: str, values: Any) -> NDArray[Any]:
     return made
 
 
+BLANK = ("", "nan", "NaN", "None", "NaT", "<NA>", "null")
+"""What libraries write, as text, for a value that is missing."""
+
+
+def blank(names: NDArray[np.str_]) -> NDArray[np.bool_]:
+    """Say of each name [n] whether it stands for a missing one: only spaces, or a text of BLANK."""
+    return np.isin(np.char.strip(names), BLANK)
+
+
 def names_of(where: str, values: Any) -> NDArray[np.str_]:
     """Return ids or domains [n] as written: whole numbers without a point, all digits kept.
 
@@ -68,12 +77,7 @@ def names_of(where: str, values: Any) -> NDArray[np.str_]:
     array = values if isinstance(values, np.ma.MaskedArray) else np.asarray(values)
     if array.ndim != 1:
         raise InputError(f"{where} has shape {array.shape}; it must have one dimension, a name per row.")
-    missing = is_missing(array)
-    if missing.any():
-        raise InputError(
-            f"{where} is missing in {int(missing.sum())} of {plural(len(array), 'row')} (first: row "
-            f"{int(missing.argmax())}); each row must say whose it is, so leave those out or name them."
-        )
+    _refuse_missing(where, is_missing(array))
     plain = np.asarray(array)
     if plain.dtype.kind == "S":
         plain = texts_of(where, plain)
@@ -81,8 +85,18 @@ def names_of(where: str, values: Any) -> NDArray[np.str_]:
         whole = np.all(plain == np.floor(plain)) and np.all(np.abs(plain) < 2**53)
         plain = plain.astype(np.int64) if whole else plain
     elif plain.dtype == object:
-        return np.array([_written(where, value) for value in plain], dtype=np.str_)
-    return plain.astype(np.str_)
+        plain = np.array([_written(where, value) for value in plain], dtype=np.str_)
+    names: NDArray[np.str_] = plain.astype(np.str_)
+    _refuse_missing(where, blank(names))
+    return names
+
+
+def _refuse_missing(where: str, missing: NDArray[np.bool_]) -> None:
+    if missing.any():
+        raise InputError(
+            f"{where} is missing in {int(missing.sum())} of {plural(len(missing), 'row')} (first: row "
+            f"{int(missing.argmax())}); each row must say whose it is, so leave those out or name them."
+        )
 
 
 def _written(where: str, value: Any) -> str:

@@ -25,7 +25,6 @@ from fedkt.data.columns.choices import Choices
 from fedkt.data.columns.labels import LabelNames, Labels, labels_of
 from fedkt.data.columns.named import LeftOut, chosen, columns_of, features, table_of
 from fedkt.data.images import levels
-from fedkt.data.sets.names import named
 from fedkt.data.sets.tokens import VOCABULARY, tokenise
 from fedkt.errors import InputError
 
@@ -33,7 +32,6 @@ Kind = Literal["image", "tabular", "tokens", "sparse"]
 Names = NDArray[np.str_]
 AS_READ = Choices()
 """Nothing is chosen: form decides."""
-_WHOSE = {"domain": "domain", "ids": "id"}
 
 
 @dataclass(frozen=True)
@@ -150,7 +148,7 @@ def dataset_of(
     for what, values in (("domain", domain), ("ids", ids)):
         try:
             if values is not None:
-                whose[what] = named(where, _WHOSE[what], names_of(f"{where}: {what}", values))
+                whose[what] = names_of(f"{where}: {what}", values)
         except InputError as error:
             problems.extend(error.problems)
     if problems:

@@ -31,8 +31,8 @@ def measured(
 def _metrics(scores: Scores, federation: Federation, shard: Shard, own: str) -> dict[str, float]:
     found: dict[str, float | None] = {}
     for (rows, predictor), values in scores.items():
+        y = federation.test_labels(shard, rows)
         if rows == "global":
-            _, y = federation.test_tensors(shard)
             # Where a client has no test rows of its own, the common ones are weighed by its classes.
             share = shard.share if shard.test is None else None
             found |= _named(f"{predictor}global", metrics.evaluate(values, y, federation.classes, share))
@@ -40,10 +40,9 @@ def _metrics(scores: Scores, federation: Federation, shard: Shard, own: str) -> 
                 for part in ("personal", "personal_balanced"):
                     found[f"{predictor}{part}"] = found.pop(f"{predictor}global_{part}")
         elif rows == "personal":
-            _, y = federation.own_test_tensors(shard)
             found |= _named(f"{predictor}personal", metrics.evaluate(values, y, federation.classes))
         elif predictor == (f"{own}_" if (rows, f"{own}_") in scores else ""):
-            found["validation"] = metrics.accuracy(values, federation.validation_tensors(shard)[1])
+            found["validation"] = metrics.accuracy(values, y)
     decided = _decided(found, own)
     return {name: value for name, value in decided.items() if value is not None}
 

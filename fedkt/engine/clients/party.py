@@ -136,8 +136,7 @@ class Party:
         return [] if self._prepared else [lambda behaviour: behaviour.prepare()]
 
     def _place(self, request: Request) -> Work[Tensor | None]:
-        """Bring what the request holds to the device: the teacher, where it is new, and the rows asked
-        for."""
+        """Bring to the device what the request holds: a new teacher, and the rows asked for."""
         arrays: dict[str, NDArray[Any]] = {} if request.rows is None else {_ROWS: request.rows}
         if request.teacher is not None and request.teacher_round > self._digested:
             arrays |= request.teacher
@@ -208,10 +207,9 @@ class Party:
     def _right(self, stage: str) -> Work[Tensor]:
         """Return which of the rows that it set aside [n] the client predicts rightly."""
         x, y = self.world.guard_rows(self.client)
-        features, logits = yield from self._predict(stage, x)
-        more = self.behaviour.predictors(features, logits, self._teacher) if self._teacher else {}
-        scores = more.get(self.behaviour.decides_own, more.get(self.behaviour.decides, logits))
-        here = yield from self._fetch(stage, {"scores": scores})
+        scores = yield from self._scored(stage, x, self._teacher)
+        own = scores.get(self.behaviour.decides_own, scores[""])
+        here = yield from self._fetch(stage, {"scores": own})
         return here["scores"].argmax(-1) == y
 
     def _fit(self, stage: str, describe: Describe, number: int) -> Work[None]:
@@ -236,17 +234,13 @@ class Party:
         features, logits = predictions
         what = f"'s model makes predictions that are not finite in round {self._round}"
         # A model may rule out a class by minus infinity.
-        possible, features_fine = (logits < math.inf).all(), all_finite([features])
-        if isinstance(features_fine, Tensor):
-            fine: bool | Tensor = features_fine & possible
-        else:
-            fine = features_fine and bool(possible)
-        self._insist(fine, partial(self._diverged, what))
+        for fine in (all_finite([features]), (logits < math.inf).all()):
+            self._insist(fine, partial(self._diverged, what))
         return predictions
 
     def _insist(self, fine: bool | Tensor, otherwise: Callable[[], Diverged]) -> None:
         """Raise an error unless something holds; where only an accelerator knows, with the next fetch."""
-        if isinstance(fine, Tensor):
+        if isinstance(fine, Tensor) and fine.device.type != "cpu":
             self._doubts.append((fine, otherwise))
         elif not fine:
             raise otherwise()
@@ -326,11 +320,15 @@ class Party:
             sets["validation"] = lambda: federation.validation_tensors(shard)[0]
         found: Scores = {}
         for name, rows in sets.items():
-            features, logits = yield from self._predict(stage, world.kept_there(name, self.client, rows))
-            more = self.behaviour.predictors(features, logits, teacher) if teacher else {}
-            found[name, ""] = more.pop(self.behaviour.decides, logits)
-            found |= {(name, f"{other}_"): values for other, values in more.items()}
+            scores = yield from self._scored(stage, world.kept_there(name, self.client, rows), teacher)
+            found |= {(name, f"{other}_" if other else ""): values for other, values in scores.items()}
         return found
+
+    def _scored(self, stage: str, x: Tensor, teacher: Arrays) -> Work[dict[str, Tensor]]:
+        """Return the scores of rows [n, classes] by predictor; that which decides has no name."""
+        features, logits = yield from self._predict(stage, x)
+        more = self.behaviour.predictors(features, logits, teacher) if teacher else {}
+        return {"": more.pop(self.behaviour.decides, logits), **more}
 
     def _told(self, before: Scores, after: Scores) -> Work[dict[str, float]]:
         """Return global, personal and validation accuracy, and that before the teacher was digested."""

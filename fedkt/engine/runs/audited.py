@@ -41,7 +41,6 @@ from fedkt.results.folder import RunFolder
 from fedkt.results.observer import Observer, Silent
 from fedkt.scenario import Scenario
 from fedkt.strategy.base import Strategy
-from fedkt.strategy.rounds.given import Setting
 
 NO_DELTA = 1e-5
 """At which bounds are given where nothing is claimed."""
@@ -210,15 +209,7 @@ def report(found: Mapping[str, Any]) -> str:
 def _watched_run(
     world: World, store: StateStore, folder: RunFolder, observer: Observer
 ) -> tuple[Seen, dict[str, Any]]:
-    setting = Setting(
-        scenario=world.scenario,
-        run=folder.run,
-        dims={client: world.dims(client) for client in world.shards},
-        transfer=world.transfer_hash,
-        input=world.federation.input,
-        federation=world.federation,
-        own=folder.checkpoint / "server",
-    )
+    setting = world.setting(folder.run, folder.checkpoint / "server")
     strategy = world.strategy(world.config, setting)
     seen = _watch(strategy)
     loop = Loop(strategy, folder, observer, threading.Event())

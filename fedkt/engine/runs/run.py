@@ -28,7 +28,6 @@ from fedkt.results.observer import Observer, Silent
 from fedkt.results.result import Result
 from fedkt.scenario import Scenario
 from fedkt.strategy.fusing.robust import Probe
-from fedkt.strategy.rounds.given import Setting
 
 CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG)
 """What the system says of a disk that is full, and of a folder that is not ours to write."""
@@ -108,17 +107,11 @@ def _loop(world: World, folder: RunFolder, observer: Observer, stop: threading.E
     probe = None
     if robust.filter == "probe" and labels is not None:
         probe = Probe.drawn(labels, robust.probe_rows, world.scenario.seed)
-    setting = Setting(
-        scenario=world.scenario,
-        run=folder.run,
-        dims={client: world.dims(client) for client in world.shards},
-        transfer=world.transfer_hash,
-        input=world.federation.input,
-        federation=world.federation,
+    setting = replace(
+        world.setting(folder.run, folder.checkpoint / "server"),
         probe=probe,
         churn=world.churn,
         hostile=frozenset(world.hostile),
-        own=folder.checkpoint / "server",
     )
     with plug_in(folder.path, f"strategy '{world.scenario.strategy.name}' failed before the first round"):
         strategy = world.strategy(world.config, setting)

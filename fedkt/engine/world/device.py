@@ -6,8 +6,7 @@ from fedkt.scenario import Engine
 
 
 def device_of(engine: Engine) -> torch.device:
-    """Return the device of an engine; ``auto`` is the accelerator where ``gpus`` asks for one, else the
-    CPU."""
+    """Return an engine's device; ``auto``: the accelerator where ``gpus`` asks for one, else the CPU."""
     if engine.device == "auto":
         return there() if engine.gpus > 0 else torch.device("cpu")
     return torch.device(engine.device)

@@ -174,12 +174,7 @@ def _models(world: World) -> Iterator[str]:
 
     settings = world.scenario.privacy
     trains_privately = settings.mode == "dpsgd" or settings.provenance == "dp_trained"
-    seen = set()
-    for client in world.shards:
-        key = world.architecture(client)
-        if key in seen:
-            continue
-        seen.add(key)
+    for client in world.one_of_each():
         net, name = world.net(client), world.models[client][0]
         if trains_privately:
             mixing = [
@@ -274,12 +269,7 @@ def _rehearsed(world: World) -> Iterator[str]:
     """Train one private step of each architecture on made rows; yield why one fails, in sentences."""
     if world.mode is None or world.mode.training_noise(1.0) is None:
         return
-    seen = set()
-    for client in world.shards:
-        key = world.architecture(client)
-        if key in seen:
-            continue
-        seen.add(key)
+    for client in world.one_of_each():
         if why := _rehearse(world, client):
             yield f"model '{world.models[client][0]}' cannot be trained privately: {why}."
 

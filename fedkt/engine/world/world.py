@@ -31,6 +31,7 @@ from fedkt.rng import numpy_stream, seed_of
 from fedkt.scenario import Attack, Scenario
 from fedkt.strategy.base import Strategy, StrategyConfig
 from fedkt.strategy.own_settings import settings_for
+from fedkt.strategy.rounds.given import Setting
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,25 @@ class World:
     def architecture(self, client: str) -> str:
         """Return what clients with the same kind of model have in common: its name and settings."""
         return repr(self.models[client])
+
+    def setting(self, run: str, own: Path) -> Setting:
+        """Return what the server of a simulation knows; ``own``: the server's own folder."""
+        return Setting(
+            scenario=self.scenario,
+            run=run,
+            dims={client: self.dims(client) for client in self.shards},
+            transfer=self.transfer_hash,
+            input=self.federation.input,
+            federation=self.federation,
+            own=own,
+        )
+
+    def one_of_each(self) -> list[str]:
+        """Return the first client of each architecture."""
+        found: dict[str, str] = {}
+        for client in self.names:
+            found.setdefault(self.architecture(client), client)
+        return list(found.values())
 
     def skeleton(self, client: str) -> models.Net:
         """Return this process's module of the client's architecture, for its weights to be put in."""
