@@ -4,6 +4,7 @@ The core never imports a strategy or a client behaviour; it asks here. fedkt's o
 in ``pyproject.toml`` exactly as a third party's are.
 """
 
+import ast
 import difflib
 import importlib
 import os
@@ -12,6 +13,7 @@ import sys
 from collections.abc import Iterable
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Any
 
 from fedkt.errors import InputError
@@ -63,12 +65,14 @@ def names(group: str) -> list[str]:
 def describe(group: str) -> list[tuple[str, str]]:
     """Return (name, first line of its docstring) of every plug-in of a group, sorted by name.
 
+    Read from the source, since importing all of a group takes seconds; imported where that does not say it.
     One that cannot be imported is listed with the reason and hides none of the others.
     """
     rows = []
     for name in names(group):
         try:
-            rows.append((name, _first_line(find(group, name))))
+            read = _source_line(_entry_points(group)[name])
+            rows.append((name, _first_line(find(group, name)) if read is None else read))
         except (Exception, SystemExit) as error:  # a plug-in's own mistake, even an exit at import
             rows.append((name, _reason(error)))
     return rows
@@ -124,13 +128,15 @@ def _entry_points(group: str) -> dict[str, list[EntryPoint]]:
     return {name: list(found[name].values()) for name in sorted(found)}
 
 
-@lru_cache(maxsize=64)
 def _installed(group: str, path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
-    """Return a group's entry points on this search path.
+    """Return a group's entry points on this search path."""
+    return tuple(_all_installed(path).select(group=f"fedkt.{group}"))
 
-    They are kept, since this opens the metadata of all that is installed, and each model that is built asks.
-    """
-    return tuple(entry_points(group=f"fedkt.{group}"))
+
+@lru_cache(maxsize=16)
+def _all_installed(path: tuple[str, ...]) -> Any:
+    """Return all groups' at once, and keep them: this opens the metadata of all that is installed."""
+    return entry_points()
 
 
 def see_working_folder() -> None:
@@ -172,6 +178,31 @@ def _import(what: str, path: str) -> Any:
 def _first_line(plugin: Any) -> str:
     """Return the first line of an object's own docstring, or nothing."""
     return (getattr(plugin, "__doc__", None) or "").strip().partition("\n")[0]
+
+
+def _source_line(points: list[EntryPoint]) -> str | None:
+    """Return the first line of a plug-in's docstring from its module's source, None if it is not there."""
+    origin = _origin(points[0].module) if len(points) == 1 else None
+    if origin is None or not origin.endswith(".py"):
+        return None
+    tree = ast.parse(Path(origin).read_bytes())
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == points[0].attr:
+            return (ast.get_docstring(node) or "").partition("\n")[0]
+    return None
+
+
+def _origin(module: str) -> str | None:
+    """Return the file of a module; the packages around it are not imported, as ``find_spec`` would."""
+    name, places, spec = "", None, None
+    for part in module.split("."):
+        name = f"{name}.{part}".lstrip(".")
+        found = (finder.find_spec(name, places) for finder in sys.meta_path)
+        spec = next((spec for spec in found if spec is not None), None)
+        if spec is None:
+            return None
+        places = spec.submodule_search_locations
+    return None if spec is None else spec.origin
 
 
 def _reason(error: BaseException) -> str:

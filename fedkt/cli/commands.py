@@ -6,12 +6,14 @@ import traceback
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from fedkt.cli.doctor import doctor
 from fedkt.cli.listing import list_
+from fedkt.cli.plain import Command, Group
 from fedkt.cli.privacy import app as privacy
+from fedkt.cli.runs import completion
 from fedkt.cli.runs.audit import audit
+from fedkt.cli.runs.clean import clean
 from fedkt.cli.runs.compare import compare
 from fedkt.cli.runs.export import export
 from fedkt.cli.runs.forget import forget
@@ -26,7 +28,7 @@ from fedkt.files import check_platform
 INPUT_WRONG, RUN_FAILED, INTERRUPTED = 2, 3, 130
 
 
-class Commands(TyperGroup):
+class Commands(Group):
     """Turns every way to end into an exit status: the one place where that is decided."""
 
     def invoke(self, ctx: Any) -> Any:
@@ -93,11 +95,24 @@ def options(
 
 def main() -> None:
     """Run the command line and exit with its status."""
+    completion.answer(app)
     app()
 
 
-for command in (simulate, compare, report, show, export, submit, forget, audit, doctor):
-    app.command()(command)
-app.command(name="list")(list_)
+for command in (
+    simulate,
+    compare,
+    report,
+    show,
+    export,
+    submit,
+    forget,
+    audit,
+    clean,
+    doctor,
+    completion.completion,
+):
+    app.command(cls=Command)(command)
+app.command(name="list", cls=Command)(list_)
 app.add_typer(site, name="site")
 app.add_typer(privacy, name="privacy")

@@ -4,11 +4,20 @@ from typing import Annotated
 
 import typer
 
+from fedkt import registry
 from fedkt.errors import InputError
+
+LISTS = (*registry.GROUPS, "scenarios")
 
 
 def list_(
-    what: Annotated[str, typer.Argument(help="strategies, clients, models, datasets, losses or scenarios.")],
+    what: Annotated[
+        str,
+        typer.Argument(
+            help="One of strategies, clients, models, datasets, losses and scenarios.",
+            autocompletion=lambda incomplete: [name for name in LISTS if name.startswith(incomplete)],
+        ),
+    ],
 ) -> None:
     """List what can be named in a scenario."""
     show_names(what)
@@ -16,16 +25,14 @@ def list_(
 
 def show_names(what: str) -> None:
     """Print the names of a group with one line about each."""
-    from fedkt import registry, scenario
+    from fedkt import scenario
 
     if what == "scenarios":
         found = [(name, scenario_question(name)) for name in scenario.bundled()]
     elif what in registry.GROUPS:
         found = registry.describe(what)
     else:
-        raise InputError(
-            f"there is no list '{what}'; {registry.did_you_mean(what, [*registry.GROUPS, 'scenarios'])}"
-        )
+        raise InputError(f"there is no list '{what}'; {registry.did_you_mean(what, LISTS)}")
     width = max((len(name) for name, _ in found), default=0)
     for name, line in found:
         print(f"{name:<{width}}  {line}".rstrip())

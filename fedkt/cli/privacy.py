@@ -5,23 +5,28 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, help="Plan a privacy budget, or show what was spent.")
+from fedkt.cli.plain import Command, Group
+from fedkt.cli.runs.options import DataDir, Overrides, ScenarioArg, load_scenario
+
+app = typer.Typer(
+    cls=Group,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Plan a privacy budget, or show what was spent.",
+)
 
 
-@app.command()
+@app.command(cls=Command)
 def plan(
-    scenario: Annotated[str, typer.Argument(help="A scenario file, or the name of a bundled one.")],
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="a.b=v", help="Change a setting; the value is YAML.")
-    ] = None,
-    data_dir: Annotated[Path | None, typer.Option("--data-dir", help="Where data files lie.")] = None,
+    scenario: ScenarioArg,
+    set_: Overrides = None,
+    data_dir: DataDir = None,
 ) -> None:
     """Print epsilon after each coming round, and the noise that meets a target over all of them."""
-    from fedkt import scenario as scenarios
     from fedkt.engine.world.checked import checked_world
     from fedkt.engine.world.private import epsilons, privacy_notes
 
-    world = checked_world(scenarios.load(scenario, list(set_ or [])), data_dir)
+    world = checked_world(load_scenario(scenario, set_), data_dir)
     planned, settings = epsilons(world), world.scenario.privacy
     if not planned:
         typer.echo("privacy mode none gives no differential-privacy guarantee; there is nothing to plan.")
@@ -37,7 +42,7 @@ def plan(
         typer.echo(f"note: {note}")
 
 
-@app.command()
+@app.command(cls=Command)
 def show(
     folder: Annotated[Path, typer.Argument(help="A run's folder, or one with ledgers in it.")],
     picture: Annotated[
@@ -67,7 +72,7 @@ def show(
         typer.echo(f"picture: {drawn}" if drawn else "nothing was paid, so there is no picture.")
 
 
-@app.command()
+@app.command(cls=Command)
 def adopt(
     folder: Annotated[Path, typer.Argument(help="A ledger's folder.")],
 ) -> None:

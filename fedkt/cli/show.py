@@ -5,11 +5,20 @@ from typing import Annotated
 
 import typer
 
-from fedkt.cli.runs.options import DataDir, EngineKind, Overrides, ScenarioArg, Seed, load_scenario
+from fedkt.cli.runs.options import (
+    DataDir,
+    EngineKind,
+    Overrides,
+    ScenarioArg,
+    Seed,
+    StrategyName,
+    load_scenario,
+)
 
 
 def show(
     scenario: ScenarioArg,
+    strategy: StrategyName = None,
     set_: Overrides = None,
     seed: Seed = None,
     engine: EngineKind = None,
@@ -19,7 +28,7 @@ def show(
     ] = None,
 ) -> None:
     """Print what a scenario means: nothing is trained."""
-    resolved = load_scenario(scenario, set_, seed, engine)
+    resolved = load_scenario(scenario, set_, seed, engine, strategy)
     from fedkt.cli.scenario_view import show_scenario
     from fedkt.engine.world.checked import checked_world
 

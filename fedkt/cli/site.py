@@ -6,9 +6,11 @@ from typing import Annotated
 
 import typer
 
+from fedkt.cli.plain import Command, Group
 from fedkt.errors import InputError
 
 site = typer.Typer(
+    cls=Group,
     no_args_is_help=True,
     rich_markup_mode=None,
     help="Take part at a real site: init, check, run.",
@@ -25,7 +27,7 @@ Ca = Annotated[
 ]
 
 
-@site.command()
+@site.command(cls=Command)
 def init(
     address: Address,
     name: Annotated[str | None, typer.Option(help="The site's name in every run.")] = None,
@@ -67,7 +69,7 @@ def init(
         typer.echo(f"  or, without the guard: {shlex.join(supernode_command(one))}")
 
 
-@site.command()
+@site.command(cls=Command)
 def check(
     folder: SiteArg = Path("site"),
     scenario: Annotated[
@@ -85,7 +87,7 @@ def check(
         typer.echo(f"ok: {line}")
 
 
-@site.command()
+@site.command(cls=Command)
 def run(
     folder: SiteArg = Path("site"),
     port: Annotated[

@@ -4,13 +4,23 @@ from typing import Annotated
 
 import typer
 
-from fedkt.cli.runs.options import Overrides, Quiet, Resume, RunOut, ScenarioArg, Seed, load_scenario
+from fedkt.cli.runs.options import (
+    Overrides,
+    Quiet,
+    Resume,
+    RunOut,
+    ScenarioArg,
+    Seed,
+    StrategyName,
+    load_scenario,
+)
 from fedkt.errors import InputError
 
 
 def submit(
     scenario: ScenarioArg,
     superlink: Annotated[str, typer.Option(help="A SuperLink that Flower's config.toml names.")],
+    strategy: StrategyName = None,
     set_: Overrides = None,
     seed: Seed = None,
     sites: Annotated[
@@ -25,7 +35,7 @@ def submit(
     quiet: Quiet = False,
 ) -> None:
     """Run a scenario at real sites; data are theirs, so data.partition is ignored."""
-    resolved = load_scenario(scenario, set_, seed, None)
+    resolved = load_scenario(scenario, set_, seed, None, strategy)
     if resume and out is None:
         raise InputError("--resume needs --out; name the folder of the run to continue.")
     from fedkt.deploy.coordinator.submission import submit as submit_run

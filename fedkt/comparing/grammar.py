@@ -72,19 +72,19 @@ def split(text: str, at: str) -> list[str]:
     return [part.strip() for part in (*parts, text[begin:])]
 
 
-def methods(text: str) -> list[Method]:
+def methods(text: str, option: str = "--strategies") -> list[Method]:
     """Read ``knfu:beta=5;temperature=2,local,my.module:Mine:trim=1``: names by comma, settings by semicolon.
 
-    Raises InputError with every problem.
+    ``option``: what problems call it. Raises InputError with every problem.
     """
     found, problems = [], []
     for part in split(text, ","):
         try:
             found.append(_method(part))
         except InputError as error:
-            problems += [f"--strategies: {problem}" for problem in error.problems]
+            problems += [f"{option}: {problem}" for problem in error.problems]
     problems += [
-        f"--strategies: '{label}' is named twice; name it once." for label in _twice([m.label for m in found])
+        f"{option}: '{label}' is named twice; name it once." for label in _twice([m.label for m in found])
     ]
     if problems:
         raise InputError(*problems)

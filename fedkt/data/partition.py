@@ -1,4 +1,4 @@
-"""Dealing rows to clients, on the partitioners of flwr-datasets where it has them.
+"""Dealing rows to clients, on the partitioners of flwr-datasets where it has them or with the same draws.
 
 =============== ================================================================================
 iid             equal parts, or sizes that grow with the client's number (``sizes``)
@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from fedkt import registry
 from fedkt.data.columns.cells import blank
 from fedkt.data.columns.labels import Labels
+from fedkt.data.dirichlet import by_class, by_client
 from fedkt.data.sets.dataset import Names
 from fedkt.data.sets.sample import apportion
 from fedkt.errors import InputError
@@ -230,6 +231,8 @@ def _deal(
         return _by_function(labels, spec, rng)
     elif spec.kind == "ways-shots":
         parts = _ways_shots(code, spec, rng)
+    elif spec.kind == "dirichlet":
+        parts = _dirichlet(code, spec, rng, seed_of(seed, "partition", draw, "flower"))
     else:
         parts = _by_flower(code, spec, rng, seed_of(seed, "partition", draw, "flower"))
     if spec.samples_per_client is not None and spec.kind in ("pathological", "shard", *OWN_TEST):
@@ -279,13 +282,6 @@ def _by_flower(code: Labels, spec: "Partition", rng: np.random.Generator, seed: 
             "lognormal": lambda: flower.SizePartitioner(_lognormal(total, clients, spec.min_samples, rng)),
         }[spec.sizes]
         made = make()
-    elif spec.kind == "dirichlet" and spec.samples_per_client is not None:
-        sizes = [spec.samples_per_client] * clients
-        made = flower.InnerDirichletPartitioner(sizes, "label", float(spec.alpha), shuffle=False, seed=seed)
-    elif spec.kind == "dirichlet":
-        made = flower.DirichletPartitioner(
-            clients, "label", float(spec.alpha), min_partition_size=spec.min_samples, shuffle=False, seed=seed
-        )
     elif spec.kind == "pathological":
         # Clients in turn get a class each before the others are drawn, as in the paper: no class is left out
         # where clients are enough.
@@ -300,10 +296,26 @@ def _by_flower(code: Labels, spec: "Partition", rng: np.random.Generator, seed: 
     try:
         return _read_back(made, table, clients)
     except (ValueError, FloatingPointError) as error:
-        raise _DrawError(
-            f"data.partition: {spec.kind} cannot deal {len(code)} rows to {clients} clients in any of "
-            f"{DRAWS} draws; {_REMEDY[spec.kind]}."
-        ) from error
+        raise _cannot(code, spec) from error
+
+
+def _dirichlet(code: Labels, spec: "Partition", rng: np.random.Generator, seed: int) -> list[Indices]:
+    order, clients = rng.permutation(len(code)), int(spec.clients or 1)
+    draws, size = np.random.default_rng(seed), spec.samples_per_client
+    if size is None:
+        parts = by_class(code[order], clients, spec.alpha, spec.min_samples, draws)
+    else:
+        parts = by_client(code[order], clients, size, spec.alpha, draws)
+    if parts is None:
+        raise _cannot(code, spec)
+    return [order[part] for part in parts]
+
+
+def _cannot(code: Labels, spec: "Partition") -> _DrawError:
+    return _DrawError(
+        f"data.partition: {spec.kind} cannot deal {len(code)} rows to {spec.clients} clients in any of "
+        f"{DRAWS} draws; {_REMEDY[spec.kind]}."
+    )
 
 
 def _by_name(names: Names, spec: "Partition", rng: np.random.Generator) -> list[Indices]:

@@ -12,6 +12,7 @@ from fedkt.scenario.about_adversity import Attack, Churn, Robust
 from fedkt.scenario.about_clients import Clients, Distill, Local, ModelSpec
 from fedkt.scenario.about_data import Data, Image, Partition, PublicSpec, Transfer
 from fedkt.scenario.about_privacy import Privacy
+from fedkt.scenario.explain import setting_keys
 from fedkt.scenario.loading import Source, bundled, dump, from_dict, load, parse_override, to_dict
 from fedkt.scenario.schema import Engine, Evaluate, Participation, Scenario, StrategySpec
 
@@ -40,5 +41,6 @@ __all__ = [
     "from_dict",
     "load",
     "parse_override",
+    "setting_keys",
     "to_dict",
 ]

@@ -1,6 +1,6 @@
 """The parts of a scenario about clients and models: which, and how they train and distil."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -131,13 +131,21 @@ class Clients(Settings):
         ],
         Discriminator(lambda value: MODEL_TAGS[isinstance(value, dict)]),
     ] = Field(default_factory=lambda: list[str | ModelSpec](["mlp"]))
-    """A list is dealt in turn; a mapping gives each model's share of the clients."""
+    """A list is dealt in turn; a mapping gives each model's share of the clients;
+    a name alone is everybody's."""
     local: Local = Local()
     """How they train on private data."""
     distill: Distill = Distill()
     """How they learn from a teacher."""
     guard: Guard | None = None
     """Null: what a teacher does to a client stays."""
+
+    @field_validator("models", mode="before")
+    @classmethod
+    def _one_for_all(cls, value: Any) -> Any:
+        """Accept one model where a list of them belongs."""
+        named = isinstance(value, dict) and isinstance(value.get("name"), str)
+        return [value] if named or isinstance(value, str | ModelSpec) else value
 
     @field_validator("distill")
     @classmethod

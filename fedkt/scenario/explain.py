@@ -44,6 +44,17 @@ def explain(error: ValidationError, root: Root = Scenario) -> Iterator[tuple[Pat
         yield path, _sentence(root, path, detail)
 
 
+def setting_keys() -> list[str]:
+    """Return the dotted keys of all settings of a scenario but those of parts, in the schema's order.
+
+    >>> [key for key in setting_keys() if key.startswith("evaluate")]
+    ['evaluate.every']
+    """
+    found = list(_all_keys(Scenario, ()))
+    parts = {path[:-1] for path in found}
+    return [dotted(path) for path in found if path not in parts]
+
+
 def _sentence(root: Root, path: Path, detail: ErrorDetails) -> str:
     kind, context, key = detail["type"], detail.get("ctx", {}), dotted(path)
     if kind == "missing":

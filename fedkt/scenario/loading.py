@@ -77,10 +77,20 @@ class _Draft:
                 self.places[here] = where
                 self.unreadable.discard(here)
             else:
-                if (holder.get(part) if isinstance(holder, dict) else holder[part]) is None:
+                there = holder.get(part) if isinstance(holder, dict) else holder[part]
+                if there is None:
                     holder[part] = {}
                     self.places[here] = where
+                elif isinstance(there, str) and _may_be_a_bare_name(here):
+                    holder[part] = {"name": there}
                 holder = holder[part]
+
+
+def _may_be_a_bare_name(path: Path) -> bool:
+    """Say whether a name alone stands for ``{name: …}`` there."""
+    return path in (("strategy",), ("server_model", "model")) or (
+        path[:2] == ("clients", "models") and len(path) == 3
+    )
 
 
 def load(source: Source, overrides: Sequence[str] = ()) -> Scenario:

@@ -136,7 +136,7 @@ class Scenario(Settings):
     clients: Clients = Clients()
     """The parties' models and their training."""
     strategy: StrategySpec = StrategySpec()
-    """What contributions are fused by."""
+    """What contributions are fused by; a bare name takes the strategy's own defaults."""
     server_model: ServerModel | None = None
     """Null: the server trains no model."""
     privacy: Privacy = Privacy()

@@ -56,7 +56,9 @@ class Named(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _flatten(cls, data: Any) -> Any:
-        """Accept ``settings={...}`` from Python as well."""
+        """Accept a bare name, and ``settings={...}`` from Python as well."""
+        if isinstance(data, str):
+            return {"name": data}
         if isinstance(data, dict) and isinstance(data.get("settings"), dict):
             return {**data["settings"], **{key: value for key, value in data.items() if key != "settings"}}
         return data

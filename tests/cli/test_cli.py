@@ -206,3 +206,21 @@ def test_the_same_from_python(small: str) -> None:
         fedkt.simulate({"name": "x", "engine": {"kind": "inline"}, "strategy": {"name": "local"}}, out="here")
     with pytest.raises(AttributeError):
         fedkt.nothing  # noqa: B018
+
+
+def test_a_strategy_is_named_on_the_command_line(small: str) -> None:
+    shown = call("show", small, "--strategy", "knfu:beta=5", "--set", "strategy.epd=labels")
+    assert "strategy: {name: knfu, beta: 5, epd: labels}\n" in shown.stdout
+    ended = call("simulate", small, "--strategy", "fd", "--out", "runs/fd", "--quiet")
+    assert ended.exit_code == 0
+    assert json.loads(Path("runs/fd/summary.json").read_text())["strategy"] == "fd"
+
+
+def test_a_run_takes_one_strategy(small: str) -> None:
+    ended = call("simulate", small, "--strategy", "fd,knfu")
+    assert (ended.exit_code, ended.stderr) == (
+        2,
+        "fedkt: --strategy is 'fd,knfu', which names 2 strategies; a run has one, "
+        "fedkt compare takes several.\n",
+    )
+    assert "--strategy: '' names no strategy" in call("simulate", small, "--strategy", "").stderr

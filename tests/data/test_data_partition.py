@@ -230,3 +230,42 @@ def test_scarce_labels():
         assert sorted(counts)[:2] == [1, 1]
         assert sorted(counts)[2] > 4
         assert len(part) < 60
+
+
+@pytest.mark.parametrize(
+    ("alpha", "clients", "seed"), [(0.1, 7, 0), (0.5, 20, 1), (5.0, 2, 2), (0.01, 20, 3)]
+)
+def test_dirichlet_draws_are_those_of_flwr_datasets(alpha, clients, seed):
+    """The library's partitioners are not asked, since importing them takes seconds; the rows are the same."""
+    from datasets import Dataset as Table
+    from flwr_datasets import partitioner as flower
+
+    from fedkt.data.dirichlet import by_class, by_client
+
+    code = np.random.default_rng(7).integers(0, 10, 400)
+    table = Table.from_dict({"label": code, "row": np.arange(400)})
+    theirs = [
+        flower.DirichletPartitioner(clients, "label", alpha, 2, shuffle=False, seed=seed),
+        flower.InnerDirichletPartitioner([15] * clients, "label", alpha, shuffle=False, seed=seed),
+    ]
+    ours = [
+        by_class(code, clients, alpha, 2, np.random.default_rng(seed)),
+        by_client(code, clients, 15, alpha, np.random.default_rng(seed)),
+    ]
+    for made, parts in zip(theirs, ours, strict=True):
+        made.dataset = table
+        try:
+            expected = [made.load_partition(client)["row"] for client in range(clients)]
+        except ValueError:
+            assert parts is None
+            continue
+        assert parts is not None and [list(part) for part in parts] == [list(part) for part in expected]
+
+
+def test_digits_are_those_of_scikit_learn():
+    from sklearn.datasets import load_digits
+
+    from fedkt.data.sets.digits import _table
+
+    source = load_digits()
+    np.testing.assert_array_equal(_table(), np.column_stack([source.data, source.target]))

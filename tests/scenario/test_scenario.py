@@ -221,7 +221,7 @@ def test_all_problems_of_a_file_at_once_with_line_key_and_remedy(tmp_path):
         ("clients: {local: {momentum: 0.9}}", "clients.local.momentum does not belong to optimizer 'adam', "
          "which has its own; it belongs to sgd."),
         ("clients: {models: []}", "clients.models is []; it must be given at least one entry."),
-        ("clients: {models: mlp}", "clients.models is 'mlp'; it must be a list."),
+        ("clients: {models: 3}", "clients.models is 3; it must be a list."),
         ("clients: {models: {mlp: 0.5}}",
          "clients.models is {'mlp': 0.5}; it must be shares that add up to 1, not 0.5."),
         ("clients: {models: {mlp: -1, cnn: 1}}", "clients.models.mlp is -1; it must be greater than 0."),
@@ -231,8 +231,8 @@ def test_all_problems_of_a_file_at_once_with_line_key_and_remedy(tmp_path):
          "engine.cohort is false; it must be auto, off or a whole number of at least 1."),
         ("allow: [weight]",
          "allow.0 is 'weight'; it must be 'weights' or 'features'; did you mean 'weights'?"),
-        ("strategy: knfu",
-         "strategy is 'knfu'; it must be a mapping of settings (name, settings of its own)."),
+        ("strategy: 3",
+         "strategy is 3; it must be a mapping of settings (name, settings of its own)."),
         ("evaluate: 3", "evaluate is 3; it must be a mapping of settings (every)."),
         ("privacy: {mode: dp}",
          "privacy.mode is 'dp'; it must be 'none', 'dpsgd', 'proto_gauss', 'logit_gauss', 'vote_rr', "
@@ -546,3 +546,33 @@ def test_importing_it_imports_nothing_heavy():
 
 def test_the_public_names_exist():
     assert all(hasattr(module, name) for name in module.__all__)
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "strategy", "models"),
+    [
+        ("strategy: fd", [], {"name": "fd"}, ["mlp"]),
+        ("clients: {models: cnn}", ["strategy=fedmd"], {"name": "fedmd"}, ["cnn"]),
+        ("strategy: knfu", ["strategy.beta=3"], {"name": "knfu", "beta": 3}, ["mlp"]),
+        (
+            "clients: {models: {name: mlp, width: 8}}",
+            ["strategy={name: fd}"],
+            {"name": "fd"},
+            [{"name": "mlp", "width": 8}],
+        ),
+        (
+            "clients: {models: [mlp, cnn]}\nstrategy: fd",
+            ["clients.models.0.width=8"],
+            {"name": "fd"},
+            [{"name": "mlp", "width": 8}, "cnn"],
+        ),
+    ],
+)
+def test_a_bare_name_stands_for_the_part(text, overrides, strategy, models):
+    found = to_dict(load(f"name: a\n{text}", overrides))
+    assert (found["strategy"], found["clients"]["models"]) == (strategy, models)
+
+
+def test_a_name_of_something_else_has_no_settings_within():
+    with pytest.raises(InputError, match="name is 'a', which has no settings within"):
+        load({"name": "a"}, ["name.x=1"])

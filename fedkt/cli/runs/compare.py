@@ -6,18 +6,25 @@ from typing import Annotated
 
 import typer
 
+from fedkt.cli.runs import completion
 from fedkt.cli.runs.options import DataDir, MLflowStore, Quiet, TensorBoardDir
 
 
 def compare(
     scenarios: Annotated[
-        list[str], typer.Argument(help="Scenario files, or names of bundled ones.", metavar="SCENARIO...")
+        list[str],
+        typer.Argument(
+            help="Scenario files, or bundled ones of those that 'fedkt list scenarios' names.",
+            metavar="SCENARIO...",
+            autocompletion=completion.scenarios,
+        ),
     ],
     strategies: Annotated[
         str | None,
         typer.Option(
             metavar="a,b:x=1;y=2,c",
             help="Strategies by comma, settings by semicolon [default: each scenario's own].",
+            autocompletion=completion.strategies,
         ),
     ] = None,
     seeds: Annotated[
@@ -25,11 +32,20 @@ def compare(
     ] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="a.b=v1,v2", help="Change a setting; several values are all run."),
+        typer.Option(
+            "--set",
+            metavar="a.b=v1,v2",
+            help="Change a setting; several values are all run.",
+            autocompletion=completion.settings,
+        ),
     ] = None,
     tune: Annotated[
         list[str] | None,
-        typer.Option(metavar="a.b=v1,v2", help="Let each strategy choose, by accuracy on validation rows."),
+        typer.Option(
+            metavar="a.b=v1,v2",
+            help="Let each strategy choose, by accuracy on validation rows.",
+            autocompletion=completion.settings,
+        ),
     ] = None,
     baseline: Annotated[str, typer.Option(help="What the others are compared with.")] = "local",
     metric: Annotated[str, typer.Option(help="personal or global accuracy.")] = "personal",

@@ -14,6 +14,7 @@ from fedkt.cli.runs.options import (
     RunOut,
     ScenarioArg,
     Seed,
+    StrategyName,
     TensorBoardDir,
     load_scenario,
 )
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 def simulate(
     scenario: ScenarioArg,
+    strategy: StrategyName = None,
     set_: Overrides = None,
     seed: Seed = None,
     engine: EngineKind = None,
@@ -36,7 +38,7 @@ def simulate(
     quiet: Quiet = False,
 ) -> None:
     """Run a scenario on this machine."""
-    resolved = load_scenario(scenario, set_, seed, engine)
+    resolved = load_scenario(scenario, set_, seed, engine, strategy)
     if resume and out is None:
         raise InputError("--resume needs --out; name the folder of the run to continue.")
     from fedkt.results.folder import is_run, unused_path
@@ -50,6 +52,7 @@ def simulate(
                 "interrupted before the run began; there is nothing to continue."
             ) from None
         again = ["fedkt", "simulate", scenario]
+        again += [] if strategy is None else ["--strategy", strategy]
         again += [part for text in set_ or () for part in ("--set", text)]
         again += [] if seed is None else ["--seed", str(seed)]
         again += [] if engine is None else ["--engine", engine]
