@@ -57,6 +57,8 @@ def compare(
         if watcher is not None:
             waiting = [record["rounds"] for record in book.records.values() if record["status"] == "waiting"]
             watcher.started(len(book.records), book.count("finished"), sum(waiting))
+            for note in made.notes:
+                watcher.noted(note)
         todo = [cell for cell in book.cells if book.records[cell.path]["status"] == "waiting"]
         for cell, event in _run(todo, out, jobs, data_dir, live, made.hashes):
             book.note(cell, event)

@@ -13,6 +13,7 @@ from fedkt.comparing.grammar import Choices, Method, short
 from fedkt.data import Federation
 from fedkt.data.identity import data_hashes
 from fedkt.engine.world.checked import checked_world
+from fedkt.engine.world.unused import fitted, left_out_notes
 from fedkt.errors import InputError
 from fedkt.scenario import Scenario, Source
 
@@ -52,6 +53,8 @@ class Cell:
     tried: Choices
     path: str
     """The run's folder, below the comparison's."""
+    left_out: tuple[str, ...] = ()
+    """Settings that its strategy makes nothing of."""
 
     @property
     def about(self) -> dict[str, Any]:
@@ -92,6 +95,12 @@ class Plan:
     hashes: dict[str, dict[str, str]] = field(default_factory=dict)
     """Of the data that the runs use, by :func:`data_key`."""
 
+    @property
+    def notes(self) -> list[str]:
+        """What is to be told of settings that a strategy makes nothing of, other than the bounds."""
+        asked = [cell for cell in self.cells if cell.method.name not in BOUNDS]
+        return list(dict.fromkeys(n for cell in asked for n in left_out_notes(cell.scenario, cell.left_out)))
+
 
 def data_key(scenario_: Scenario) -> str:
     """Return what runs on the same data have in common."""
@@ -118,11 +127,24 @@ def plan(request: Request, data_dir: Path | None = None) -> Plan:
         assert base is not None
         for condition in request.conditions:
             _plan_condition(made, source, base, condition, request, data_dir, problems)
+    problems += _idle(made.cells, request)
     if problems:
         raise InputError(*dict.fromkeys(problems))
     # Seeds outermost: an interrupted comparison has a complete one of fewer seeds.
     made.cells.sort(key=lambda cell: cell.scenario.seed)
     return made
+
+
+def _idle(cells: Sequence[Cell], request: Request) -> Iterator[str]:
+    """Yield what the command line sets although no strategy that is compared makes anything of it."""
+    asked = [cell for cell in cells if cell.method.name not in BOUNDS] or cells
+    idle = set.intersection(*(set(cell.left_out) for cell in asked)) if asked else set()
+    choices = [c for several in (*request.conditions, *request.tried) for c in several]
+    for key in dict.fromkeys(
+        [text.partition("=")[0].strip() for text in request.overrides] + [c.key for c in choices]
+    ):
+        if any(f"{path}.".startswith(f"{key}.") for path in idle):
+            yield f"--set {key}: no strategy of this comparison makes anything of it; leave it out."
 
 
 def _base(source: Source, request: Request) -> Scenario:
@@ -205,17 +227,19 @@ def _cells(
     # On the source, not on the resolved base: there defaults that follow from a swept setting are fixed.
     changes = [*request.overrides, f"strategy={json.dumps(method.part)}"]
     changes += ["privacy={mode: none}", "robust={}"] if bound else []
+    several = bound or bool(request.methods)
     for setting in request.tried:
         both = (*condition, *setting)
         applied = tuple(c for c in both if not (bound and EXCHANGE.fullmatch(c.key)))
         for seed in request.seeds or [base.seed]:
-            resolved = _attempt(
-                reasons,
-                lambda a=applied, s=seed: scenario.load(source, [*changes, *_overrides(a), f"seed={s}"]),
-            )
+            given = [*changes, *_overrides(applied), f"seed={seed}"]
+            resolved = _attempt(reasons, lambda g=given: scenario.load(source, g, several=several))
             if resolved is not None:
-                path = f"cells/{base.name}/{_folder(method.name)}/{_settings(method, applied)}/{seed}"
-                yield Cell(resolved, method, condition, setting, path)
+                resolved, left_out = fitted(resolved)
+                # Where a swept setting is left out, one run stands for all its values.
+                counting = tuple(c for c in applied if c.key not in left_out)
+                path = f"cells/{base.name}/{_folder(method.name)}/{_settings(method, counting)}/{seed}"
+                yield Cell(resolved, method, condition, setting, path, tuple(left_out))
 
 
 def _settings(method: Method, choices: Choices) -> str:

@@ -37,6 +37,10 @@ class ComparisonProgress:
             )
             self._live.start()
 
+    def noted(self, text: str) -> None:
+        """Print what the plan has decided."""
+        self._say(text)
+
     def at_round(self, cell: Cell, number: int) -> None:
         """Note how far a run is."""
         before = self._at[cell.path][1] if cell.path in self._at else number

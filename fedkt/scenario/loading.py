@@ -1,14 +1,14 @@
 """From a file, a bundled name, YAML text or a mapping to a Scenario, with all problems of it at once."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from numbers import Integral, Real
 from os import PathLike
 from pathlib import Path as FilePath
 from typing import Any, NamedTuple
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from fedkt.errors import InputError
 from fedkt.registry import did_you_mean, path_of
@@ -93,16 +93,20 @@ def _may_be_a_bare_name(path: Path) -> bool:
     )
 
 
-def load(source: Source, overrides: Sequence[str] = ()) -> Scenario:
+def load(source: Source, overrides: Sequence[str] = (), *, several: bool = False) -> Scenario:
     """Return the checked scenario of a source.
 
-    Whether plug-ins exist and the data fits is checked where it is run.
+    Whether plug-ins exist and the data fits is checked where it is run. ``model_fields_set`` of each part
+    holds what was written for the scenario's strategy: everything, or, where overrides replace the strategy
+    that the source names, the overrides alone.
 
     Args:
         source: the path of a YAML file, the name of a bundled scenario (with or without ``.yaml``), YAML text
             (recognised by a line break), a mapping, or a Scenario. In a mapping, functions and classes may
             stand where YAML has ``package.module:name``.
         overrides: settings to change afterwards, ``a.b=value``; the value is YAML.
+        several: whether source and overrides serve several strategies, so that nothing was written for this
+            one.
 
     Raises:
         InputError: with every problem, each with its line and what would be right.
@@ -110,15 +114,23 @@ def load(source: Source, overrides: Sequence[str] = ()) -> Scenario:
     >>> load("quickstart", ["data.partition.alpha=0.1"]).data.partition.alpha
     0.1
     """
+    meant: set[Path] = {()}
     if isinstance(source, Scenario):
+        meant = set(_written(source))
         source = to_dict(source)
     if isinstance(source, Mapping):
         draft = _Draft("")
         draft.value = _plain(source, (), draft)
     else:
         draft = _parsed(*_text_of(source))
-    for number, text in enumerate(overrides):
-        _override(draft, number, text)
+    named = _strategy_of(draft.value)
+    changed = {path for number, text in enumerate(overrides) if (path := _override(draft, number, text))}
+    if several:
+        meant = set()
+    elif _strategy_of(draft.value) != named:
+        meant = changed
+    else:
+        meant |= changed
     scenario = None
     try:
         scenario = Scenario.model_validate(draft.value)
@@ -129,6 +141,7 @@ def load(source: Source, overrides: Sequence[str] = ()) -> Scenario:
     if scenario is None or draft.problems:
         # The order of the file, then of the overrides.
         raise InputError(*dict.fromkeys(text for _, text in sorted(draft.problems, key=lambda item: item[0])))
+    _keep(scenario, meant)
     return scenario
 
 
@@ -173,15 +186,52 @@ def parse_override(text: str) -> tuple[Path, Any]:
     return path, document.value
 
 
-def _override(draft: _Draft, number: int, text: str) -> None:
+def _override(draft: _Draft, number: int, text: str) -> Path | None:
+    """Change a draft; return what was changed."""
     order = sys.maxsize // 2 + number
     try:
         path, value = parse_override(text)
     except InputError as error:
         draft.problems += [(order, problem) for problem in error.problems]
-        return
+        return None
     if isinstance(draft.value, dict):  # else the file as a whole is wrong, which is told already
         draft.set(path, value, _Where(order, f"--set {dotted(path)}: "))
+    return path
+
+
+def _strategy_of(value: Any) -> Any:
+    """Return the strategy that a draft names, or else the default."""
+    part = value.get("strategy") if isinstance(value, dict) else None
+    name = part.get("name") if isinstance(part, dict) else part  # a bare name stands for a mapping
+    return name if name is not None else Scenario.model_fields["strategy"].default.name
+
+
+def _written(part: BaseModel, path: Path = ()) -> Iterator[Path]:
+    """Yield the settings that were written, at the ends of the tree of parts."""
+    for name in part.model_fields_set:
+        value, here = getattr(part, name), (*path, _key(part, name))
+        if isinstance(value, BaseModel):
+            yield from _written(value, here)
+        else:
+            yield here
+
+
+def _keep(part: BaseModel, meant: set[Path], path: Path = ()) -> None:
+    """Note all settings but those at or below ``meant`` as not written."""
+    for name in list(part.model_fields_set):
+        value, here = getattr(part, name), (*path, _key(part, name))
+        if any(here[:length] in meant for length in range(len(here) + 1)):
+            continue
+        if isinstance(value, BaseModel):
+            _keep(value, meant, here)
+        else:
+            part.model_fields_set.discard(name)
+
+
+def _key(part: BaseModel, name: str) -> str:
+    """Return what YAML calls a field."""
+    field = type(part).model_fields.get(name)
+    return name if field is None else field.alias or name
 
 
 def _text_of(source: str | PathLike[str]) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""Every setting counts, or is refused, or is told to be spare: no setting is silently without effect."""
+"""Every setting counts or is refused; what a file says for another strategy is told, and left out."""
 
 import hashlib
 import json
@@ -11,14 +11,18 @@ import pytest
 
 import fedkt
 from fedkt import registry
+from fedkt.comparing.grammar import grid, methods
+from fedkt.comparing.plan import Plan, Request, plan
+from fedkt.engine.world import unused
 from fedkt.engine.world.checked import checked_world
-from fedkt.engine.world.unused import settings_notes
+from fedkt.engine.world.unused import fitted, settings_notes
 from fedkt.errors import InputError
 from fedkt.files import read_tensors
 from fedkt.results.observer import Silent
 from fedkt.scenario import dump, from_dict, load
 
-REFUSED, SPARE = "refused", "spare"
+REFUSED = "refused"
+WRONG = ("silent", "refused, but counts")
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +54,6 @@ def tiny(strategy: str, rounds: int = 2) -> dict[str, Any]:
         "clients": {
             "models": [{"name": "mlp", "hidden": [8], "width": 6}],
             "local": {"epochs": 2, "batch_size": 8},
-            "distill": {"epochs": 1},
         },
         "strategy": {"name": strategy},
         "rounds": rounds,
@@ -97,18 +100,21 @@ def outcome(
     out: Path,
     known: dict[str, str] | None = None,
 ) -> str:
-    """Say what comes of a change: ``counts``, ``refused``, ``spare`` where it is told, or ``silent``.
+    """Say what comes of a change: ``counts``, ``refused``, or one of ``WRONG``.
 
     ``known``: the bits of runs by their scenario, as JSON.
     """
     first = (known or {}).get(json.dumps(made)) or bits(made, folder, out / "first")
     second = bits(other, folder, out / "second")
     assert not first.startswith(REFUSED), first
+    if second.startswith(REFUSED) and "makes nothing of" in second:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(unused, "spare", lambda *_: {})
+            anyway = bits(other, folder, out / "anyway")
+        return REFUSED if anyway == first or anyway.startswith(REFUSED) else "refused, but counts"
     if second.startswith(REFUSED):
         return REFUSED
-    if first != second:
-        return "counts"
-    return SPARE if settings_notes(checked_world(from_dict(other), folder)) else "silent"
+    return "silent" if first == second else "counts"
 
 
 # The temperature ------------------------------------------------------------------------------------
@@ -242,14 +248,93 @@ def test_pretraining_without_public_rows_and_changes_of_other_rows(folder: Path)
         checked_world(from_dict(changed(tiny("cfd"), data__transfer__rows=10, strategy__delta=True)), folder)
 
 
-def test_what_a_strategy_makes_nothing_of_is_told(folder: Path) -> None:
-    """One file serves several strategies: what this one does not read may stay, but is named."""
-    made = changed(tiny("fd"), clients__distill__temperature=3.0, data__transfer__policy="entropy")
-    assert settings_notes(checked_world(from_dict(made), folder)) == [
+SPARE = {"clients__distill__temperature": 3.0, "clients__distill__epochs": 1, "data__transfer__rows": 10}
+"""What knfu reads and fd does not."""
+
+
+def told(folder: Path, made: dict[str, Any], *overrides: str) -> list[str]:
+    return settings_notes(checked_world(load(made, overrides), folder))
+
+
+def test_what_a_strategy_makes_nothing_of_is_refused(folder: Path) -> None:
+    with pytest.raises(InputError) as found:
+        told(folder, changed(tiny("fd"), **SPARE))
+    assert found.value.problems == (
         "strategy 'fd' makes nothing of clients.distill.epochs, clients.distill.temperature, "
-        "data.transfer.policy."
+        "data.transfer.rows; leave them out.",
+    )
+    assert told(folder, changed(tiny("knfu"), **SPARE)) == []
+    with pytest.raises(InputError, match=r"makes nothing of data\.transfer\.policy; leave it out"):
+        told(folder, tiny("fd"), "data.transfer.policy=entropy")
+
+
+def test_what_a_file_says_for_the_strategy_that_was_replaced_is_told(folder: Path) -> None:
+    """One file serves several strategies; what was given beside the new one was meant for it."""
+    made = changed(tiny("knfu"), **SPARE)
+    for replacing in ("strategy.name=fd", "strategy={name: fd}", "strategy=fd"):
+        assert told(folder, made, replacing) == [
+            "strategy 'fd' makes nothing of clients.distill.epochs, clients.distill.temperature, "
+            "data.transfer.rows, so they are left out."
+        ]
+        for order in (1, -1):  # whichever comes first on the command line
+            given = [replacing, "clients.distill.temperature=4"][::order]
+            with pytest.raises(InputError, match=r"nothing of clients\.distill\.temperature; leave it out"):
+                told(folder, made, *given)
+    assert told(folder, made, "strategy.name=knfu", "clients.distill.temperature=4") == []
+
+
+def test_what_was_left_out_is_not_in_the_resolved_file(folder: Path, tmp_path: Path) -> None:
+    """So that a run's scenario.yaml can be run again, and runs of the same bits have the same file."""
+    fedkt.simulate(
+        changed(tiny("knfu", rounds=1), **SPARE), ["strategy.name=fd"], out=tmp_path / "a", data_dir=folder
+    )
+    fedkt.simulate(tiny("fd", rounds=1), out=tmp_path / "b", data_dir=folder)
+    resolved = (tmp_path / "a/scenario.yaml").read_text()
+    assert resolved == (tmp_path / "b/scenario.yaml").read_text()
+    assert told(folder, load(resolved)) == []  # type: ignore[arg-type]
+
+
+def test_whom_a_setting_was_written_for_survives_python(folder: Path) -> None:
+    """A scenario that was loaded and loaded again still knows what was not meant for its strategy."""
+    replaced = load(changed(tiny("knfu"), **SPARE), ["strategy.name=fd"])
+    assert load(replaced) == load(dump(replaced)) == replaced
+    assert fitted(load(replaced, ["rounds=3"]))[1] == [
+        "clients.distill.epochs",
+        "clients.distill.temperature",
+        "data.transfer.rows",
     ]
-    assert settings_notes(checked_world(from_dict(tiny("knfu")), folder)) == []
+    with pytest.raises(InputError, match=r"nothing of clients\.distill\.epochs; leave it out"):
+        told(folder, load(replaced, ["clients={distill: {epochs: 2}}"]))  # type: ignore[arg-type]
+
+
+def test_a_comparison_tells_what_one_strategy_and_refuses_what_all_make_nothing_of(folder: Path) -> None:
+    def planned(*overrides: str, strategies: str | None = None) -> Plan:
+        named = methods(strategies) if strategies else []
+        fixed, conditions = grid(overrides)
+        asked = Request([changed(tiny("knfu"), **SPARE)], named, overrides=fixed, conditions=conditions)
+        return plan(asked, folder)
+
+    both = planned("clients.distill.temperature=2,4", strategies="knfu,fd")
+    assert both.notes == [
+        "strategy 'fd' makes nothing of clients.distill.epochs, clients.distill.temperature, "
+        "data.transfer.rows, so they are left out."
+    ]
+    ways = [(cell.method.name, cell.path.split("/")[-2]) for cell in both.cells]
+    assert sorted(set(ways)) == [
+        ("central", "default"),
+        ("fd", "default"),
+        ("knfu", "temperature=2"),
+        ("knfu", "temperature=4"),
+        ("local", "default"),
+    ]
+    with pytest.raises(InputError) as found:
+        planned("clients.distill.temperature=2,4", "data.transfer.policy=entropy", strategies="fd,fedproto")
+    assert found.value.problems == tuple(
+        f"--set {key}: no strategy of this comparison makes anything of it; leave it out."
+        for key in ("data.transfer.policy", "clients.distill.temperature")
+    )
+    own = planned()
+    assert not own.notes and {cell.method.name for cell in own.cells} == {"knfu", "local", "central"}
 
 
 def test_dsfl_says_where_it_flattens(folder: Path) -> None:
@@ -322,6 +407,7 @@ CONTEXT: dict[tuple[str, str], dict[str, Any]] = {
     ("fedka", "weight"): {"strategy__by_consensus": False},
     ("fedka_weights", "threshold"): {"to": 1.0},
     ("fedprox", "mu"): {"to": 5.0},
+    ("fedtgp", "tau"): {"to": 1e-4},
     ("selective_fd", "quantile"): {"to": 1.0},
     ("selective_fd", "noise"): {"to": 5},
     ("fedhkd", "noise"): {"to": 0.5},
@@ -339,9 +425,9 @@ def test_every_setting_for_every_strategy(strategy: str, folder: Path, tmp_path:
     made = tiny(strategy)
     known = {json.dumps(made): bits(made, folder, tmp_path / "base")}
     silent = [
-        name
+        f"{name}: {found}"
         for name, settings in EVERYWHERE.items()
-        if outcome(made, changed(made, **settings), folder, tmp_path / name, known) == "silent"
+        if (found := outcome(made, changed(made, **settings), folder, tmp_path / name, known)) in WRONG
     ]
     config = registry.find("strategies", strategy).Config
     for name, field in config.model_fields.items():
@@ -362,6 +448,6 @@ def test_every_setting_for_every_strategy(strategy: str, folder: Path, tmp_path:
             to = 0.7 if default is None or default == 0 else default / 2
         base = changed(made, **more)
         other = changed(base, **{f"strategy__{name}": to})
-        if outcome(base, other, folder, tmp_path / f"strategy-{name}", known) == "silent":
+        if outcome(base, other, folder, tmp_path / f"strategy-{name}", known) in WRONG:
             silent.append(f"strategy.{name}")
     assert silent == []

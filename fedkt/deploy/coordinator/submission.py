@@ -15,6 +15,7 @@ from fedkt.deploy.wire.flwr_control import Control
 from fedkt.deploy.wire.invitation import Invitation
 from fedkt.deploy.wire.pack import pack
 from fedkt.engine.world.checked import checked_method
+from fedkt.engine.world.unused import fitted, left_out_notes
 from fedkt.errors import InputError, RunError
 from fedkt.files import write_json
 from fedkt.results.folder import RunFolder
@@ -46,6 +47,7 @@ def submit(
     and ``data.partition`` are ignored: data are the sites'. Raises InputError before anything is started,
     RunError if the run fails.
     """
+    scenario, left_out = fitted(scenario)
     kind, config = checked_method(scenario)
     if "data" in kind.shares:
         raise InputError(
@@ -75,8 +77,11 @@ def submit(
     control = Control(superlink)
     try:
         folder = RunFolder.create(out, scenario, resume, run=invitation.run)
+        watcher = observer or Silent()
+        for note in left_out_notes(scenario, left_out):
+            watcher.noted(note)
         try:
-            return _follow(control, invitation, bundle, digest, folder, noted, observer or Silent())
+            return _follow(control, invitation, bundle, digest, folder, noted, watcher)
         finally:
             folder.close()
     finally:

@@ -83,7 +83,7 @@ def audit_scenario(
     world = checked_world(scenario, data_dir, planted, slots=_slots(scenario, federation, canaries))
     if lokt:
         inversion.check(world)
-    folder = RunFolder.create(out, scenario, resume=False, data=data_hashes(federation))
+    folder = RunFolder.create(out, world.scenario, resume=False, data=data_hashes(federation))
     try:
         store = MemoryStore(DiskStore(folder.checkpoint / "clients"))
         seen, summary = _watched_run(world, store, folder, observer or Silent())

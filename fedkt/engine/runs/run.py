@@ -51,6 +51,7 @@ def simulate(
     """
     watcher = observer or Silent()
     world = checked_world(scenario, data_dir)
+    scenario = world.scenario
     if scenario.engine.kind == "ray" and scenario.engine.address is not None:
         from fedkt.engine.runtimes.cluster import knock
 

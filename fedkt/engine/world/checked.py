@@ -15,7 +15,7 @@ from fedkt.engine.world import adversity_checks as adversity
 from fedkt.engine.world import memory
 from fedkt.engine.world.device import device_of, device_problems, model_problem
 from fedkt.engine.world.private import privacy_problems
-from fedkt.engine.world.unused import without_effect
+from fedkt.engine.world.unused import fitted, without_effect
 from fedkt.engine.world.world import World
 from fedkt.errors import InputError
 from fedkt.scenario import Scenario
@@ -38,6 +38,7 @@ def checked_world(
     :class:`~fedkt.engine.world.world.World`.
     """
     problems: list[str] = []
+    scenario, left_out = fitted(scenario)
     strategy: type[Strategy] | None = _try(
         problems, lambda: registry.find("strategies", scenario.strategy.name)
     )
@@ -103,7 +104,7 @@ def checked_world(
     if problems or federation is None:
         raise InputError(*dict.fromkeys(problems))
     trace = _try(problems, lambda: adversity.trace_of(scenario, federation, data_dir))
-    world = World(scenario, federation, trace, slots)
+    world = World(scenario, federation, trace, slots, left_out)
     problems += guard_problems(world)
     problems += [*adversity.problems_of(world), *privacy_problems(world)]
     if problems:

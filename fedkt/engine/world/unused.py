@@ -1,26 +1,69 @@
-"""Settings that would change nothing: refused where they contradict another one, told where they are spare.
+"""Settings that would change nothing: refused where they are wrong, told where they are spare.
 
-One file serves several strategies, so a part that a strategy does not read may stay in it: ``fedkt show`` and
-the run say so. What is refused is a setting that another one of the same file takes the effect from.
+What another setting of the same file takes the effect from is refused. So is what a strategy makes nothing
+of, where it was written for this strategy. Where the file's own strategy was replaced, as in a comparison, it
+is left out of the scenario, and ``fedkt show`` and the run say so: one file serves several strategies.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
+from pydantic import BaseModel
 
 from fedkt import registry
 from fedkt.engine.world.world import World
+from fedkt.errors import InputError
 from fedkt.scenario import Scenario
 from fedkt.scenario.about_clients import Distill
 from fedkt.strategy.base import Strategy, StrategyConfig
 from fedkt.strategy.own_settings import settings_for
 
 
+def fitted(scenario: Scenario) -> tuple[Scenario, list[str]]:
+    """Return a scenario without what its strategy makes nothing of and what was not written for it.
+
+    What was left out is named beside it. A strategy that is not there is told elsewhere.
+    """
+    try:
+        strategy: type[Strategy] = registry.find("strategies", scenario.strategy.name)
+    except InputError:
+        return scenario, []
+    left_out = [path for path, written in spare(scenario, strategy).items() if not written]
+    for path in left_out:
+        scenario = _default(scenario, path.split("."))
+    return scenario, left_out
+
+
+def spare(scenario: Scenario, strategy: type[Strategy]) -> dict[str, bool]:
+    """Return the settings that a strategy makes nothing of, and whether each was written for it.
+
+    A setting that has its default is none.
+    """
+    distill, transfer = scenario.clients.distill, scenario.data.transfer
+    reads = strategy.reads_distill | ({"steps", "loss", "temperature"} if _taught_by(scenario) else set())
+    found = {
+        f"clients.distill.{key}": key in distill.model_fields_set
+        for key in Distill.model_fields
+        if (key if key in ("loss", "temperature") else "steps") not in reads and _given(distill, key)
+    }
+    if transfer is not None and not strategy.needs_transfer:
+        found |= {
+            f"data.transfer.{key}": key in transfer.model_fields_set
+            for key in ("policy", "rows")
+            if _given(transfer, key)
+        }
+    return found
+
+
 def without_effect(scenario: Scenario, strategy: type[Strategy], config: StrategyConfig) -> Iterator[str]:
-    """Yield what another setting takes the effect from, in sentences."""
+    """Yield what another setting takes the effect from, or the strategy makes nothing of, in sentences."""
     distill, name = scenario.clients.distill, scenario.strategy.name
     told = settings_for(strategy, config, scenario)
+    written = [path for path, written in spare(scenario, strategy).items() if written]
+    if written:
+        them = "them" if len(written) > 1 else "it"
+        yield f"strategy '{name}' makes nothing of {', '.join(written)}; leave {them} out."
     for key in {"temperature", "loss"} & strategy.reads_distill:
         given, own = getattr(distill, key), strategy.settings(config).get(key)
         if given is not None and own is not None and own != given:
@@ -40,26 +83,32 @@ def without_effect(scenario: Scenario, strategy: type[Strategy], config: Strateg
 
 
 def settings_notes(world: World) -> list[str]:
-    """Return what the strategy says of its settings, and which of the file's it makes nothing of."""
-    scenario, strategy = world.scenario, world.strategy
-    spare = []
-    plain, held = Distill(), scenario.clients.distill
-    reads = strategy.reads_distill | ({"steps", "loss", "temperature"} if _taught_by(scenario) else set())
-    for key in Distill.model_fields:
-        if getattr(held, key) != getattr(plain, key):
-            part = key if key in ("loss", "temperature") else "steps"
-            spare += [] if part in reads else [f"clients.distill.{key}"]
-    transfer = scenario.data.transfer
-    if transfer is not None and not strategy.needs_transfer:
-        if transfer.policy != "random":
-            spare.append("data.transfer.policy")
-        if transfer.rows is not None:
-            spare.append("data.transfer.rows")
-    notes = strategy.notes(world.config, world.federation.classes)
-    return [
-        *notes,
-        *([f"strategy '{scenario.strategy.name}' makes nothing of {', '.join(spare)}."] if spare else []),
-    ]
+    """Return what the strategy says of its settings, and which of the file's were left out."""
+    notes = world.strategy.notes(world.config, world.federation.classes)
+    return [*notes, *left_out_notes(world.scenario, world.left_out)]
+
+
+def left_out_notes(scenario: Scenario, left_out: Sequence[str]) -> list[str]:
+    """Return what is to be told of settings that were left out, in sentences."""
+    if not left_out:
+        return []
+    named = ", ".join(left_out)
+    return [f"strategy '{scenario.strategy.name}' makes nothing of {named}, so {_it(left_out)} left out."]
+
+
+def _given(part: BaseModel, key: str) -> bool:
+    return bool(getattr(part, key) != type(part).model_fields[key].default)
+
+
+def _default(part: Any, path: list[str]) -> Any:
+    """Return a part with the setting at a path at its default."""
+    key, *rest = path
+    value = _default(getattr(part, key), rest) if rest else type(part).model_fields[key].default
+    return part.model_copy(update={key: value})
+
+
+def _it(names: Sequence[str]) -> str:
+    return "they are" if len(names) > 1 else "it is"
 
 
 def _text(value: Any) -> str:

@@ -1,7 +1,7 @@
 """What a process needs to play the clients of a scenario: built once per process, from the scenario alone."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
@@ -56,9 +56,12 @@ class World:
         federation: Federation,
         trace: Trace | None = None,
         slots: Mapping[str, int] | None = None,
+        left_out: Sequence[str] = (),
     ) -> None:
         self.scenario = scenario_
         self.federation = federation
+        self.left_out = left_out
+        """Settings of the file's that the strategy makes nothing of, which the scenario has no more."""
         self._trace = trace
         self.device = device_of(scenario_.engine)
         self.strategy: type[Strategy] = registry.find("strategies", scenario_.strategy.name)
