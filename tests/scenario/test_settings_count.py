@@ -359,6 +359,45 @@ def test_dsfl_says_where_it_flattens(folder: Path) -> None:
         assert bool(era(mean, 0.1)[0, 0] > 0.5) == sharper
 
 
+STEPS = {"together", "epochs", "batch_size", "optimizer", "lr", "momentum", "weight_decay"}
+WRITTEN: dict[str, Any] = {
+    "clients": {
+        "local": {"optimizer": "sgd"},
+        "distill": {
+            "together": True,
+            "epochs": 2,
+            "batch_size": 7,
+            "optimizer": "sgd",
+            "lr": 0.1,
+            "momentum": 0.5,
+            "weight_decay": 0.1,
+            "temperature": 3.0,
+            "loss": "dkd",
+        },
+    },
+    "data": {"transfer": {"size": 30, "rows": 10, "policy": "entropy"}},
+}
+READS = {"fedka": STEPS, "feddf": {"loss", "temperature"}, "fedgkt": {"loss", "temperature"}}
+"""What strategies read of ``clients.distill`` that do neither read all nor nothing of it."""
+ALL = "cfd comet complementary dsfl dwc dynamic_logits fedmd held knfu ktpfl selective_fd transferability"
+ROWS = {*ALL.split(), "fedka"}
+"""Those that ask about rows of the transfer set."""
+
+
+@pytest.mark.parametrize("strategy", registry.names("strategies"))
+def test_what_each_strategy_makes_nothing_of(strategy: str) -> None:
+    """The slow test below runs all of this; here it is written out."""
+    reads = {*STEPS, "loss", "temperature"} if strategy in ALL.split() else READS.get(strategy, set())
+    nothing = [f"clients.distill.{key}" for key in WRITTEN["clients"]["distill"] if key not in reads]
+    nothing += [] if strategy in ROWS else ["data.transfer.rows", "data.transfer.policy"]
+    kind = registry.find("strategies", strategy)
+    found = unused.spare(from_dict({"name": "a", **WRITTEN, "strategy": {"name": strategy}}), kind)
+    assert found == dict.fromkeys(nothing, True)
+    left, out = fitted(load({"name": "a", **WRITTEN}, [f"strategy.name={strategy}"]))
+    assert set(out) == (set() if strategy == "knfu" else set(nothing))
+    assert unused.spare(left, kind) == {}
+
+
 # All of them ----------------------------------------------------------------------------------------
 
 EVERYWHERE: dict[str, dict[str, Any]] = {
