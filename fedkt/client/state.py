@@ -59,8 +59,9 @@ class StateStore(ABC):
         """Return the client's own folder on disk: nothing in it leaves."""
 
     def observe(self, client: str, round_: int, metrics: Mapping[str, float]) -> None:
-        """Keep what a client measured of itself but does not send."""
-        write_json(self.folder_of(client) / OBSERVED, {"round": round_, "metrics": dict(metrics)})
+        """Keep what a client measured of itself in a round but does not send, beside what it did before."""
+        both = {**self.observed(client, round_), **metrics}
+        write_json(self.folder_of(client) / OBSERVED, {"round": round_, "metrics": both})
 
     def observed(self, client: str, round_: int) -> dict[str, float]:
         """Return what a client measured in this round and did not send; empty where that is not known."""

@@ -29,6 +29,42 @@ PREDICT_BATCH = 256
 """Larger batches cost more: the allocator gives large blocks back to the system each time."""
 
 
+class Losses:
+    """The losses of the rows that a phase takes, as its steps come to them: nobody waits for an accelerator.
+
+    Where rows are of two kinds, those of either kind are kept apart.
+    """
+
+    def __init__(self, phase: Fit) -> None:
+        self._kinds = 1 if phase.others is None else 2
+        self._private = own_in_batch(phase)
+        self._sums: list[Tensor] = []
+        self._rows = 0
+
+    def note(self, losses: Tensor) -> None:
+        """Take in the losses [rows] of one batch."""
+        parts = [losses.detach()]
+        if self._kinds > 1:
+            parts = [parts[0][: self._private], parts[0][self._private :]]
+        self._sums += [part.sum() for part in parts]
+        self._rows += len(losses)
+
+    def means(self) -> Tensor:
+        """Return the mean loss of all rows that were taken [1], or of both kinds [2]; [0] where none were.
+
+        In joint steps a loss is scaled such that the mean over a batch is the sum of both kinds' means, so
+        these are the means over the rows of one kind.
+        """
+        if not self._rows:
+            return torch.zeros(0)
+        return torch.stack(self._sums).view(-1, self._kinds).sum(0) / self._rows
+
+
+def own_in_batch(phase: Fit) -> int:
+    """Return how many rows of a batch are the phase's own, where others follow them."""
+    return min(phase.steps.batch_size, phase.size - (phase.others.size if phase.others else 0))
+
+
 class ModuleForward:
     """A module as :class:`~fedkt.client.Forward`."""
 
@@ -105,11 +141,19 @@ def unending(size: int, batch_size: int, generator: np.random.Generator) -> Iter
 
 
 def fit(
-    module: nn.Module, phase: Fit, state: OptimState, *, seed: int, client: str, round_: int
+    module: nn.Module,
+    phase: Fit,
+    state: OptimState,
+    *,
+    seed: int,
+    client: str,
+    round_: int,
+    losses: Losses | None = None,
 ) -> OptimState:
     """Train ``module`` in place through one phase and return the optimiser's new state.
 
-    The order of the batches and dropout depend on (seed, phase, client, round) only.
+    The order of the batches and dropout depend on (seed, phase, client, round) only. ``losses`` is told those
+    of every step.
     """
     if phase.count == 0:
         return state
@@ -124,9 +168,11 @@ def fit(
         order = list(batches(phase, stream, pairs=pairs))
         for rows in _on(next(iter(phase.rows.values())).device, order):
             batch = {name: tensor[rows] for name, tensor in phase.rows.items()}
-            loss = per_row(phase.loss(net, batch, phase.constants), len(rows)).mean()
+            values = per_row(phase.loss(net, batch, phase.constants), len(rows))
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            values.mean().backward()
+            if losses is not None:
+                losses.note(values)
             optimizer.step()
     return dump_optimizer(optimizer, module, steps_taken(state) + phase.count)
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from flwr.app import Array, ArrayRecord
 from numpy.typing import NDArray
+from torch import Tensor
 
 LIMIT = 1e4
 """Largest magnitude of a logit or of a prototype's coordinate."""
@@ -221,3 +222,26 @@ def _header(spec: Spec) -> bytes:
     padding = -(10 + len(text) + 1) % 64
     text += " " * padding + "\n"
     return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode("latin1")
+
+
+def alike_in_size(arrays: Mapping[str, Any], model: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the model's tensors that have as many values as one of the arrays [...]: it could hold them."""
+    sizes = {int(np.prod(array.shape)) for array in arrays.values()}
+    return {name: tensor for name, tensor in model.items() if tensor.numel() in sizes}
+
+
+def refuse_weights(arrays: Mapping[str, NDArray[Any]], model: Mapping[str, Tensor]) -> None:
+    """Raise :class:`Rejected` if an outgoing array holds the values of one of the model's tensors.
+
+    In any order, so that a transposed or shuffled tensor is found too; not a part of one, nor a function.
+    """
+    for name, array in arrays.items():
+        if array.dtype.kind != "f" or array.size < 2:
+            continue  # nothing but floats can be a tensor; other kinds than the declared one never leave
+        for key, tensor in model.items():
+            if tensor.numel() == array.size:
+                values = tensor.cpu().numpy()
+                if np.array_equal(np.sort(values, axis=None), np.sort(array, axis=None)):
+                    raise Rejected(
+                        "weights", f"array '{name}' holds the model's '{key}'; weights may not leave."
+                    )

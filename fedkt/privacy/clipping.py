@@ -30,8 +30,9 @@ _TRIED_CLIP = 1e-3
 _known: WeakKeyDictionary[nn.Module, dict[Any, bool]] = WeakKeyDictionary()
 """By module and phase: whether ghost clipping was tried and found right."""
 
-AddGradients = Callable[[Arrays], None]
-"""Sets ``.grad`` of every trainable parameter to the sum of a batch's clipped row gradients."""
+AddGradients = Callable[[Arrays], Tensor]
+"""Sets ``.grad`` of every trainable parameter to the sum of a batch's clipped row gradients; returns the
+rows' losses [rows]."""
 
 
 @contextmanager
@@ -78,7 +79,7 @@ def ghost(module: nn.Module, loss: RowLoss, constants: Arrays, clip: float) -> I
         found = output if isinstance(output, tuple) else (output,)
         outputs.extend(part for part in found if isinstance(part, Tensor) and part.requires_grad)
 
-    def add(batch: Arrays) -> None:
+    def add(batch: Arrays) -> Tensor:
         kept.clear()
         outputs.clear()
         values = loss(net, batch, constants)
@@ -94,6 +95,7 @@ def ghost(module: nn.Module, loss: RowLoss, constants: Arrays, clip: float) -> I
             for parameter, gradient in zip(rest, found, strict=True):
                 parameter.grad = gradient
         hooks.enable_hooks()
+        return values.detach()
 
     hooks.GRAD_SAMPLERS = {kind: keeping(unpadded(one)) for kind, one in hooks.GRAD_SAMPLERS.items()}
     hooks.NORM_SAMPLERS = {kind: unpadded(one) for kind, one in hooks.NORM_SAMPLERS.items()}
@@ -120,15 +122,17 @@ def by_row(module: nn.Module, loss: RowLoss, constants: Arrays, clip: float) -> 
         net: Forward = _Functional(module, params)
         return loss(net, {name: value.unsqueeze(0) for name, value in row.items()}, constants).squeeze(0)
 
-    gradients = torch.func.vmap(torch.func.grad(one), in_dims=(None, 0), randomness="different")
+    both = torch.func.vmap(torch.func.grad_and_value(one), in_dims=(None, 0), randomness="different")
 
-    def add(batch: Arrays) -> None:
+    def add(batch: Arrays) -> Tensor:
         held = {name: p.detach() for name, p in trained.items()}
-        per_row = gradients(held, dict(batch))
+        per_row, values = both(held, dict(batch))
         norms = torch.stack([g.flatten(1).norm(dim=1) for g in per_row.values()]).norm(dim=0)
         weights = (clip / (norms + CLIP_SLACK)).clamp(max=1.0)
         for name, parameter in trained.items():
             parameter.grad = _weighted(weights, per_row[name])
+        found: Tensor = values.detach()
+        return found
 
     yield add
 

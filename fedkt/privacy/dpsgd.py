@@ -19,6 +19,7 @@ from torch import nn
 
 from fedkt.client.behaviour import Fit, Steps
 from fedkt.client.training import (
+    Losses,
     OptimState,
     ahead,
     dump_optimizer,
@@ -75,12 +76,20 @@ def poisson_batches(phase: Fit, how: Dpsgd) -> Iterable[list[int]]:
 
 
 def fit_privately(
-    module: nn.Module, phase: Fit, state: OptimState, how: Dpsgd, *, seed: int, client: str, round_: int
+    module: nn.Module,
+    phase: Fit,
+    state: OptimState,
+    how: Dpsgd,
+    *,
+    seed: int,
+    client: str,
+    round_: int,
+    losses: Losses | None = None,
 ) -> OptimState:
     """Train ``module`` in place through one private phase and return the optimiser's new state.
 
-    Raises ValueError for a loss that mixes rows, whose gradients no clip could tell apart. The seed reaches
-    dropout only.
+    ``losses`` is told those of every step; they are private, and no noise is on them. The seed reaches
+    dropout only. Raises ValueError for a loss that mixes rows, whose gradients no clip could tell apart.
     """
     from opacus.optimizers import DPOptimizerFastGradientClipping
 
@@ -106,7 +115,9 @@ def fit_privately(
                 noisy.zero_grad(set_to_none=True)
                 if index:
                     rows = torch.tensor(index, device=next(iter(phase.rows.values())).device)
-                    add_gradients({name: tensor[rows] for name, tensor in phase.rows.items()})
+                    values = add_gradients({name: tensor[rows] for name, tensor in phase.rows.items()})
+                    if losses is not None:
+                        losses.note(values)
                 else:  # noise is added to nothing
                     for parameter in noisy.params:
                         parameter.grad = torch.zeros_like(parameter)

@@ -25,7 +25,8 @@ MAY_NOT = ("engine.cohort",)
 """What it may not change within these: cohorts decide about the last bits of every model."""
 SHOWN_CHANGES = 3
 
-_FILES = ("rounds.jsonl", "clients.jsonl")
+LINES = ("rounds.jsonl", "clients.jsonl", "losses.jsonl")
+"""The files of a run that have lines of each round."""
 _BEFORE_A_RUN = {".lock", "environment.json"}
 """All that there is, beside temporary files, where a run was killed before its scenario was written."""
 
@@ -90,21 +91,23 @@ class RunFolder:
         """Where checkpoints and client states lie."""
         return self.path / "checkpoint"
 
-    def append(self, round_row: Row, client_rows: Sequence[Row]) -> None:
+    def append(self, round_row: Row, client_rows: Sequence[Row], losses: Sequence[Row] = ()) -> None:
         """Add one round's lines; they are on disk when this returns. NaN and infinity become null."""
+        if losses:
+            _append(self.path / "losses.jsonl", losses)
         _append(self.path / "clients.jsonl", client_rows)
         _append(self.path / "rounds.jsonl", [round_row])
 
     def truncate(self, round_: int) -> None:
         """Drop the lines of rounds after ``round_``, and a last line that was cut off."""
-        for path in (self.path / name for name in _FILES):
+        for path in (self.path / name for name in LINES):
             if path.exists():
                 kept = [row for row in read_rows(path) if row["round"] <= round_]
                 write_atomic(path, "".join(_line(row) for row in kept).encode())
 
     def rows(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         """Return the lines so far of ``rounds.jsonl`` and of ``clients.jsonl``."""
-        rounds, clients = (read_rows(self.path / name) for name in _FILES)
+        rounds, clients = (read_rows(self.path / name) for name in LINES[:2])
         return rounds, clients
 
     def finish(self, summary: Row) -> None:

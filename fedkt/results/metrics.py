@@ -1,10 +1,12 @@
-"""What is measured on test rows: pure functions of scores [N, K] and labels [N].
+"""What is measured: pure functions of scores [N, K] and labels [N] of test rows, and of losses.
 
 A prediction is the class with the largest score (the first of equal ones); a row with a score that is not
 a number counts as wrong. None stands for what is undefined, and becomes null in JSON.
 """
 
 import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -95,3 +97,42 @@ def personal(per_class: Floats, share: Floats) -> float | None:
     if total == 0:
         return None
     return math.fsum(weight * per_class[present]) / total
+
+
+PARTS = ("train", "distill")
+"""What clients minimise: ``train`` is the mean, over all rows that a round's steps took, of the objective of
+training on private data (with cross entropy in nats), while the model moved; ``distill`` that of learning
+from a teacher. Objectives differ between strategies: a run's own curve says something, not the height of one
+strategy's against another's."""
+_LOSS = "loss_"
+
+Losses = dict[str, float]
+"""Mean losses by part."""
+
+
+def losses_of(stage: str, means: Sequence[float]) -> Losses:
+    """Return the losses of a phase: the mean of its rows or, in joint steps, of private and transfer rows."""
+    parts = {"digest": ("distill",), "train": PARTS}.get(stage, ())
+    return {part: mean for part, mean in zip(parts, means, strict=False) if math.isfinite(mean)}
+
+
+def as_metrics(losses: Mapping[str, float]) -> dict[str, float]:
+    """Name losses as they are named among the metrics of a reply."""
+    return {f"{_LOSS}{part}": loss for part, loss in losses.items()}
+
+
+def parted(told: Mapping[str, float]) -> tuple[Losses, dict[str, float]]:
+    """Return the losses among a reply's metrics, and the other metrics."""
+    named = {f"{_LOSS}{part}": part for part in PARTS}
+    losses = {named[name]: value for name, value in told.items() if name in named}
+    return losses, {name: value for name, value in told.items() if name not in named}
+
+
+def mean_losses(held: Iterable[Mapping[str, float]]) -> dict[str, float | None]:
+    """Return the mean over those clients who have a loss, by part; None where nobody has."""
+    told = list(held)
+    found: dict[str, float | None] = {}
+    for part in PARTS:
+        values = [losses[part] for losses in told if part in losses]
+        found[part] = statistics.fmean(values) if values else None
+    return found

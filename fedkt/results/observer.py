@@ -20,7 +20,8 @@ class Observer(Protocol):
         """One reply came in."""
 
     def round_done(self, row: Mapping[str, Any], clients: Sequence[Mapping[str, Any]]) -> None:
-        """A round ended and is on disk: its rows of ``rounds.jsonl`` and ``clients.jsonl``."""
+        """A round ended and is on disk: its rows of ``rounds.jsonl`` and ``clients.jsonl``, the latter with
+        the client's losses (``loss: {train, distill}``) beside."""
 
     def finished(self, summary: Mapping[str, Any]) -> None:
         """The run is complete."""

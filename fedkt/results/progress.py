@@ -90,6 +90,9 @@ def round_text(row: Mapping[str, Any]) -> str:
             parts.append(f"{name} {100 * accuracy[f'{name}_mean']:5.1f} %")
     if accuracy.get("server") is not None:
         parts.append(f"server {100 * accuracy['server']:5.1f} %")
+    lost = [f"{part} {loss:.3g}" for part, loss in (row.get("loss") or {}).items() if loss is not None]
+    if lost:
+        parts.append(f"loss {', '.join(lost)}")
     parts.append(f"up {size_text(row['bytes']['up'])}, down {size_text(row['bytes']['down'])}")
     if row["status"] == "no-quorum":
         parts.append("no quorum")

@@ -76,6 +76,10 @@ class TensorBoard(Silent):
             values = [client[name] for client in clients if client.get(name) is not None]
             if values:
                 self._writer.add_histogram(f"clients/{name}", _array(values), row["round"])
+        for part in row.get("loss") or {}:
+            values = [client["loss"][part] for client in clients if part in client.get("loss", {})]
+            if values:
+                self._writer.add_histogram(f"clients/loss/{part}", _array(values), row["round"])
         self._writer.flush()
 
     def finished(self, summary: Mapping[str, Any]) -> None:
@@ -169,8 +173,9 @@ def require(package: str) -> None:
 
 
 def figures(row: Mapping[str, Any]) -> dict[str, float]:
-    """Return the numbers of a round by name: ``accuracy/… bytes/… replies/… seconds``."""
-    parts = {"accuracy": row["accuracy"] or {}, "bytes": row["bytes"], "replies": row["replies"]}
+    """Return the numbers of a round by name: ``accuracy/… loss/… bytes/… replies/… seconds``."""
+    parts = {"accuracy": row["accuracy"] or {}, "loss": row.get("loss") or {}}
+    parts |= {"bytes": row["bytes"], "replies": row["replies"]}
     named = {f"{part}/{name}": value for part, held in parts.items() for name, value in held.items()}
     return {name: float(value) for name, value in named.items() if value is not None} | {
         "seconds": row["wall_s"]

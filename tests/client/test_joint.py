@@ -15,7 +15,7 @@ from fedkt import models
 from fedkt.client import Fit, Steps, classification, distillation
 from fedkt.client.joint import joined
 from fedkt.client.state import DiskStore
-from fedkt.client.training import ModuleForward, batches, fit, one_thread, unending
+from fedkt.client.training import Losses, ModuleForward, batches, fit, one_thread, unending
 from fedkt.data.sets.dataset import InputSpec
 from fedkt.distill.losses import ce
 from fedkt.engine.clients.cohort_training import fit_stacked
@@ -71,6 +71,14 @@ def test_a_step_follows_both_gradients_with_the_optimiser_of_training() -> None:
     assert module.shift.tolist() == pytest.approx([0.375, -0.375])
 
 
+def test_the_losses_of_both_kinds_are_told_apart() -> None:
+    """At rate 0 the model stays as it is, so that every step has the same two losses."""
+    phase = joined(*phases(5, 4, Steps(2, 2, "sgd", 0.0), Steps(1, 3, "sgd", 0.0)))
+    losses = Losses(phase)
+    fit(Says(), phase, {}, seed=0, client="0", round_=1, losses=losses)
+    assert losses.means().tolist() == pytest.approx([0.693147, 0.836988], abs=1e-5)
+
+
 def test_every_batch_has_as_many_of_both_kinds_and_the_longer_phase_decides_how_many() -> None:
     # 5 private rows by 2 in one pass: 3 batches; 7 others by 3 in two passes: 6 batches.
     phase = joined(*phases(5, 7, Steps(1, 2, "sgd", 0.1), Steps(2, 3, "sgd", 0.1)))
@@ -121,6 +129,7 @@ def test_stacked_clients_take_the_joint_steps_that_each_takes_alone() -> None:
     with one_thread():
         alone, together = one_by_one(jobs), fit_stacked(Stack(net), jobs)
     for job, a, b in zip(jobs, alone, together, strict=True):
+        assert torch.allclose(a.losses, b.losses, atol=1e-5) and a.losses.shape == (2,)
         assert max(float((a[0][n] - b[0][n]).abs().max()) for n in a[0]) < 1e-5
         assert any(not torch.equal(a[0][n], job.tensors[n]) for n in a[0])
 

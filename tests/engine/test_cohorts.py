@@ -71,16 +71,17 @@ def test_stacked_clients_take_the_steps_that_each_takes_alone(model: Any, optimi
         # A second round, to which optimisers bring their states, and some clients come without any.
         again = [
             replace(job, tensors=tensors, state={} if job.client == "2" else state, round=2)
-            for job, (tensors, state) in zip(first, alone, strict=True)
+            for job, (tensors, state, _) in zip(first, alone, strict=True)
         ]
         alone_again, together_again = one_by_one(again), fit_stacked(Stack(first[0].net), again)
     for a, b in zip(alone + alone_again, together + together_again, strict=True):
         assert distance(a[0], b[0]) < 1e-5
         assert distance(a[1], b[1]) < 1e-5
+        assert torch.allclose(a.losses, b.losses, atol=1e-5) and a.losses.shape == (1,)
     # Adam counts: epochs * ceil(rows/16), 4 2 2 6 2, and client 2 began anew.
     counts = [
         int(next((v for k, v in s.items() if k.endswith("/step")), torch.tensor(0)))
-        for _, s in together_again
+        for _, s, _ in together_again
     ]
     assert counts == ([0] * 5 if optimizer == "sgd" else [8, 4, 2, 12, 4])
 
@@ -125,6 +126,8 @@ def test_stacked_dp_sgd_takes_the_gradients_of_opacus(model: Any, noise: float, 
         alone, together = one_by_one(made), fit_stacked(Stack(made[0].net), made)
     for job, a, b in zip(made, alone, together, strict=True):
         assert distance(a[0], b[0]) < 1e-4
+        # A Poisson batch may be empty, and then there is no loss either.
+        assert a.losses.shape == b.losses.shape and torch.allclose(a.losses, b.losses, atol=1e-4)
         # Clipping binds: without noise no sum of 8 rows over 8 is longer than the clip.
         moved = torch.cat([(b[0][n] - job.tensors[n]).flatten() for n in b[0]])
         assert job.private is not None and moved.norm() > 0
@@ -144,8 +147,8 @@ def test_private_and_plain_jobs_are_never_trained_together() -> None:
 
 def test_a_client_without_rows_keeps_everything() -> None:
     made = jobs(("mlp", {"width": 16}), Steps(1, 8, "adam", 0.05), sizes=(9, 0))
-    tensors, state = fit_stacked(Stack(made[0].net), made)[1]
-    assert distance(tensors, made[1].tensors) == 0 and state == {}
+    tensors, state, losses = fit_stacked(Stack(made[0].net), made)[1]
+    assert distance(tensors, made[1].tensors) == 0 and state == {} and len(losses) == 0
 
 
 @pytest.mark.parametrize("shared", [True, False])

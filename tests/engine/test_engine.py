@@ -17,6 +17,7 @@ import fedkt
 from fedkt.engine.loop.loop import Loop
 from fedkt.errors import InputError, RunError
 from fedkt.files import read_tensors
+from fedkt.results.folder import LINES, read_rows
 
 SMALL = {
     "name": "small",
@@ -81,10 +82,8 @@ def final_states(folder: Path) -> dict[str, bytes]:
 
 def rows(folder: Path) -> list[Any]:
     """All lines of the run without what is measured by the clock."""
-    lines = [json.loads(line) for line in (folder / "rounds.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in row.items() if k != "wall_s"} for row in lines] + [
-        json.loads(line) for line in (folder / "clients.jsonl").read_text().splitlines()
-    ]
+    lines = [row for name in LINES for row in read_rows(folder / name)]
+    return [{k: v for k, v in row.items() if k != "wall_s"} for row in lines]
 
 
 def test_the_run_folder_holds_what_the_contract_says(tmp_path: Path) -> None:
@@ -186,8 +185,8 @@ def test_a_run_that_dies_in_round_2_resumes_to_the_same_bits(
         elif moment == "before lines":
             append = fedkt.results.folder.RunFolder.append
 
-            def dying_append(self: Any, row: Any, clients: Any) -> None:
-                die() if row["round"] == 2 else append(self, row, clients)
+            def dying_append(self: Any, row: Any, *lines: Any) -> None:
+                die() if row["round"] == 2 else append(self, row, *lines)
 
             patch.setattr("fedkt.results.folder.RunFolder.append", dying_append)
         else:

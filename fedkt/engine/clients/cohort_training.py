@@ -14,10 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from fedkt.client.behaviour import Arrays
 from fedkt.client.training import OptimState, make_optimizer, seeded, steps_taken
 from fedkt.engine.clients.gradients import Gradients, PrivateGradients, steps_of
-from fedkt.engine.clients.jobs import FitJob, PredictJob
+from fedkt.engine.clients.jobs import FitJob, Fitted, PredictJob
 from fedkt.engine.clients.stack import Stack, Stacked, cut, stack_tensors
 from fedkt.rng import seed_of
 
@@ -25,8 +24,8 @@ PREDICT_ROWS = 4096
 """Rows of all clients together in one pass of predictions."""
 
 
-def fit_stacked(stack: Stack, jobs: Sequence[FitJob]) -> list[tuple[Arrays, OptimState]]:
-    """Train all jobs' clients together; return each one's new tensors and optimiser state.
+def fit_stacked(stack: Stack, jobs: Sequence[FitJob]) -> list[Fitted]:
+    """Train all jobs' clients together; return what came of each one's job.
 
     The jobs are alike: same architecture, phase, loss, optimiser, same shapes but for the number of rows,
     and either all of them private or none.
@@ -35,7 +34,7 @@ def fit_stacked(stack: Stack, jobs: Sequence[FitJob]) -> list[tuple[Arrays, Opti
     ranked = [jobs[i] for i in order]
     first, steps = ranked[0], [steps_of(job) for job in ranked]
     if not steps[0]:
-        return [(job.tensors, job.state) for job in jobs]
+        return [Fitted(job.tensors, job.state, torch.zeros(0)) for job in jobs]
     params, fixed = stack.split(ranked)
     stack.module.train()
     private = any(job.private is not None for job in jobs)
@@ -45,11 +44,11 @@ def fit_stacked(stack: Stack, jobs: Sequence[FitJob]) -> list[tuple[Arrays, Opti
         for step in range(steps[0]):
             at_work = sum(count > step for count in steps)
             optimizer.step(gradients.at(step, cut(params, at_work)), step)
-    states = optimizer.states()
+    states, losses = optimizer.states(), gradients.losses()
     results: list[Any] = [None] * len(jobs)
     for k, i in enumerate(order):
         trained = {name: params[name][k].clone() for name in params}
-        results[i] = ({**jobs[i].tensors, **trained}, states[k])
+        results[i] = Fitted({**jobs[i].tensors, **trained}, states[k], losses[k])
     return results
 
 

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.func import grad, vmap
+from torch.func import grad_and_value, vmap
 
 from fedkt.client.behaviour import Arrays
 from fedkt.client.placing import placed
-from fedkt.client.training import batches
+from fedkt.client.training import batches, own_in_batch
 from fedkt.engine.clients import dropout
 from fedkt.engine.clients.jobs import FitJob
 from fedkt.engine.clients.stack import Stack, Stacked, cut
@@ -41,15 +41,37 @@ class Gradients:
         self._streams = [torch_stream(j.seed, "dropout", phase.name, j.client, j.round) for j in jobs]
         # Other random layers than dropout agree with the plain loop in distribution only.
         self._losses = vmap(self._of_client, randomness="different")
+        own = [own_in_batch(job.phase) for job in jobs]
+        self._private = None if phase.others is None else torch.tensor(own)[:, None].to(self._batches.device)
+        """How many rows of each client's batches are its own [clients, 1], where others follow them."""
+        kinds = 1 if self._private is None else 2
+        self._sums = torch.zeros(len(jobs), kinds, device=self._batches.device)
+        """The losses so far of each client's rows, by their kind."""
 
     def at(self, step: int, params: Stacked) -> dict[str, Tensor | None]:
         """Return the gradients of a step for parameters [clients at work, ...]; None for one without."""
         rows, mask, _, drawn = self._take(step)
         leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
         losses = self._losses(leaves, *self._rest(len(mask)), rows, drawn)
+        self._note(losses.detach(), mask)
         mean = mask / mask.sum(1, keepdim=True)
         found = torch.autograd.grad((losses * mean).sum(), list(leaves.values()), allow_unused=True)
         return dict(zip(leaves, found, strict=True))
+
+    def losses(self) -> Sequence[Tensor]:
+        """Return each client's mean loss over the rows of its steps so far, as the plain loop has it."""
+        rows = self._batches.rows
+        return [its / n if n else its[:0] for its, n in zip(self._sums, rows.tolist(), strict=True)]
+
+    def _note(self, losses: Tensor, mask: Tensor) -> None:
+        """Add losses [clients at work, rows] to the sums, those of real rows only."""
+        real, sums = losses * mask, self._sums[: len(mask)]
+        if self._private is None:
+            sums[:, 0] += real.sum(1)
+        else:
+            private = torch.arange(mask.shape[1], device=mask.device) < self._private[: len(mask)]
+            sums[:, 0] += (real * private).sum(1)
+            sums[:, 1] += (real * ~private).sum(1)
 
     def _order(self, job: FitJob) -> Iterable[Any]:
         stream = numpy_stream(job.seed, "batches", job.phase.name, job.client, job.round)
@@ -86,14 +108,15 @@ class PrivateGradients(Gradients):
         refuse_mixed_rows(jobs[0].net, jobs[0].phase)
         super().__init__(stack, jobs, fixed)
         self._noise = [how.generators("noise") for how in self._how]
-        by_row = vmap(grad(self._of_row), in_dims=(None, None, None, 0, 0), randomness="different")
+        by_row = vmap(grad_and_value(self._of_row), in_dims=(None, None, None, 0, 0), randomness="different")
         self._per_row = vmap(by_row, randomness="different")
 
     def at(self, step: int, params: Stacked) -> dict[str, Tensor | None]:
         """Return the noisy gradients of a step for parameters [clients at work, ...]."""
         rows, mask, _, drawn = self._take(step)
         clip = torch.tensor([how.max_grad_norm for how in self._how[: len(mask)]]).to(mask)
-        found = self._per_row(params, *self._rest(len(mask)), rows, drawn)
+        found, losses = self._per_row(params, *self._rest(len(mask)), rows, drawn)
+        self._note(losses, mask)
         norms = torch.stack([g.flatten(2).norm(dim=2) for g in found.values()]).norm(dim=0)
         weights = (clip[:, None] / (norms + CLIP_SLACK)).clamp(max=1.0) * mask
         summed = {name: torch.einsum("kb,kb...->k...", weights, g) for name, g in found.items()}
@@ -126,6 +149,8 @@ class _Batches:
         batches = [[np.asarray(rows, np.int64) for rows in order] for order in orders]
         most = max((len(rows) for order in batches for rows in order), default=0)
         self._steps = np.asarray([len(order) for order in batches])
+        self.rows = np.asarray([sum(map(len, order)) for order in batches])
+        """How many rows each job's batches have in all."""
         # -1 stands for padding, so that one copy says which rows are meant and which are real.
         index: NDArray[np.int64] = np.full((len(jobs), self._steps.max(), most), -1, np.int64)
         self._lengths: NDArray[np.int64] = np.zeros(index.shape[:2], np.int64)
@@ -135,8 +160,8 @@ class _Batches:
                 self._lengths[k, step] = len(rows)
         self._rows = {name: _Rows([job.phase.rows[name] for job in jobs]) for name in jobs[0].phase.rows}
         starts = np.cumsum([0, *(job.phase.size for job in jobs[:-1])])
-        device = next(iter(jobs[0].phase.rows.values())).device
-        there = placed([{"index": index, "starts": starts[:, None]}], device)[0]
+        self.device = next(iter(jobs[0].phase.rows.values())).device
+        there = placed([{"index": index, "starts": starts[:, None]}], self.device)[0]
         self._there, self._starts = there["index"], there["starts"]
 
     def take(self, step: int) -> tuple[Stacked, Tensor, NDArray[np.int64]]:

@@ -7,14 +7,14 @@ one stage, which all of them have reached, can be run together (:func:`lockstep`
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from fedkt.client.behaviour import Arrays, Fit
 from fedkt.client.placing import Values, fetched, placed
-from fedkt.client.training import OptimState, fit, predict, tensors_of
+from fedkt.client.training import Losses, OptimState, fit, predict, tensors_of
 from fedkt.privacy.dpsgd import Dpsgd, fit_privately
 
 STAGES = ("place", "prepare", "measure", "digest", "train", "extract", "evaluate")
@@ -23,9 +23,18 @@ STAGES = ("place", "prepare", "measure", "digest", "train", "extract", "evaluate
 T = TypeVar("T")
 
 
+class Fitted(NamedTuple):
+    """What came of a :class:`FitJob`: the model's new tensors, the optimiser's new state, and the mean loss
+    of the rows that the steps took [1], or of rows of two kinds [2]; [0] where there were none."""
+
+    tensors: Arrays
+    state: OptimState
+    losses: Tensor
+
+
 @dataclass(frozen=True)
 class FitJob:
-    """Train through one phase; the result is the model's new tensors and the optimiser's new state.
+    """Train through one phase; the result is :class:`Fitted`.
 
     ``net``: a module of the client's architecture, shared by all clients that have it and holding the
     weights of whoever used it last; ``tensors``: this client's state dict, which stays as it is.
@@ -119,13 +128,14 @@ def _attempt(job: Job) -> Any:
         job.net.load_state_dict(job.tensors)
         if isinstance(job, PredictJob):
             return predict(job.net, job.x)
-        how: dict[str, Any] = {"seed": job.seed, "client": job.client, "round_": job.round}
+        losses = Losses(job.phase)
+        how: dict[str, Any] = {"seed": job.seed, "client": job.client, "round_": job.round, "losses": losses}
         if job.private is None:
             state = fit(job.net, job.phase, job.state, **how)
         else:
             state = fit_privately(job.net, job.phase, job.state, job.private, **how)
         job.net.zero_grad(set_to_none=True)
-        return tensors_of(job.net), state
+        return Fitted(tensors_of(job.net), state, losses.means())
     except SystemExit as error:
         return RuntimeError(f"SystemExit: {error}")  # a model of a user's own ends no process
     except Exception as error:

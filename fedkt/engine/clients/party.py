@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -26,15 +25,16 @@ from fedkt.engine.clients.measuring import Scores, measured
 from fedkt.engine.world.guard import Describe, Guard, guard_of
 from fedkt.engine.world.world import World
 from fedkt.errors import Diverged
-from fedkt.knowledge.codec import Expected, Rejected
+from fedkt.knowledge.codec import Expected, Rejected, alike_in_size, refuse_weights
 from fedkt.knowledge.protocol import Reply, Request
 from fedkt.privacy.ledger import Purpose
+from fedkt.results import metrics
 from fedkt.strategy.fusing import remedies
 
 _DONE = {"prepare": "preparation", "digest": "distillation", "train": "training"}
 """What to call a stage that trained."""
 
-_ROWS, _MODEL, _DOUBT = "the rows asked for", "the model's ", "whether "
+_ROWS, _MODEL, _AWAITED = "the rows asked for", "the model's ", "awaited "
 """Names that no array of a message has."""
 _OPTIMIZER = "optimizer:"
 Stage = Callable[[str], None]
@@ -59,8 +59,10 @@ class Party:
         self._round = 0
         self._arrived: dict[str, Tensor] = {}
         """The message's teacher, where it was not digested before."""
-        self._doubts: list[tuple[Tensor, Callable[[], Diverged]]] = []
-        """Whether values on an accelerator are finite, and what to raise where they are not."""
+        self._awaited: list[tuple[Tensor, Callable[[Tensor], None]]] = []
+        """Values on an accelerator that nobody waits for, and who is told them with the next fetch."""
+        self._losses: metrics.Losses = {}
+        """Of the phases of this message."""
         self._digested = -1
         self._prepared = False
         self._together = (
@@ -94,8 +96,9 @@ class Party:
         yield from self._settle("extract")
         stage("save")
         self._save(2 * number, request.kept)
+        told = self._told_of({}, number)
         if self.guard is None:
-            return Reply(request.binding, self.client, arrays=knowledge)
+            return Reply(request.binding, self.client, arrays=knowledge, metrics=told)
         self.guard.release(purpose, knowledge)
         return Reply(request.binding, self.client, arrays=knowledge, metrics=self.guard.told())
 
@@ -116,18 +119,15 @@ class Party:
         found: dict[str, float] = {}
         if request.evaluate:
             stage("evaluate")
-            found = yield from self._told(before, (yield from self._scores("evaluate", self._teacher)))
+            found = yield from self._measured(before, (yield from self._scores("evaluate", self._teacher)))
             if self._guards:
                 found["undone"] = float(self._undone)
         yield from self._settle("evaluate")
         if digested or not known:
             stage("save")
             self._save(version, request.kept)
-        if self.world.mode is not None:
-            # What was measured on private labels stays here; a simulation reads it outside the protocol.
-            self.store.observe(self.client, request.binding.round, found)
-            found = {}
-        return Reply(request.binding, self.client, metrics=found)
+        told = self._told_of(found, request.binding.round)
+        return Reply(request.binding, self.client, metrics=told)
 
     # Steps ----------------------------------------------------------------------------------------
 
@@ -221,9 +221,10 @@ class Party:
         if phase is not None:
             state = self._optimizers.get(phase.name, {})
             seed = self.world.scenario.seed
-            self.model, self._optimizers[phase.name] = yield FitJob(
+            self.model, self._optimizers[phase.name], means = yield FitJob(
                 stage, self.net, self.model, phase, state, seed, self.client, number, private
             )
+            self._when_known(means, lambda here: self._losses.update(metrics.losses_of(stage, here.tolist())))
             what = f"'s model is no longer finite after {_DONE[stage]} in round {number}"
             where: remedies.Where = "digest" if stage == "digest" else "train"
             otherwise = partial(self._diverged, what, phase.steps.lr, where)
@@ -240,25 +241,47 @@ class Party:
 
     def _insist(self, fine: bool | Tensor, otherwise: Callable[[], Diverged]) -> None:
         """Raise an error unless something holds; where only an accelerator knows, with the next fetch."""
-        if isinstance(fine, Tensor) and fine.device.type != "cpu":
-            self._doubts.append((fine, otherwise))
-        elif not fine:
-            raise otherwise()
+
+        def check(here: Tensor | bool) -> None:
+            if not here:
+                raise otherwise()
+
+        if isinstance(fine, Tensor):
+            self._when_known(fine, check)
+        else:
+            check(fine)
+
+    def _when_known(self, value: Tensor, tell: Callable[[Tensor], None]) -> None:
+        """Tell a value: now where it is here, with the next fetch where it is on an accelerator."""
+        if value.device.type == "cpu":
+            tell(value)
+        else:
+            self._awaited.append((value, tell))
 
     def _fetch(self, stage: str, tensors: Arrays) -> Work[dict[str, Tensor]]:
-        """Bring tensors to the CPU, and with them the answers to what was in doubt."""
-        doubts, self._doubts = self._doubts, []
-        asked = {f"{_DOUBT}{i}": fine for i, (fine, _) in enumerate(doubts)}
+        """Bring tensors to the CPU, and with them the values that somebody is to be told."""
+        awaited, self._awaited = self._awaited, []
+        asked = {f"{_AWAITED}{i}": value for i, (value, _) in enumerate(awaited)}
         here: dict[str, Tensor] = yield FetchJob(stage, {**tensors, **asked})
-        for name, (_, otherwise) in zip(asked, doubts, strict=True):
-            if not bool(here.pop(name)):
-                raise otherwise()
+        for name, (_, tell) in zip(asked, awaited, strict=True):
+            tell(here.pop(name))
         return here
 
     def _settle(self, stage: str) -> Work[None]:
-        """Wait for the answers to what is still in doubt, where anything is."""
-        if self._doubts:
+        """Wait for the values that somebody is still to be told, where there are any."""
+        if self._awaited:
             yield from self._fetch(stage, {})
+
+    def _told_of(self, found: Mapping[str, float], number: int) -> dict[str, float]:
+        """Return the metrics of a reply: what was measured, and the losses of this message's phases.
+
+        In a private mode none of it leaves; a simulation reads it outside the protocol.
+        """
+        told = {**found, **metrics.as_metrics(self._losses)}
+        if self.world.mode is None:
+            return told
+        self.store.observe(self.client, number, told)
+        return {}
 
     def _diverged(self, what: str, rate: float | None = None, where: remedies.Where = "train") -> Diverged:
         scenario = self.world.scenario
@@ -330,7 +353,7 @@ class Party:
         more = self.behaviour.predictors(features, logits, teacher) if teacher else {}
         return {"": more.pop(self.behaviour.decides, logits), **more}
 
-    def _told(self, before: Scores, after: Scores) -> Work[dict[str, float]]:
+    def _measured(self, before: Scores, after: Scores) -> Work[dict[str, float]]:
         """Return global, personal and validation accuracy, and that before the teacher was digested."""
         named = {f"before|{'|'.join(key)}": values for key, values in before.items()}
         named |= {f"after|{'|'.join(key)}": values for key, values in after.items()}
@@ -412,26 +435,3 @@ class Party:
             note["prior"] = prior.tolist()
         # What a private release came from must be on disk before it leaves: it is not made a second time.
         self.store.save(self.client, version, ClientState(tensors, note), kept, durable=bool(self.guard))
-
-
-def alike_in_size(arrays: Mapping[str, Any], model: Arrays) -> Arrays:
-    """Return the model's tensors that have as many values as one of the arrays [...]: it could hold them."""
-    sizes = {int(np.prod(array.shape)) for array in arrays.values()}
-    return {name: tensor for name, tensor in model.items() if tensor.numel() in sizes}
-
-
-def refuse_weights(arrays: Mapping[str, NDArray[Any]], model: Arrays) -> None:
-    """Raise :class:`Rejected` if an outgoing array holds the values of one of the model's tensors.
-
-    In any order, so that a transposed or shuffled tensor is found too; not a part of one, nor a function.
-    """
-    for name, array in arrays.items():
-        if array.dtype.kind != "f" or array.size < 2:
-            continue  # nothing but floats can be a tensor; other kinds than the declared one never leave
-        for key, tensor in model.items():
-            if tensor.numel() == array.size:
-                values = tensor.cpu().numpy()
-                if np.array_equal(np.sort(values, axis=None), np.sort(array, axis=None)):
-                    raise Rejected(
-                        "weights", f"array '{name}' holds the model's '{key}'; weights may not leave."
-                    )

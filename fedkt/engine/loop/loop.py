@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from typing import Any
 
 from flwr.app import ArrayRecord, ConfigRecord, Message
@@ -151,7 +152,8 @@ class Loop:
         with self._plug_in(number):
             strategy.aggregate_evaluate(number, replies)
         evaluated = dict(strategy.course.outcomes)
-        self.spending.look(number, evaluated)
+        self.spending.look(number, trained, evaluated)
+        told = losses_told(trained, evaluated)
         self._note_failures(number, evaluated)
         self._note_changed(c for c, o in evaluated.items() if o.taught is not None)
         for client, outcome in evaluated.items():
@@ -164,7 +166,7 @@ class Loop:
                 self.totals.server = server_accuracy(strategy)
 
         status = "no-quorum" if fused is None else "fused" if strategy.teachers.made_in(number) else "nothing"
-        self._finish_round(number, status, trained, evaluated, measure, time.monotonic() - begun)
+        self._finish_round(number, status, trained, evaluated, told, measure, time.monotonic() - begun)
 
     def _train(self, grid: Grid, number: int) -> ArrayRecord | None:
         """Ask for contributions and fuse them; again where there is no quorum and the scenario says so."""
@@ -249,6 +251,7 @@ class Loop:
         status: str,
         trained: Mapping[str, Outcome],
         evaluated: Mapping[str, Outcome],
+        told: Mapping[str, metrics.Losses],
         measured: bool,
         wall_s: float,
     ) -> None:
@@ -266,6 +269,9 @@ class Loop:
             "round": number,
             "status": status,
             "accuracy": {**self._spread(), "server": totals.server} if measured else None,
+            "loss": metrics.mean_losses(
+                its for c, its in told.items() if c not in self.strategy.setting.hostile
+            ),
             "group_effect": group_effect(o.metrics for o in evaluated.values()),
             "bytes": {"up": up, "down": down},
             "replies": replies,
@@ -282,13 +288,27 @@ class Loop:
         clients = [client_row(number, c, trained.get(c), evaluated.get(c), paid.get(c)) for c in asked]
         if self.strategy.course.central is not None:
             clients = [row | {"released": False} for row in clients]
+        lost = [{"round": number, "client": _name(c), **told[c]} for c in asked if told.get(c)]
         engine = self.flush(self.strategy.course.kept)
-        self.folder.append(row, clients)
+        self.folder.append(row, clients, lost)
         with self._plug_in(number):
             tensors, note = self.strategy.course.state()
         done = Checkpoint(number, tensors, note, totals.__dict__, engine)
         self.strategy.course.kept = checkpoint.write(self.folder.checkpoint, done)
-        self.observer.round_done(row, clients)
+        self.observer.round_done(row, [{**its, "loss": told.get(str(its["client"]), {})} for its in clients])
+
+
+def losses_told(*stages: Mapping[str, Outcome]) -> dict[str, metrics.Losses]:
+    """Take the losses out of the metrics of a round's replies; return them by client."""
+    found: dict[str, metrics.Losses] = {}
+    for client, outcome in chain.from_iterable(stage.items() for stage in stages):
+        lost, outcome.metrics = metrics.parted(outcome.metrics)
+        found[client] = found.get(client, {}) | lost
+    return found
+
+
+def _name(client: str) -> int | str:
+    return int(client) if client.isdecimal() else client
 
 
 def client_row(
@@ -300,7 +320,7 @@ def client_row(
     metrics = dict(evaluated.metrics) if evaluated else {}
     return {
         "round": number,
-        "client": int(client) if client.isdecimal() else client,
+        "client": _name(client),
         "status": telling.status if trained else "idle",
         "reason": telling.reason,
         "detail": telling.detail.partition("\n")[0],

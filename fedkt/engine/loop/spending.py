@@ -3,6 +3,7 @@ lies on this machine's disk outside the protocol."""
 
 import math
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 
 from fedkt.client.state import DiskStore
@@ -25,11 +26,11 @@ class Spending:
         self._clients = list(strategy.setting.dims)
         self._store = DiskStore(clients)
 
-    def look(self, round_: int, evaluated: Mapping[str, Outcome]) -> None:
+    def look(self, round_: int, *stages: Mapping[str, Outcome]) -> None:
         """Put in what simulated clients measured and did not send ("not released")."""
         if self._central is not None:
-            for client, outcome in evaluated.items():
-                outcome.metrics = self._store.observed(client, round_)
+            for client, outcome in chain.from_iterable(stage.items() for stage in stages):
+                outcome.metrics = {**outcome.metrics, **self._store.observed(client, round_)}
 
     def paid(self, trained: Mapping[str, Outcome], told: dict[str, float]) -> dict[str, float]:
         """Note the epsilons that this round's replies tell; return the newest of each client."""

@@ -16,12 +16,10 @@ from fedkt.engine.loop import checkpoint
 from fedkt.engine.runs.run import simulate
 from fedkt.errors import InputError
 from fedkt.registry import find
-from fedkt.results.folder import RunFolder, check_data, is_run, read_rows
+from fedkt.results.folder import LINES, RunFolder, check_data, is_run, read_rows
 from fedkt.results.observer import Observer
 from fedkt.results.result import Result
 from fedkt.scenario import Scenario
-
-LINES = ("rounds.jsonl", "clients.jsonl")
 
 
 def forget(
@@ -92,7 +90,7 @@ def _without(scenario: Scenario, client: str, first: int) -> Scenario:
 
 def _copy(run: Path, folder: Path, round_: int, client: str) -> None:
     """Copy what a run needs to go on after a round, of everybody but the client."""
-    for name in LINES:
+    for name in (name for name in LINES if (run / name).is_file()):
         shutil.copy2(run / name, folder / name)
     source, target = run / "checkpoint", folder / "checkpoint"
     target.mkdir(exist_ok=True)
