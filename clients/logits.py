@@ -17,6 +17,7 @@ from fedkt.client.density_ratio import familiar
 from fedkt.client.familiarity import log_ratio
 from fedkt.client.placing import outgoing
 from fedkt.distill.losses import as_logits
+from fedkt.distill.relations import is_coupled
 from fedkt.knowledge import Dims, Expected, Knowledge, Logits, Votes
 from fedkt.knowledge.kinds import MOST_DENSE
 
@@ -50,9 +51,9 @@ class LogitsClient(Client):
         self.compares = "density" in settings and not self.votes
         if settings.get("prior", False):
             vars(self).update(decides_own="prior")
-        self.loss = partial(
-            distillation, loss=registry.find("losses", settings["loss"]), temperature=self.temperature
-        )
+        loss = registry.find("losses", settings["loss"])
+        self.coupled = is_coupled(loss)
+        self.loss = partial(distillation, loss=loss, temperature=self.temperature)
 
     @staticmethod
     def reads_private_rows(settings: Mapping[str, Any]) -> bool:
@@ -146,4 +147,5 @@ class LogitsClient(Client):
         if "selector" in self.holding.settings:
             known = teacher["values"].sum(-1) > 0
             x, values = x[known], values[known]
-        return Fit("digest", {"x": x, "target": values}, self.loss, self.holding.distill)
+        rows = {"x": x, "target": values}
+        return Fit("digest", rows, self.loss, self.holding.distill, coupled=self.coupled)

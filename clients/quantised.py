@@ -14,6 +14,7 @@ from fedkt import registry
 from fedkt.client import Arrays, Client, Fit, Holding, classification, distillation, transfer_rows
 from fedkt.client.placing import outgoing
 from fedkt.distill.losses import as_logits
+from fedkt.distill.relations import is_coupled
 from fedkt.knowledge import Dims, Expected, Knowledge, Quantised
 from fedkt.knowledge.quantise import difference, in_bits, probabilities, quantise, stored
 
@@ -34,9 +35,9 @@ class QuantisedClient(Client):
         super().__init__(holding)
         settings = holding.settings
         self.temperature: float = settings["temperature"]
-        self.loss = partial(
-            distillation, loss=registry.find("losses", settings["loss"]), temperature=self.temperature
-        )
+        loss = registry.find("losses", settings["loss"])
+        self.coupled = is_coupled(loss)
+        self.loss = partial(distillation, loss=loss, temperature=self.temperature)
         self._base: Arrays | None = None
 
     @staticmethod
@@ -80,5 +81,5 @@ class QuantisedClient(Client):
             teacher["values"], self.holding.settings["bits_down"], self.holding.dims.classes
         )
         x = transfer_rows(self.holding, teacher.get("rows"))
-        target = as_logits(values, self.temperature)
-        return Fit("digest", {"x": x, "target": target}, self.loss, self.holding.distill)
+        rows = {"x": x, "target": as_logits(values, self.temperature)}
+        return Fit("digest", rows, self.loss, self.holding.distill, coupled=self.coupled)

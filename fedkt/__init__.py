@@ -48,7 +48,7 @@ def simulate(
     >>> import fedkt
     >>> result = fedkt.simulate("quickstart", ["engine.kind=inline", "rounds=1"])
     >>> result.summary["strategy"], result.summary["replies"]["accepted"]
-    ('knfu', 10)
+    ('dwc', 10)
     """
     from pathlib import Path
 

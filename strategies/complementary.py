@@ -43,6 +43,7 @@ class Complementary(Strategy):
     client = "logits"
     needs_transfer = True
     takes_votes = False
+    joint = True
     Config = ComplementaryConfig
     config: ComplementaryConfig
 

@@ -54,6 +54,7 @@ class DWC(Strategy):
     client = "logits"
     needs_transfer = True
     takes_votes = False
+    joint = True
     Config = DWCConfig
     config: DWCConfig
 
@@ -63,6 +64,16 @@ class DWC(Strategy):
         form = "logits" if config.weights == "energy" else "probabilities"
         density = {"density": config.ridge} if config.weights == "density" else {}
         return {"form": form, "prior": config.prior, **density}
+
+    @classmethod
+    def problems(cls, config: Any, scenario: Any, clients: int) -> list[str]:
+        """Refuse a comparison of private rows with others where only the training is private."""
+        if config.weights == "density" and scenario.privacy.mode == "dpsgd":
+            return [
+                "strategy.weights is density, for which clients compare private rows with transfer rows once "
+                "more than privacy mode 'dpsgd' pays for; use energy, which follows from predictions."
+            ]
+        return []
 
     def __init__(self, config: StrategyConfig, setting: Setting) -> None:
         super().__init__(config, setting)

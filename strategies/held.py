@@ -36,6 +36,7 @@ class Held(Strategy):
     client = "logits"
     needs_transfer = True
     takes_votes = False
+    joint = True
     Config = HeldConfig
     config: HeldConfig
 

@@ -39,6 +39,7 @@ class Transferability(Strategy):
 
     client = "logits"
     needs_transfer = True
+    joint = True
     Config = TransferabilityConfig
     config: TransferabilityConfig
 

@@ -34,10 +34,12 @@ def joined(training: Fit, digestion: Fit) -> Fit:
     private = torch.arange(training.size + digestion.size, device=rows["x"].device) < training.size
     rows["own"] = private * ((own + other) / max(own, 1))
     rows["other"] = ~private * ((own + other) / other)
+    other_loss = partial(among_themselves, loss=digestion.loss) if digestion.coupled else digestion.loss
     return replace(
         training,
         rows=rows,
-        loss=partial(jointly, own=training.loss, other=digestion.loss),
+        loss=partial(jointly, own=training.loss, other=other_loss),
+        coupled=digestion.coupled,
         others=Others(digestion.size, digestion.steps),
     )
 
@@ -49,6 +51,13 @@ def jointly(net: Forward, batch: Arrays, constants: Arrays, *, own: RowLoss, oth
     """
     once = _Once(net)
     return batch["own"] * own(once, batch, constants) + batch["other"] * other(once, batch, constants)
+
+
+def among_themselves(net: Forward, batch: Arrays, constants: Arrays, *, loss: RowLoss) -> Tensor:
+    """Return a loss that compares rows with one another [B], of transfer rows alone; 0 for private ones."""
+    them = (batch["other"] > 0).nonzero().flatten()
+    found = loss(_Some(net, batch["x"], them), {name: rows[them] for name, rows in batch.items()}, constants)
+    return found.new_zeros(len(batch["other"])).index_copy(0, them, found)
 
 
 class _Once:
@@ -66,6 +75,19 @@ class _Once:
 
     def head(self, z: Tensor) -> Tensor:
         return self._net.head(z)
+
+
+class _Some:
+    """What a model says of all rows of a batch, of which a loss sees some."""
+
+    def __init__(self, net: Forward, x: Tensor, which: Tensor) -> None:
+        features, logits = net(x)
+        self._said = features[which], logits[which]
+        self.params: Arrays = net.params
+        self.head = net.head
+
+    def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self._said
 
 
 def _beside(

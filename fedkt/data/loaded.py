@@ -25,14 +25,13 @@ Constants = tuple[tuple[float, ...], tuple[float, ...]]
 def constants(data: "Data", transfer: Dataset | None, input_: InputSpec) -> Constants | None:
     """Return mean and deviation that images are normalised by, None where they are not.
 
-    With ``normalise: transfer`` those of the transfer set, per channel, as models see it: public rows, so
-    that no private one goes into them and all parties have the same.
+    Where the scenario gives none they are those of the transfer set, per channel, as models see it: public
+    rows, so that no private one goes into them and all parties have the same.
     """
-    if data.normalise is None:
-        return None
-    if data.normalise != "transfer":
+    if data.normalise is not None and not isinstance(data.normalise, str):
         return tuple(data.normalise.mean), tuple(data.normalise.std)
-    assert transfer is not None
+    if data.normalise == "none" or transfer is None or input_.kind != "image":
+        return None
     pixels = Preprocess(input_).tensor(transfer.x).double()
     mean, std = pixels.mean((0, 2, 3)), pixels.std((0, 2, 3), correction=0)
     # A constant channel's deviation is 0 but for rounding.
@@ -129,7 +128,7 @@ def _check_copies(train: Dataset, choices: Choices) -> None:
 
 
 def _check_normalise(data: "Data", train: Dataset, *, transfer: bool) -> list[str]:
-    if data.normalise is None:
+    if data.normalise is None or data.normalise == "none":
         return []
     if train.kind != "image":
         return [f"data.normalise is set but the data is {train.kind}; it must be left out."]

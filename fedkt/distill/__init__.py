@@ -1,7 +1,8 @@
 """Distillation losses, one value per row: pure functions, one citation each, for ``torch.func``.
 
 All are found by name (entry points ``fedkt.losses``). Those of :mod:`fedkt.distill.losses` compare scores,
-those of :mod:`fedkt.distill.prototype` features with prototypes; :func:`about` tells them apart.
+those of :mod:`fedkt.distill.relations` how scores relate within a row or a batch, those of
+:mod:`fedkt.distill.prototype` features with prototypes; :func:`about` tells the last apart.
 
 May import from ``knowledge`` downwards. Begin with :mod:`fedkt.distill.losses`.
 """
@@ -12,19 +13,28 @@ from typing import Any, Literal
 
 from fedkt.distill.losses import Loss, ce, dkd, kl, mae, mse, mse_prob
 from fedkt.distill.prototype import PrototypeLoss, nd, prototype_mse, supervised_contrastive
+from fedkt.distill.relations import dist, is_coupled, logit_std, pkt, rkd, row_graph, skd_direction, spkd
 
 __all__ = [
     "Loss",
     "PrototypeLoss",
     "about",
     "ce",
+    "dist",
     "dkd",
+    "is_coupled",
     "kl",
+    "logit_std",
     "mae",
     "mse",
     "mse_prob",
     "nd",
+    "pkt",
     "prototype_mse",
+    "rkd",
+    "row_graph",
+    "skd_direction",
+    "spkd",
     "supervised_contrastive",
 ]
 

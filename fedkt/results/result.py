@@ -23,8 +23,8 @@ class Result:
     >>> import fedkt
     >>> settings = ["engine.kind=inline", "rounds=2", "clients.local.epochs=1"]
     >>> result = Result.read(fedkt.simulate("quickstart", settings).path)
-    >>> result.rounds[["round", "bytes.up"]].values.tolist()  # 10 × (300 × 10 × 4 + 128) bytes
-    [[1, 121280], [2, 121280]]
+    >>> result.rounds[["round", "bytes.up"]].values.tolist()  # 10 × (300 × 11 × 4 + 2 × 128) bytes
+    [[1, 134560], [2, 134560]]
     >>> len(result.clients)
     20
     """

@@ -163,7 +163,7 @@ class Normalise(Settings):
     """One number per channel, or one for all."""
 
 
-NORMALISE_TAGS = ("normalise-by-transfer", "normalise-by-constants")
+NORMALISE_TAGS = ("normalise-by-name", "normalise-by-constants")
 """Pydantic puts these into the place of an error; they are no keys."""
 
 
@@ -204,14 +204,14 @@ class Data(Settings):
     """The shape that images are brought to; null: their own."""
     normalise: (
         Annotated[
-            Annotated[Literal["transfer"], Tag(NORMALISE_TAGS[0])]
+            Annotated[Literal["transfer", "none"], Tag(NORMALISE_TAGS[0])]
             | Annotated[Normalise, Tag(NORMALISE_TAGS[1])],
             Discriminator(lambda value: NORMALISE_TAGS[not isinstance(value, str)]),
         ]
         | None
     ) = None
     """Constants that images are scaled by, or ``transfer``: each channel's own mean and deviation in the
-    transfer set; null: pixels stay in [0, 1]."""
+    transfer set, or ``none``: pixels stay in [0, 1]. Null: ``transfer`` where there is one, else ``none``."""
     validation: float = Field(0.0, ge=0, le=0.5)
     """The share of its own rows that each client sets aside."""
     missing: Literal["mean", "median", "zero"] | None = None

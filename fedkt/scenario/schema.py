@@ -38,7 +38,7 @@ class StrategySpec(Named):
     {'beta': 5}
     """
 
-    name: str = Field("knfu", min_length=1)
+    name: str = Field("dwc", min_length=1)
     """A registered strategy, or ``package.module:name``."""
 
 

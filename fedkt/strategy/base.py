@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from fedkt.scenario import Scenario
 
 Shares = Literal["nothing", "knowledge", "features", "weights", "data"]
-
-
 Reads = Literal["steps", "loss", "temperature"]
 
 
@@ -74,6 +72,8 @@ class Strategy(FlowerStrategy):
     """Whether the server itself predicts rows of the transfer set, of which clients need not know."""
     needs_public: ClassVar[bool] = False
     """Whether the scenario must have a public set."""
+    labelled: ClassVar[str] = ""
+    """The setting that says of how many transfer rows the server must know the labels; empty: of none."""
     one_width: ClassVar[bool] = False
     """Whether all models must have one feature width."""
     one_model: ClassVar[bool] = False
@@ -84,6 +84,8 @@ class Strategy(FlowerStrategy):
     """Whether predictions may be votes, which do not say how sure a client is."""
     same_start: ClassVar[bool] = False
     """Whether clients of one architecture start from the same weights."""
+    joint: ClassVar[bool] = False
+    """Whether clients learn from teachers in the steps of training, where the scenario leaves it open."""
     fuses_mean: ClassVar[bool] = False
     """Whether there is one teacher, which follows from the clients' equally weighted mean alone."""
     default_loss: ClassVar[str] = "kl"

@@ -1,4 +1,4 @@
-"""Settings of a strategy: those that nothing reads, and those that its client half gets."""
+"""Settings of a strategy: those that nothing reads, those that its client half gets, and how it learns."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,19 @@ def idle(config: BaseModel, why: str, *names: str) -> list[str]:
 def temperature_of(config: Any) -> dict[str, float]:
     """Return the client half's temperature that is the strategy's own; none where it is null."""
     return {} if config.temperature is None else {"temperature": config.temperature}
+
+
+def learns_jointly(kind: Any, scenario: "Scenario") -> bool:
+    """Say whether clients learn from teachers about transfer rows in the steps of training on private data.
+
+    What ``clients.distill.together`` says, else as the strategy has it; where training itself is private no
+    other rows go into its steps.
+    """
+    told = scenario.clients.distill.together
+    if told is not None:
+        return told
+    mode = mode_of(scenario.privacy)
+    return bool(kind.joint) and (mode is None or mode.training_noise(1.0) is None)
 
 
 def settings_for(kind: Any, config: BaseModel, scenario: "Scenario") -> dict[str, Any]:

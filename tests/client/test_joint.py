@@ -134,6 +134,9 @@ def test_stacked_clients_take_the_joint_steps_that_each_takes_alone() -> None:
         assert any(not torch.equal(a[0][n], job.tensors[n]) for n in a[0])
 
 
+PRIVATE = {"delta": 1e-5, "noise_multiplier": 1.0, "max_epsilon": 1e6}
+
+
 def scenario(**more: Any) -> Any:
     return from_dict(
         {
@@ -182,13 +185,43 @@ def test_a_teacher_is_learned_from_in_the_next_training_and_the_last_one_in_a_ph
 
 
 def test_a_private_run_may_join_where_noise_is_added_to_what_is_sent(tmp_path: Path) -> None:
-    privacy = {"mode": "logit_gauss", "delta": 1e-5, "noise_multiplier": 1.0, "max_epsilon": 1e6}
-    result = fedkt.simulate(scenario(privacy=privacy | {"clip": 1.0}), out=tmp_path / "run")
+    logits = PRIVATE | {"mode": "logit_gauss", "clip": 1.0}
+    result = fedkt.simulate(scenario(privacy=logits), out=tmp_path / "run")
     assert result.summary["replies"]["accepted"] == 6
     with pytest.raises(
         InputError, match=r"'dpsgd' trains on private rows alone, but clients\.distill\.together"
     ):
-        checked_world(scenario(privacy=privacy | {"mode": "dpsgd"}))
+        checked_world(scenario(privacy=PRIVATE | {"mode": "dpsgd"}))
+
+
+@pytest.mark.parametrize(
+    ("strategy", "privacy", "joint"),
+    [
+        ({"name": "dwc"}, {}, True),
+        ({"name": "complementary"}, {}, True),
+        ({"name": "held"}, {}, True),
+        ({"name": "transferability"}, {}, True),
+        ({"name": "dynamic_logits"}, {}, False),
+        ({"name": "knfu"}, {}, False),
+        ({"name": "fedmd"}, {}, False),
+        ({"name": "local"}, {}, False),
+        ({"name": "dwc", "weights": "energy"}, PRIVATE | {"mode": "dpsgd"}, False),
+        ({"name": "dwc"}, PRIVATE | {"mode": "logit_gauss", "clip": 1.0}, True),
+    ],
+)
+def test_where_the_scenario_leaves_it_open_the_strategy_decides(
+    strategy: dict[str, str], privacy: dict[str, Any], joint: bool
+) -> None:
+    made = scenario(strategy=strategy, **({"privacy": privacy} if privacy else {}))
+    distill = made.clients.distill.model_copy(update={"together": None})
+    made = made.model_copy(update={"clients": made.clients.model_copy(update={"distill": distill})})
+    assert checked_world(made).together is joint
+
+
+def test_densities_are_refused_where_training_alone_is_private() -> None:
+    made = scenario(strategy={"name": "dwc"}, privacy=PRIVATE | {"mode": "dpsgd"})
+    with pytest.raises(InputError, match=r"strategy\.weights is density.* 'dpsgd' pays for; use energy"):
+        checked_world(made)
 
 
 def test_who_teaches_nothing_about_transfer_rows_is_refused() -> None:

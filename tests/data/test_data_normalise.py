@@ -29,9 +29,11 @@ def test_each_channel_has_the_transfer_sets_own_mean_and_deviation() -> None:
     assert constants(data, wide, InputSpec("image", (2, 1, 1))) == ((0.5, 0.25), (0.5, 1.0))
 
 
-def test_a_federation_is_normalised_by_public_rows_and_hashed_as_it_was() -> None:
-    plain = build(scenario.load(GIVEN, ["data.normalise=null"]))
-    federation = build(scenario.load(GIVEN))
+@pytest.mark.parametrize("named", [True, False])
+def test_a_federation_is_normalised_by_public_rows_and_hashed_as_it_was(named: bool) -> None:
+    """Also where the scenario leaves it open."""
+    plain = build(scenario.load(GIVEN, ["data.normalise=none"]))
+    federation = build(scenario.load(GIVEN, [] if named else ["data.normalise=null"]))
     raw, seen = plain.transfer_tensor(), federation.transfer_tensor()
     assert torch.allclose(seen, (raw - raw.mean()) / raw.std(correction=0), atol=1e-5)
     assert seen.mean().item() == pytest.approx(0, abs=1e-5)
@@ -56,11 +58,19 @@ def test_a_site_has_the_numbers_of_its_own_copy_of_the_transfer_set(tmp_path: Pa
         build_own("here", replace(sources, transfer=None), scenario.load(GIVEN))
 
 
+def test_where_nothing_is_public_or_rows_are_no_images_nothing_is_normalised() -> None:
+    bare = ["data.normalise=null", "data.transfer=null", "strategy={name: local}"]
+    assert build(scenario.load(GIVEN, bare)).preprocess.normalise is None
+    data = scenario.load(GIVEN, ["data.normalise=null"]).data
+    table = Dataset(np.zeros((2, 3), np.float32), np.zeros(2, np.int64), None, "tabular")
+    assert constants(data, table, InputSpec("tabular", (3,))) is None
+
+
 @pytest.mark.parametrize(
     ("given", "words"),
     [
         (["data.transfer=null", "strategy={name: local}"], "but there is no transfer set"),
-        (["data.normalise=transfr"], "data.normalise is 'transfr'; it must be 'transfer'"),
+        (["data.normalise=transfr"], "data.normalise is 'transfr'; it must be 'transfer' or 'none'"),
         (["data.normalise={mean: [0.5], std: [0]}"], "data.normalise.std.0 is 0; it must be greater than 0"),
         (["data.normalise={mean: [0.5], sd: [1]}"], "unknown key 'data.normalise.sd'; did you mean 'std'?"),
     ],

@@ -34,6 +34,7 @@ FITS: dict[str, set[str]] = {
     "knfu": ON_ROWS,
     "ktpfl": ON_ROWS,
     "transferability": ON_ROWS,
+    "kshot": ON_ROWS,
     "complementary": {"dpsgd", "logit_gauss"},  # votes do not say how sure a client is
     "dynamic_logits": {"dpsgd", "logit_gauss"},
     "dwc": {"logit_gauss"},  # how familiar rows are depends on private ones

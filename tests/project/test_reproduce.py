@@ -247,7 +247,13 @@ def test_every_published_table_has_a_page_in_the_form_that_is_written(path: Path
 
 
 def test_a_group_effect_is_the_mean_over_measured_rounds(tmp_path: Path) -> None:
-    short = ("rounds=2", "clients.local.epochs=1", "clients.distill.epochs=1", "data.partition.clients=3")
+    short = (
+        "rounds=2",
+        "clients.local.epochs=1",
+        "clients.distill.epochs=1",
+        "data.partition.clients=3",
+        "strategy={name: knfu}",
+    )
     found = reproduce.run(tables.Row("a", "quickstart", short, "global_mean", (0,)), tmp_path)
     rounds = reproduce.Result.read(tmp_path / "0").rounds["group_effect"]
     assert len(rounds) == 2

@@ -100,7 +100,7 @@ def test_defaults():
         None,
         None,
     )
-    assert (s.strategy.name, s.privacy.mode, s.rounds, s.seed) == ("knfu", "none", 10, 0)
+    assert (s.strategy.name, s.privacy.mode, s.rounds, s.seed) == ("dwc", "none", 10, 0)
     assert (s.participation.fraction, s.participation.quorum, s.participation.deadline_s) == (1.0, 1, 600.0)
     assert (s.engine.kind, s.engine.workers, s.engine.cohort, s.evaluate.every) == ("ray", "auto", "auto", 1)
 
@@ -499,7 +499,7 @@ def test_dump_writes_every_default_and_only_the_settings_of_the_kind():
         "kind": "iid", "clients": 10, "samples_per_client": None, "sizes": "equal", "min_samples": 1,
     }  # fmt: skip
     assert written["data"]["transfer"] == {"from": "train", "size": 5, "policy": "random", "rows": None}
-    assert written["strategy"] == {"name": "knfu"}
+    assert written["strategy"] == {"name": "dwc"}
     assert list(written) == list(Scenario.model_fields)
 
 

@@ -379,7 +379,9 @@ WRITTEN: dict[str, Any] = {
 }
 READS = {"fedka": STEPS, "feddf": {"loss", "temperature"}, "fedgkt": {"loss", "temperature"}}
 """What strategies read of ``clients.distill`` that do neither read all nor nothing of it."""
-ALL = "cfd comet complementary dsfl dwc dynamic_logits fedmd held knfu ktpfl selective_fd transferability"
+ALL = (
+    "cfd comet complementary dsfl dwc dynamic_logits fedmd held knfu kshot ktpfl selective_fd transferability"
+)
 ROWS = {*ALL.split(), "fedka"}
 """Those that ask about rows of the transfer set."""
 

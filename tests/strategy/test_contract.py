@@ -24,7 +24,7 @@ from fedkt.files import read_tensors, write_tensors
 from fedkt.knowledge import Expected, row_ids
 from fedkt.knowledge.protocol import Binding, Request
 from fedkt.scenario import Robust, Scenario, from_dict
-from fedkt.strategy import Contributions, Fused, Outcome, Setting, Strategy
+from fedkt.strategy import Contributions, Fused, Outcome, Strategy
 
 NAMES = registry.names("strategies")
 TEACHING = [name for name in NAMES if name != "local"]
@@ -68,7 +68,7 @@ def scenario(name: str, **more: Any) -> Scenario:
 
 @lru_cache
 def federation_of(seed: int) -> Any:
-    return checked_world(scenario("local", seed=seed)).federation
+    return checked_world(scenario("knfu", seed=seed)).federation
 
 
 def world_of(described: Scenario) -> World:
@@ -77,15 +77,7 @@ def world_of(described: Scenario) -> World:
 
 
 def strategy_of(world: World) -> Strategy:
-    setting = Setting(
-        scenario=world.scenario,
-        run="run",
-        dims={client: world.dims(client) for client in world.shards},
-        transfer=world.transfer_hash,
-        input=world.federation.input,
-        federation=world.federation,
-    )
-    return world.strategy(world.config, setting)
+    return world.strategy(world.config, world.setting("run", Path()))
 
 
 @dataclass

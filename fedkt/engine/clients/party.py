@@ -65,14 +65,12 @@ class Party:
         """Of the phases of this message."""
         self._digested = -1
         self._prepared = False
-        self._together = (
-            world.scenario.clients.distill.together and self.world.behaviour.distils_transfer_rows
-        )
-        """Whether teachers are learned from in the steps of training."""
         self._guards = len(world.aside(client)) > 0
         """Whether what a teacher does to this client is undone where it costs too much."""
         self._undone = False
         """Whether that happened in this round."""
+        self._taught = False
+        """Whether the model has learned from a teacher, so that what is added to its scores fits it."""
 
     def train(self, request: Request, stage: Stage) -> Work[Reply]:
         """Digest a teacher that was missed, train on private data, and return the contribution."""
@@ -84,10 +82,10 @@ class Party:
         rows = yield from self._place(request)
         if self.guard is not None:
             stage("reserve")
-            phases = [*self._preparation(), *self._digestion(later=self._together), self._training]
+            phases = [*self._preparation(), *self._digestion(later=self.world.together), self._training]
             self.guard.reserve(purpose, phases, self.contribution(request))
         yield from self._prepare(number, stage)
-        yield from self._digest(request, stage, later=self._together)
+        yield from self._digest(request, stage, later=self.world.together)
         stage("train")
         self._undone = False
         yield from self._train(number)
@@ -107,7 +105,7 @@ class Party:
         version = 2 * request.binding.round + 1
         known = self._load(version, stage)
         yield from self._place(request)
-        later = self._together and request.binding.round < self.world.scenario.rounds
+        later = self.world.together and request.binding.round < self.world.scenario.rounds
         before: Scores = {}
         if request.evaluate and request.teacher is not None and not later:
             stage("measure")
@@ -157,7 +155,7 @@ class Party:
 
     def _training(self, behaviour: Client) -> Fit | None:
         training = behaviour.train(self._teacher or None)
-        if training is None or not self._teacher or not self._together:
+        if training is None or not self._teacher or not self.world.together:
             return training
         digestion = behaviour.digest(self._teacher)
         return training if digestion is None else joined(training, digestion)
@@ -186,7 +184,7 @@ class Party:
     def _train(self, number: int) -> Work[None]:
         """Train; alone where learning from a teacher in the same steps was undone."""
         training = self._fit("train", self._training, number)
-        if not (self._together and self._teacher):
+        if not (self.world.together and self._teacher):
             yield from training
         elif (yield from self._guarded("train", training)):
             yield from self._fit("train", lambda behaviour: behaviour.train(self._teacher), number)
@@ -195,13 +193,15 @@ class Party:
         """Let the client learn from a teacher; undo it where that cost too much, and say whether it did."""
         if not self._guards:
             yield from learning
+            self._taught = True
             return False
-        model, optimizers = self.model, dict(self._optimizers)
+        model, optimizers, taught = self.model, dict(self._optimizers), self._taught
         before = yield from self._right(stage)
         yield from learning
+        self._taught = True
         if not costly(before, (yield from self._right(stage))):
             return False
-        self.model, self._optimizers, self._undone = model, optimizers, True
+        self.model, self._optimizers, self._taught, self._undone = model, optimizers, taught, True
         return True
 
     def _right(self, stage: str) -> Work[Tensor]:
@@ -350,7 +350,7 @@ class Party:
     def _scored(self, stage: str, x: Tensor, teacher: Arrays) -> Work[dict[str, Tensor]]:
         """Return the scores of rows [n, classes] by predictor; that which decides has no name."""
         features, logits = yield from self._predict(stage, x)
-        more = self.behaviour.predictors(features, logits, teacher) if teacher else {}
+        more = self.behaviour.predictors(features, logits, teacher) if teacher and self._taught else {}
         return {"": more.pop(self.behaviour.decides, logits), **more}
 
     def _measured(self, before: Scores, after: Scores) -> Work[dict[str, float]]:
@@ -393,7 +393,7 @@ class Party:
                 if part.startswith(_OPTIMIZER)
             }
             self._digested, self._prepared = state.note["digested"], state.note["prepared"]
-            self._undone = state.note.get("undone", False)
+            self._undone, self._taught = state.note.get("undone", False), state.note.get("taught", False)
             if self.guard is not None:
                 self.guard.check(state.note.get("ledger"))
         return state is not None
@@ -422,6 +422,7 @@ class Party:
         note: dict[str, Any] = {
             "digested": self._digested,
             "prepared": self._prepared,
+            "taught": self._taught,
             "model": self.world.models[self.client],
             "kept": kept,
         }

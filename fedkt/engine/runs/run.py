@@ -27,7 +27,6 @@ from fedkt.results.folder import RunFolder
 from fedkt.results.observer import Observer, Silent
 from fedkt.results.result import Result
 from fedkt.scenario import Scenario
-from fedkt.strategy.fusing.robust import Probe
 
 CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG)
 """What the system says of a disk that is full, and of a folder that is not ours to write."""
@@ -104,13 +103,8 @@ def simulate(
 
 
 def _loop(world: World, folder: RunFolder, observer: Observer, stop: threading.Event) -> Loop:
-    labels, robust = world.federation.transfer_labels, world.scenario.robust
-    probe = None
-    if robust.filter == "probe" and labels is not None:
-        probe = Probe.drawn(labels, robust.probe_rows, world.scenario.seed)
     setting = replace(
         world.setting(folder.run, folder.checkpoint / "server"),
-        probe=probe,
         churn=world.churn,
         hostile=frozenset(world.hostile),
     )

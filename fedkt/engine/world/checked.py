@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from fedkt import data, models, registry
 from fedkt.client.behaviour import Client, Steps
-from fedkt.distill import about
+from fedkt.distill import about, is_coupled
 from fedkt.engine.world import adversity_checks as adversity
 from fedkt.engine.world import memory
 from fedkt.engine.world.device import device_of, device_problems, model_problem
@@ -105,7 +105,7 @@ def checked_world(
         raise InputError(*dict.fromkeys(problems))
     trace = _try(problems, lambda: adversity.trace_of(scenario, federation, data_dir))
     world = World(scenario, federation, trace, slots, left_out)
-    problems += guard_problems(world)
+    problems += [*guard_problems(world), *label_problems(world)]
     problems += [*adversity.problems_of(world), *privacy_problems(world)]
     if problems:
         raise InputError(*dict.fromkeys(problems))
@@ -211,6 +211,18 @@ def guard_problems(world: World) -> list[str]:
     ][:1]
 
 
+def label_problems(world: World) -> list[str]:
+    """Return whether fewer labels of transfer rows are known than the strategy needs."""
+    name, labels = world.strategy.labelled, world.federation.transfer_labels
+    known = 0 if labels is None else int((labels >= 0).sum())
+    if not name or (wanted := getattr(world.config, name)) <= known:
+        return []
+    return [
+        f"strategy.{name} is {wanted}, but labels of {known} transfer rows are known; it must be at most "
+        "their number."
+    ]
+
+
 def teaches_otherwise(strategy: type[Strategy], behaviour: type[Client]) -> bool:
     """Say whether a strategy teaches, but not by distillation on transfer rows.
 
@@ -231,6 +243,12 @@ def _config(strategy: type[Strategy], scenario: Scenario) -> StrategyConfig:
         raise InputError(
             f"loss '{name}' compares {kind}, but strategy '{scenario.strategy.name}' distils "
             f"{strategy.distils}; losses for those are {', '.join(fitting)}."
+        )
+    behaviour = registry.find("clients", strategy.client)
+    if is_coupled(registry.find("losses", name)) and not behaviour.distils_transfer_rows:
+        raise InputError(
+            f"loss '{name}' compares rows with one another, which strategy '{scenario.strategy.name}' "
+            "has none for; it must compare each row by itself, as kl does."
         )
     if problems := [*without_effect(scenario, strategy, config)]:
         raise InputError(*problems)

@@ -126,7 +126,7 @@ def _fit(world: World) -> Iterator[str]:
                 "rows; leave it out, or use a mode that adds noise to what is sent."
             )
         first, each = world.private_phases(next(iter(world.shards)))
-        if world.scenario.clients.distill.together and world.behaviour.distils_transfer_rows:
+        if world.together:
             yield (
                 f"privacy mode '{settings.mode}' trains on private rows alone, but clients.distill.together "
                 "puts transfer rows into the same steps; leave it out, or use a mode that adds noise to what "

@@ -30,7 +30,8 @@ from fedkt.privacy.modes import mode_of
 from fedkt.rng import numpy_stream, seed_of
 from fedkt.scenario import Attack, Scenario
 from fedkt.strategy.base import Strategy, StrategyConfig
-from fedkt.strategy.own_settings import settings_for
+from fedkt.strategy.fusing.robust import Probe
+from fedkt.strategy.own_settings import learns_jointly, settings_for
 from fedkt.strategy.rounds.given import Setting
 
 
@@ -68,6 +69,8 @@ class World:
         self.config: StrategyConfig = self.strategy.Config(**scenario_.strategy.settings)
         self.behaviour: type[Client] = registry.find("clients", self.strategy.client)
         self.settings = settings_for(self.strategy, self.config, scenario_)
+        self.together = self.behaviour.distils_transfer_rows and learns_jointly(self.strategy, scenario_)
+        """Whether teachers are learned from in the steps of training."""
         self.shards: Mapping[str, Shard] = {shard.id: shard for shard in federation.shards}
         self.names = list(self.shards)
         """The clients in order; a simulated node plays the one at its place."""
@@ -85,6 +88,13 @@ class World:
         self._there: dict[tuple[str, str], torch.Tensor] = {}
         self._sources: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         self._holdings: dict[str, Holding] = {}
+
+    @property
+    def labelled(self) -> int:
+        """Of how many transfer rows the server knows the labels, for robust fusion or for the strategy."""
+        robust, own = self.scenario.robust, self.strategy.labelled
+        asked = robust.probe_rows if robust.filter == "probe" else 0
+        return max(asked, getattr(self.config, own) if own else 0)
 
     @property
     def transfer_hash(self) -> str:
@@ -106,6 +116,7 @@ class World:
 
     def setting(self, run: str, own: Path) -> Setting:
         """Return what the server of a simulation knows; ``own``: the server's own folder."""
+        labels, seed = self.federation.transfer_labels, self.scenario.seed
         return Setting(
             scenario=self.scenario,
             run=run,
@@ -113,6 +124,7 @@ class World:
             transfer=self.transfer_hash,
             input=self.federation.input,
             federation=self.federation,
+            probe=Probe.drawn(labels, self.labelled, seed) if self.labelled and labels is not None else None,
             own=own,
         )
 
