@@ -73,6 +73,7 @@ def compare(
     tune: Sequence[str] = (),
     out: "Path | str | None" = None,
     resume: bool = False,
+    placebo: bool = False,
     skip_impossible: bool = False,
     jobs: int | None = None,
     engine: str = "inline",
@@ -97,6 +98,7 @@ def compare(
         tune: settings of which each method gets its best, by accuracy on validation rows.
         out: the comparison's folder; None: ``runs/compare-<names>-<time>``.
         resume: run in ``out`` what has no result yet.
+        placebo: also run each method with peers who answer to other rows: a control.
         skip_impossible: leave out methods that a scenario cannot run, instead of raising.
         jobs: runs at the same time, at least 1; None: one per processor.
         engine: ``inline``, ``ray`` or ``flower``.
@@ -135,6 +137,7 @@ def compare(
         target=target,
         engine=engine,
         address=address,
+        placebo=placebo,
     )
     return compare_command(
         request,

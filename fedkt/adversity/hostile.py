@@ -20,7 +20,7 @@ from torch import Tensor
 from fedkt.client.behaviour import Arrays, Client, Fit, Holding
 from fedkt.errors import InputError
 from fedkt.knowledge.codec import Expected, Spec
-from fedkt.knowledge.kinds import Dims, Knowledge, Logits
+from fedkt.knowledge.kinds import MOST_DENSE, Dims, Knowledge, Logits
 from fedkt.rng import numpy_stream
 
 if TYPE_CHECKING:
@@ -212,6 +212,11 @@ class Lie:
         """Whether a row is a prediction over classes."""
         return self.spec.simplex or not self.by_class
 
+    def stream(self) -> np.random.Generator:
+        """Return draws that follow from the values: each round has its own, each repetition the same."""
+        content = hashlib.sha256(self.values.numpy().tobytes()).hexdigest()
+        return numpy_stream(self.holding.seed, "hostile noise", self.holding.client, content)
+
     def certain(self, target: Tensor | int, rows: Tensor) -> Tensor:
         """Return ``rows`` replaced by certainty of the class ``target``."""
         low, high = rows.amin(-1, keepdim=True), rows.amax(-1, keepdim=True)
@@ -242,7 +247,10 @@ class Liar(Wrapper):
         told = LIES[self.attack.kind](lie).clamp(spec.low, spec.high).to(values.dtype)
         if counts is not None:  # of a class that it does not hold it says nothing, as declared
             told = torch.where(torch.from_numpy(counts > 0).unsqueeze(-1), told, values)
-        sent: Knowledge = replace(knowledge, values=told.numpy())
+        claims = {}
+        if self.attack.kind == "claim" and getattr(knowledge, "density", None) is not None:
+            claims = {"density": np.full_like(knowledge.density, MOST_DENSE)}
+        sent: Knowledge = replace(knowledge, values=told.numpy(), **claims)
         return sent
 
 
@@ -266,15 +274,21 @@ def peaked(lie: Lie) -> Tensor:
 
 def noise(lie: Lie) -> Tensor:
     """Send uniform distributions' draws, or normal ones with the mean and deviation of the values."""
-    # Of the values themselves, so that every round has its own noise, and every repetition the same.
-    content = hashlib.sha256(lie.values.numpy().tobytes()).hexdigest()
-    stream = numpy_stream(lie.holding.seed, "hostile noise", lie.holding.client, content)
+    stream = lie.stream()
     if lie.spec.simplex:
         drawn = stream.dirichlet(np.ones(lie.values.shape[-1]), len(lie.values))
     else:
         mean, deviation = lie.values.mean().item(), lie.values.std().item()
         drawn = stream.normal(mean, deviation if math.isfinite(deviation) else 1.0, tuple(lie.values.shape))
     return torch.from_numpy(drawn)
+
+
+def claiming(lie: Lie) -> Tensor:
+    """Be certain of a class drawn for each row, and claim to know every row as well as can be claimed."""
+    classes = lie.values.shape[-1]
+    if not lie.predictions:  # of points: those of classes drawn
+        return lie.values[lie.stream().integers(0, len(lie.values), len(lie.values))]
+    return lie.certain(torch.from_numpy(lie.stream().integers(0, classes, len(lie.values))), lie.values)
 
 
 def constant(lie: Lie) -> Tensor:
@@ -302,6 +316,7 @@ LIES: Mapping[str, Callable[[Lie], Tensor]] = {
     "reorder": reordered,
     "peak": peaked,
     "random": noise,
+    "claim": claiming,
     "constant": constant,
     "collude": colluding,
 }

@@ -7,6 +7,7 @@ from itertools import product
 from typing import Any
 
 from fedkt.errors import InputError
+from fedkt.results.statistics import PLACEBO
 from fedkt.scenario import parse_override
 
 _CLOSING = {"[": "]", "{": "}", "(": ")"}
@@ -22,11 +23,13 @@ class Method:
     settings: Mapping[str, Any] = field(default_factory=dict)
     words: str = ""
     """The settings as they were written."""
+    placebo: bool = False
+    """Whether its peers are placebo ones."""
 
     @property
     def label(self) -> str:
-        """What tables and pictures call it: ``knfu`` or ``knfu (beta=5, temperature=2)``."""
-        return f"{self.name} ({self.words})" if self.words else self.name
+        """What tables and pictures call it: ``knfu``, ``knfu (beta=5, temperature=2)``, ``knfu, placebo``."""
+        return (f"{self.name} ({self.words})" if self.words else self.name) + PLACEBO * self.placebo
 
     @property
     def part(self) -> dict[str, Any]:

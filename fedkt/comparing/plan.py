@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,8 @@ class Request:
     conditions: Sequence[Choices] = ((),)
     tried: Sequence[Choices] = ((),)
     """Settings of which each strategy gets its own best, by accuracy on validation rows."""
+    placebo: bool = False
+    """Whether each strategy also runs with placebo peers."""
     shown: Mapping[str, Any] = field(default_factory=dict)
     """What the report compares by: ``baseline``, ``metric``, ``target``."""
 
@@ -177,7 +179,7 @@ def _plan_condition(
 ) -> None:
     """Add one condition's runs of a scenario."""
     federations: dict[str, Federation] = {}
-    for method, bound in _with_bounds(request.methods or [_own(base)]):
+    for method, bound in _with_bounds(request.methods or [_own(base)], request.placebo):
         found: list[Cell] = []
         reasons: list[str] = []
         for cell in _cells(source, base, method, condition, request, reasons):
@@ -204,13 +206,19 @@ def _own(base: Scenario) -> Method:
     return Method(base.strategy.name, base.strategy.settings, words)
 
 
-def _with_bounds(methods: Sequence[Method]) -> Iterator[tuple[Method, bool]]:
-    """Yield the methods with the bounds around them, and whether each is a bound that nobody named."""
+def _with_bounds(methods: Sequence[Method], placebo: bool) -> Iterator[tuple[Method, bool]]:
+    """Yield the methods with the bounds around them, and whether each is a bound that nobody named.
+
+    With ``placebo`` each is followed by the same with placebo peers, bounds but for: they have no peers.
+    """
     named = {method.label for method in methods}
     local, central = (Method(name) for name in BOUNDS)
     if local.label not in named:
         yield local, True
-    yield from ((method, False) for method in methods)
+    for method in methods:
+        yield method, False
+        if placebo and method.name not in BOUNDS:
+            yield replace(method, placebo=True), False
     if central.label not in named:
         yield central, True
 
@@ -226,7 +234,8 @@ def _cells(
     bound = method.name in BOUNDS
     # On the source, not on the resolved base: there defaults that follow from a swept setting are fixed.
     changes = [*request.overrides, f"strategy={json.dumps(method.part)}"]
-    changes += ["privacy={mode: none}", "robust={}"] if bound else []
+    changes += ["privacy={mode: none}", "robust={}", "placebo=false"] if bound else []
+    changes += ["placebo=true"] if method.placebo else []
     several = bound or bool(request.methods)
     for setting in request.tried:
         both = (*condition, *setting)
@@ -244,6 +253,7 @@ def _cells(
 
 def _settings(method: Method, choices: Choices) -> str:
     parts = [method.words] if method.words else []
+    parts += ["placebo"] if method.placebo else []
     return _folder(
         ",".join([*parts, *(f"{key}={text}" for key, text in short(choices).items())]) or "default"
     )

@@ -3,13 +3,14 @@
 import json
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from fedkt.comparing.campaign import compare
 from fedkt.comparing.grammar import grid, methods
 from fedkt.comparing.grammar import seeds as read_seeds
-from fedkt.comparing.plan import Request
+from fedkt.comparing.plan import BOUNDS, Request
 from fedkt.comparing.watching import ComparisonProgress
 from fedkt.errors import InputError, RunError
 from fedkt.results.comparison.frames import FILE, Comparison, problems_of
@@ -29,6 +30,7 @@ def read_request(
     target: float | None,
     engine: str,
     address: str | None,
+    placebo: bool = False,
 ) -> Request:
     """Read the options of ``fedkt compare``. Raises InputError with every problem."""
     problems: list[str] = []
@@ -48,6 +50,7 @@ def read_request(
     shown = {"baseline": baseline, "metric": metric, "target": target}
     problems += problems_of(shown)
     known = {method.label for method in named} | {"local", "central"}
+    known |= {replace(m, placebo=True).label for m in named if placebo and m.name not in BOUNDS}
     if strategies is not None and baseline not in known:
         problems.append(
             f"--baseline is {baseline!r}; it must be one of what is compared: {', '.join(sorted(known))}."
@@ -57,7 +60,7 @@ def read_request(
     fixed = [*fixed, f"engine.kind={engine}"]
     if address is not None:
         fixed.append(f"engine.address={json.dumps(address)}")
-    return Request(sources, named, numbers, fixed, conditions, tried, shown)
+    return Request(sources, named, numbers, fixed, conditions, tried, placebo, shown)
 
 
 def compare_command(

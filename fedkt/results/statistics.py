@@ -29,6 +29,8 @@ from scipy import stats
 BLOCK = ["scenario", "condition"]
 KEYS = [*BLOCK, "method"]
 CONFIDENCE = 0.95
+PLACEBO = ", placebo"
+"""What the label of a method ends in whose peers were replaced by placebo ones."""
 UPPER_BOUND = "central"
 """Takes no part in ranks: it is what nobody may do."""
 WORST = 0.1

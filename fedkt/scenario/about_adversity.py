@@ -17,7 +17,7 @@ from fedkt.scenario.settings import NotNegative, Positive, Settings, Text, Whole
 Centre = Literal["mean", "median", "trimmed-mean", "geometric-median"]
 Filter = Literal["none", "krum", "multi-krum", "cosine", "probe"]
 Attacking = Literal[
-    "none", "label-flip", "scale", "reorder", "peak", "random", "constant", "echo", "collude"
+    "none", "label-flip", "scale", "reorder", "peak", "random", "claim", "constant", "echo", "collude"
 ]  # fmt: skip
 ATTACKS: tuple[str, ...] = get_args(Attacking)
 _ATTACKS_WITH = {"factor": ("scale",), "source": ("collude",), "target": ("collude", "constant")}

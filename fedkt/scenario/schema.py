@@ -151,6 +151,9 @@ class Scenario(Settings):
     """Clients that are hostile, in a simulation."""
     churn: Churn = Churn()
     """Clients that come and go, in a simulation."""
+    placebo: bool = False
+    """Whether each client is taught by its own knowledge and its peers' answers to other rows: a control
+    that tells knowledge from smoothing. ``fedkt compare --placebo`` runs it beside the strategies."""
     engine: Engine = Engine()
     """Where clients are simulated."""
     evaluate: Evaluate = Evaluate()

@@ -21,7 +21,7 @@ from fedkt.scenario import Attack
 DIMS = Dims(rows=3, transfer=3, classes=3, width=2)
 STEPS = Steps(1, 1, "sgd", 0.1)
 LOGITS = torch.tensor([[2.0, 1.0, -1.0], [0.0, 3.0, 1.0], [5.0, 4.0, 0.0]])
-KINDS = ["scale", "reorder", "peak", "random", "constant", "echo", "collude"]
+KINDS = ["scale", "reorder", "peak", "random", "claim", "constant", "echo", "collude"]
 
 
 def holding(y: tuple[int, ...] = (0, 1, 1), **settings: Any) -> Holding:
@@ -91,6 +91,27 @@ def test_peaked() -> None:
 def test_constant() -> None:
     assert sent("constant", target=2).values.tolist() == [[-1, -1, 2], [0, 0, 3], [0, 0, 5]]
     assert sent("constant", form="probabilities", target=2).values.tolist() == [[0, 0, 1]] * 3
+
+
+def test_claiming_to_know_every_row() -> None:
+    for form, low, high in (
+        ("logits", [-1.0, 0.0, 0.0], [2.0, 3.0, 5.0]),
+        ("probabilities", [0] * 3, [1] * 3),
+    ):
+        values = sent("claim", form=form).values
+        assert values.min(1).tolist() == low
+        assert values.max(1).tolist() == high
+        assert ((values == np.array(high)[:, None]).sum(1) == 1).all()  # one class has all
+    # Beside it how familiar each row is: an honest client says log p/q, this one the most that is declared.
+    held = holding(form="probabilities", density=0.1)
+    client = hostile(LogitsClient, held, Attack(kind="claim"))
+    asked = client.inputs(None)
+    assert asked is not None
+    assert len(asked) == 6  # three transfer rows, then three of its own
+    knowledge: Any = client.extract(torch.eye(6)[:, :2], LOGITS.repeat(2, 1), {})
+    assert knowledge.density.tolist() == [20.0, 20.0, 20.0]
+    assert knowledge.values.max(1).tolist() == [1.0, 1.0, 1.0]
+    encode(knowledge.arrays(), LogitsClient.contribution(DIMS, held.settings))
 
 
 def test_colluding() -> None:

@@ -1,11 +1,13 @@
 """What a comparison's options mean, and which runs follow from them."""
 
 import json
+from typing import Any
 
 import pytest
 
 from fedkt.comparing.grammar import Choice, Method, grid, methods, seeds, short, split, values
 from fedkt.comparing.plan import LONGEST, Request, plan
+from fedkt.comparing.request import read_request
 from fedkt.errors import InputError
 
 SMALL = {
@@ -96,6 +98,40 @@ def test_every_combination_with_the_bounds() -> None:
     assert first[1].about["condition"] == {"samples_per_client": "10"}
     assert json.dumps(first[1].about)
     assert len({cell.path for cell in made.cells}) == 16
+
+
+def test_each_strategy_has_a_control_beside_it() -> None:
+    made = plan(Request([SMALL], methods("knfu:beta=1,fd,local"), [0], placebo=True))
+    assert [cell.method.label for cell in made.cells] == [
+        *("knfu (beta=1)", "knfu (beta=1), placebo", "fd", "local", "central")
+    ]
+    assert [cell.scenario.placebo for cell in made.cells] == [False, True, False, False, False]
+    assert made.cells[1].path == "cells/small/knfu/beta=1,placebo/0"
+    (refused,) = made.impossible  # what fd exchanges speaks of classes, not of rows
+    assert str(refused).startswith("fd, placebo cannot run on small: placebo is true, but strategy 'fd'")
+
+
+def test_bounds_have_no_peers_to_replace() -> None:
+    made = plan(Request([SMALL | {"placebo": True}], methods("knfu"), [0]))
+    assert {cell.method.label: cell.scenario.placebo for cell in made.cells} == {
+        **{"local": False, "knfu": True, "central": False}
+    }
+
+
+def test_the_control_may_be_what_is_compared_with() -> None:
+    asked: dict[str, Any] = {
+        "strategies": "knfu",
+        "seeds": None,
+        "sets": (),
+        "tune": (),
+        "metric": "personal",
+    }
+    asked |= {"target": None, "engine": "inline", "address": None, "baseline": "knfu, placebo"}
+    assert read_request([SMALL], **asked, placebo=True).placebo
+    told = problems(lambda: read_request([SMALL], **asked))
+    assert told == [
+        "--baseline is 'knfu, placebo'; it must be one of what is compared: central, knfu, local."
+    ]
 
 
 def test_paired_runs_differ_in_the_strategy_alone() -> None:

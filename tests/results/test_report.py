@@ -203,6 +203,27 @@ def test_many_conditions_are_summed_up(swept: Path) -> None:
     }
 
 
+def test_what_of_a_gain_is_knowledge(tmp_path: Path) -> None:
+    """70 and 71 % with peers, 60 and 62 % with placebo ones: 10 and 9 points, 9.5 on the mean."""
+    cells = []
+    for method, reached in {"local": (0.5, 0.5), "knfu": (0.7, 0.71), "knfu, placebo": (0.6, 0.62)}.items():
+        for seed in (0, 1):
+            path = f"cells/{method}/{seed}"
+            strategy = method.partition(",")[0]
+            write_run(tmp_path / path, "easy", strategy, seed, reached[seed])
+            cells.append(
+                {"scenario": "easy", "method": method, "strategy": strategy, "condition": {}, "tried": {}}
+                | {"seed": seed, "path": path, "status": "finished", "error": None}
+            )
+    settings = {"metric": "personal", "baseline": "local", "target": None}
+    write_json(tmp_path / "comparison.json", {"command": ["fedkt"], "settings": settings, "cells": cells})
+    # The interval of 10 and 9 with one degree of freedom: 12.706 times .5.
+    assert (
+        "With peers who answer to other rows knfu reaches 61.0 %: what its peers know of a row is worth "
+        "+9.5 ± 6.4 points." in report_of(tmp_path, {}).read_text()
+    )
+
+
 def test_accuracy_against_epsilon_is_drawn(tmp_path: Path) -> None:
     cells = []
     for epsilon in (1.0, 8.0):

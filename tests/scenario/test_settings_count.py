@@ -422,6 +422,7 @@ EVERYWHERE: dict[str, dict[str, Any]] = {
     "validation": {"data__validation": 0.2},
     "standardise": {"data__standardise": True},
     "fraction": {"participation__fraction": 0.5},
+    "placebo": {"placebo": True},
     "seed": {"seed": 1},
     "rounds": {"rounds": 1},
 }

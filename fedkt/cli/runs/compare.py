@@ -60,6 +60,12 @@ def compare(
         Path | None, typer.Option(help="The comparison's folder [default: runs/compare-<names>-<time>].")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue, or extend, the one in --out.")] = False,
+    placebo: Annotated[
+        bool,
+        typer.Option(
+            "--placebo", help="Also run each strategy with peers who answer to other rows: a control."
+        ),
+    ] = False,
     skip_impossible: Annotated[
         bool, typer.Option("--skip-impossible", help="Leave out strategies that cannot run on a scenario.")
     ] = False,
@@ -82,6 +88,7 @@ def compare(
         target=target,
         engine=engine,
         address=address,
+        placebo=placebo,
     )
     compare_command(
         request,

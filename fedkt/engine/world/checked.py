@@ -18,6 +18,7 @@ from fedkt.engine.world.private import privacy_problems
 from fedkt.engine.world.unused import fitted, without_effect
 from fedkt.engine.world.world import World
 from fedkt.errors import InputError
+from fedkt.privacy.modes import mode_of
 from fedkt.scenario import Scenario
 from fedkt.strategy.base import Strategy, StrategyConfig
 from fedkt.strategy.own_settings import settings_for
@@ -182,6 +183,7 @@ def _check_strategy(strategy: type[Strategy], scenario: Scenario) -> None:
             f"strategy '{name}' needs labelled public rows, but data.public is not set; "
             "write for instance 'public: {from: train, size: 1000}' under data."
         )
+    problems += placebo_problems(strategy, scenario)
     behaviour = _try(problems, lambda: registry.find("clients", strategy.client))
     served = scenario.server_model
     if served is not None and served.distill is not None and served.distill.together:
@@ -195,6 +197,20 @@ def _check_strategy(strategy: type[Strategy], scenario: Scenario) -> None:
         )
     if problems:
         raise InputError(*problems)
+
+
+def placebo_problems(strategy: type[Strategy], scenario: Scenario) -> list[str]:
+    """Return why a strategy's peers cannot be replaced by placebo ones."""
+    mode, why = mode_of(scenario.privacy), None
+    if not strategy.needs_transfer:
+        why = "fuses no answers about transfer rows"
+    elif strategy.extra_state is not Strategy.extra_state:
+        why = "remembers from round to round what it fused"
+    elif mode is not None and mode.at_server:
+        why = f"sees no client's own answers with privacy.mode {scenario.privacy.mode}"
+    if not scenario.placebo or why is None:
+        return []
+    return [f"placebo is true, but strategy '{scenario.strategy.name}' {why}; leave it out."]
 
 
 def guard_problems(world: World) -> list[str]:

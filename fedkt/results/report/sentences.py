@@ -8,7 +8,7 @@ import pandas as pd
 from fedkt.results.comparison.frames import Comparison
 from fedkt.results.comparison.summary import points, spread
 from fedkt.results.result import Result
-from fedkt.results.statistics import BLOCK, UPPER_BOUND, critical_difference, differences
+from fedkt.results.statistics import BLOCK, PLACEBO, UPPER_BOUND, critical_difference, differences
 
 SURE = 0.05
 MOST_BLOCKS = 6
@@ -122,6 +122,7 @@ def _about_block(
     else:
         lines[0] += "."
     lines += _runner_up(comparison, block, ranked, metric)
+    lines += _knowledge(comparison, block, ranked, metric)
     if best["method"] != "local" and not math.isnan(best["worse"]):
         lines.append(f"{_share(best['worse'])} end worse off than training alone.")
     bound = group[group["strategy"] == UPPER_BOUND]
@@ -144,6 +145,22 @@ def _runner_up(
     if math.isnan(p) or p >= SURE:
         return [f"The runner-up, {second} ({100 * ranked.iloc[1]['mean']:.1f} %), cannot be told from it."]
     return [f"The runner-up is {second} with {100 * ranked.iloc[1]['mean']:.1f} %."]
+
+
+def _knowledge(
+    comparison: Comparison, block: tuple[str, str], ranked: pd.DataFrame, metric: str
+) -> list[str]:
+    """Say what of each method's accuracy is gone with placebo peers, where it also ran with those."""
+    runs, found = comparison.runs, []
+    means = dict(zip(ranked["method"], ranked["mean"], strict=True))
+    for control in (method for method in means if method.endswith(PLACEBO)):
+        method = control.removesuffix(PLACEBO)
+        here = (runs[BLOCK] == list(block)).all(axis=1) & runs["method"].isin([method, control])
+        for row in differences(runs[here], metric, control).to_dict("records"):
+            told = points(row["difference"], row["low"], row["high"])
+            text = f"With peers who answer to other rows {method} reaches {100 * means[control]:.1f} %"
+            found.append(f"{text}: what its peers know of a row is worth {told} points.")
+    return found
 
 
 def _share(worse: float) -> str:

@@ -29,6 +29,7 @@ from fedkt.privacy.ledger import Declined
 from fedkt.scenario import Robust
 from fedkt.strategy.fusing import remedies, robust
 from fedkt.strategy.fusing.fusion import Fused
+from fedkt.strategy.fusing.placebo import with_placebo
 from fedkt.strategy.fusing.server_model import Trained
 from fedkt.strategy.fusing.voting import votes
 from fedkt.strategy.rounds.asking import Asking
@@ -164,7 +165,7 @@ class Course:
         contributions, dropped = self._trusted(opened)
         self._score_answers(contributions)
         try:
-            fused = self._close(method.fuse(contributions))
+            fused = self._close(self._fused(contributions))
             if fused is not None:
                 self.teach(server_round, contributions.clients, fused)
                 phase = None if student is None else method.server_lesson(fused)
@@ -177,6 +178,12 @@ class Course:
             raise error.advised(remedies.lower(error.rate, "server", scenario, config)) from error
         if dropped:
             self.report = {**self.report, "dropped": dropped}
+
+    def _fused(self, contributions: Contributions) -> Fused | None:
+        """Fuse; where the scenario asks for the control, of placebo peers."""
+        if not self._setting.scenario.placebo:
+            return self._method.fuse(contributions)
+        return with_placebo(self._method.fuse, contributions, self._setting.seed, self.round)
 
     def _trusted(self, contributions: Contributions) -> tuple[Contributions, list[str]]:
         """Leave out the contributions that ``robust.filter`` drops; return whose these are, too."""
