@@ -20,22 +20,45 @@ __all__ = ["Comparison", "Result", "compare", "load_model", "load_scenario", "si
 
 
 def simulate(
-    scenario: "Scenario | str | PathLike[str] | Mapping[str, Any]",
+    scenario: "Scenario | str | PathLike[str] | Mapping[str, Any] | None" = None,
     overrides: Sequence[str] = (),
     *,
+    data: Any = None,
+    sites: Any = None,
+    strategy: Any = None,
+    models: Any = None,
+    seed: int | None = None,
     out: "Path | str | None" = None,
     resume: bool = False,
     data_dir: "Path | str | None" = None,
+    progress: bool = False,
+    tensorboard: "Path | str | None" = None,
+    mlflow: str | None = None,
     observer: "Observer | None" = None,
 ) -> "Result":
     """Run a scenario on this machine and return its result.
 
+    Strategies, models and losses may be defined in a notebook's cell or a launched script, on every engine;
+    a deployment needs them in a module.
+
     Args:
         scenario: what :func:`load_scenario` takes: a path, a bundled name, YAML text, a mapping, a Scenario.
+            None: what suits ``data``.
         overrides: settings to change, ``a.b=value`` as on the command line; the value is YAML.
+        data: rows in place of the scenario's data set: ``(X, y)``, a table (data frame, mapping of columns)
+            with a column ``label`` or the scenario's ``data.label``, or ``(table, "column")``.
+        sites: whose row is whose: a name per row, or the name of a column; each name is a client. None: rows
+            are dealt as ``data.partition`` says.
+        strategy: in place of the scenario's: a name, a mapping such as ``{"name": "knfu", "beta": 5}``, a
+            class, or an instance with settings, ``Mine(trim=2)``.
+        models: in place of the scenario's: a name, a function ``(input, classes) -> module``, or a list.
+        seed: in place of the scenario's, from 0 on.
         out: the run's folder; None: ``runs/<name>-<time>``.
-        resume: continue the run in ``out``, which must be of the same scenario.
+        resume: continue the run in ``out``, which must be of the same scenario; only ``rounds`` may grow.
         data_dir: where data files lie; None: ``$FEDKT_DATA``, else ``./data``.
+        progress: show the run as it goes: a live widget in a notebook, lines elsewhere.
+        tensorboard: a folder for TensorBoard's events; None: none are written.
+        mlflow: an MLflow store such as ``sqlite:///runs.db``; None: none is written to.
         observer: is told of each message and each round; None: nobody is.
 
     Returns:
@@ -46,27 +69,39 @@ def simulate(
         RunError: the run failed.
 
     >>> import fedkt
-    >>> result = fedkt.simulate("quickstart", ["engine.kind=inline", "rounds=1"])
+    >>> result = fedkt.simulate("quickstart", ["engine.kind=inline", "rounds=1"], strategy="knfu")
     >>> result.summary["strategy"], result.summary["replies"]["accepted"]
     ('dwc', 10)
     """
     from pathlib import Path
 
-    from fedkt import scenario as scenarios
-    from fedkt.engine.runs.run import simulate as run
+    from fedkt.engine.runs.from_python import scenario_of
+    from fedkt.engine.runs.watched import watched
+    from fedkt.results.folder import unused_path
 
-    return run(
-        scenarios.load(scenario, overrides),
-        out=None if out is None else Path(out),
+    resolved = scenario_of(
+        scenario, overrides, data=data, sites=sites, strategy=strategy, models=models, seed=seed
+    )
+    display = None
+    if progress:
+        from fedkt.results.widget import progress_display
+
+        display = progress_display()
+    return watched(
+        resolved,
+        unused_path(resolved.name) if out is None else Path(out),
+        progress=display,
+        observer=observer,
+        tensorboard=tensorboard,
+        mlflow=mlflow,
         resume=resume,
         data_dir=None if data_dir is None else Path(data_dir),
-        observer=observer,
     )
 
 
 def compare(
     scenarios: "Source | Sequence[Source]",
-    strategies: "str | None" = None,
+    strategies: "str | Sequence[Any] | None" = None,
     seeds: "str | Sequence[int] | None" = None,
     *,
     overrides: Sequence[str] = (),
@@ -90,7 +125,8 @@ def compare(
 
     Args:
         scenarios: one or several of what :func:`load_scenario` takes.
-        strategies: names by comma, settings by semicolon: ``"knfu:beta=5;epd=labels,fedmd"``; None: each
+        strategies: names by comma, settings by semicolon: ``"knfu:beta=5;epd=labels,fedmd"``; or a list of
+            names, mappings such as ``{"name": "knfu", "beta": 5}``, classes and instances; None: each
             scenario's own.
         seeds: ``"0-4"``, ``"0,2"`` or numbers from 0 on; None: each scenario's own.
         overrides: settings to change; of several values by comma, ``"data.partition.alpha=0.1,0.5"``, every

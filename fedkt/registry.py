@@ -10,7 +10,7 @@ import importlib
 import os
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -21,6 +21,10 @@ from fedkt.errors import InputError
 GROUPS = ("strategies", "clients", "models", "datasets", "losses")
 IMPORT_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 """``package.module:name``. A data set such as ``npz:mnist.npz`` looks the same: look for prefixes first."""
+
+HERE = "here:"
+"""Before the name of something that only this process, and those that it sends it to, can find."""
+_given: dict[str, Any] = {}
 
 _SINGULAR = {
     "strategies": "strategy",
@@ -40,6 +44,13 @@ def find(group: str, name: Any) -> Any:
     if not isinstance(name, str):
         return name
     what = f"{_noun(group)} {name!r}"
+    if name.startswith(HERE):
+        if name not in _given:
+            raise InputError(
+                f"{what} was defined in a notebook or a launched script and is not here; define it in a "
+                "module that can be imported, and write 'package.module:name'."
+            )
+        return _given[name]
     if ":" in name:
         return _import(what, name)
     points = _entry_points(group)
@@ -91,6 +102,47 @@ def path_of(plugin: Any) -> str:
             "that is not the launched script."
         )
     return f"{module}:{name}"
+
+
+def give(plugin: Any, number: int = 1) -> str:
+    """Keep a plug-in that cannot be imported, and return the name under which :func:`find` finds it.
+
+    The newest under a name counts, as with a notebook's cell that is run again; ``number`` tells apart those
+    of one name that belong together.
+
+    >>> find("models", give(lambda input, classes: None)).__name__
+    '<lambda>'
+    """
+    own = getattr(plugin, "__qualname__", type(plugin).__qualname__).rpartition("<locals>.")[2]
+    plain = re.sub(r"\W", "_", own).strip("_")
+    name = f"{HERE}{plain}" + (f"_{number}" if number > 1 else "")
+    _given[name] = plugin
+    return name
+
+
+def given(values: Any) -> dict[str, Any]:
+    """Return what was given of all that a scenario's plain values name: for processes that are to find it."""
+    if isinstance(values, str):
+        return {values: _given[values]} if values in _given else {}
+    parts = (
+        values.values() if isinstance(values, dict) else values if isinstance(values, list | tuple) else ()
+    )
+    return {name: plugin for part in parts for name, plugin in given(part).items()}
+
+
+def take(plugins: Mapping[str, Any]) -> None:
+    """Let :func:`find` find what another process gave."""
+    _given.update(plugins)
+
+
+def only_here(values: Any) -> list[str]:
+    """Return the names in a scenario's plain values that were given, and so cannot be imported elsewhere."""
+    if isinstance(values, str):
+        return [values] if values.startswith(HERE) else []
+    parts = (
+        values.values() if isinstance(values, dict) else values if isinstance(values, list | tuple) else ()
+    )
+    return [name for part in parts for name in only_here(part)]
 
 
 def nearest(word: str, valid: Iterable[str]) -> list[str]:

@@ -1,5 +1,6 @@
 """A comparison from the request to the report: plan, find what is done, run the rest, sum up."""
 
+import base64
 import json
 import sys
 import time
@@ -8,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from fedkt import data, scenario
+from fedkt import data, registry, scenario
 from fedkt.comparing.plan import Cell, Plan, Request, data_key, plan
 from fedkt.comparing.pool import Told, processors, run_here
 from fedkt.comparing.watching import ComparisonProgress
@@ -230,14 +231,25 @@ def _job(
     own = dict(live)
     if "tensorboard" in own:
         own["tensorboard"] = str(Path(own["tensorboard"]).absolute() / cell.path.removeprefix("cells/"))
+    described = scenario.to_dict(cell.scenario)
     return {
-        "scenario": scenario.to_dict(cell.scenario),
+        "scenario": described,
+        "given": _by_value(registry.given(described)),
         "out": str(out.absolute()),
         "resume": run_state(out, cell.scenario) == "unfinished",
         "data_dir": None if data_dir is None else str(data_dir.absolute()),
         "hashes": dict(hashes),
         "sinks": own,
     }
+
+
+def _by_value(plugins: Mapping[str, Any]) -> str:
+    """Return what a run's process has to find although it cannot be imported, as text."""
+    if not plugins:
+        return ""
+    from fedkt.engine.runtimes.cluster import by_value
+
+    return base64.b64encode(by_value(plugins)).decode()
 
 
 def _gpus(engine: Engine) -> int:

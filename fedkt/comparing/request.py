@@ -8,20 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from fedkt.comparing.campaign import compare
-from fedkt.comparing.grammar import grid, methods
+from fedkt.comparing.grammar import Method, grid, methods
 from fedkt.comparing.grammar import seeds as read_seeds
 from fedkt.comparing.plan import BOUNDS, Request
 from fedkt.comparing.watching import ComparisonProgress
 from fedkt.errors import InputError, RunError
 from fedkt.results.comparison.frames import FILE, Comparison, problems_of
 from fedkt.results.folder import unused_path
-from fedkt.scenario import Source
+from fedkt.scenario import Source, plain
 
 
 def read_request(
     sources: Sequence[Source],
     *,
-    strategies: str | None,
+    strategies: "str | Sequence[Any] | None",
     seeds: str | None,
     sets: Sequence[str],
     tune: Sequence[str],
@@ -42,7 +42,7 @@ def read_request(
             problems.extend(error.problems)
             return instead
 
-    named = attempt(lambda: methods(strategies) if strategies is not None else [], [])
+    named = attempt(lambda: _methods(strategies) if strategies is not None else [], [])
     numbers = attempt(lambda: read_seeds(seeds) if seeds is not None else [], [])
     fixed, conditions = attempt(lambda: grid(sets), ([], [()]))
     single, tried = attempt(lambda: grid(tune, "--tune"), ([], [()]))
@@ -61,6 +61,31 @@ def read_request(
     if address is not None:
         fixed.append(f"engine.address={json.dumps(address)}")
     return Request(sources, named, numbers, fixed, conditions, tried, placebo, shown)
+
+
+def _methods(strategies: "str | Sequence[Any]") -> list[Method]:
+    """Read ``"knfu:beta=5,fd"``, or a list of such texts, mappings with a name, and strategies."""
+    if isinstance(strategies, str):
+        return methods(strategies)
+    found: list[Method] = []
+    for entry in strategies:
+        if isinstance(entry, str):
+            found += methods(entry, "strategies")
+            continue
+        part = plain(entry)
+        part = {"name": part} if isinstance(part, str) else part
+        if not isinstance(part, dict) or not isinstance(part.get("name"), str):
+            raise InputError(
+                f"strategies: {entry!r} is no strategy; an entry must be a name, a mapping such as "
+                "{'name': 'knfu', 'beta': 5}, or a strategy."
+            )
+        settings = {key: value for key, value in part.items() if key != "name"}
+        words = ", ".join(f"{key}={json.dumps(value)}" for key, value in settings.items())
+        found.append(Method(part["name"], settings, words))
+    twice = [m.label for i, m in enumerate(found) if m.label in {n.label for n in found[:i]}]
+    if twice:
+        raise InputError(f"strategies: {twice[0]!r} is named twice; name it once.")
+    return found
 
 
 def compare_command(

@@ -1,7 +1,9 @@
 """One run at a time in a process of its own: jobs come as JSON lines, and so do what becomes of them."""
 
+import base64
 import json
 import os
+import pickle
 import sys
 import time
 import traceback
@@ -9,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fedkt import scenario
+from fedkt import registry, scenario
 from fedkt.engine.runs.run import simulate
 from fedkt.errors import FedktError, RunError
 from fedkt.results.observer import Silent
@@ -35,11 +37,13 @@ class _Rounds(Silent):
 
 
 def run_job(job: Mapping[str, Any], tell: Tell) -> None:
-    """Run a job ``{"scenario", "out", "resume", "data_dir", "sinks", "hashes"}`` and tell how it went."""
+    """Run a job of ``scenario given out resume data_dir sinks hashes`` and tell how it went."""
     watchers: list[Any] = []
     begun = time.monotonic()
     try:
         data_dir = None if job["data_dir"] is None else Path(job["data_dir"])
+        if job.get("given"):
+            registry.take(pickle.loads(base64.b64decode(job["given"])))
         resolved = scenario.from_dict(job["scenario"])
         out = Path(job["out"])
         watchers += sinks(resolved, out, **job.get("sinks", {}))

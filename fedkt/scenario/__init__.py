@@ -13,7 +13,17 @@ from fedkt.scenario.about_clients import Clients, Distill, Local, ModelSpec
 from fedkt.scenario.about_data import Data, Image, Partition, PublicSpec, Transfer
 from fedkt.scenario.about_privacy import Privacy
 from fedkt.scenario.explain import setting_keys
-from fedkt.scenario.loading import Source, bundled, dump, from_dict, load, parse_override, to_dict
+from fedkt.scenario.loading import (
+    Source,
+    bundled,
+    check_importable,
+    dump,
+    from_dict,
+    load,
+    parse_override,
+    plain,
+    to_dict,
+)
 from fedkt.scenario.schema import Engine, Evaluate, Participation, Scenario, StrategySpec
 
 __all__ = [
@@ -37,10 +47,12 @@ __all__ = [
     "StrategySpec",
     "Transfer",
     "bundled",
+    "check_importable",
     "dump",
     "from_dict",
     "load",
     "parse_override",
+    "plain",
     "setting_keys",
     "to_dict",
 ]

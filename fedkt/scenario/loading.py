@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, ValidationError
 
 from fedkt.errors import InputError
-from fedkt.registry import did_you_mean, path_of
+from fedkt.registry import did_you_mean, give, only_here, path_of, take
 from fedkt.scenario.explain import explain
 from fedkt.scenario.schema import Scenario
 from fedkt.scenario.yaml12 import Path, dotted, parse, write
@@ -37,6 +37,7 @@ class _Draft:
         self.places: dict[Path, _Where] = {}
         self.problems: list[tuple[int, str]] = []
         self.unreadable: set[Path] = set()
+        self.given: dict[str, Any] = {}
 
     def at_line(self, line: int) -> _Where:
         return _Where(line, f"{self.label}:{line}: ")
@@ -50,6 +51,15 @@ class _Draft:
             if path[:length] in self.places:
                 return self.places[path[:length]]
         return _Where(0, "")
+
+    def give(self, plugin: Any) -> str:
+        """Return the name of what cannot be imported, another one for each that this draft holds."""
+        number = 1
+        while (name := give(plugin, number)) in self.given and self.given[name] is not plugin:
+            take({name: self.given[name]})
+            number += 1
+        self.given[name] = plugin
+        return name
 
     def set(self, path: Path, value: Any, where: _Where) -> None:
         """Replace the value at ``path``; parts on the way there that are absent or null are created."""
@@ -103,7 +113,8 @@ def load(source: Source, overrides: Sequence[str] = (), *, several: bool = False
     Args:
         source: the path of a YAML file, the name of a bundled scenario (with or without ``.yaml``), YAML text
             (recognised by a line break), a mapping, or a Scenario. In a mapping, functions and classes may
-            stand where YAML has ``package.module:name``.
+            stand where YAML has ``package.module:name``; those of a notebook or a launched script become
+            ``here:name``, which this process finds, and those that it sends them to.
         overrides: settings to change afterwards, ``a.b=value``; the value is YAML.
         several: whether source and overrides serve several strategies, so that nothing was written for this
             one.
@@ -162,6 +173,28 @@ def to_dict(scenario: Scenario) -> dict[str, Any]:
 def from_dict(values: Mapping[str, Any]) -> Scenario:
     """Return the checked scenario of a mapping: the inverse of ``to_dict``."""
     return load(values)
+
+
+def check_importable(scenario: Scenario) -> None:
+    """Raise InputError where another machine would have to import what only this process can find."""
+    lost = only_here(to_dict(scenario))
+    if lost:
+        raise InputError(
+            *(
+                f"{name!r} was defined in a notebook or a launched script, and a site would have to import "
+                "it; define it in a module that sites have too, and write 'package.module:name'."
+                for name in dict.fromkeys(lost)
+            )
+        )
+
+
+def plain(values: Any) -> Any:
+    """Return Python values as a scenario's YAML would give them. Raises InputError."""
+    draft = _Draft("")
+    found = _plain(values, (), draft)
+    if draft.problems:
+        raise InputError(*(text for _, text in draft.problems))
+    return found
 
 
 def bundled() -> list[str]:
@@ -288,9 +321,13 @@ def _plain(value: Any, path: Path, draft: _Draft) -> Any:
         return {key: _plain(item, (*path, key), draft) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item, (*path, at), draft) for at, item in enumerate(value)]
+    if callable(stands_for := getattr(value, "as_setting", None)) and not isinstance(value, type):
+        return _plain(stands_for(), path, draft)  # such as a strategy with settings of its own
     try:
         return path_of(value)
     except InputError as error:
+        if callable(value):
+            return draft.give(value)
         draft.unreadable.add(path)
         draft.problems.append((0, f"{dotted(path)}: {error}"))
         return None

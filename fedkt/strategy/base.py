@@ -26,7 +26,7 @@ from fedkt.scenario import Robust
 from fedkt.strategy.fusing import robust
 from fedkt.strategy.fusing.fusion import Fused, mix
 from fedkt.strategy.fusing.server_model import Trained, build, lesson, lesson_settings, steps_of
-from fedkt.strategy.own_settings import settings_for
+from fedkt.strategy.own_settings import AsSetting, settings_for
 from fedkt.strategy.rounds.course import Course
 from fedkt.strategy.rounds.given import Setting
 from fedkt.strategy.rounds.teachers import Teachers
@@ -50,7 +50,7 @@ class StrategyConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class Strategy(FlowerStrategy):
+class Strategy(AsSetting, FlowerStrategy):
     """Base of every strategy (entry points ``fedkt.strategies``). ``config`` is a ``Config`` in all hooks.
 
     >>> class Mean(Strategy):
@@ -103,8 +103,10 @@ class Strategy(FlowerStrategy):
     simplex = False
     """Whether the values that are fused are probabilities: rows that sum to one."""
 
-    def __init__(self, config: StrategyConfig, setting: Setting) -> None:
-        self.config = config
+    def __init__(self, config: Any = None, setting: Setting | None = None, **own: Any) -> None:
+        self.config: StrategyConfig = self.Config(**own) if config is None else config
+        if setting is None:
+            return  # ``Mine(trim=2)``, to be named in a scenario: each run makes its own
         self.setting = setting
         self.behaviour: type[Client] = registry.find("clients", self.client)
         self.client_settings = settings_for(type(self), config, setting.scenario)

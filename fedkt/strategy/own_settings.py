@@ -10,6 +10,16 @@ if TYPE_CHECKING:
     from fedkt.scenario import Scenario
 
 
+class AsSetting:
+    """What stands for a strategy with settings of its own, ``Mine(trim=2)``, in a scenario."""
+
+    config: BaseModel
+
+    def as_setting(self) -> dict[str, Any]:
+        """Return its name (the class, which the scenario names) beside the settings that were given."""
+        return {"name": type(self), **self.config.model_dump(exclude_unset=True)}
+
+
 def idle(config: BaseModel, why: str, *names: str) -> list[str]:
     """Return sentences about those of these settings that were given although nothing reads them."""
     given = [name for name in names if name in config.model_fields_set]

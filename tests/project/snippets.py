@@ -27,6 +27,7 @@ def run_snippets(
     installed = [path for path in sys.path if path]
     # A worker takes seconds to import what is imported here already.
     monkeypatch.setattr("fedkt.comparing.campaign.run_here", in_this_process)
+    session = {"__name__": "__main__"}  # one for a page, as in a notebook
     modules, ran = set(sys.modules), dict.fromkeys(languages, 0)
     for language, block in BLOCK.findall(page.read_text()):
         if language not in languages:
@@ -37,7 +38,7 @@ def run_snippets(
         if named:
             (folder / named[1]).write_text(block)
         elif language == "python":
-            exec(compile(block, str(page), "exec"), {"__name__": "snippet"})
+            exec(compile(block, str(page), "exec"), session)
         elif language == "console":
             for line in block.splitlines():
                 program, *arguments = shlex.split(line)

@@ -456,8 +456,9 @@ def test_functions_in_a_mapping_become_import_paths():
     )
     path = f"{__name__}:deal"
     assert (s.data.dataset, s.data.partition.kind, s.strategy.name) == (path, path, path)
-    (sentence,) = problems({"name": "a", "strategy": {"name": lambda: 0}})
-    assert sentence.startswith("strategy.name: <function")
+    assert load({"name": "a", "strategy": {"name": lambda: 0}}).strategy.name == "here:lambda"
+    (sentence,) = problems({"name": "a", "strategy": {"name": object()}})
+    assert sentence.startswith("strategy.name: <object object")
     assert "define it at the top level of a module" in sentence
 
 

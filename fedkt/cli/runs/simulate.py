@@ -73,23 +73,12 @@ def _simulate(
     quiet: bool,
     live: dict[str, Any],
 ) -> None:
-    from fedkt.engine.runs.run import simulate as run_scenario
+    from fedkt.engine.runs.watched import watched
     from fedkt.results.progress import Progress, closing_table
     from fedkt.results.report import write_report
-    from fedkt.results.trackers import Several, end_failed, sinks
 
     progress = None if quiet else Progress()
-    watchers = sinks(resolved, folder, **live)
-    observer = Several(*watchers, *([] if progress is None else [progress]))
-    try:
-        result = run_scenario(resolved, out=folder, resume=resume, data_dir=data_dir, observer=observer)
-    except BaseException:
-        end_failed(watchers)
-        raise
-    finally:
-        if progress is not None:
-            progress.close()
-
+    result = watched(resolved, folder, progress=progress, resume=resume, data_dir=data_dir, **live)
     write_report(result)
     if not quiet:
         closing_table(result)

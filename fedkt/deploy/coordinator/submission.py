@@ -21,7 +21,7 @@ from fedkt.files import write_json
 from fedkt.results.folder import RunFolder
 from fedkt.results.observer import Observer, Silent
 from fedkt.results.result import Result
-from fedkt.scenario import Scenario
+from fedkt.scenario import Scenario, check_importable
 
 FILE = "deployment.json"
 """In the run's folder: the invitation without its scenario, and the Flower runs so far."""
@@ -48,6 +48,7 @@ def submit(
     RunError if the run fails.
     """
     scenario, left_out = fitted(scenario)
+    check_importable(scenario)
     kind, config = checked_method(scenario)
     if "data" in kind.shares:
         raise InputError(

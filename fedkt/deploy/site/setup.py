@@ -16,7 +16,7 @@ from fedkt.data.sets.dataset import Dataset
 from fedkt.deploy.site.site_file import FILE, Policy, Site
 from fedkt.errors import InputError
 from fedkt.files import write_atomic, write_secret
-from fedkt.scenario import Scenario
+from fedkt.scenario import Scenario, check_importable
 from fedkt.scenario.yaml12 import write
 
 KEY, PUBLIC_KEY = "node.key", "node.pub"
@@ -81,6 +81,7 @@ def init_from_scenario(
     """Write one site per client of a scenario below ``out``, each with its rows and the common sets."""
     from fedkt.engine.world.checked import checked_world
 
+    check_importable(scenario)
     world = checked_world(scenario, data_dir)
     federation, target = world.federation, scenario.data.target
     sizes: dict[str, Any] = {"classes": federation.classes}

@@ -121,11 +121,13 @@ def _drive(
     if engine.kind == "flower":
         from fedkt.engine.clients.app import at_home, make_app
         from fedkt.engine.runtimes import flower
+        from fedkt.engine.runtimes.cluster import by_value
 
         found = data_dir or (Path(os.environ["FEDKT_DATA"]) if "FEDKT_DATA" in os.environ else Path("data"))
         hashes = tuple(data_hashes(world.federation).items())
         text = world.scenario.model_dump_json(by_alias=True)
-        place = Place(text, str(found.absolute()), str(states), hashes)
+        given = by_value(world.given) if world.given else b""
+        place = Place(text, str(found.absolute()), str(states), hashes, given)
         flower.run(loop, make_app(partial(at_home, place)), clients, engine, stop)
     elif engine.kind == "inline":
         from fedkt.engine.clients.app import ResidentApp

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -89,3 +89,16 @@ def resources_for(engine: Engine) -> dict[str, int]:
         "num_cpus": max(1, round(engine.workers * engine.cpus)),
         "num_gpus": max(0, round(engine.workers * engine.gpus)),
     }
+
+
+def by_value(plugins: Mapping[str, Any]) -> bytes:
+    """Pickle plug-ins that cannot be imported. Raises InputError where one holds what cannot be sent."""
+    from ray import cloudpickle
+
+    try:
+        return bytes(cloudpickle.dumps(dict(plugins)))  # type: ignore[no-untyped-call]
+    except Exception as error:
+        raise InputError(
+            f"{' or '.join(plugins)} cannot be sent to another process ({type(error).__name__}: {error}); "
+            "engine inline needs none."
+        ) from error

@@ -1,10 +1,12 @@
 """What a process needs to play the clients of a scenario: built once per process, from the scenario alone."""
 
 import json
+import pickle
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,13 +41,15 @@ from fedkt.strategy.rounds.given import Setting
 class Place:
     """Where a scenario runs, as text that can travel: the resolved scenario, its data and its states.
 
-    ``hashes``: of the data that the run began with, as pairs.
+    ``hashes``: of the data that the run began with, as pairs; ``given``: pickled plug-ins that cannot be
+    imported, for processes of this simulation only.
     """
 
     scenario: str
     data_dir: str | None
     states: str
     hashes: tuple[tuple[str, str], ...] = ()
+    given: bytes = b""
 
 
 class World:
@@ -60,6 +64,8 @@ class World:
         left_out: Sequence[str] = (),
     ) -> None:
         self.scenario = scenario_
+        self.given = registry.given(scenario.to_dict(scenario_))
+        """Plug-ins of the scenario that cannot be imported."""
         self.federation = federation
         self.left_out = left_out
         """Settings of the file's that the strategy makes nothing of, which the scenario has no more."""
@@ -88,6 +94,11 @@ class World:
         self._there: dict[tuple[str, str], torch.Tensor] = {}
         self._sources: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         self._holdings: dict[str, Holding] = {}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Arrive in another process, where what is looked up by name must be found too."""
+        registry.take(state["given"])
+        self.__dict__.update(state)
 
     @property
     def labelled(self) -> int:
@@ -296,6 +307,8 @@ class World:
 @lru_cache(maxsize=1)
 def world_at(place: Place) -> World:
     """Build the world of a place, once per process. Raises RunError where its data changed meanwhile."""
+    if place.given:
+        registry.take(pickle.loads(place.given))
     resolved = scenario.from_dict(json.loads(place.scenario))
     federation = data.build(resolved, None if place.data_dir is None else Path(place.data_dir))
     if place.hashes and (others := changed(dict(place.hashes), data_hashes(federation))):
