@@ -18,7 +18,7 @@ from typing import Any
 
 from fedkt.errors import InputError
 
-GROUPS = ("strategies", "clients", "models", "datasets", "losses")
+GROUPS = ("strategies", "clients", "models", "datasets", "losses", "generators")
 IMPORT_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 """``package.module:name``. A data set such as ``npz:mnist.npz`` looks the same: look for prefixes first."""
 
@@ -32,6 +32,7 @@ _SINGULAR = {
     "models": "model",
     "datasets": "dataset",
     "losses": "loss",
+    "generators": "generator",
 }
 
 

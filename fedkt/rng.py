@@ -32,3 +32,14 @@ def torch_stream(seed: int, *labels: str | int) -> "torch.Generator":
     generator = torch.Generator()
     generator.manual_seed(seed_of(seed, *labels))
     return generator
+
+
+def raw_stream(seed: int, *labels: str | int) -> "np.random.PCG64":
+    """Return a fresh bit generator for these labels.
+
+    NumPy keeps its raw 64-bit numbers the same in every version, which it does not promise of what a
+    generator's methods make of them (NEP 19).
+    """
+    import numpy as np
+
+    return np.random.PCG64(seed_of(seed, *labels))

@@ -49,7 +49,7 @@ class CFD(Strategy):
     def __init__(self, config: StrategyConfig, setting: Setting) -> None:
         super().__init__(config, setting)
         self.simplex = True  # what is decoded
-        self._x = setting.transfer_x()
+        setting.transfer_x()  # refused now rather than in the first round
         self._classes = next(iter(setting.dims.values())).classes
         if self.student is None:
             model = models.deal(setting.scenario.clients.models, 1, setting.seed)[0]
@@ -68,7 +68,14 @@ class CFD(Strategy):
     @classmethod
     def problems(cls, config: Any, scenario: Any, clients: int) -> list[str]:
         """Refuse a word about changes where all labels are sent whole."""
-        chosen = scenario.data.transfer is not None and scenario.data.transfer.rows is not None
+        transfer = scenario.data.transfer
+        chosen = transfer is not None and transfer.rows is not None
+        if transfer is not None and transfer.fresh and config.delta and not chosen:
+            return [
+                "strategy.delta sends how labels differ from those of the round before, but "
+                "data.transfer.refresh "
+                "is round, so that the rows are others; set it to false."
+            ]
         return (
             idle(config, "where each round asks for other rows (data.transfer.rows)", "delta")
             if chosen
@@ -91,7 +98,8 @@ class CFD(Strategy):
     def fuse(self, contributions: Contributions) -> Fused:
         """Distil the mean prediction into the server's model and quantise what that says."""
         assert self.student is not None
-        x = self._x if contributions.rows is None else self._x[contributions.rows.long()]
+        x = self.setting.transfer_x(self.round)
+        x = x if contributions.rows is None else x[contributions.rows.long()]
         mean = self.centre(contributions.values)
         scenario = self.setting.scenario
         told = lesson_settings(scenario, self.client_settings)

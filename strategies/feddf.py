@@ -48,7 +48,7 @@ class FedDF(WeightAveraging):
 
     def fuse(self, contributions: Contributions) -> Fused:
         """Average, then distil."""
-        x, told, config = self.setting.transfer_x(), self.client_settings, self.config
+        x, told, config = self.setting.transfer_x(self.round), self.client_settings, self.config
         target = ensemble(torch.stack(list(self.predictions(contributions, x).values())))
         kind = registry.find("losses", told["loss"])
         loss = partial(distillation, loss=kind, temperature=told["temperature"])

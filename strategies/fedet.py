@@ -77,7 +77,7 @@ class FedET(WeightAveraging):
 
     def fuse(self, contributions: Contributions) -> Fused:
         """Teach the server's model by the small ones; average these and give them its last layer."""
-        x, config = self.setting.transfer_x(), self.config
+        x, config = self.setting.transfer_x(self.round), self.config
         net = self._server.module
         held = contributions.by_name().arrays
         shared = {n: t.mean(0) for n, t in weights.parameters(held).items() if n.startswith("head.")}

@@ -120,7 +120,7 @@ class FedKA(Strategy):
 
     def server_lesson(self, fused: Fused) -> Fit:
         """Let the server's own model learn the voted rows."""
-        x, labels = self.setting.transfer_x(), fused.arrays["labels"]
+        x, labels = self.setting.transfer_x(self.round), fused.arrays["labels"]
         x = x if self.rows is None else x[torch.from_numpy(self.rows).long()]
         kept = labels >= 0
         rows = {"x": x[kept], "y": labels[kept].long()}

@@ -116,7 +116,7 @@ class FedKAWeights(WeightAveraging):
 
     def _shares(self, contributions: Contributions) -> Tensor:
         """Return each class's share of the clients' votes [rows, classes]."""
-        x, classes = self.setting.transfer_x(), next(iter(self.setting.dims.values())).classes
+        x, classes = self.setting.transfer_x(self.round), next(iter(self.setting.dims.values())).classes
         labels = [logits.argmax(-1) for logits in self.predictions(contributions, x).values()]
         return votes(classes, torch.stack(labels)).mean(0)
 
@@ -125,7 +125,7 @@ class FedKAWeights(WeightAveraging):
         if not kept.any():
             return
         steps = Steps(0, config.batch_size, "adam", config.lr, batches=config.steps)
-        rows = {"x": self.setting.transfer_x()[kept], "y": labels[kept].long()}
+        rows = {"x": self.setting.transfer_x(self.round)[kept], "y": labels[kept].long()}
         self._voting.fit(Fit("voting", rows, classification, steps), self.setting.seed, self.round)
 
     def _with_progress(self, arrays: dict[str, Tensor], progress: float, report: dict[str, Any]) -> Fused:

@@ -96,11 +96,19 @@ class Wrapper(Client):
     """A behaviour that does what another one does."""
 
     def __init__(self, inner: Client) -> None:
-        super().__init__(inner.holding)
         self.inner = inner
         # What may leave and enter is the inner one's; the engine compares these.
         vars(self).update(sends=inner.sends, accepts=inner.accepts)
         vars(self).update(decides=inner.decides, decides_own=inner.decides_own)
+
+    @property
+    def holding(self) -> Holding:
+        """What the inner one holds."""
+        return self.inner.holding
+
+    @holding.setter
+    def holding(self, held: Holding) -> None:
+        self.inner.holding = held
 
     @staticmethod
     def contribution(dims: Dims, settings: Mapping[str, Any]) -> Expected:

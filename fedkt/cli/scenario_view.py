@@ -57,21 +57,29 @@ def show_scenario(world: World, out: Path | None) -> None:
     dealt = Counter(_model(name, settings) for name, settings in world.models.values())
     console.print("models: " + ", ".join(f"{count} x {name}" for name, count in dealt.items()))
     if world.federation.transfer is not None:
-        console.print(f"transfer set: {len(world.federation.transfer)} rows, SHA-256 {world.transfer_hash}")
+        about = describe.made_rows(world.federation) or f"{len(world.federation.transfer)} rows"
+        console.print(f"transfer set: {about}, SHA-256 {world.transfer_hash}")
+        if world.federation.stock is not None and world.federation.transfer.kind != "image":
+            for told in describe.told_rows(world.federation):
+                console.print(f"  {told}")
     planned = bytes_per_round(world)
     console.print(f"per client and round: up {size_text(planned['up'])}, down {size_text(planned['down'])}")
     console.print(planned_text(world.scenario.privacy, epsilons(world)))
     for note in (*world.federation.notes, *privacy_notes(world), *settings_notes(world)):
         console.print(f"note: {note}")
     if out is not None:
-        picture = out / "partition.png"
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-            describe.draw(world.federation, picture)
-        except OSError as error:
-            problem = f"{picture} cannot be written ({error.strerror}); name another folder with --out."
-            raise InputError(problem) from error
-        console.print(f"drawn: {picture}")
+        pictures = {"partition.png": describe.draw}
+        if world.federation.stock is not None and world.federation.pool.kind == "image":
+            pictures["transfer.png"] = describe.draw_rows
+        for name, draw in pictures.items():
+            picture = out / name
+            try:
+                out.mkdir(parents=True, exist_ok=True)
+                draw(world.federation, picture)
+            except OSError as error:
+                problem = f"{picture} cannot be written ({error.strerror}); name another folder with --out."
+                raise InputError(problem) from error
+            console.print(f"drawn: {picture}")
 
 
 def _model(name: str, settings: dict[str, Any]) -> str:

@@ -24,7 +24,10 @@ def show(
     engine: EngineKind = None,
     data_dir: DataDir = None,
     out: Annotated[
-        Path | None, typer.Option(help="Also draw the partition as partition.png in this folder.")
+        Path | None,
+        typer.Option(
+            help="Also draw the partition as partition.png, and made images as transfer.png, in this folder."
+        ),
     ] = None,
 ) -> None:
     """Print what a scenario means: nothing is trained."""

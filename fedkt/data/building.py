@@ -12,7 +12,8 @@ from fedkt.data.content import roles
 from fedkt.data.content.transfer_set import transfer_hash
 from fedkt.data.federation import Federation, Shard, share_of
 from fedkt.data.loaded import check_classes, check_settings, choices_of, constants, load_named
-from fedkt.data.notes import left_out_notes, noted, unnamed_notes
+from fedkt.data.made.stock import made_of, stock_of
+from fedkt.data.notes import beyond_notes, left_out_notes, noted, unnamed_notes
 from fedkt.data.partition import OWN_TEST, Indices, check, partition
 from fedkt.data.sets.dataset import Dataset, Names, Split, concat
 from fedkt.data.sets.preprocess import Preprocess, input_of
@@ -71,8 +72,13 @@ def build(scenario: "Scenario", data_dir: Path | None = None) -> Federation:
         raise InputError(*problems)
 
     public = extras.get("public", train).take(public_rows) if data.public is not None else None
-    transfer, hidden = None, None
-    if data.transfer is not None:
+    test = common if common is not None else own
+    transfer, hidden, stock = None, None, None
+    if made_of(data) is not None:
+        known = input_of(train, data.image, [part for part in (test, own, public) if part is not None])
+        stock = stock_of(data, train, known, seed, data_dir)
+        transfer = stock.rows(stock.first)
+    elif data.transfer is not None:
         held_out = extras.get("transfer", train).take(transfer_rows)
         transfer = replace(held_out, y=np.full(len(held_out), -1, np.int64))
         # Another data set's labels may mean other classes.
@@ -84,7 +90,6 @@ def build(scenario: "Scenario", data_dir: Path | None = None) -> Federation:
     if data.partition.kind == "domain" and train.domain is not None:
         # Clients come in the order in which the data set lists its domains: models are dealt in that order.
         dealt = sorted(dealt, key=_first_row(train.domain))
-    test = common if common is not None else own
     others = [part for part in (test, own, transfer, public) if part is not None]
     input_ = input_of(train, data.image, others)
     shards = _shards(dealt, train, own if personal else None, data, split.classes, seed)
@@ -109,12 +114,14 @@ def build(scenario: "Scenario", data_dir: Path | None = None) -> Federation:
         own_test=own if personal else None,
         transfer=transfer,
         transfer_hash=None if transfer is None else transfer_hash(transfer.x),
+        stock=stock,
         public=public,
         preprocess=Preprocess(input_, data.missing, data.standardise, constants(data, transfer, input_)),
         transfer_labels=hidden,
         label_names=split.label_names,
     )
-    return noted(federation, (*shared.notes, *left_out_notes(out), *unnamed_notes(named)))
+    notes = (*shared.notes, *left_out_notes(out), *unnamed_notes(named), *beyond_notes(federation))
+    return noted(federation, notes)
 
 
 def _left_to_test(
@@ -158,7 +165,7 @@ def _common(
 ) -> list[roles.Role]:
     found = []
     for name, rows, setting in (("transfer", transfer, data.transfer), ("public", public, data.public)):
-        if rows is not None and setting is not None:
+        if rows is not None and setting is not None and setting is not made_of(data):
             source = "data.dataset" if setting.from_ == "train" else alike[f"data.{name}.from"]
             found.append(roles.Role(f"data.{name}.from", f"{name} rows", rows, source))
     return found
@@ -207,7 +214,7 @@ def _hold_out(
     sources: dict[str, Indices] = {"data.dataset": free}
     drawn: dict[str, Indices] = {"transfer": free[:0], "public": free[:0]}
     for name, setting in (("transfer", data.transfer), ("public", data.public)):
-        if setting is None:
+        if setting is None or setting is made_of(data):
             continue
         source = "data.dataset" if setting.from_ == "train" else alike[f"data.{name}.from"]
         rows = sources.setdefault(source, np.arange(len(extras.get(name, ()))))

@@ -1,4 +1,4 @@
-"""A partition in words and as a picture."""
+"""A partition and made rows, in words and as pictures."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fedkt.data.federation import Federation
+from fedkt.data.sets.preprocess import pixels
 from fedkt.drawing import blank, write_picture
 
 if TYPE_CHECKING:
@@ -17,6 +18,11 @@ _MAX_DOTS = (40, 30)
 """Most clients and classes that are drawn as dots; more are drawn as a heat map."""
 _MAX_NAMES = 20
 """Most classes that the table counts one by one."""
+
+ACROSS, DOWN = 12, 5
+"""Images on a sheet."""
+MOST = 4
+"""Rows, and the most values of each, that are told in words."""
 
 
 def table(federation: Federation) -> list[dict[str, str]]:
@@ -146,3 +152,47 @@ def _round_steps(largest: int) -> list[int]:
     steps = [n * 10**power for power in range(10) for n in (1, 2, 5)]
     wanted = (max(1.0, part * largest) for part in (1.0, 0.5, 0.1))
     return sorted({max(step for step in steps if step <= value) for value in wanted})
+
+
+def made_rows(federation: Federation) -> str:
+    """Return what the transfer set is made of, in one sentence; "" where it is not made."""
+    stock = federation.stock
+    if stock is None or federation.transfer is None:
+        return ""
+    names = " and ".join(recipe.name for recipe in stock.recipes)
+    fresh = ", others in each round" if stock.fresh else ""
+    return f"{len(federation.transfer)} rows made by {names}{fresh}, recipe {stock.recipe}"
+
+
+def draw_rows(federation: Federation, path: Path) -> None:
+    """Write the first transfer rows, which are images, as one PNG."""
+    assert federation.transfer is not None
+    images = pixels(federation.transfer.x[: ACROSS * DOWN]).numpy()
+    figure = blank(0.6 * ACROSS, 0.6 * DOWN)
+    axes = figure.subplots(DOWN, ACROSS, squeeze=False).ravel()
+    for place, image in zip(axes, images, strict=False):
+        if image.shape[0] == 1:
+            place.imshow(image[0], cmap="gray", vmin=0, vmax=1)
+        else:
+            place.imshow(np.moveaxis(image, 0, -1))
+    for place in axes:
+        place.set_axis_off()
+    write_picture(figure, path, dpi=100)
+
+
+def told_rows(federation: Federation) -> list[str]:
+    """Return the first transfer rows in words: columns and values, words by number, token ids."""
+    assert federation.transfer is not None
+    rows, names = federation.transfer.x[:MOST], federation.transfer.columns
+    if federation.transfer.kind == "sparse":
+        return [
+            ", ".join(f"word {j} x {n:g}" for j, n in zip(row.indices[:12], row.data[:12], strict=True))
+            + ", ..."
+            for row in rows
+        ]
+    if federation.transfer.kind == "tokens":
+        return [" ".join(str(token) for token in row[row > 0][:20]) for row in rows]
+    return [
+        ", ".join(f"{name} {value:.4g}" for name, value in zip(names or range(len(row)), row, strict=True))
+        for row in rows
+    ]

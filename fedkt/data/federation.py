@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedkt.data.columns.labels import LabelNames, Labels
+from fedkt.data.made.stock import Stock
 from fedkt.data.partition import Indices
 from fedkt.data.sets.dataset import Dataset, InputSpec
 from fedkt.data.sets.preprocess import Preprocess, Statistics
@@ -63,6 +64,8 @@ class Federation:
     """What the classes are called, in the order of their numbers; None where labels are numbers."""
     notes: tuple[str, ...] = ()
     """What should be known of the data before anything runs: what was left out, what is out of scale."""
+    stock: Stock | None = None
+    """What makes the transfer rows, where they are made; ``transfer`` are then those of the first round."""
     _kept: dict[Any, Any] = field(default_factory=dict, repr=False)
 
     @property
@@ -102,25 +105,44 @@ class Federation:
             raise ValueError(f"client {shard.id} has no {rows} test rows")
         return torch.from_numpy(part.y if rows == "global" else part.y[shard.test])
 
-    def transfer_tensor(self, shard: Shard | None = None) -> "torch.Tensor":
-        """Return the transfer set [n, *input.shape] in order, as this client sees it."""
+    @property
+    def fresh(self) -> bool:
+        """Whether the transfer rows are others in each round."""
+        return self.stock is not None and self.stock.fresh
+
+    def transfer_tensor(self, shard: Shard | None = None, round_: int | None = None) -> "torch.Tensor":
+        """Return the transfer set [n, *input.shape] in order, as this client sees it.
+
+        ``round_``: that whose rows they are, where each has its own; None: the first.
+        """
+        if round_ is not None and self.stock is not None and self.stock.fresh:
+            return self._labelled(self.stock.rows(round_), shard, None)[0]
         return self._common("transfer", self.transfer, shard)[0]
+
+    def transfer_hash_in(self, round_: int) -> str | None:
+        """Return the hash of the transfer set that a round speaks about, None without one."""
+        if self.stock is not None and self.stock.fresh:
+            return self.stock.hash(round_)
+        return self.transfer_hash
 
     def public_tensors(self, shard: Shard | None = None) -> "Labelled":
         """Return the labelled public rows as this client sees them."""
         return self._common("public", self.public, shard)
 
-    def server_tensors(self) -> "tuple[torch.Tensor | None, Labelled | None]":
+    def server_tensors(self, round_: int | None = None) -> "tuple[torch.Tensor | None, Labelled | None]":
         """Return transfer rows and labelled test rows as the server sees them, None what is not there.
 
-        The statistics of a table are those of the transfer set: a server knows no private ones.
+        The statistics of a table are those of the transfer set: a server knows no private ones. ``round_``:
+        as for :meth:`transfer_tensor`.
         """
         import torch
 
         transfer, test = self.transfer, self.test
+        if round_ is not None and self.stock is not None and self.stock.fresh:
+            transfer = self.stock.rows(round_)
         known = None if transfer is None else self.preprocess.statistics(transfer.x)
         if known is None:
-            x = None if transfer is None else self.transfer_tensor()
+            x = None if transfer is None else self.transfer_tensor(None, round_)
             return x, None if test is None else self.test_tensors()
         assert transfer is not None
         x = self.preprocess.tensor(transfer.x, known)

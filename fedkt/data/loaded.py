@@ -9,6 +9,7 @@ from fedkt import registry
 from fedkt.data.columns.choices import Choices, Form
 from fedkt.data.columns.labels import LabelNames, Labels, listed
 from fedkt.data.columns.named import copies_of
+from fedkt.data.made.stock import made_of
 from fedkt.data.sets.dataset import Dataset, InputSpec, Split
 from fedkt.data.sets.joining import sized, together
 from fedkt.data.sets.preprocess import Preprocess
@@ -79,7 +80,7 @@ def load_named(
     loaded: dict[str, Split | None] = {}
     # The public set first: its labels are read, those of transfer rows are not.
     for name, setting in (("public", data.public), ("transfer", data.transfer)):
-        if setting is None or setting.from_ == "train":
+        if setting is None or setting.from_ == "train" or setting is made_of(data):
             continue
         if setting.from_ not in loaded:
             said = choices if name == "public" else choices.unlabelled

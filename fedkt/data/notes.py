@@ -74,6 +74,32 @@ def table_notes(federation: Federation) -> list[str]:
     return notes
 
 
+def beyond_notes(federation: Federation) -> list[str]:
+    """Return which columns leave the range that ``data.schema`` gives, and in how many training rows.
+
+    It is told where the rows are, and nowhere else.
+    """
+    if federation.stock is None:
+        return []
+    notes = []
+    rows = federation.pool.x[federation.whole.rows] if federation.pool.kind == "tabular" else None
+    for recipe in federation.stock.recipes:
+        for number, known in enumerate(recipe.public.ranges or ()):
+            assert rows is not None
+            column = rows[:, number]
+            there = column[~np.isnan(column)]
+            low, high = (min(known.values), max(known.values)) if known.values else (known.low, known.high)
+            count = int(((there < low) | (there > high)).sum())
+            if count:
+                names = federation.pool.columns
+                which = listed([names[number]], repr) if names else str(number)
+                notes.append(
+                    f"data.schema: column {which} lies in {low:g} to {high:g}, but {count} of the "
+                    f"{len(there)} training rows here that have it are beyond; no made row asks about such."
+                )
+    return notes
+
+
 def unnamed_notes(parts: Mapping[str, Dataset | None]) -> list[str]:
     """Return which sets have no names of columns, where others have."""
     tables = {where: part for where, part in parts.items() if part is not None and part.kind == "tabular"}

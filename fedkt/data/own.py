@@ -20,7 +20,8 @@ from fedkt.data.content import roles
 from fedkt.data.content.transfer_set import transfer_hash
 from fedkt.data.federation import Federation, Shard, share_of
 from fedkt.data.loaded import check_settings, choices_of, constants
-from fedkt.data.notes import left_out_notes, noted, unnamed_notes
+from fedkt.data.made.stock import made_of, stock_of
+from fedkt.data.notes import beyond_notes, left_out_notes, noted, unnamed_notes
 from fedkt.data.sets.dataset import Dataset, Split
 from fedkt.data.sets.joining import sized, together
 from fedkt.data.sets.preprocess import Preprocess, input_of
@@ -67,7 +68,8 @@ def build_own(name: str, sources: Sources, scenario: "Scenario") -> Federation:
     train, own = split.train, split.test
     common = parts["test"].train if "test" in parts else None
     extras: dict[str, Dataset] = {key: parts[key].train for key in ("transfer", "public") if key in parts}
-    problems = check_settings(data, split, common, extras, transfer="transfer" in extras)
+    asked = "transfer" in extras or made_of(data) is not None
+    problems = check_settings(data, split, common, extras, transfer=asked)
     if sources.classes is not None and split.classes > sources.classes:
         problems.append(
             f"data.rows holds label {split.classes - 1}, but data.classes is {sources.classes}; "
@@ -104,8 +106,14 @@ def build_own(name: str, sources: Sources, scenario: "Scenario") -> Federation:
     shared = _shared(sources, scenario, parts, train, rows, own)
     if shared.problems:
         raise InputError(*shared.problems)
-    transfer = extras.get("transfer")
-    if transfer is not None:
+    transfer, stock = extras.get("transfer"), None
+    if made_of(data) is not None:
+        known = input_of(
+            train, data.image, [part for part in (own, common, extras.get("public")) if part is not None]
+        )
+        stock = stock_of(data, train, known, seed, sources.folder)
+        transfer = stock.rows(stock.first)
+    elif transfer is not None:
         transfer = replace(transfer, y=np.full(len(transfer), -1, np.int64))
     others = [part for part in (own, common, transfer, extras.get("public")) if part is not None]
     input_ = input_of(train, data.image, others)
@@ -120,10 +128,12 @@ def build_own(name: str, sources: Sources, scenario: "Scenario") -> Federation:
         public=extras.get("public"),
         preprocess=Preprocess(input_, data.missing, data.standardise, constants(data, transfer, input_)),
         label_names=names,
+        stock=stock,
     )
     return noted(
         federation,
         (
+            *beyond_notes(federation),
             *shared.notes,
             *left_out_notes(out),
             *unnamed_notes({f"data.{key}": held.train for key, held in parts.items()}),
@@ -169,7 +179,7 @@ def _load(sources: Sources, scenario: "Scenario") -> dict[str, Split]:
     choices = choices_of(scenario)
     for key in ("transfer", "public", "test", "rows"):
         spec = getattr(sources, key)
-        if spec is None:
+        if spec is None or (key == "transfer" and made_of(data) is not None):
             continue
         # A transfer set has no labels that anybody reads.
         said = choices.unlabelled if key == "transfer" else choices

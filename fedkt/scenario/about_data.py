@@ -11,11 +11,12 @@ from pydantic import (
     ValidationInfo,
     field_validator,
     model_serializer,
+    model_validator,
 )
 from pydantic_core import PydanticCustomError
 
 from fedkt.registry import IMPORT_PATH
-from fedkt.scenario.settings import Positive, Settings, Text, Whole, must_be
+from fedkt.scenario.settings import NotNegative, Positive, Settings, Text, Whole, differs, must_be, say
 
 Policy = Literal["random", "disagreement", "entropy", "margin"]
 Sizes = Literal["equal", "lognormal", "linear", "square", "exponential"]
@@ -94,6 +95,44 @@ class Partition(Settings):
         }
 
 
+class Column(Settings):
+    """What anybody may know of a column of a table, in the units of the data; ``[low, high]`` for short.
+
+    >>> Column.model_validate([20, 90]).high
+    90.0
+    """
+
+    low: float = 0.0
+    """Smallest value."""
+    high: float = 1.0
+    """Largest value."""
+    values: list[float] = Field(default_factory=list, examples=[[0, 1]])
+    """The only values there are, in place of a range."""
+    weights: list[NotNegative] = Field(default_factory=list, examples=[[3, 1]])
+    """How often each of ``values`` comes, relative to the others; empty: all alike."""
+    whole: bool = False
+    """Whether only whole numbers occur."""
+    missing: float = Field(0.0, ge=0, lt=1)
+    """The share of rows that lack it."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _range(cls, value: Any) -> Any:
+        if isinstance(value, list) and len(value) == 2:
+            return {"low": value[0], "high": value[1]}
+        return value
+
+    @model_validator(mode="after")
+    def _is_one(self) -> "Column":
+        if self.low >= self.high:
+            raise say(f"has low {self.low:g} but high {self.high:g}; low must be below high")
+        if self.values and (self.low, self.high) != (0, 1):
+            raise say("has values and a range; it must have one of them")
+        if self.weights and (len(self.weights) != len(self.values) or not sum(self.weights)):
+            raise say(f"has {len(self.values)} values but {len(self.weights)} weights; they must match")
+        return self
+
+
 class Transfer(Settings):
     """The unlabelled rows that every client can see.
 
@@ -102,7 +141,8 @@ class Transfer(Settings):
     """
 
     from_: Text = Field("train", alias="from")
-    """``train`` (rows held out of it before it is dealt) or another data set."""
+    """``train`` (rows held out of it before it is dealt), another data set, or ``made:NAME``: rows that a
+    generator makes of the scenario alone, so that nobody has to give any."""
     size: Whole = Field(examples=[1000])
     """Rows in the set."""
     policy: Policy = "random"
@@ -112,6 +152,10 @@ class Transfer(Settings):
     of noise."""
     rows: Whole | None = None
     """Rows asked for in each round, at most ``size``; null: all."""
+    refresh: Literal["never", "round"] = "never"
+    """Whether made rows are others in each round."""
+    generator: dict[Text, Any] = Field(default_factory=dict, examples=[{"fall": 0.5, "length": 80}])
+    """The settings of the generator that makes the rows."""
 
     @field_validator("rows")
     @classmethod
@@ -119,6 +163,34 @@ class Transfer(Settings):
         size = info.data.get("size")
         if value is not None and size is not None and value > size:
             raise PydanticCustomError("requirement", "{words}", {"words": f"at most the set's size, {size}"})
+        return value
+
+    @property
+    def made(self) -> bool:
+        """Whether a generator makes the rows."""
+        return self.from_.startswith("made:")
+
+    @property
+    def fresh(self) -> bool:
+        """Whether each round has rows of its own."""
+        return self.made and self.refresh == "round"
+
+    @field_validator("refresh", "generator")
+    @classmethod
+    def _of_made_rows(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse what is about made rows where they are not made, and scores of rows that are gone."""
+        source, policy = str(info.data.get("from_")), info.data.get("policy")
+        if differs(cls, info, value) and value and not source.startswith("made:"):
+            raise say(
+                f"is given, but '{source}' makes no rows; data.transfer.from must be made:NAME, or it be "
+                f"left out"
+            )
+        if value == "round" and policy not in (None, "random"):
+            raise say(
+                f"is round, but policy {policy} chooses by what was said of the same rows before; with "
+                f"new rows in "
+                "each round policy must be random"
+            )
         return value
 
 
@@ -186,6 +258,8 @@ class Data(Settings):
     """Unlabelled rows for all; null: there are none."""
     public: PublicSpec | None = None
     """Labelled rows for all; null: there are none."""
+    schema_: dict[Text, Column] | None = Field(None, alias="schema", examples=[{"age": [20, 90]}])
+    """What anybody may know of each column of a table, from which ``made:schema`` makes rows."""
     test: Text | None = None
     """The common test set, where it is another data set than the test split of ``dataset``."""
     kind: Literal["table", "tokens", "text", "image"] | None = None

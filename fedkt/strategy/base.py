@@ -179,7 +179,7 @@ class Strategy(AsSetting, FlowerStrategy):
         if values is None:
             values = torch.stack([teacher["values"] for teacher in fused.teachers]).mean(0)
             logits = self.client_settings["form"] == "logits"
-        x = self.setting.transfer_x()
+        x = self.setting.transfer_x(self.course.round)
         x = x if self.rows is None else x[torch.from_numpy(self.rows).long()]
         scenario = self.setting.scenario
         told = lesson_settings(scenario, self.client_settings)

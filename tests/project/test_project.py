@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-GROUPS = ("strategies", "clients", "models", "datasets", "losses")
+GROUPS = ("strategies", "clients", "models", "datasets", "losses", "generators")
 
 checkout = pytest.mark.skipif(
     not (ROOT / "fedkt").is_dir(), reason="reads the sources, which are not beside these tests"

@@ -128,7 +128,7 @@ def test_describe_lists_a_broken_plug_in_beside_the_others(points, module):
 
 
 def test_an_unknown_group_is_a_mistake_of_the_caller():
-    with pytest.raises(ValueError, match="strategies, clients, models, datasets, losses"):
+    with pytest.raises(ValueError, match="strategies, clients, models, datasets, losses, generators"):
         registry.names("strategy")
     with pytest.raises(ValueError, match="unknown plug-in group"):
         registry.find("strategy", "knfu")

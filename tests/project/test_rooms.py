@@ -18,7 +18,8 @@ pytestmark = pytest.mark.skipif(
 GROUND = ("errors", "files", "rng", "registry", "drawing")
 ROOMS = (
     *("knowledge", "distill", "scenario"),
-    *("data.columns", "data.images", "data.sets", "data.content", "data"),
+    *("data.columns", "data.images", "data.sets", "data.content"),
+    *("data.made", "data.made.pictures", "data"),
     *("client", "models"),
     *("privacy.attacks", "privacy", "adversity"),
     *("strategy.fusing", "strategy.rounds", "strategy"),

@@ -50,18 +50,23 @@ def tokenise(
     words: list[str] = []
     counts = np.zeros(len(texts), np.int64)
     for number, text in enumerate(texts):
-        found = _split(text)[:length]
+        found = split_words(text)[:length]
         counts[number] = len(found)
         words += found
     position_of: dict[str, int] = {}
     word = np.fromiter((position_of.setdefault(w, len(position_of)) for w in words), np.int64, len(words))
-    id_of = np.fromiter((1 + zlib.crc32(w.encode()) % (vocabulary - 1) for w in position_of), np.int64)
+    id_of = np.fromiter((id_of_word(w, vocabulary) for w in position_of), np.int64)
     tokens = np.zeros((len(texts), length), np.int64)
     tokens[np.arange(length) < counts[:, None]] = id_of[word]
     return tokens
 
 
-def _split(text: str) -> list[str]:
+def id_of_word(word: str, vocabulary: int = VOCABULARY) -> int:
+    """Return a word's id, 1 to ``vocabulary - 1``."""
+    return 1 + zlib.crc32(word.encode()) % (vocabulary - 1)
+
+
+def split_words(text: str) -> list[str]:
     """Return the tokens of a text in order."""
     lowered = text.lower()
     if lowered.isascii():

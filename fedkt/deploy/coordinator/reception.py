@@ -7,11 +7,13 @@ since its operator may have put things right.
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib.metadata import version
 
 from flwr.app import Message
 from flwr.serverapp import Grid
 
 from fedkt.data.columns.labels import listed
+from fedkt.data.made.stock import Stock
 from fedkt.deploy.wire.hello import Facts, heard
 from fedkt.deploy.wire.refusal import Refused
 from fedkt.knowledge.protocol import who_are_you
@@ -74,6 +76,28 @@ class Reception:
         if other is not None:
             del self.here[other]  # the site came back as a new node
         self.here[node], self.facts[name] = name, facts
+
+
+def alike_made(
+    facts: Mapping[str, Facts], stock: Callable[[Facts], Stock | None], tell: Tell
+) -> dict[str, Facts]:
+    """Return the sites whose made rows are those that are made here; tell of the others.
+
+    ``stock`` returns what makes the rows of a scenario for a site's kind of data, None where it makes none.
+    """
+    kept = {}
+    for name, known in facts.items():
+        here = stock(known)
+        if here is None or known.transfer == here.hash(here.first):
+            kept[name] = known
+        elif known.recipe != here.recipe:
+            words = f"its rows are made by another recipe: fedkt {known.fedkt} there, {version('fedkt')} here"
+            tell(name, Refused("transfer", f"{name}: {words}."))
+        else:
+            versions = f"numpy {known.numpy} there, {version('numpy')} here"
+            words = f"rows made there differ from those made here by the same recipe: {versions}"
+            tell(name, Refused("transfer", f"{name}: {words}."))
+    return kept
 
 
 def fitting(facts: Mapping[str, Facts], tell: Tell) -> dict[str, Facts]:

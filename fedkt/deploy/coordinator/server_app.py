@@ -8,14 +8,16 @@ import json
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
+from fedkt.data.made.stock import Stock, stock_for
 from fedkt.deploy.coordinator.events import EventLines, tell
-from fedkt.deploy.coordinator.reception import Reception, fitting
+from fedkt.deploy.coordinator.reception import Reception, alike_made, fitting
 from fedkt.deploy.coordinator.site_grid import SiteGrid
 from fedkt.deploy.wire.hello import Facts
 from fedkt.deploy.wire.invitation import Invitation
@@ -78,6 +80,7 @@ def coordinate(grid: Grid, invitation: Invitation, folder: Path) -> None:
             transfer=some.transfer,
             input=some.spec,
             own=run.checkpoint / "server",
+            stock=_stock(scenario, some),
         )
         strategy = kind(config, setting)
         _bound(strategy)
@@ -123,7 +126,8 @@ def _roster(file: Path, reception: Reception, invitation: Invitation, scenario: 
         return {name: Facts(**facts) for name, facts in json.loads(file.read_text()).items()}
     tell("waiting", sites=invitation.sites, seconds=invitation.wait_s)
     reception.wait(invitation.sites, invitation.wait_s)
-    roster = fitting(reception.facts, _tell_refusal)
+    alike = alike_made(reception.facts, partial(_stock, scenario), _tell_refusal)
+    roster = fitting(alike, _tell_refusal)
     quorum = scenario.participation.quorum
     if len(roster) < quorum:
         raise RunError(
@@ -132,6 +136,11 @@ def _roster(file: Path, reception: Reception, invitation: Invitation, scenario: 
         )
     write_json(file, {name: facts.model_dump() for name, facts in roster.items()})
     return roster
+
+
+def _stock(scenario: Scenario, facts: Facts) -> Stock | None:
+    """Return what makes the transfer rows for a kind of data, None where none are made."""
+    return stock_for(scenario, facts.spec, tuple(facts.columns) or None, None)
 
 
 def _tell_refusal(who: str, refusal: Refused) -> None:

@@ -36,6 +36,16 @@ def objections(policy: Policy, scenario: Scenario) -> list[Refused]:
                 "kind", f"strategy '{name}' exchanges {kind}; this site allows {', '.join(policy.kinds)}."
             )
         )
+    made = scenario.data.transfer is not None and scenario.data.transfer.made
+    if scenario.data.transfer is not None and policy.transfer == ("held" if made else "made"):
+        allowed_rows = "rows that it makes itself" if policy.transfer == "made" else "rows that it holds"
+        found.append(
+            Refused(
+                "transfer",
+                f"data.transfer.from is '{scenario.data.transfer.from_}'; this site answers about "
+                f"{allowed_rows}.",
+            )
+        )
     mode = scenario.privacy.mode
     if mode not in policy.privacy:
         found.append(

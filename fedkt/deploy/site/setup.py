@@ -90,8 +90,11 @@ def init_from_scenario(
     if federation.notes or scenario.data.overlap == "report":
         sizes["overlap"] = "report"  # what one file held twice lies in two files now
     kinds = [*Policy().kinds, *scenario.allow]
-    policy = Policy(kinds=kinds, min_participants=scenario.participation.quorum)
-    common = {"transfer": federation.transfer, "public": federation.public}
+    made = federation.stock is not None
+    policy = Policy(
+        kinds=kinds, min_participants=scenario.participation.quorum, transfer="made" if made else "any"
+    )
+    common = {"transfer": None if made else federation.transfer, "public": federation.public}
     if federation.own_test is None:
         common["test"] = federation.test
     sites = []

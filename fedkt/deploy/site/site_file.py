@@ -74,7 +74,11 @@ class Policy(_Part):
     rounds_per_day: Whole | None = None
     """Rounds of all runs that are trained in one day (UTC)."""
     transfer_sets: list[Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]] | None = None
-    """SHA-256 of the transfer sets that may be answered about; null: the one in ``data.transfer``."""
+    """SHA-256 of the transfer sets that may be answered about; null: the one in ``data.transfer``, and those
+    that the site makes itself."""
+    transfer: Literal["any", "held", "made"] = "any"
+    """``made``: only rows that the site makes itself of the scenario's recipe are answered about, so that
+    nobody can aim a question at a record; ``held``: only those in ``data.transfer``."""
     min_participants: Whole = 2
     """Knowledge is only given where at least this many are fused: the scenario's quorum."""
     max_reply_bytes: Whole = 64 << 20

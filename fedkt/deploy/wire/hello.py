@@ -32,7 +32,8 @@ class Input(BaseModel):
 
 
 class Facts(BaseModel):
-    """``transfer``: hash of the transfer set and its number of rows; ``width``: of the model's features;
+    """``transfer``: hash of the transfer set and its number of rows; ``recipe``: hash of that of made rows,
+    and ``numpy``: the version that made them, empty where there are none; ``width``: of the model's features;
     ``label_names`` and ``columns``: in order, empty where labels are numbers and columns have no names;
     ``parameters``: shapes of the model's parameters, only where the strategy shares weights."""
 
@@ -44,6 +45,8 @@ class Facts(BaseModel):
     classes: Annotated[int, Field(ge=2, le=1 << 20)]
     width: Size
     input: Input
+    recipe: Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{64})?$")] = ""
+    numpy: Short = ""
     label_names: list[Short] = []
     columns: list[Short] = []
     parameters: dict[Short, list[Size]] = {}
@@ -52,11 +55,14 @@ class Facts(BaseModel):
     def of(cls, world: World, client: str) -> "Facts":
         """Collect them from a site's world."""
         dims, spec = world.dims(client), world.federation.input
+        made = world.federation.stock
         shown = dims.parameters if "weights" in world.strategy.shares else {}
         return cls(
             fedkt=version("fedkt"),
             transfer=world.transfer_hash,
             rows=dims.transfer,
+            recipe="" if made is None else made.recipe,
+            numpy="" if made is None else version("numpy"),
             classes=dims.classes,
             width=dims.width,
             input=Input(kind=spec.kind, shape=list(spec.shape), vocabulary=spec.vocabulary),

@@ -24,7 +24,7 @@ from fedkt.engine.world.world import Place, World, world_at
 from fedkt.errors import Diverged, RunError
 from fedkt.knowledge.codec import Expected
 from fedkt.knowledge.kinds import Dims
-from fedkt.knowledge.protocol import MAX_NAME, MAX_TEXT, Binding, Reply, Request, Shapes, i_am
+from fedkt.knowledge.protocol import MAX_NAME, MAX_TEXT, Binding, Reply, Request, Shapes, i_am, round_of
 from fedkt.privacy.ledger import Declined
 
 
@@ -147,10 +147,12 @@ def _visit(home: Home, raise_errors: bool, step: Step, message: Message, context
     world, store = home()
     client = client_of(world, context)
     at = [OPENING]
-    binding = Binding("", 0, world.transfer_hash)
+    number = round_of(message.content)
+    transfer = world.transfer_hash_in(number)
+    binding = Binding("", 0, transfer)
     expected: Expected = {}
     try:
-        request = Request.unpack(message.content, world.transfer_hash, world.dims(client), _teacher(world))
+        request = Request.unpack(message.content, transfer, world.dims(client), _teacher(world))
         binding = request.binding
         at.append("begin")
         party = Party(world, store, client)

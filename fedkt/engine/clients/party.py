@@ -82,7 +82,11 @@ class Party:
         rows = yield from self._place(request)
         if self.guard is not None:
             stage("reserve")
-            phases = [*self._preparation(), *self._digestion(later=self.world.together), self._training]
+            phases = [
+                *self._preparation(),
+                *self._digestion(request, later=self.world.together),
+                self._training,
+            ]
             self.guard.reserve(purpose, phases, self.contribution(request))
         yield from self._prepare(number, stage)
         yield from self._digest(request, stage, later=self.world.together)
@@ -90,7 +94,7 @@ class Party:
         self._undone = False
         yield from self._train(number)
         stage("extract")
-        knowledge = yield from self._extract(rows, self.contribution(request))
+        knowledge = yield from self._extract(number, rows, self.contribution(request))
         yield from self._settle("extract")
         stage("save")
         self._save(2 * number, request.kept)
@@ -110,7 +114,7 @@ class Party:
         if request.evaluate and request.teacher is not None and not later:
             stage("measure")
             before = yield from self._scores("measure", self._teacher)
-        if self.guard is not None and (phases := self._digestion(later=later)):
+        if self.guard is not None and (phases := self._digestion(request, later=later)):
             stage("reserve")
             self.guard.reserve(Purpose(request.binding.run, request.binding.round, "digest"), phases, None)
         digested = yield from self._digest(request, stage, later=later)
@@ -145,15 +149,16 @@ class Party:
         self._arrived = there
         return rows
 
-    def _digestion(self, *, later: bool) -> list[Describe]:
+    def _digestion(self, request: Request, *, later: bool) -> list[Describe]:
         """Return the phase of the teacher that arrived, where one did.
 
         ``later``: training follows, in whose steps the teacher is learned from.
         """
-        teacher = self._arrived
-        return [lambda behaviour: behaviour.digest(teacher)] if teacher and not later else []
+        teacher, made, about = self._arrived, request.teacher_round, self.world.about
+        return [lambda behaviour: about(behaviour, made).digest(teacher)] if teacher and not later else []
 
     def _training(self, behaviour: Client) -> Fit | None:
+        behaviour = self.world.about(behaviour, self._digested) if self._teacher else behaviour
         training = behaviour.train(self._teacher or None)
         if training is None or not self._teacher or not self.world.together:
             return training
@@ -168,7 +173,7 @@ class Party:
 
     def _digest(self, request: Request, stage: Stage, *, later: bool) -> Work[bool]:
         """Digest the request's teacher unless it was digested before; say whether anything changed."""
-        phases = self._digestion(later=later)
+        phases = self._digestion(request, later=later)
         if not self._arrived:
             return False
         stage("digest")
@@ -187,7 +192,10 @@ class Party:
         if not (self.world.together and self._teacher):
             yield from training
         elif (yield from self._guarded("train", training)):
-            yield from self._fit("train", lambda behaviour: behaviour.train(self._teacher), number)
+            yield from self._fit("train", self._training_alone, number)
+
+    def _training_alone(self, behaviour: Client) -> Fit | None:
+        return self.world.about(behaviour, self._digested).train(self._teacher)
 
     def _guarded(self, stage: str, learning: Work[None]) -> Work[bool]:
         """Let the client learn from a teacher; undo it where that cost too much, and say whether it did."""
@@ -290,10 +298,13 @@ class Party:
         remedy += remedies.scale(scenario, self.world.federation.input.kind)
         return Diverged(f"client {self.client}{what}", remedy, rate)
 
-    def _extract(self, rows: Tensor | None, expected: Expected) -> Work[Mapping[str, NDArray[Any]]]:
+    def _extract(
+        self, round_: int, rows: Tensor | None, expected: Expected
+    ) -> Work[Mapping[str, NDArray[Any]]]:
         dims, behaviour = self.world.dims(self.client), self.behaviour
         if self.guard is not None:
             behaviour = self.guard.releasing
+        behaviour = self.world.about(behaviour, round_)
         inputs = behaviour.inputs(rows)
         if inputs is None:
             features, logits = no_predictions(dims.width, dims.classes)

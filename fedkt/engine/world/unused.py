@@ -85,7 +85,12 @@ def without_effect(scenario: Scenario, strategy: type[Strategy], config: Strateg
 def settings_notes(world: World) -> list[str]:
     """Return what the strategy says of its settings, and which of the file's were left out."""
     notes = world.strategy.notes(world.config, world.federation.classes)
-    return [*notes, *left_out_notes(world.scenario, world.left_out)]
+    data = world.scenario.data
+    source = None if data.transfer is None else data.transfer.from_
+    unread = []
+    if data.schema_ is not None and source != "made:schema":
+        unread = [f"nothing reads data.schema, since data.transfer.from is {source or 'not set'}."]
+    return [*notes, *left_out_notes(world.scenario, world.left_out), *unread]
 
 
 def left_out_notes(scenario: Scenario, left_out: Sequence[str]) -> list[str]:

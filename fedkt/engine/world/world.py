@@ -112,6 +112,10 @@ class World:
         """The hash of the transfer set, empty without one."""
         return self.federation.transfer_hash or ""
 
+    def transfer_hash_in(self, round_: int) -> str:
+        """Return the hash of the transfer set that a round speaks about, empty without one."""
+        return self.federation.transfer_hash_in(round_) or ""
+
     def net(self, client: str) -> models.Net:
         """Build the client's model with its initial weights."""
         of = self.architecture(client) if self.strategy.same_start else client
@@ -137,6 +141,7 @@ class World:
             federation=self.federation,
             probe=Probe.drawn(labels, self.labelled, seed) if self.labelled and labels is not None else None,
             own=own,
+            stock=self.federation.stock,
         )
 
     def one_of_each(self) -> list[str]:
@@ -266,8 +271,16 @@ class World:
             self._hashes[client] = party_hash(self.federation, self.shards[client])
         return self._hashes[client]
 
+    def about(self, behaviour: Client, round_: int) -> Client:
+        """Let a behaviour speak of a round's transfer rows, where each round has its own; return it."""
+        if self.federation.fresh:
+            held = behaviour.holding
+            rows = self.federation.transfer_tensor(self.shards[held.client], round_).to(self.device)
+            behaviour.holding = replace(held, transfer=rows)
+        return behaviour
+
     def holding(self, client: str) -> Holding:
-        """Collect what the client holds, on this world's device."""
+        """Collect what the client holds, on this world's device; of made rows those of the first round."""
         if self.device.type == "cpu":
             return self._holding(client)
         if client not in self._holdings:

@@ -307,7 +307,7 @@ class Course:
         return self._method.behaviour.contribution(dims, self._method.client_settings)
 
     def _binding(self, server_round: int, nonce: str) -> Binding:
-        return Binding(self._setting.run, server_round, self._setting.transfer, nonce)
+        return Binding(self._setting.run, server_round, self._setting.transfer_in(server_round), nonce)
 
     # What follows from the scenario ----------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from fedkt import models
 from fedkt.adversity.churn import Churn
+from fedkt.data.made.stock import Stock
 from fedkt.errors import InputError
 from fedkt.knowledge.kinds import Dims
 from fedkt.strategy.fusing.robust import Probe
@@ -41,6 +42,8 @@ class Setting:
     hostile: frozenset[str] = frozenset()
     own: Path | None = None
     """The server's own folder, where its privacy ledger lies."""
+    stock: Stock | None = None
+    """What makes the transfer rows, where they are made."""
 
     @property
     def seed(self) -> int:
@@ -53,13 +56,20 @@ class Setting:
         dealt = models.deal(self.scenario.clients.models, len(self.dims), self.seed)
         return dict(zip(self.dims, dealt, strict=True))
 
-    def transfer_x(self) -> Tensor:
-        """Return the transfer set [rows, ...] as a model gets it. Raises InputError where there is none."""
+    def transfer_in(self, round_: int) -> str:
+        """Return the hash of the transfer set that a round speaks about."""
+        return self.stock.hash(round_) if self.stock is not None and self.stock.fresh else self.transfer
+
+    def transfer_x(self, round_: int | None = None) -> Tensor:
+        """Return the transfer set [rows, ...] of a round as a model gets it.
+
+        ``round_``: None where the first will do. Raises InputError where there is none.
+        """
         if self.federation is None or self.federation.transfer is None:
             name = self.scenario.strategy.name
             raise InputError(
                 f"the server of strategy '{name}' needs the transfer set's rows; it has none here."
             )
-        x = self.federation.server_tensors()[0]
+        x = self.federation.server_tensors(round_)[0]
         assert x is not None
         return x

@@ -1,0 +1,111 @@
+"""The transfer set of each round: rows that stay the same, or rows that are made anew."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from fedkt.data.content.transfer_set import transfer_hash
+from fedkt.data.made.recipe import Recipe, public_of, recipe_of
+from fedkt.data.sets.dataset import Dataset, InputSpec, concat
+
+if TYPE_CHECKING:
+    from fedkt.scenario import Data, Scenario
+    from fedkt.scenario.about_data import Transfer
+
+T = TypeVar("T")
+KEPT = 3
+"""Rounds whose rows are kept: that at work, and that of the teacher that is digested in it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Stock:
+    """``parts``: where the rows come from, in order; ``fresh``: whether made ones are others in each round.
+
+    ``like``: a data set of the form of the rows.
+    """
+
+    parts: tuple[Dataset | Recipe, ...]
+    fresh: bool
+    like: Dataset
+    _kept: dict[Any, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def first(self) -> int:
+        """The round whose rows stand for all."""
+        return 1 if self.fresh else 0
+
+    def rows(self, round_: int) -> Dataset:
+        """Return the unlabelled rows of a round."""
+        return self._keep("rows", round_, lambda: concat([self._part(part, round_) for part in self.parts]))
+
+    def hash(self, round_: int) -> str:
+        """Return the transfer hash of a round's rows."""
+        return self._keep("hash", round_, lambda: transfer_hash(self.rows(round_).x))
+
+    @property
+    def recipes(self) -> tuple[Recipe, ...]:
+        """The recipes of what is made."""
+        return tuple(part for part in self.parts if isinstance(part, Recipe))
+
+    @property
+    def recipe(self) -> str:
+        """The SHA-256, in hexadecimal, of all recipes in order."""
+        return hashlib.sha256("\n".join(recipe.hash for recipe in self.recipes).encode()).hexdigest()
+
+    def _part(self, part: Dataset | Recipe, round_: int) -> Dataset:
+        if isinstance(part, Dataset):
+            return part
+        x = part.rows(round_)
+        return replace(
+            self.like,
+            x=x,
+            y=np.full(part.size, -1, np.int64),
+            domain=None,
+            ids=None,
+            left_out=(),
+            whole=False,
+        )
+
+    def _keep(self, what: str, round_: int, make: Callable[[], T]) -> T:
+        """Return what was made for a round, which need not be made again while few rounds are talked
+        about."""
+        round_ = round_ if self.fresh else 0
+        if (what, round_) not in self._kept:
+            self._kept[what, round_] = make()
+            while len(self._kept) > 2 * KEPT:
+                del self._kept[next(iter(self._kept))]  # what was made first
+        kept: T = self._kept[what, round_]
+        return kept
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_kept": {}}
+
+
+def made_of(data: "Data") -> "Transfer | None":
+    """Return what is said of transfer rows that are made, None where they are not."""
+    return data.transfer if data.transfer is not None and data.transfer.made else None
+
+
+def stock_of(data: "Data", like: Dataset, spec: InputSpec, seed: int, data_dir: Path | None) -> Stock:
+    """Return what makes the transfer rows of a scenario, of the form of the rows ``like`` and for models that
+    get ``spec``. Raises InputError where the generator does not fit them."""
+    assert data.transfer is not None
+    public = public_of(data, spec, like.columns)
+    recipe = recipe_of(data.transfer.from_, data, public, data.transfer.size, seed, data_dir)
+    return Stock((recipe,), data.transfer.refresh == "round", like)
+
+
+def stock_for(
+    scenario: "Scenario", spec: InputSpec, columns: tuple[str, ...] | None, data_dir: Path | None
+) -> Stock | None:
+    """Return what makes the transfer rows of a scenario where nobody has any rows; None where they are not
+    made."""
+    if made_of(scenario.data) is None:
+        return None
+    none = np.zeros((0, *spec.shape)), np.zeros(0, np.int64)
+    like = Dataset(*none, None, spec.kind, vocabulary=spec.vocabulary, columns=columns)
+    return stock_of(scenario.data, like, spec, scenario.seed, data_dir)
