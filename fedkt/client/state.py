@@ -90,11 +90,13 @@ class DiskStore(StateStore):
 
     def load(self, client: str, below: int) -> ClientState | None:
         """Read the newest file with a version below ``below``."""
+        file = self.newest(client, below)
+        return None if file is None else ClientState(*read_tensors(file))
+
+    def newest(self, client: str, below: int) -> Path | None:
+        """Return the file with the newest version below ``below``, None if there is none."""
         older = [version for version in self._versions(client) if version < below]
-        if not older:
-            return None
-        tensors, note = read_tensors(self._path(client, max(older)))
-        return ClientState(tensors, note)
+        return self._path(client, max(older)) if older else None
 
     def folder_of(self, client: str) -> Path:
         """Return ``<folder>/<client>``."""
@@ -118,11 +120,10 @@ class DiskStore(StateStore):
 
     def copy(self, client: str, below: int, to: "DiskStore") -> None:
         """Copy the newest file with a version below ``below`` to another store."""
-        older = [version for version in self._versions(client) if version < below]
-        if older:
-            target = to._path(client, max(older))
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(self._path(client, max(older)), target)
+        file = self.newest(client, below)
+        if file is not None:
+            (to.folder / client).mkdir(parents=True, exist_ok=True)
+            shutil.copy2(file, to.folder / client / file.name)
 
     def note_failure(self, client: str, text: str) -> None:
         """Write the text as ``failure.txt`` into the client's folder."""

@@ -55,8 +55,10 @@ class ExportedModel(Net):
         return features, scores
 
 
-def export(run: Path, client: str, out: Path) -> Path:
-    """Write a client's model after the last finished round as ``model.safetensors`` and ``model.json``.
+def export(run: Path, client: str, out: Path, round_: str = "last") -> Path:
+    """Write a client's model after a round as ``model.safetensors`` and ``model.json``.
+
+    ``round_``: ``last``, the last finished one, or ``best``, by mean accuracy on validation rows.
 
     With all that it needs to be used on raw rows, so no data are read. Equal models make an equal
     ``model.safetensors``; where they come from stands in ``model.json``.
@@ -69,6 +71,10 @@ def export(run: Path, client: str, out: Path) -> Path:
     rounds = read_rows(folder / "rounds.jsonl")
     store = DiskStore(folder / "checkpoint" / "clients")
     last = rounds[-1]["round"] if rounds else 0
+    if round_ == "best":
+        store, last = _best(folder)
+    elif round_ != "last":
+        raise InputError(f"--round is {round_!r}; it must be last or best.")
     # Versions above are leftovers of a round that was interrupted.
     state = store.load(client, below=2 * last + 2) if client in set(store.clients()) else None
     if state is None:
@@ -115,6 +121,17 @@ def export(run: Path, client: str, out: Path) -> Path:
             f"{out} cannot be written ({error.strerror}); name another folder with --out."
         ) from error
     return out
+
+
+def _best(run: Path) -> tuple[DiskStore, int]:
+    """Return the states of a run's best round, and which it is. Raises InputError where none was kept."""
+    kept = sorted((run / "checkpoint" / "best").glob("[0-9]*"))
+    if not kept:
+        raise InputError(
+            f"{run} kept no best round, since no validation rows were set aside to judge by; run it with "
+            "data.validation, such as 0.2, or export the last round."
+        )
+    return DiskStore(kept[-1]), int(kept[-1].name)
 
 
 def load_model(path: str | Path) -> ExportedModel:

@@ -21,6 +21,8 @@ from fedkt.scenario import Scenario
 PACKAGES = ("fedkt", "flwr", "flwr-datasets", "torch", "ray", "opacus", "numpy", "pydantic")
 MAY_CHANGE = ("engine",)
 """Parts of a scenario that a resumed run may change: every engine gives the same numbers."""
+MAY_GROW = ("rounds",)
+"""What it may have more of: it goes on as if it had been begun so."""
 MAY_NOT = ("engine.cohort",)
 """What it may not change within these: cohorts decide about the last bits of every model."""
 SHOWN_CHANGES = 3
@@ -145,10 +147,16 @@ def run_state(folder: Path, scenario: Scenario) -> Literal["absent", "unfinished
     if not summary.is_file():
         return "unfinished"
     try:
-        dict(json.loads(summary.read_text(encoding="utf-8")))
+        found = dict(json.loads(summary.read_text(encoding="utf-8")))
     except (ValueError, TypeError):
         raise InputError(f"{summary} is damaged; move {folder} away to run it again.") from None
-    return "finished"
+    shorter = (rounds_of(folder) or 0) < scenario.rounds and not found.get("stopped")
+    return "unfinished" if shorter else "finished"
+
+
+def rounds_of(folder: Path) -> int | None:
+    """Return how many rounds the run in a folder was begun with, None where there is no run."""
+    return scenarios.load(folder / "scenario.yaml").rounds if is_run(folder) else None
 
 
 def is_run(folder: Path) -> bool:
@@ -259,7 +267,8 @@ def _check_same(folder: Path, scenario: Scenario) -> None:
     changes = [
         change
         for change in _differences(before, now)
-        if change[0].split(".")[0] not in MAY_CHANGE or change[0] in MAY_NOT
+        if (change[0].split(".")[0] not in MAY_CHANGE or change[0] in MAY_NOT)
+        and not (change[0] in MAY_GROW and change[2] > change[1])
     ]
     if not changes:
         return

@@ -143,6 +143,8 @@ class Scenario(Settings):
     """What protects that which is sent."""
     rounds: Whole = 10
     """Times that knowledge goes up and down."""
+    patience: Whole | None = None
+    """Rounds without a better mean accuracy on validation rows after which a run ends; null: all are run."""
     participation: Participation = Participation()
     """Who takes part in a round."""
     robust: Robust = Robust()
@@ -162,3 +164,10 @@ class Scenario(Settings):
     """What strategies may share beyond knowledge."""
     seed: int = Field(0, ge=0)
     """What all random streams follow from, but for the noise of privacy."""
+
+    @field_validator("patience")
+    @classmethod
+    def _needs_rows_to_judge_by(cls, value: int | None, info: ValidationInfo) -> int | None:
+        if value is not None and "data" in info.data and info.data["data"].validation == 0:
+            raise say("needs rows to judge rounds by; set data.validation, such as 0.2")
+        return value

@@ -1,6 +1,6 @@
 """Settings of a strategy: those that nothing reads, those that its client half gets, and how it learns."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel
 
@@ -14,6 +14,8 @@ class AsSetting:
     """What stands for a strategy with settings of its own, ``Mine(trim=2)``, in a scenario."""
 
     config: BaseModel
+    counts_rounds: ClassVar[bool] = False
+    """Whether what a method does in a round depends on how many there will be."""
 
     def as_setting(self) -> dict[str, Any]:
         """Return its name (the class, which the scenario names) beside the settings that were given."""

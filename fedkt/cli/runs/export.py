@@ -12,8 +12,11 @@ def export(
     run_folder: RunFolder,
     client: Annotated[str, typer.Option(help="Which client.")],
     out: Annotated[Path, typer.Option(help="Where to write the model.")],
+    round_: Annotated[
+        str, typer.Option("--round", help="last, or best: of the best accuracy on validation rows.")
+    ] = "last",
 ) -> None:
     """Write one client's model as safetensors with a description; fedkt.load_model reads it."""
     from fedkt.results.export import export as write
 
-    typer.echo(write(run_folder, client, out))
+    typer.echo(write(run_folder, client, out, round_))

@@ -18,7 +18,7 @@ from fedkt.engine.world.checked import checked_method
 from fedkt.engine.world.unused import fitted, left_out_notes
 from fedkt.errors import InputError, RunError
 from fedkt.files import write_json
-from fedkt.results.folder import RunFolder
+from fedkt.results.folder import RunFolder, rounds_of
 from fedkt.results.observer import Observer, Silent
 from fedkt.results.result import Result
 from fedkt.scenario import Scenario, check_importable
@@ -49,6 +49,11 @@ def submit(
     """
     scenario, left_out = fitted(scenario)
     check_importable(scenario)
+    if resume and (before := rounds_of(out)) not in (None, scenario.rounds):
+        raise InputError(
+            f"{out} was begun with {before} rounds at its sites, which hold to them; continue it with those, "
+            "or start a new run."
+        )
     kind, config = checked_method(scenario)
     if "data" in kind.shares:
         raise InputError(

@@ -32,6 +32,8 @@ class Checkpoint:
     strategy: Mapping[str, Any] = field(default_factory=dict)
     loop: Mapping[str, Any] = field(default_factory=dict)
     engine: Mapping[str, Any] = field(default_factory=dict)
+    last: bool = False
+    """Whether the run was to end with this round, in which things may be done that no other round has."""
 
 
 def write(folder: Path, checkpoint: Checkpoint) -> int:
@@ -42,6 +44,7 @@ def write(folder: Path, checkpoint: Checkpoint) -> int:
         "strategy": dict(checkpoint.strategy),
         "loop": dict(checkpoint.loop),
         "engine": dict(checkpoint.engine),
+        "last": checkpoint.last,
     }
     write_tensors(path(folder, checkpoint.round), checkpoint.tensors, note)
     there = rounds(folder)
@@ -50,12 +53,13 @@ def write(folder: Path, checkpoint: Checkpoint) -> int:
     return oldest(folder)
 
 
-def read(folder: Path) -> Checkpoint:
+def read(folder: Path, rounds_: int | None = None) -> Checkpoint:
     """Return the newest readable checkpoint, an empty one if there is none.
 
-    One that is damaged, or that needs a client's state which is, is skipped with a warning. Raises InputError
-    for a format that is newer than this fedkt's, and where all are damaged although clients are past the
-    beginning.
+    ``rounds_``: of the run; a last round that is not to be the last any more is run again, as it would have
+    been in a longer run, from the checkpoint before it. One that is damaged, or that needs a client's state
+    which is, is skipped with a warning. Raises InputError for a format that is newer than this fedkt's, and
+    where all are damaged although clients are past the beginning.
     """
     there = rounds(folder)
     for round_ in reversed(there):
@@ -67,8 +71,17 @@ def read(folder: Path) -> Checkpoint:
                     f"{file} has checkpoint format {note['format']}; this fedkt reads up to {FORMAT}, so "
                     "upgrade it."
                 )
+            if note.get("last") and rounds_ is not None and round_ < rounds_:
+                continue
             _check_states(folder / "clients", round_)
-            return Checkpoint(note["round"], tensors, note["strategy"], note["loop"], note.get("engine", {}))
+            return Checkpoint(
+                note["round"],
+                tensors,
+                note["strategy"],
+                note["loop"],
+                note.get("engine", {}),
+                note.get("last", False),
+            )
         except InputError:
             raise
         except Exception as error:

@@ -15,6 +15,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Message
 from flwr.serverapp import Grid
 
 from fedkt.engine.loop import checkpoint
+from fedkt.engine.loop.best import Best, better, exhausted, keep
 from fedkt.engine.loop.checkpoint import Checkpoint
 from fedkt.engine.loop.exchange import SimulatedTime, exchange
 from fedkt.engine.loop.plug_in import plug_in
@@ -63,6 +64,8 @@ class Totals:
     """How often a round was begun again for want of a quorum."""
     failures: dict[str, str] = field(default_factory=dict)
     """What each client said of its first failure."""
+    best: Best | None = None
+    """The best round so far by the clients' mean accuracy on validation rows."""
     simulated_s: float = 0.0
     """Simulated duration of the rounds, where clients dawdle."""
 
@@ -99,9 +102,16 @@ class Loop:
     def run(self, grid: Grid, flush: "Flush | None" = None) -> None:
         """Run the remaining rounds; ``flush`` brings the clients' states to disk where they are not yet."""
         self.flush = flush or on_disk_already
-        while self.round < self.scenario.rounds:
+        while not self.over:
             self._one_round(grid, self.round + 1)
             self.round += 1
+
+    @property
+    def over(self) -> bool:
+        """Whether all rounds were run, or too many were not better than the best one."""
+        return self.round >= self.scenario.rounds or exhausted(
+            self.totals.best, self.round, self.scenario.patience
+        )
 
     def summary(self) -> dict[str, Any]:
         """Return the contents of ``summary.json``."""
@@ -116,6 +126,8 @@ class Loop:
             "rounds": self.round,
             "clients": len(self.strategy.setting.dims),
             "accuracy": {**accuracy, "server": totals.server},
+            "best": totals.best,
+            "stopped": self.round < scenario.rounds,
             "bytes": {"up": totals.up, "down": totals.down},
             "privacy": statement(scenario.privacy, self.spending.worst(totals.epsilon)),
             "time": {
@@ -291,9 +303,14 @@ class Loop:
         lost = [{"round": number, "client": _name(c), **told[c]} for c in asked if told.get(c)]
         engine = self.flush(self.strategy.course.kept)
         self.folder.append(row, clients, lost)
+        if measured:
+            totals.best = better(totals.best, number, self._spread().get("validation_mean"))
+            if totals.best is not None and totals.best["round"] == number:
+                keep(self.folder.checkpoint, number)
         with self._plug_in(number):
             tensors, note = self.strategy.course.state()
-        done = Checkpoint(number, tensors, note, totals.__dict__, engine)
+        last = number == self.scenario.rounds
+        done = Checkpoint(number, tensors, note, totals.__dict__, engine, last=last)
         self.strategy.course.kept = checkpoint.write(self.folder.checkpoint, done)
         self.observer.round_done(row, [{**its, "loss": told.get(str(its["client"]), {})} for its in clients])
 

@@ -23,7 +23,7 @@ from fedkt.engine.world.unused import settings_notes
 from fedkt.engine.world.world import Place, World
 from fedkt.errors import InputError, RunError
 from fedkt.files import write_json
-from fedkt.results.folder import RunFolder
+from fedkt.results.folder import RunFolder, rounds_of
 from fedkt.results.observer import Observer, Silent
 from fedkt.results.result import Result
 from fedkt.scenario import Scenario
@@ -55,6 +55,8 @@ def simulate(
         from fedkt.engine.runtimes.cluster import knock
 
         knock(scenario.engine)  # before there is a folder
+    if resume and out is not None:
+        _check_longer(out, world)
     hashes = data_hashes(world.federation)
     if expected and (others := changed(expected, hashes)):
         raise InputError(f"{' and '.join(others)} changed meanwhile; restore the data, or begin anew.")
@@ -62,7 +64,7 @@ def simulate(
     try:
         stop = threading.Event()
         loop = _loop(world, folder, watcher, stop)
-        saved = checkpoint.read(folder.checkpoint)
+        saved = checkpoint.read(folder.checkpoint, scenario.rounds)
         loop.restore(saved)
         folder.truncate(saved.round)
         write_json(folder.path / "model-input.json", described(world.federation, scenario.data))
@@ -79,7 +81,8 @@ def simulate(
         )
         for note in (*world.federation.notes, *privacy_notes(world), *settings_notes(world)):
             watcher.noted(note)
-        if loop.round < scenario.rounds:
+        if not loop.over:
+            (folder.path / "summary.json").unlink(missing_ok=True)  # of a run that had fewer rounds
             plan = Plan.read(saved.engine) if saved.engine else None
             if plan is not None and plan.sizes and scenario.engine.kind == "flower":
                 raise InputError(
@@ -100,6 +103,24 @@ def simulate(
     finally:
         folder.close()
     return Result(folder.path)
+
+
+def _check_longer(run: Path, world: World) -> None:
+    """Raise InputError where a run cannot go on for more rounds as if it had been begun with them."""
+    before, now = rounds_of(run), world.scenario.rounds
+    if before is None or before >= now:
+        return
+    scenario = world.scenario
+    why = {
+        "privacy.target_epsilon was spread over them": scenario.privacy.target_epsilon is not None,
+        "churn.leavers were drawn over them": scenario.churn.leavers > 0,
+        f"strategy '{scenario.strategy.name}' weighs by the share that is done": world.strategy.counts_rounds,
+    }
+    for reason in (reason for reason, holds in why.items() if holds):
+        raise InputError(
+            f"{run} was begun with {before} rounds and {reason}, so {now} cannot continue it; "
+            "start a new run."
+        )
 
 
 def _loop(world: World, folder: RunFolder, observer: Observer, stop: threading.Event) -> Loop:

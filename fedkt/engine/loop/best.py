@@ -1,0 +1,49 @@
+"""The best round by accuracy on validation rows: which it is, when to stop looking, and its models."""
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from fedkt.client.state import DiskStore
+
+Best = dict[str, Any]
+"""``{"round": n, "validation": mean accuracy}``."""
+KEPT = 2
+"""A resume from the checkpoint before the newest may need the best round that was known then."""
+
+
+def better(best: Best | None, round_: int, validation: float | None) -> Best | None:
+    """Return what is best after a round; of equal rounds the first, None where nothing was measured."""
+    if validation is None or (best is not None and validation <= best["validation"]):
+        return best
+    return {"round": round_, "validation": validation}
+
+
+def exhausted(best: Best | None, round_: int, patience: int | None) -> bool:
+    """Say whether so many rounds have not been better that the run ends."""
+    return patience is not None and best is not None and round_ - best["round"] >= patience
+
+
+def folder_of(checkpoint: Path, round_: int) -> Path:
+    """Return where a best round's states lie, as a :class:`~fedkt.client.state.DiskStore` has them."""
+    return checkpoint / "best" / f"{round_:06d}"
+
+
+def keep(checkpoint: Path, round_: int) -> None:
+    """Keep all clients' states after a round, where they lie on this machine, beside those that go on.
+
+    A file is never written again, only replaced, so a second name of it costs no room until then.
+    """
+    states, to = DiskStore(checkpoint / "clients"), folder_of(checkpoint, round_)
+    shutil.rmtree(to, ignore_errors=True)
+    for client in states.clients():
+        file = states.newest(client, 2 * round_ + 2)
+        if file is not None:
+            (to / client).mkdir(parents=True, exist_ok=True)
+            try:
+                os.link(file, to / client / file.name)
+            except OSError:  # a file system without links
+                shutil.copy2(file, to / client / file.name)
+    for old in sorted(to.parent.glob("[0-9]*"))[:-KEPT]:
+        shutil.rmtree(old)
