@@ -69,7 +69,7 @@ class CFD(Strategy):
     def problems(cls, config: Any, scenario: Any, clients: int) -> list[str]:
         """Refuse a word about changes where all labels are sent whole."""
         transfer = scenario.data.transfer
-        chosen = transfer is not None and transfer.rows is not None
+        chosen = transfer is not None and transfer.asked > 0
         if transfer is not None and transfer.fresh and config.delta and not chosen:
             return [
                 "strategy.delta sends how labels differ from those of the round before, but "

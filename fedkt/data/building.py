@@ -76,7 +76,7 @@ def build(scenario: "Scenario", data_dir: Path | None = None) -> Federation:
     transfer, hidden, stock = None, None, None
     if made_of(data) is not None:
         known = input_of(train, data.image, [part for part in (test, own, public) if part is not None])
-        stock = stock_of(data, train, known, seed, data_dir)
+        stock = stock_of(data, train, known, seed, data_dir, choices_of(scenario))
         transfer = stock.rows(stock.first)
     elif data.transfer is not None:
         held_out = extras.get("transfer", train).take(transfer_rows)
@@ -164,6 +164,9 @@ def _common(
     data: "Data", transfer: Dataset | None, public: Dataset | None, alike: dict[str, str]
 ) -> list[roles.Role]:
     found = []
+    if transfer is not None and data.transfer is not None and data.transfer.audition:
+        where = "data.transfer.audition"
+        found.append(roles.Role(where, "transfer rows", transfer, where))
     for name, rows, setting in (("transfer", transfer, data.transfer), ("public", public, data.public)):
         if rows is not None and setting is not None and setting is not made_of(data):
             source = "data.dataset" if setting.from_ == "train" else alike[f"data.{name}.from"]

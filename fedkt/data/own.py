@@ -111,7 +111,7 @@ def build_own(name: str, sources: Sources, scenario: "Scenario") -> Federation:
         known = input_of(
             train, data.image, [part for part in (own, common, extras.get("public")) if part is not None]
         )
-        stock = stock_of(data, train, known, seed, sources.folder)
+        stock = stock_of(data, train, known, seed, sources.folder, choices_of(scenario))
         transfer = stock.rows(stock.first)
     elif transfer is not None:
         transfer = replace(transfer, y=np.full(len(transfer), -1, np.int64))

@@ -18,7 +18,15 @@ from pydantic_core import PydanticCustomError
 from fedkt.registry import IMPORT_PATH
 from fedkt.scenario.settings import NotNegative, Positive, Settings, Text, Whole, differs, must_be, say
 
-Policy = Literal["random", "disagreement", "entropy", "margin"]
+Utility = Literal["random", "disagreement", "entropy", "margin", "sure", "gap"]
+Mechanism = Literal["top", "sample", "cover", "strata"]
+PolicyName = Literal["random", "disagreement", "entropy", "margin", "sure", "gap", "cover", "strata"]
+POLICY_TAGS = ("policy-by-name", "policy-by-parts")
+"""Pydantic puts these into the place of an error; they are no keys."""
+MADE = "made:"
+"""How the name of what a generator makes begins."""
+HEARD = 100
+"""Rows of each set that a round of an audition asks about."""
 Sizes = Literal["equal", "lognormal", "linear", "square", "exponential"]
 Kind = Literal["iid", "dirichlet", "pathological", "shard", "domain", "natural-id", "ways-shots"]
 
@@ -133,6 +141,23 @@ class Column(Settings):
         return self
 
 
+class RowPolicy(Settings):
+    """What rows are worth, and how they are picked by that.
+
+    >>> RowPolicy(utility="entropy", mechanism="cover").explore
+    0.0
+    """
+
+    utility: Utility = "random"
+    """``random``: all alike; ``disagreement``: how much clients contradict one another; ``gap``: how far they
+    are from their teacher; ``entropy``, ``margin``: how unsure the newest teacher is; ``sure``: how sure."""
+    mechanism: Mechanism = "top"
+    """``top``: those worth most; ``sample``: by chance, more likely the better; ``cover``: of those worth
+    most, unlike ones; ``strata``: the best of each cluster of rows."""
+    explore: float = Field(0.0, ge=0, le=1)
+    """The share that is picked by chance alone."""
+
+
 class Transfer(Settings):
     """The unlabelled rows that every client can see.
 
@@ -145,13 +170,21 @@ class Transfer(Settings):
     generator makes of the scenario alone, so that nobody has to give any."""
     size: Whole = Field(examples=[1000])
     """Rows in the set."""
-    policy: Policy = "random"
-    """Which rows a round asks for, where ``rows`` are fewer: a fresh sample; those on which clients
-    contradict one another (``disagreement``); or those on which the newest teacher is least certain
-    (``entropy``, ``margin``), which in a set of several sources are those that tell nothing: nobody is sure
-    of noise."""
+    policy: Annotated[
+        Annotated[PolicyName, Tag(POLICY_TAGS[0])] | Annotated[RowPolicy, Tag(POLICY_TAGS[1])],
+        Discriminator(lambda value: POLICY_TAGS[not isinstance(value, str)]),
+    ] = "random"
+    """Which rows a round asks for, where ``rows`` are fewer: a utility alone, of which the best are taken;
+    ``cover`` or ``strata`` alone, with all rows worth the same; or all parts. Of a set of several sources
+    ``entropy`` and ``margin`` end in asking for those that tell nothing: nobody is sure of noise."""
     rows: Whole | None = None
     """Rows asked for in each round, at most ``size``; null: all."""
+    equal_steps: bool = False
+    """Whether distillation takes as many steps as it would with all ``size`` rows, where ``rows`` are
+    fewer."""
+    audition: list[Text] = Field(default_factory=list, examples=[["made:shapes", "made:strokes"]])
+    """Sets of ``size`` rows of which, in place of ``from``, the one is talked about that is answered most
+    variously in the first rounds."""
     refresh: Literal["never", "round"] = "never"
     """Whether made rows are others in each round."""
     generator: dict[Text, Any] = Field(default_factory=dict, examples=[{"fall": 0.5, "length": 80}])
@@ -166,26 +199,67 @@ class Transfer(Settings):
         return value
 
     @property
+    def sources(self) -> list[str]:
+        """The sets that rows may come from: one, or those of the audition."""
+        return self.audition or [self.from_]
+
+    @property
     def made(self) -> bool:
-        """Whether a generator makes the rows."""
-        return self.from_.startswith("made:")
+        """Whether generators make all rows."""
+        return all(source.startswith(MADE) for source in self.sources)
 
     @property
     def fresh(self) -> bool:
         """Whether each round has rows of its own."""
-        return self.made and self.refresh == "round"
+        return self.refresh == "round"
+
+    @property
+    def asked(self) -> int:
+        """How many rows a round asks for at most; 0: all."""
+        if not self.audition:
+            return self.rows or 0
+        return max(self.rows or self.size, len(self.audition) * min(HEARD, self.size))
+
+    @property
+    def rule(self) -> RowPolicy:
+        """The policy with all its parts."""
+        if isinstance(self.policy, RowPolicy):
+            return self.policy
+        if self.policy == "cover" or self.policy == "strata":
+            return RowPolicy(mechanism=self.policy)
+        return RowPolicy(utility=self.policy)
+
+    @field_validator("audition")
+    @classmethod
+    def _several(cls, value: list[str], info: ValidationInfo) -> list[str]:
+        if len(value) == 1:
+            raise say(f"names {value[0]} alone, so that nothing is chosen; data.transfer.from must name it")
+        if len(set(value)) < len(value):
+            raise say("names a set twice; they must differ")
+        if "train" in value:
+            raise say("names train; it must name sets that are nobody's own, such as made:shapes")
+        if value and info.data.get("from_") != cls.model_fields["from_"].default:
+            raise say(
+                f"is given, and so is data.transfer.from, '{info.data.get('from_')}'; one must be left out"
+            )
+        return value
 
     @field_validator("refresh", "generator")
     @classmethod
     def _of_made_rows(cls, value: Any, info: ValidationInfo) -> Any:
         """Refuse what is about made rows where they are not made, and scores of rows that are gone."""
-        source, policy = str(info.data.get("from_")), info.data.get("policy")
-        if differs(cls, info, value) and value and not source.startswith("made:"):
+        sources, policy = info.data.get("audition") or [str(info.data.get("from_"))], info.data.get("policy")
+        if isinstance(policy, RowPolicy):
+            policy = policy.utility
+        if differs(cls, info, value) and value and not any(source.startswith(MADE) for source in sources):
             raise say(
-                f"is given, but '{source}' makes no rows; data.transfer.from must be made:NAME, or it be "
-                f"left out"
+                f"is given, but '{sources[0]}' makes no rows; data.transfer.from must be made:NAME, or it "
+                f"be left "
+                "out"
             )
-        if value == "round" and policy not in (None, "random"):
+        if info.field_name == "generator" and value and info.data.get("audition"):
+            raise say("is given, but generators at an audition have their defaults; it must be left out")
+        if value == "round" and policy not in (None, "random", "cover", "strata"):
             raise say(
                 f"is round, but policy {policy} chooses by what was said of the same rows before; with "
                 f"new rows in "

@@ -9,7 +9,7 @@ from pydantic_core import ErrorDetails
 
 from fedkt.registry import did_you_mean, nearest
 from fedkt.scenario.about_clients import MODEL_TAGS
-from fedkt.scenario.about_data import NORMALISE_TAGS
+from fedkt.scenario.about_data import NORMALISE_TAGS, POLICY_TAGS
 from fedkt.scenario.schema import Scenario
 from fedkt.scenario.yaml12 import Path, dotted
 
@@ -34,7 +34,7 @@ _NEEDS = {
 
 
 Root = type[BaseModel]
-TAGS = (*MODEL_TAGS, *NORMALISE_TAGS)
+TAGS = (*MODEL_TAGS, *NORMALISE_TAGS, *POLICY_TAGS)
 
 
 def explain(error: ValidationError, root: Root = Scenario) -> Iterator[tuple[Path, str]]:

@@ -44,8 +44,8 @@ def test_what_a_site_agrees_to_talk_about() -> None:
     given, made = scenarios.from_dict(SMALL), scenarios.from_dict(MADE)
     assert objections(Policy(), given) == objections(Policy(), made) == []
     for policy, scenario, words in (
-        ("made", given, "data.transfer.from is 'train'; this site answers about rows that it makes itself."),
-        ("held", made, "data.transfer.from is 'made:shapes'; this site answers about rows that it holds."),
+        ("made", given, "the transfer set is train; this site answers about rows that it makes itself."),
+        ("held", made, "the transfer set is made:shapes; this site answers about rows that it holds."),
     ):
         (no,) = objections(Policy(transfer=policy), scenario)  # type: ignore[arg-type]
         assert (no.reason, no.detail) == ("transfer", words)

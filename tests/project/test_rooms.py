@@ -22,7 +22,7 @@ ROOMS = (
     *("data.made", "data.made.pictures", "data"),
     *("client", "models"),
     *("privacy.attacks", "privacy", "adversity"),
-    *("strategy.fusing", "strategy.rounds", "strategy"),
+    *("strategy.choosing", "strategy.fusing", "strategy.rounds", "strategy"),
     *("results", "results.comparison", "results.report"),
     *("engine.world", "engine.clients", "engine.loop", "engine.runtimes", "engine.runs", "engine"),
     *("deploy.wire", "deploy.site", "deploy.coordinator", "deploy", "comparing"),

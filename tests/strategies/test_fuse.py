@@ -21,8 +21,8 @@ from fedkt.strategies.knfu import KnFu, KnFuConfig, effectiveness
 from fedkt.strategies.local import Local
 from fedkt.strategy import Contributions, Fused, StrategyConfig, client_order, mix, stack
 from fedkt.strategy.averaging import WeightAveraging, weighted_mean
+from fedkt.strategy.choosing.utility import entropy, margin
 from fedkt.strategy.fusing.fusion import MOST_WEIGHED, weights_report
-from fedkt.strategy.rounds.rows import row_doubt
 
 
 def fuse(kind: Any, config: Any, **held: Tensor) -> Fused:
@@ -424,18 +424,18 @@ def test_stack_keeps_the_order_of_its_clients() -> None:
 def test_row_doubt() -> None:
     rows = torch.tensor([[0.5, 0.5, 0.0], [0.7, 0.2, 0.1], [1.0, 0.0, 0.0], [1 / 3, 1 / 3, 1 / 3]])
     # ln 2;  -(.7 ln .7 + .2 ln .2 + .1 ln .1) = .249672 + .321888 + .230259;  0;  ln 3
-    assert row_doubt(rows, "entropy").tolist() == pytest.approx([0.693147, 0.801819, 0.0, 1.098612], abs=1e-6)
+    assert entropy(rows).tolist() == pytest.approx([0.693147, 0.801819, 0.0, 1.098612], abs=1e-6)
     # 1 - (.5 - .5);  1 - (.7 - .2);  1 - (1 - 0);  1 - 0
-    assert row_doubt(rows, "margin").tolist() == pytest.approx([1.0, 0.5, 0.0, 1.0], abs=1e-6)
+    assert margin(rows).tolist() == pytest.approx([1.0, 0.5, 0.0, 1.0], abs=1e-6)
 
 
 @few
 @given(some_distributions)
 def test_row_doubt_is_largest_where_all_are_equal(rows: Tensor) -> None:
     classes = rows.shape[1]
-    assert row_doubt(rows, "entropy").max().item() <= math.log(classes) + 1e-9
-    assert row_doubt(rows, "margin").max().item() <= 1 + 1e-9
-    assert row_doubt(rows, "margin").min().item() >= 0
+    assert entropy(rows).max().item() <= math.log(classes) + 1e-9
+    assert margin(rows).max().item() <= 1 + 1e-9
+    assert margin(rows).min().item() >= 0
 
 
 def test_client_order() -> None:

@@ -453,8 +453,12 @@ def test_an_unknown_setting_is_refused(name: str) -> None:
     assert f"unknown key 'strategy.{key}'; {remedy}" in str(raised.value)
 
 
-@pytest.mark.parametrize("name", WITH_ROWS)
-@pytest.mark.parametrize("policy", ["random", "disagreement", "entropy", "margin"])
+ASKING = [(name, policy) for name in WITH_ROWS for policy in ("random", "disagreement", "entropy", "margin")]
+# The others look at the same numbers; knfu's teachers are personal.
+ASKING += [("knfu", policy) for policy in ("sure", "gap", "cover", "strata")]
+
+
+@pytest.mark.parametrize(("name", "policy"), ASKING)
 def test_rows_are_asked_for_by_policy(name: str, policy: str, tmp_path: Path) -> None:
     described = scenario(name, transfer={"rows": 20, "policy": policy})
     run = begin(described, tmp_path).play(ROUNDS)
@@ -492,9 +496,10 @@ def test_the_least_certain_rows_are_asked_for(name: str, policy: str) -> None:
 
     def asked(*teachers: Tensor, rows: Tensor | None = None, forget: bool = True) -> list[int]:
         if forget:
-            choice.doubt = None
+            choice.worth = None
         strategy.course.rows = None if rows is None else rows.numpy()
-        strategy.course._score_rows(Fused(by_client={str(i): {"values": t} for i, t in enumerate(teachers)}))
+        told = Fused(by_client={str(i): {"values": t} for i, t in enumerate(teachers)})
+        strategy.course._learn_about_rows(None, told)
         chosen = choice.choose(2)
         assert chosen is not None
         return list(chosen)

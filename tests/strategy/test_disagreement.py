@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from fedkt.scenario.about_data import Transfer
-from fedkt.strategy.rounds.rows import RowChoice, disagreement, row_doubt
+from fedkt.strategy.choosing.chooser import RowChoice
+from fedkt.strategy.choosing.utility import disagreement, entropy
 
 A, B, HALF, NONE = [0.9, 0.1], [0.1, 0.9], [0.5, 0.5], [0.0, 0.0]
 
@@ -36,14 +37,13 @@ def test_noise_is_not_asked_for() -> None:
 
     def asked(policy: str) -> list[int]:
         choice = RowChoice(Transfer.model_validate({"size": 8, "rows": 1, "policy": policy}), 8, 0)
-        told = list(answers) if choice.by_clients else [answers.mean(0)]
-        choice.score(None, told)
+        choice.learn(None, answers, answers.mean(0)[None])
         chosen = choice.choose(2)
         assert chosen is not None
         return [int(row) for row in chosen]
 
     assert asked("disagreement") == [0]
     # The mean of row 0 is (.5, .5), too; of row 1 it is not. Entropy and margin cannot tell 0 from noise.
-    doubt = row_doubt(answers.mean(0), "entropy")
+    doubt = entropy(answers.mean(0))
     assert doubt[0] == pytest.approx(doubt[2])
     assert asked("entropy")[0] != 1

@@ -17,11 +17,11 @@ from fedkt.data.sets.dataset import InputSpec
 from fedkt.data.sets.npz import find_file
 from fedkt.data.sets.tokens import VOCABULARY
 from fedkt.errors import InputError
+from fedkt.scenario.about_data import MADE
 
 if TYPE_CHECKING:
     from fedkt.scenario import Data
 
-PREFIX = "made:"
 WHERE = "data.transfer"
 _TAG = "fedkt made rows 1\n"
 _WORDS = {"tabular": "tables", "sparse": "bags of words", "image": "images", "tokens": "texts"}
@@ -72,7 +72,7 @@ def recipe_of(
     data_dir: Path | None,
 ) -> Recipe:
     """Return the recipe of ``made:NAME``. Raises InputError where the generator does not fit."""
-    name = spec.removeprefix(PREFIX)
+    name = spec.removeprefix(MADE)
     make: Generator = registry.find("generators", name)
     if not hasattr(make, "makes"):
         raise InputError(

@@ -8,9 +8,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from fedkt.data.columns.choices import Choices
 from fedkt.data.content.transfer_set import transfer_hash
 from fedkt.data.made.recipe import Recipe, public_of, recipe_of
 from fedkt.data.sets.dataset import Dataset, InputSpec, concat
+from fedkt.data.sets.preprocess import fit_raw
+from fedkt.data.sets.reading import load_dataset
+from fedkt.errors import InputError
+from fedkt.rng import numpy_stream
+from fedkt.scenario.about_data import MADE
 
 if TYPE_CHECKING:
     from fedkt.scenario import Data, Scenario
@@ -86,17 +92,54 @@ class Stock:
 
 
 def made_of(data: "Data") -> "Transfer | None":
-    """Return what is said of transfer rows that are made, None where they are not."""
-    return data.transfer if data.transfer is not None and data.transfer.made else None
+    """Return what is said of transfer rows that are made, or have to audition; None where they are
+    neither."""
+    said = data.transfer
+    return said if said is not None and (said.audition or said.made) else None
 
 
-def stock_of(data: "Data", like: Dataset, spec: InputSpec, seed: int, data_dir: Path | None) -> Stock:
+def stock_of(
+    data: "Data", like: Dataset, spec: InputSpec, seed: int, data_dir: Path | None, choices: Choices
+) -> Stock:
     """Return what makes the transfer rows of a scenario, of the form of the rows ``like`` and for models that
-    get ``spec``. Raises InputError where the generator does not fit them."""
-    assert data.transfer is not None
+    get ``spec``. Raises InputError with what does not fit them."""
+    said = data.transfer
+    assert said is not None
     public = public_of(data, spec, like.columns)
-    recipe = recipe_of(data.transfer.from_, data, public, data.transfer.size, seed, data_dir)
-    return Stock((recipe,), data.transfer.refresh == "round", like)
+    parts: list[Dataset | Recipe] = []
+    problems: list[str] = []
+    for source in said.sources:
+        try:
+            if source.startswith(MADE):
+                parts.append(recipe_of(source, data, public, said.size, seed, data_dir))
+            else:
+                held = load_dataset(source, data_dir, data.image, choices=choices.unlabelled).train
+                parts.append(_candidate(source, held, like, spec, said.size, seed))
+        except InputError as error:
+            problems += error.problems
+    if problems:
+        raise InputError(*problems)
+    return Stock(tuple(parts), said.fresh, like)
+
+
+def _candidate(source: str, held: Dataset, like: Dataset, spec: InputSpec, size: int, seed: int) -> Dataset:
+    """Return ``size`` rows of a data set that has to audition, as models get them. Raises InputError."""
+    where = f"data.transfer.audition: '{source}'"
+    if held.kind != like.kind:
+        raise InputError(f"{where} is {held.kind} but data.dataset is {like.kind}; they must be of one kind.")
+    if len(held) < size:
+        raise InputError(
+            f"{where} has {len(held)} rows, but data.transfer.size is {size}; it must have as many."
+        )
+    drawn = held.take(np.sort(numpy_stream(seed, "audition", source).permutation(len(held))[:size]))
+    x = drawn.x
+    if held.shape != spec.shape:
+        if held.kind != "image":
+            raise InputError(
+                f"a row of {where} has shape {held.shape} but one here {spec.shape}; they must match."
+            )
+        x = fit_raw(x, spec.shape[1], spec.shape[0])
+    return replace(drawn, x=x, y=np.full(size, -1, np.int64), domain=None, ids=None, left_out=())
 
 
 def stock_for(
@@ -108,4 +151,4 @@ def stock_for(
         return None
     none = np.zeros((0, *spec.shape)), np.zeros(0, np.int64)
     like = Dataset(*none, None, spec.kind, vocabulary=spec.vocabulary, columns=columns)
-    return stock_of(scenario.data, like, spec, scenario.seed, data_dir)
+    return stock_of(scenario.data, like, spec, scenario.seed, data_dir, Choices.of(scenario.data))

@@ -42,7 +42,7 @@ def objections(policy: Policy, scenario: Scenario) -> list[Refused]:
         found.append(
             Refused(
                 "transfer",
-                f"data.transfer.from is '{scenario.data.transfer.from_}'; this site answers about "
+                f"the transfer set is {' or '.join(scenario.data.transfer.sources)}; this site answers about "
                 f"{allowed_rows}.",
             )
         )

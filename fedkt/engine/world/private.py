@@ -156,10 +156,17 @@ def _fit(world: World) -> Iterator[str]:
             "not take; leave robust out, or use a mode that adds noise at the clients."
         )
     transfer = world.scenario.data.transfer
-    if mode is not None and mode.at_server and transfer is not None and transfer.policy == "disagreement":
+    if mode is not None and mode.at_server and transfer is not None and transfer.audition:
         yield (
-            f"data.transfer.policy is disagreement, but in privacy mode '{settings.mode}' nobody sees what "
-            "single clients say; it must be random, entropy or margin."
+            f"data.transfer.audition looks at what single clients say, but in privacy mode "
+            f"'{settings.mode}' nobody "
+            "sees that; data.transfer.from must name the set."
+        )
+    utility = "random" if transfer is None else transfer.rule.utility
+    if mode is not None and mode.at_server and utility in ("disagreement", "gap"):
+        yield (
+            f"data.transfer.policy is {utility}, but in privacy mode '{settings.mode}' nobody sees what "
+            "single clients say; it must be random, entropy, margin or sure."
         )
     if "data" in world.strategy.shares:
         yield (

@@ -23,7 +23,7 @@ def message_bytes(world: World, client: str) -> dict[str, dict[str, int]]:
     """
     transfer = world.scenario.data.transfer
     total = 0 if world.federation.transfer is None else len(world.federation.transfer)
-    rows = transfer.rows if transfer and transfer.rows and world.strategy.needs_transfer else total
+    rows = transfer.asked if transfer and transfer.asked and world.strategy.needs_transfer else total
     some = rows < total
     dims = world.dims(client).about(rows)
     sent = world.behaviour.contribution(dims, world.settings)

@@ -50,7 +50,7 @@ def spare(scenario: Scenario, strategy: type[Strategy]) -> dict[str, bool]:
     if transfer is not None and not strategy.needs_transfer:
         found |= {
             f"data.transfer.{key}": key in transfer.model_fields_set
-            for key in ("policy", "rows")
+            for key in ("policy", "rows", "equal_steps")
             if _given(transfer, key)
         }
     return found
@@ -86,10 +86,10 @@ def settings_notes(world: World) -> list[str]:
     """Return what the strategy says of its settings, and which of the file's were left out."""
     notes = world.strategy.notes(world.config, world.federation.classes)
     data = world.scenario.data
-    source = None if data.transfer is None else data.transfer.from_
+    sources = [] if data.transfer is None else data.transfer.sources
     unread = []
-    if data.schema_ is not None and source != "made:schema":
-        unread = [f"nothing reads data.schema, since data.transfer.from is {source or 'not set'}."]
+    if data.schema_ is not None and "made:schema" not in sources:
+        unread = [f"nothing reads data.schema, since the transfer set is {' or '.join(sources) or 'none'}."]
     return [*notes, *left_out_notes(world.scenario, world.left_out), *unread]
 
 

@@ -194,7 +194,7 @@ class World:
     def full_contribution(self, client: str) -> Expected:
         """Return the arrays of a contribution about all rows that are asked for in a round."""
         transfer = self.scenario.data.transfer
-        rows = (transfer.rows or 0) if transfer and self.strategy.needs_transfer else 0
+        rows = transfer.asked if transfer and self.strategy.needs_transfer else 0
         return self.behaviour.contribution(self.dims(client).about(rows), self.settings)
 
     def private_phases(self, client: str, holding: Holding | None = None) -> tuple[list[Fit], list[Fit]]:
@@ -287,6 +287,14 @@ class World:
             self._holdings[client] = self._holding(client)
         return self._holdings[client]
 
+    def _distillation(self) -> Steps:
+        """Return the steps of distillation: where they are to be equal, as many as for all transfer rows."""
+        parts, transfer = self.scenario.clients, self.scenario.data.transfer
+        steps = Steps.distill(parts.distill, parts.local)
+        if transfer is None or not transfer.equal_steps:
+            return steps
+        return replace(steps, batches=steps.count(transfer.size))
+
     def _holding(self, client: str) -> Holding:
         shard, federation = self.shards[client], self.federation
         x, y = federation.tensors(shard)
@@ -312,7 +320,7 @@ class World:
             public=public,
             label_share=own["share"],
             local=Steps.local(parts.local),
-            distill=Steps.distill(parts.distill, parts.local),
+            distill=self._distillation(),
             settings=self.settings,
         )
 

@@ -27,6 +27,7 @@ from fedkt.knowledge.protocol import Binding, Request, knowledge_bytes
 from fedkt.privacy.curator import Central, central_of, teachable
 from fedkt.privacy.ledger import Declined
 from fedkt.scenario import Robust
+from fedkt.strategy.choosing.chooser import RowChoice
 from fedkt.strategy.fusing import remedies, robust
 from fedkt.strategy.fusing.fusion import Fused
 from fedkt.strategy.fusing.placebo import with_placebo
@@ -35,7 +36,6 @@ from fedkt.strategy.fusing.voting import votes
 from fedkt.strategy.rounds.asking import Asking
 from fedkt.strategy.rounds.given import Setting
 from fedkt.strategy.rounds.receiving import Outcome, Receiving, Stage
-from fedkt.strategy.rounds.rows import RowChoice
 from fedkt.strategy.rounds.teachers import Teachers
 
 UNHURRIED_S = 7 * 86400.0
@@ -163,7 +163,6 @@ class Course:
         """Leave out what is not trusted, fuse the rest, teach, and train the server's own model."""
         method, student = self._method, self._method.student
         contributions, dropped = self._trusted(opened)
-        self._score_answers(contributions)
         try:
             fused = self._close(self._fused(contributions))
             if fused is not None:
@@ -176,6 +175,7 @@ class Course:
             if error.rate is None:
                 raise error.advised(remedies.change(scenario, config)) from error
             raise error.advised(remedies.lower(error.rate, "server", scenario, config)) from error
+        self._learn_about_rows(self._answers(contributions), fused)
         if dropped:
             self.report = {**self.report, "dropped": dropped}
 
@@ -211,7 +211,7 @@ class Course:
         return replace(fused, arrays={**fused.arrays, "values": teachable(fused.arrays["values"])})
 
     def teach(self, server_round: int, clients: Sequence[str], fused: Fused) -> None:
-        """Keep what was fused as the newest teachers, and note what they are unsure of.
+        """Keep what was fused as the newest teachers.
 
         Raises Diverged where a teacher is not finite.
         """
@@ -227,30 +227,33 @@ class Course:
         personal = dict(zip(clients, fused.teachers, strict=True)) if fused.personal else fused.by_client
         own = {client: dict(arrays) | rows for client, arrays in personal.items()}
         self.teachers.renew(server_round, dict(fused.arrays) | rows, own)
-        self._score_rows(fused)
 
-    def _score_rows(self, fused: Fused) -> None:
-        """Note how uncertain these teachers are about their rows, where that decides what is asked next."""
-        if self._row_choice is None or not self._row_choice.by_doubt:
-            return
-        values = [fused.beliefs] if fused.beliefs is not None else None
-        values = values or [self._probabilities(teacher["values"]) for teacher in fused.teachers]
-        self._row_choice.score(self.rows, values)
-
-    def _score_answers(self, contributions: Contributions) -> None:
-        """Note how much clients contradict one another about these rows, where that decides."""
+    def _answers(self, contributions: Contributions) -> Tensor | None:
+        """Return what each client said of these rows [clients, rows, classes], where that decides what is
+        asked."""
         if self._row_choice is None or not self._row_choice.by_clients:
-            return
+            return None
         values, labels = contributions.arrays.get("values"), contributions.arrays.get("labels")
         if values is not None:
             values = self._probabilities(values)
-            if self._method.client_settings.get("form") == "votes":
-                values = teachable(values)
-        elif labels is not None:
-            classes = self._setting.dims[next(iter(self._setting.dims))].classes
-            values = votes(classes, labels.clamp(min=0)) * (labels >= 0)[..., None]  # -1: no vote
-        if values is not None:
-            self._row_choice.score(self.rows, list(values))
+            return teachable(values) if self._method.client_settings.get("form") == "votes" else values
+        if labels is None:
+            return None
+        classes = self._setting.dims[next(iter(self._setting.dims))].classes
+        return votes(classes, labels.clamp(min=0)) * (labels >= 0)[..., None]  # -1: no vote
+
+    def _learn_about_rows(self, answers: Tensor | None, fused: Fused | None) -> None:
+        """Note what these rows are worth, by answers and by the teachers that were made of them."""
+        choice = self._row_choice
+        if choice is None:
+            return
+        teachers = None
+        if fused is not None and choice.by_teachers:
+            said = [self._probabilities(teacher["values"]) for teacher in fused.teachers]
+            teachers = torch.stack(said) if fused.beliefs is None else fused.beliefs[None]
+        choice.learn(self.rows, answers, teachers)
+        if choice.audition is not None:
+            self.report = {**self.report, "audition": choice.audition.report()}
 
     def _probabilities(self, values: Tensor) -> Tensor:
         return values.softmax(-1) if self._method.client_settings.get("form") == "logits" else values
@@ -316,12 +319,14 @@ class Course:
         transfer = self._setting.scenario.data.transfer
         if not self._method.needs_transfer or transfer is None:
             return None
-        return RowChoice(transfer, next(iter(self._setting.dims.values())).transfer, self._setting.seed)
+        setting, total = self._setting, next(iter(self._setting.dims.values())).transfer
+        looks = transfer.rule.mechanism in ("cover", "strata")
+        return RowChoice(transfer, total, setting.seed, setting.transfer_features if looks else None)
 
     def _central(self) -> Central | None:
         setting, dims = self._setting, next(iter(self._setting.dims.values()))
         transfer = setting.scenario.data.transfer
-        rows = (transfer.rows or 0) if transfer and self._method.needs_transfer else 0
+        rows = transfer.asked if transfer and self._method.needs_transfer else 0
         return central_of(
             setting.scenario.privacy,
             self._method.behaviour.contribution(dims.about(rows), self._method.client_settings),
@@ -338,12 +343,19 @@ class Course:
         """Return everything that a resumed run needs: tensors by name and a JSON note."""
         tensors, note = self._method.extra_state()
         held = {f"extra/{name}": tensor for name, tensor in tensors.items()}
-        if self._row_choice is not None and self._row_choice.doubt is not None:
-            held["rows/doubt"] = self._row_choice.doubt
+        choice: dict[str, Any] = {}
+        if self._row_choice is not None:
+            worth, choice = self._row_choice.state()
+            held |= {f"rows/{name}": tensor for name, tensor in worth.items()}
         if self._method.student is not None:
             held |= {f"student/{name}": tensor for name, tensor in self._method.student.state().items()}
         taught, about = self.teachers.state()
-        return held | taught, {"extra": note, **about, "answered": self.receiving.answers.state()}
+        return held | taught, {
+            "extra": note,
+            **about,
+            "answered": self.receiving.answers.state(),
+            "rows": choice,
+        }
 
     def load_state(self, tensors: Mapping[str, Tensor], note: Mapping[str, Any]) -> None:
         """Restore what :meth:`state` returned."""
@@ -354,7 +366,7 @@ class Course:
             part, name = key.split("/", 1)
             parts[part][name] = tensor
         if self._row_choice is not None:
-            self._row_choice.doubt = parts["rows"].get("doubt")
+            self._row_choice.load(parts["rows"], note.get("rows", {}))
         if self._method.student is not None:
             self._method.student.load(parts["student"])
         self.teachers.load(parts["common"], parts["personal"], note)

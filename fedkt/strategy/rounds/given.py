@@ -15,6 +15,9 @@ from fedkt.knowledge.kinds import Dims
 from fedkt.strategy.fusing.robust import Probe
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from fedkt.data import Federation
     from fedkt.data.sets.dataset import InputSpec
     from fedkt.models.build import Dealt
@@ -59,6 +62,29 @@ class Setting:
     def transfer_in(self, round_: int) -> str:
         """Return the hash of the transfer set that a round speaks about."""
         return self.stock.hash(round_) if self.stock is not None and self.stock.fresh else self.transfer
+
+    def transfer_features(self) -> "NDArray[np.float64]":
+        """Return the transfer set [rows, d] as numbers that rows are compared by: each of unit deviation.
+
+        Raises InputError where the server holds no rows.
+        """
+        import numpy as np
+
+        if self.stock is not None:
+            raw = self.stock.rows(self.stock.first).x
+        elif self.federation is not None and self.federation.transfer is not None:
+            raw = self.federation.transfer.x
+        else:
+            raise InputError(
+                "data.transfer.policy looks at the transfer rows, of which the server holds none here; it "
+                "must be "
+                "another one, or the rows be made."
+            )
+        rows = (raw.toarray() if hasattr(raw, "tocsr") else np.asarray(raw)).reshape(raw.shape[0], -1)
+        filled = np.where(np.isnan(rows), np.nanmean(rows, axis=0), rows) if rows.dtype.kind == "f" else rows
+        centred = filled.astype(np.float64) - filled.mean(0)
+        scale = centred.std(0) if self.input.kind == "tabular" else centred.std()
+        return np.asarray(centred / np.where(scale > 0, scale, 1.0))
 
     def transfer_x(self, round_: int | None = None) -> Tensor:
         """Return the transfer set [rows, ...] of a round as a model gets it.
