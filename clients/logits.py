@@ -16,6 +16,7 @@ from fedkt.client import Arrays, Client, Fit, Holding, classification, distillat
 from fedkt.client.density_ratio import familiar
 from fedkt.client.familiarity import log_ratio
 from fedkt.client.placing import outgoing
+from fedkt.distill.alignment import align
 from fedkt.distill.losses import as_logits
 from fedkt.distill.relations import is_coupled
 from fedkt.knowledge import Dims, Expected, Knowledge, Logits, Votes
@@ -32,7 +33,8 @@ class LogitsClient(Client):
     rows unlike the private ones are left out; ``density``: also send how familiar each row is, by a
     classifier with this ridge (:func:`fedkt.client.familiarity.log_ratio`); ``prior``: whether predictions
     of rows that are dealt as the client's own are add :meth:`prior`, which is measured beside the model's
-    own in any case.
+    own in any case; ``align``: how probabilities are freed of their base rates before they leave
+    (:class:`fedkt.distill.alignment.Alignment`).
     """
 
     sends = Logits
@@ -113,10 +115,13 @@ class LogitsClient(Client):
             ratio = log_ratio(features[:asked], features[asked:], self.holding.settings["density"])
             density = ratio.clamp(-MOST_DENSE, MOST_DENSE).cpu().numpy()
             logits = logits[:asked]
+        held, values = self.holding, logits
+        aligned = held.settings.get("align")
+        if self.probabilities:
+            values = (logits / self.temperature).softmax(-1)
+            values = values if aligned is None else align(values, **aligned)
         if self.votes:
-            return Votes(outgoing(logits.argmax(-1).to(torch.int16)))
-        values = (logits / self.temperature).softmax(-1) if self.probabilities else logits
-        held = self.holding
+            return Votes(outgoing((logits if aligned is None else values).argmax(-1).to(torch.int16)))
         selector = held.settings.get("selector")
         if selector is not None:
             known = familiar(self._asked, held.x, held.y, held.seed, held.client, **selector)

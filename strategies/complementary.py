@@ -20,8 +20,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from fedkt.distill.alignment import Marginals, align, check_marginals
 from fedkt.strategy import Contributions, Fused, Setting, Strategy, StrategyConfig
-from fedkt.strategy.fusing.alignment import Marginals, align, check_marginals, others
+from fedkt.strategy.fusing.fusion import others
 
 
 class ComplementaryConfig(StrategyConfig):

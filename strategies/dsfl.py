@@ -7,7 +7,7 @@ The temperature is applied to probabilities, not to logits: they lie in [0, 1], 
 a factor of at most exp(1/T) after it, and T = 1 makes the average flatter instead of sharper. So does any T
 where there are many classes: a probability of 1/2 beside K - 1 equal ones is only sharpened by a T below
 (1/2 - 1/2/(K - 1)) / ln(K - 1), which is 0.1, the paper's T for 10 classes, at 144 classes. ``fedkt show``
-and the run say where that is passed.
+and the run say where that is passed. ``align``, ``prior`` and ``abstain`` are not the paper's.
 """
 
 import math
@@ -16,22 +16,20 @@ from typing import Any
 from pydantic import Field
 from torch import Tensor
 
-from fedkt.strategy import Contributions, Fused, Strategy, StrategyConfig
+from fedkt.strategy import Contributions, Fused
+from fedkt.strategy.common_teacher import CommonTeacher, CommonTeacherConfig
 
 
-class DSFLConfig(StrategyConfig):
+class DSFLConfig(CommonTeacherConfig):
     """Settings of DS-FL."""
 
     era_temperature: float = Field(0.1, gt=0)
     """T of the sharpening; the paper's 0.1, which flattens where there are 145 classes or more."""
 
 
-class DSFL(Strategy):
+class DSFL(CommonTeacher):
     """Give every client the sharpened mean probabilities of all."""
 
-    client = "logits"
-    needs_transfer = True
-    fuses_mean = True
     default_loss = "ce"
     Config = DSFLConfig
     config: DSFLConfig
@@ -39,7 +37,7 @@ class DSFL(Strategy):
     @classmethod
     def settings(cls, config: Any) -> dict[str, Any]:
         """Exchange probabilities."""
-        return {"form": "probabilities"}
+        return {"form": "probabilities", **super().settings(config)}
 
     @classmethod
     def notes(cls, config: Any, classes: int) -> list[str]:
@@ -54,7 +52,7 @@ class DSFL(Strategy):
 
     def fuse(self, contributions: Contributions) -> Fused:
         """Average over clients and sharpen."""
-        return Fused({"values": era(self.centre(contributions.values), self.config.era_temperature)})
+        return Fused({"values": era(self.mean(contributions.values), self.config.era_temperature)})
 
 
 def sharpens_below(classes: int) -> float:

@@ -23,9 +23,9 @@ from typing import Any, Literal
 from pydantic import Field
 from torch import Tensor
 
+from fedkt.distill.alignment import Marginals, align, check_marginals
 from fedkt.distill.losses import as_logits
 from fedkt.strategy import Contributions, Fused, Setting, Strategy, StrategyConfig
-from fedkt.strategy.fusing.alignment import Marginals, align, check_marginals
 from fedkt.strategy.fusing.weighing import by_density, by_energy
 
 

@@ -20,9 +20,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from fedkt.distill.alignment import base_rates
 from fedkt.distill.losses import SMALLEST_PROBABILITY
 from fedkt.strategy import Contributions, Fused, Strategy, StrategyConfig
-from fedkt.strategy.fusing.alignment import base_rates, others
+from fedkt.strategy.fusing.fusion import others
 
 
 class DynamicLogitsConfig(StrategyConfig):

@@ -113,13 +113,10 @@ class Steps:
 
 @dataclass(frozen=True)
 class Others:
-    """Rows of another kind, the last ``size`` ones of a phase: each batch takes some of both kinds.
-
-    ``steps``: how many batches these would take by themselves, and of how many rows.
-    """
+    """Rows of another kind, the last ``size`` of a phase; a batch takes up to ``batch_size`` of them."""
 
     size: int
-    steps: Steps
+    batch_size: int
 
 
 @dataclass(frozen=True)
@@ -153,11 +150,8 @@ class Fit:
 
     @property
     def count(self) -> int:
-        """How many batches are taken: where there are rows of two kinds, those of the longer phase."""
-        if self.others is None:
-            return self.steps.count(self.counted)
-        own = self.steps.count(self.size - self.others.size)
-        return max(own, self.others.steps.count(self.others.size))
+        """How many batches are taken: as many as the rows that ``steps`` speak of need."""
+        return self.steps.count(self.counted if self.others is None else self.size - self.others.size)
 
     @property
     def size(self) -> int:

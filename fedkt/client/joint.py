@@ -1,29 +1,50 @@
-"""Private rows and transfer rows in the same steps (``clients.distill.together``).
+"""Training on private rows that rehearses what the newest teacher taught (``clients.distill.together``).
 
 Each step takes a batch of private rows, with the loss of training, and one of transfer rows, with that of
-distillation to the newest teacher; the objective is the sum of both, as in Hinton, Vinyals, Dean 2015,
-"Distilling the Knowledge in a Neural Network", arXiv 1503.02531, section 2, where both are of the same rows.
-In phases that follow each other a model forgets in the one what it learned in the other, and under Adam a
-weight on the loss of a phase of its own does nothing.
+distillation to the teacher; the objective is the sum of both, as in Hinton, Vinyals, Dean 2015, "Distilling
+the Knowledge in a Neural Network", arXiv 1503.02531, section 2, where both are of the same rows. A model that
+trains on its own rows alone forgets the classes it does not hold (rehearsal against it: Robins 1995,
+"Catastrophic forgetting, rehearsal and pseudorehearsal", Connection Science 7), and the next teacher is made
+of what such models say. A weight on the loss of a phase of its own does nothing under Adam.
 """
 
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from fedkt.client.behaviour import Arrays, Fit, Forward, Others, RowLoss
+from fedkt.client.behaviour import Arrays, Fit, Forward, Holding, Others, RowLoss
+
+if TYPE_CHECKING:
+    from fedkt.scenario.about_data import Transfer
+
+
+def untaught(training: Fit, holding: Holding, transfer: "Transfer | None") -> Fit:
+    """Return the training of a client that nobody has taught yet: no fewer steps than distillation takes.
+
+    The first teacher is made of what such models say, and one of models that have hardly been trained pulls
+    everybody back to the uniform prediction.
+    """
+    rows = 0 if holding.transfer is None else len(holding.transfer)
+    asked = rows if transfer is None or transfer.rows is None else min(rows, transfer.rows)
+    steps = holding.distill.count(asked)
+    return (
+        training
+        if steps <= training.count
+        else replace(training, steps=replace(training.steps, batches=steps))
+    )
 
 
 def joined(training: Fit, digestion: Fit) -> Fit:
     """Return the phase that does both: as ``training``, with the rows of ``digestion`` in every batch.
 
-    Steps are as many as the longer of both takes; of the shorter one's rows there are more passes. A batch
-    has min(batch size, rows) of either kind, and the mean over it is the mean loss of its private rows plus
-    the mean loss of its transfer rows. The optimiser is that of training. ``training`` itself where there is
-    nothing to digest. Raises ValueError where one of them cannot be joined with another.
+    Steps are as many as training takes by itself. A batch has min(batch size, rows) of either kind, and the
+    mean over it is the mean loss of its private rows plus the mean loss of its transfer rows. The optimiser
+    is that of training. ``training`` itself where there is nothing to digest. Raises ValueError where one of
+    them cannot be joined with another.
     """
     if not digestion.size:
         return training
@@ -40,7 +61,7 @@ def joined(training: Fit, digestion: Fit) -> Fit:
         rows=rows,
         loss=partial(jointly, own=training.loss, other=other_loss),
         coupled=digestion.coupled,
-        others=Others(digestion.size, digestion.steps),
+        others=Others(digestion.size, digestion.steps.batch_size),
     )
 
 

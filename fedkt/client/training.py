@@ -124,7 +124,7 @@ def batches(phase: Fit, generator: np.random.Generator, *, pairs: bool = False) 
         return
     own = phase.size - phase.others.size
     private = unending(own, phase.steps.batch_size, generator)
-    others = unending(phase.others.size, phase.others.steps.batch_size, generator)
+    others = unending(phase.others.size, phase.others.batch_size, generator)
     for _ in range(phase.count):
         yield np.concatenate([next(private), own + next(others)])
 

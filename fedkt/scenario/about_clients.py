@@ -68,9 +68,9 @@ class Distill(Settings):
     """
 
     together: bool | None = None
-    """Whether the newest teacher is learned from in the steps of training on private data, each of which then
-    has a batch of either kind of rows, with the optimiser of ``clients.local``; the last round ends with a
-    phase, so that its teacher counts. Null: as the strategy has it, and never in training with DP-SGD."""
+    """Whether the steps of training on private data rehearse what the newest teacher taught: each has a batch
+    of either kind of rows, with the optimiser of ``clients.local``. Distillation is a phase of its own in any
+    case. Null: as the strategy has it, and never in training with DP-SGD."""
     epochs: Epochs = 3
     """Passes over the rows that the teacher speaks about, from 0 on."""
     batch_size: Whole = 64

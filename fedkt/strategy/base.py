@@ -85,7 +85,7 @@ class Strategy(AsSetting, FlowerStrategy):
     same_start: ClassVar[bool] = False
     """Whether clients of one architecture start from the same weights."""
     joint: ClassVar[bool] = False
-    """Whether clients learn from teachers in the steps of training, where the scenario leaves it open."""
+    """Whether training rehearses what teachers taught, where the scenario leaves it open."""
     fuses_mean: ClassVar[bool] = False
     """Whether there is one teacher, which follows from the clients' equally weighted mean alone."""
     default_loss: ClassVar[str] = "kl"

@@ -34,7 +34,7 @@ def temperature_of(config: Any) -> dict[str, float]:
 
 
 def learns_jointly(kind: Any, scenario: "Scenario") -> bool:
-    """Say whether clients learn from teachers about transfer rows in the steps of training on private data.
+    """Say whether training on private data rehearses what teachers about transfer rows taught.
 
     What ``clients.distill.together`` says, else as the strategy has it; where training itself is private no
     other rows go into its steps.

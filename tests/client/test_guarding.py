@@ -85,7 +85,7 @@ def test_rows_are_set_aside_by_class_and_trained_with_by_nobody() -> None:
         assert held.label_share.sum().item() == pytest.approx(1.0)
         assert torch.equal(held.label_share * 30, torch.bincount(held.y, minlength=10).float())
     # Who is taught nothing has nothing to guard.
-    local = checked_world(scenario({"name": "local"}, data=SMALL))
+    local = checked_world(scenario({"name": "local"}, data=SMALL, clients={"distill": {}}))
     assert [len(local.holding(client).y) for client in local.shards] == [40] * 4
 
 
@@ -107,8 +107,19 @@ def test_a_harmful_digestion_is_undone_and_told(tmp_path: Path) -> None:
 def test_joint_steps_are_guarded_too(tmp_path: Path) -> None:
     joint = scenario(FEDMD, data=SMALL, distill={"together": True})
     told = fedkt.simulate(joint, out=tmp_path / "joint").clients
-    assert told[told["round"] == 1]["undone"].tolist() == [0.0] * 4  # nothing is learned from a teacher yet
     assert set(told["undone"]) <= {0.0, 1.0}
+
+
+def test_a_model_that_has_learned_from_nobody_predicts_without_the_prior(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has its own class frequencies from its own rows; added once more they would count twice."""
+    strategy = {**FEDMD, "prior": True}
+    assert "prior_personal" in fedkt.simulate(scenario(strategy, data=SMALL), out=tmp_path / "run").clients
+    monkeypatch.setattr("fedkt.engine.clients.party.costly", lambda before, after: True)
+    told = fedkt.simulate(scenario(strategy, data=SMALL), out=tmp_path / "undone").clients
+    assert told["undone"].tolist() == [1.0] * 8
+    assert "prior_personal" not in told and told["personal"].notna().all()
 
 
 def test_what_is_wrong_is_said() -> None:

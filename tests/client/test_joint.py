@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import fedkt
 from fedkt import models
 from fedkt.client import Fit, Steps, classification, distillation
-from fedkt.client.joint import joined
+from fedkt.client.joint import joined, untaught
 from fedkt.client.state import DiskStore
 from fedkt.client.training import Losses, ModuleForward, batches, fit, one_thread, unending
 from fedkt.data.sets.dataset import InputSpec
@@ -24,6 +24,7 @@ from fedkt.engine.clients.stack import Stack
 from fedkt.engine.world.checked import checked_world
 from fedkt.errors import InputError
 from fedkt.scenario import from_dict
+from fedkt.scenario.about_data import Transfer
 
 DISTIL = partial(distillation, loss=ce, temperature=1.0)
 
@@ -79,9 +80,9 @@ def test_the_losses_of_both_kinds_are_told_apart() -> None:
     assert losses.means().tolist() == pytest.approx([0.693147, 0.836988], abs=1e-5)
 
 
-def test_every_batch_has_as_many_of_both_kinds_and_the_longer_phase_decides_how_many() -> None:
-    # 5 private rows by 2 in one pass: 3 batches; 7 others by 3 in two passes: 6 batches.
-    phase = joined(*phases(5, 7, Steps(1, 2, "sgd", 0.1), Steps(2, 3, "sgd", 0.1)))
+def test_every_batch_has_as_many_of_both_kinds_and_there_are_as_many_as_training_takes() -> None:
+    # 5 private rows by 2 in two passes: 6 batches, whatever distillation takes by itself.
+    phase = joined(*phases(5, 7, Steps(2, 2, "sgd", 0.1), Steps(9, 3, "sgd", 0.1)))
     assert (phase.count, phase.size) == (6, 12)
     order = [batch.tolist() for batch in batches(phase, np.random.default_rng(0))]
     assert [(sum(i < 5 for i in b), sum(i >= 5 for i in b)) for b in order] == [(2, 3)] * 6
@@ -90,7 +91,7 @@ def test_every_batch_has_as_many_of_both_kinds_and_the_longer_phase_decides_how_
     assert sorted(private[:5]) == sorted(private[5:10]) == [0, 1, 2, 3, 4]
     assert sorted(others[:7]) == sorted(others[7:14]) == [5, 6, 7, 8, 9, 10, 11]
     # Fewer rows than a batch: all of them in each.
-    small = joined(*phases(1, 7, Steps(1, 2, "sgd", 0.1), Steps(1, 3, "sgd", 0.1)))
+    small = joined(*phases(1, 7, Steps(3, 2, "sgd", 0.1), Steps(1, 3, "sgd", 0.1)))
     assert [sum(i < 1 for i in b) for b in batches(small, np.random.default_rng(0))] == [1, 1, 1]
     assert [len(b) for b, _ in zip(unending(0, 4, np.random.default_rng(0)), range(2), strict=False)] == [
         0,
@@ -125,7 +126,7 @@ def test_stacked_clients_take_the_joint_steps_that_each_takes_alone() -> None:
         )
         start = {n: t + 0.01 * k for n, t in net.state_dict().items()}
         jobs.append(FitJob("train", net, start, phase, {}, 3, str(k), 1))
-    assert [job.phase.count for job in jobs] == [5, 5, 3]
+    assert [job.phase.count for job in jobs] == [4, 2, 2]
     with one_thread():
         alone, together = one_by_one(jobs), fit_stacked(Stack(net), jobs)
     for job, a, b in zip(jobs, alone, together, strict=True):
@@ -158,11 +159,17 @@ def scenario(**more: Any) -> Any:
     )
 
 
+def apart(made: Any, together: bool | None = False) -> Any:
+    """The same scenario with phases apart, or as the strategy has it."""
+    distill = made.clients.distill.model_copy(update={"together": together})
+    return made.model_copy(update={"clients": made.clients.model_copy(update={"distill": distill})})
+
+
 @pytest.mark.parametrize("strategy", ["knfu", "cfd"])
-def test_a_teacher_is_learned_from_in_the_next_training_and_the_last_one_in_a_phase(
+def test_a_teacher_is_learned_from_in_its_phase_and_rehearsed_in_the_next_training(
     strategy: str, tmp_path: Path
 ) -> None:
-    """Adam counts: 1 step alone in round 1, max(1, 3) jointly in round 2, then 3 of the last phase."""
+    """Adam counts: 3 steps before anybody is taught, then one a round as without; 3 of each distillation."""
     result = fedkt.simulate(scenario(strategy={"name": strategy}), out=tmp_path / "run")
     store = DiskStore(result.path / "checkpoint" / "clients")
     for client in ("0", "1", "2"):
@@ -176,12 +183,21 @@ def test_a_teacher_is_learned_from_in_the_next_training_and_the_last_one_in_a_ph
             }
             for state in (first, last)
         ]
-        assert counts == [{"optimizer:train": 1}, {"optimizer:train": 4, "optimizer:digest": 3}]
-        # Round 1's teacher was kept though not digested.
-        assert any(key.startswith("teacher/") for key in first.tensors)
-    rows = result.clients
-    assert rows[rows["round"] == 1]["before_digest"].isna().all()
-    assert rows[rows["round"] == 2]["before_digest"].notna().all()
+        assert counts == [
+            {"optimizer:train": 3, "optimizer:digest": 3},
+            {"optimizer:train": 4, "optimizer:digest": 6},
+        ]
+    assert result.clients["before_digest"].notna().all()
+
+
+def test_before_anybody_is_taught_there_are_as_many_steps_as_distillation_takes() -> None:
+    """5 private rows by 2 in one pass are 3 steps; 7 transfer rows by 3 in two passes 6, of 2 of them 2."""
+    training, _ = phases(5, 7, Steps(1, 2, "sgd", 0.1), Steps(2, 3, "sgd", 0.1))
+    held = checked_world(scenario()).holding("0")
+    held = replace(held, transfer=torch.zeros(7, 2), distill=Steps(2, 3, "sgd", 0.1))
+    assert untaught(training, held, Transfer(size=7)).count == 6
+    assert untaught(training, held, Transfer(size=7, rows=2)) is training
+    assert untaught(training, replace(held, transfer=None), None) is training
 
 
 def test_a_private_run_may_join_where_noise_is_added_to_what_is_sent(tmp_path: Path) -> None:
@@ -204,7 +220,6 @@ def test_a_private_run_may_join_where_noise_is_added_to_what_is_sent(tmp_path: P
         ({"name": "dynamic_logits"}, {}, False),
         ({"name": "knfu"}, {}, False),
         ({"name": "fedmd"}, {}, False),
-        ({"name": "local"}, {}, False),
         ({"name": "dwc", "weights": "energy"}, PRIVATE | {"mode": "dpsgd"}, False),
         ({"name": "dwc"}, PRIVATE | {"mode": "logit_gauss", "clip": 1.0}, True),
     ],
@@ -213,9 +228,7 @@ def test_where_the_scenario_leaves_it_open_the_strategy_decides(
     strategy: dict[str, str], privacy: dict[str, Any], joint: bool
 ) -> None:
     made = scenario(strategy=strategy, **({"privacy": privacy} if privacy else {}))
-    distill = made.clients.distill.model_copy(update={"together": None})
-    made = made.model_copy(update={"clients": made.clients.model_copy(update={"distill": distill})})
-    assert checked_world(made).together is joint
+    assert checked_world(apart(made, None)).together is joint
 
 
 def test_densities_are_refused_where_training_alone_is_private() -> None:
@@ -231,6 +244,3 @@ def test_who_teaches_nothing_about_transfer_rows_is_refused() -> None:
         assert f"clients.distill.together is true, but strategy '{name}' does not distil on transfer" in str(
             raised.value
         )
-    # The bounds that stand beside it in a comparison teach nothing at all.
-    for name in ("local", "central"):
-        assert checked_world(scenario(strategy={"name": name})).scenario.clients.distill.together

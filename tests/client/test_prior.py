@@ -72,13 +72,3 @@ def test_a_hostile_client_predicts_as_its_behaviour_does() -> None:
     assert player.decides_own == "prior"
     assert player.prior() is not None
     assert hostile(world.behaviour, world.holding("0"), world.hostile["0"]).decides_own == "prior"
-
-
-def test_a_model_that_has_learned_from_nobody_yet_predicts_by_itself(tmp_path: Path) -> None:
-    """It has its own class frequencies from its own rows; added once more they would count twice."""
-    rows = fedkt.simulate(scenario({"name": "dwc"}, rounds=3), out=tmp_path / "run").clients
-    first = rows[rows["round"] == 1]
-    assert first["prior_personal"].isna().all() and first["model_personal"].isna().all()
-    later = rows[rows["round"] > 1]
-    assert (later["personal"] == later["prior_personal"]).all()
-    assert (later["personal"] != later["model_personal"]).any()

@@ -120,7 +120,7 @@ def test_a_changed_scenario_is_refused_with_what_changed(folder: RunFolder) -> N
     before = (folder.path / "scenario.yaml").read_bytes()
     changed = a_scenario("data.partition.alpha=0.1", "strategy={name: fedmd}", "engine.kind=inline")
     problem = refusal(folder.path, changed, resume=True)
-    assert '(data.partition.alpha was 0.5 and is 0.1, strategy.name was "knfu" and is "fedmd")' in problem
+    assert '(data.partition.alpha was 0.5 and is 0.1, strategy.name was "dwc" and is "fedmd")' in problem
     assert (folder.path / "scenario.yaml").read_bytes() == before
     many = a_scenario("seed=3", "rounds=4", "data.validation=0.1", "data.target=y>0", "clients.local.lr=1")
     assert "2 more changed" in refusal(folder.path, many, resume=True)

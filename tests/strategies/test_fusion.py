@@ -11,6 +11,7 @@ from torch import Tensor
 from fedkt.client import Holding, Steps
 from fedkt.client.familiarity import log_ratio
 from fedkt.clients.logits import LogitsClient
+from fedkt.distill.alignment import align
 from fedkt.errors import InputError
 from fedkt.knowledge import Dims
 from fedkt.scenario import from_dict
@@ -25,7 +26,7 @@ from fedkt.strategies.transferability import (
     mixture,
 )
 from fedkt.strategy import Contributions, Fused, Setting
-from fedkt.strategy.fusing.alignment import align, others
+from fedkt.strategy.fusing.fusion import others
 from fedkt.strategy.fusing.weighing import by_density, by_energy
 
 NEAR = {"atol": 2e-3, "rtol": 0.0}

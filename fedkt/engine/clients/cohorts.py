@@ -153,7 +153,7 @@ def _kind(job: Job) -> Hashable:
         job.private is not None,
         phase.only,
         phase.steps,
-        None if phase.others is None else phase.others.steps,
+        None if phase.others is None else phase.others.batch_size,
         loss_key(phase.loss),
         _shapes((name, tensor[:0]) for name, tensor in phase.rows.items()),
         _shapes(phase.constants.items()),

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fedkt.client.behaviour import Arrays, Client, Fit
 from fedkt.client.guarding import costly
-from fedkt.client.joint import joined
+from fedkt.client.joint import joined, untaught
 from fedkt.client.placing import placed
 from fedkt.client.state import ClientState, StateStore
 from fedkt.client.training import all_finite
@@ -82,14 +82,10 @@ class Party:
         rows = yield from self._place(request)
         if self.guard is not None:
             stage("reserve")
-            phases = [
-                *self._preparation(),
-                *self._digestion(request, later=self.world.together),
-                self._training,
-            ]
+            phases = [*self._preparation(), *self._digestion(request), self._training]
             self.guard.reserve(purpose, phases, self.contribution(request))
         yield from self._prepare(number, stage)
-        yield from self._digest(request, stage, later=self.world.together)
+        yield from self._digest(request, stage)
         stage("train")
         self._undone = False
         yield from self._train(number)
@@ -109,15 +105,14 @@ class Party:
         version = 2 * request.binding.round + 1
         known = self._load(version, stage)
         yield from self._place(request)
-        later = self.world.together and request.binding.round < self.world.scenario.rounds
         before: Scores = {}
-        if request.evaluate and request.teacher is not None and not later:
+        if request.evaluate and request.teacher is not None:
             stage("measure")
             before = yield from self._scores("measure", self._teacher)
-        if self.guard is not None and (phases := self._digestion(request, later=later)):
+        if self.guard is not None and (phases := self._digestion(request)):
             stage("reserve")
             self.guard.reserve(Purpose(request.binding.run, request.binding.round, "digest"), phases, None)
-        digested = yield from self._digest(request, stage, later=later)
+        digested = yield from self._digest(request, stage)
         found: dict[str, float] = {}
         if request.evaluate:
             stage("evaluate")
@@ -149,19 +144,18 @@ class Party:
         self._arrived = there
         return rows
 
-    def _digestion(self, request: Request, *, later: bool) -> list[Describe]:
-        """Return the phase of the teacher that arrived, where one did.
-
-        ``later``: training follows, in whose steps the teacher is learned from.
-        """
+    def _digestion(self, request: Request) -> list[Describe]:
+        """Return the phase of the teacher that arrived, where one did."""
         teacher, made, about = self._arrived, request.teacher_round, self.world.about
-        return [lambda behaviour: about(behaviour, made).digest(teacher)] if teacher and not later else []
+        return [lambda behaviour: about(behaviour, made).digest(teacher)] if teacher else []
 
     def _training(self, behaviour: Client) -> Fit | None:
         behaviour = self.world.about(behaviour, self._digested) if self._teacher else behaviour
         training = behaviour.train(self._teacher or None)
-        if training is None or not self._teacher or not self.world.together:
+        if training is None or not self.world.together:
             return training
+        if not self._teacher:
+            return untaught(training, behaviour.holding, self.world.scenario.data.transfer)
         digestion = behaviour.digest(self._teacher)
         return training if digestion is None else joined(training, digestion)
 
@@ -171,9 +165,9 @@ class Party:
             yield from self._fit("prepare", describe, number)
             self._prepared = True
 
-    def _digest(self, request: Request, stage: Stage, *, later: bool) -> Work[bool]:
+    def _digest(self, request: Request, stage: Stage) -> Work[bool]:
         """Digest the request's teacher unless it was digested before; say whether anything changed."""
-        phases = self._digestion(request, later=later)
+        phases = self._digestion(request)
         if not self._arrived:
             return False
         stage("digest")

@@ -76,7 +76,7 @@ class World:
         self.behaviour: type[Client] = registry.find("clients", self.strategy.client)
         self.settings = settings_for(self.strategy, self.config, scenario_)
         self.together = self.behaviour.distils_transfer_rows and learns_jointly(self.strategy, scenario_)
-        """Whether teachers are learned from in the steps of training."""
+        """Whether training rehearses what teachers taught."""
         self.shards: Mapping[str, Shard] = {shard.id: shard for shard in federation.shards}
         self.names = list(self.shards)
         """The clients in order; a simulated node plays the one at its place."""

@@ -1,9 +1,10 @@
 """What strategies make of contributions: teachers, weighted mixtures, and the report of a round."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
 
 
@@ -49,6 +50,20 @@ def mix(weights: Tensor, knowledge: Tensor) -> Tensor:
     tensor([[0.2500, 0.7500]])
     """
     return (weights.to(knowledge.dtype) @ knowledge.flatten(1)).view_as(knowledge)
+
+
+def others(values: Tensor, centre: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+    """Return for each client the mean over all others [clients, ...]; of a single one its own values.
+
+    ``centre``: what is taken of [clients - 1, ...] in place of the mean.
+    """
+    n = len(values)
+    if n == 1:
+        return values
+    if centre is None:
+        total = values.double()  # so that the mean of equal values is that value
+        return ((total.sum(0) - total) / (n - 1)).to(values.dtype)
+    return torch.stack([centre(torch.cat([values[:i], values[i + 1 :]])) for i in range(n)])
 
 
 MOST_WEIGHED = 50
