@@ -1,7 +1,7 @@
 """Who holds which rows: everything about data that a run needs, built from a scenario."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from fedkt.data.columns.labels import LabelNames, Labels
 from fedkt.data.made.stock import Stock
 from fedkt.data.partition import Indices
+from fedkt.data.sets.common_rows import CommonRows
 from fedkt.data.sets.dataset import Dataset, InputSpec
 from fedkt.data.sets.preprocess import Preprocess, Statistics
 
@@ -71,7 +72,10 @@ class Federation:
     @property
     def input(self) -> InputSpec:
         """What a model gets."""
-        return self.preprocess.input
+        if self.transfer is None:
+            return self.preprocess.input
+        make = lambda: CommonRows(lambda: self._seen_by_all()[0])  # noqa: E731
+        return replace(self.preprocess.input, common=self._keep("input", make))
 
     def tensors(self, shard: Shard) -> "Labelled":
         """Return training rows: x [n, *input.shape] (int64 for tokens, else float32), y int64 [n]."""
@@ -137,18 +141,25 @@ class Federation:
         """
         import torch
 
-        transfer, test = self.transfer, self.test
-        if round_ is not None and self.stock is not None and self.stock.fresh:
-            transfer = self.stock.rows(round_)
-        known = None if transfer is None else self.preprocess.statistics(transfer.x)
-        if known is None:
-            x = None if transfer is None else self.transfer_tensor(None, round_)
-            return x, None if test is None else self.test_tensors()
-        assert transfer is not None
-        x = self.preprocess.tensor(transfer.x, known)
+        test = self.test
+        x, known = (None, None) if self.transfer is None else self._seen_by_all(round_)
         if test is None:
             return x, None
+        if known is None:
+            return x, self.test_tensors()
         return x, (self.preprocess.tensor(test.x, known), torch.from_numpy(test.y))
+
+    def _seen_by_all(self, round_: int | None = None) -> "tuple[torch.Tensor, Statistics | None]":
+        """Return the transfer rows by statistics of their own, where a table needs some, and these."""
+        transfer = self.transfer
+        if round_ is not None and self.stock is not None and self.stock.fresh:
+            transfer = self.stock.rows(round_)
+        if transfer is None:
+            raise ValueError("this federation has no transfer set")
+        known = self.preprocess.statistics(transfer.x)
+        if known is None:
+            return self.transfer_tensor(None, round_), None
+        return self.preprocess.tensor(transfer.x, known), known
 
     def pooled(self) -> "Labelled":
         """Return all clients' training rows as :meth:`tensors` does, with the statistics of all of them."""

@@ -40,9 +40,11 @@ def ghost(module: nn.Module, loss: RowLoss, constants: Arrays, clip: float) -> I
     """Ghost clipping: the rows' norms from one backward pass, then their weighted sum.
 
     Li et al. 2022, "Large Language Models Can Be Strong Differentially Private Learners", arXiv 2110.05679.
-    Opacus takes the norms of dense layers and embeddings without any row's gradient; those layers need a
-    second backward pass. Of other layers it makes row gradients on the way to the norm: those of small ones
-    are kept and summed, so that the second pass need not reach them.
+    Opacus takes the norms of dense layers and embeddings without any row's gradient; of other layers it makes
+    row gradients on the way to the norm. What the first pass saw is kept, as in Bu et al. 2023,
+    "Differentially Private Optimization on Large Model at Small Cost", arXiv 2210.00038: row gradients of
+    small layers are summed with their weights, a dense layer's sum is one product of what it took and gave.
+    Only what is left then needs a second backward pass.
     """
     from opacus.grad_sample.grad_sample_module_fast_gradient_clipping import (
         GradSampleHooksFastGradientClipping,
@@ -54,6 +56,7 @@ def ghost(module: nn.Module, loss: RowLoss, constants: Arrays, clip: float) -> I
     net = ModuleForward(module)
     trained = [p for p in module.parameters() if p.requires_grad]
     kept: dict[Tensor, Tensor] = {}
+    dense: dict[nn.Linear, tuple[Tensor, Tensor]] = {}
     outputs: list[Tensor] = []
 
     def unpadded(sampler: Callable[..., dict[Tensor, Tensor]]) -> Callable[..., dict[Tensor, Tensor]]:
@@ -61,7 +64,13 @@ def ghost(module: nn.Module, loss: RowLoss, constants: Arrays, clip: float) -> I
             if isinstance(layer, nn.Embedding) and layer.padding_idx is not None:
                 # Opacus' samplers train the padding's row, which autograd leaves alone.
                 given = given.masked_fill((taken[0] == layer.padding_idx).unsqueeze(-1), 0.0)
-            return sampler(layer, taken, given.contiguous())  # products of strided gradients are slow
+            if type(layer) is nn.Linear:
+                dense[layer] = taken[0], given
+            if type(layer) is nn.Conv2d and _is_simple(layer):
+                return _convolved(layer, taken[0], given)
+            # Opacus reads images as if their channels came first in memory, and products of strided
+            # gradients are slow.
+            return sampler(layer, [one.contiguous() for one in taken], given.contiguous())
 
         return by_row
 
@@ -81,6 +90,7 @@ def ghost(module: nn.Module, loss: RowLoss, constants: Arrays, clip: float) -> I
 
     def add(batch: Arrays) -> Tensor:
         kept.clear()
+        dense.clear()
         outputs.clear()
         values = loss(net, batch, constants)
         # The norms follow from what layers take and give: no parameter's gradient is computed on the way.
@@ -88,7 +98,10 @@ def ghost(module: nn.Module, loss: RowLoss, constants: Arrays, clip: float) -> I
         weights = hooks.get_clipping_coef()
         for parameter, gradients in kept.items():
             parameter.grad = _weighted(weights, gradients)
-        rest = [parameter for parameter in trained if parameter not in kept]
+        for layer, (taken, given) in dense.items():
+            _sum_dense(layer, taken, given, weights)
+        done = {*kept, *(parameter for layer in dense for parameter in layer.parameters())}
+        rest = [parameter for parameter in trained if parameter not in done]
         hooks.disable_hooks()
         if rest:
             found = torch.autograd.grad((weights * values).sum(), rest)
@@ -140,6 +153,62 @@ def by_row(module: nn.Module, loss: RowLoss, constants: Arrays, clip: float) -> 
 def _weighted(weights: Tensor, gradients: Tensor) -> Tensor:
     """Return the sum of row gradients [rows, ...] with these weights [rows]."""
     return torch.einsum("b,b...->...", weights, gradients)
+
+
+def _sum_dense(layer: nn.Linear, taken: Tensor, given: Tensor, weights: Tensor) -> None:
+    """Set the gradients of a dense layer to the sum over rows with these weights [rows].
+
+    ``taken`` [rows, ..., in]: its inputs; ``given`` [rows, ..., out]: the loss's gradient at its outputs.
+    """
+    scaled = given * weights.view(-1, *[1] * (given.ndim - 1))
+    if layer.weight.requires_grad:
+        layer.weight.grad = scaled.flatten(0, -2).T @ taken.flatten(0, -2)
+    if layer.bias is not None and layer.bias.requires_grad:
+        layer.bias.grad = scaled.flatten(0, -2).sum(0)
+
+
+def _is_simple(layer: nn.Conv2d) -> bool:
+    return (
+        layer.groups == 1
+        and layer.dilation == (1, 1)
+        and layer.padding_mode == "zeros"
+        and not isinstance(layer.padding, str)
+    )
+
+
+def _convolved(layer: nn.Conv2d, taken: Tensor, given: Tensor) -> dict[Tensor, Tensor]:
+    """Return the row gradients [rows, ...] of a convolution's weight and bias.
+
+    ``taken`` [rows, in, H, W], ``given`` [rows, out, H', W'], in whatever layout: for channels that come
+    last, in which networks that pool are trained, this needs no copy of ``given``.
+    """
+    rows, channels = taken.shape[:2]
+    (high, wide), (down, along) = layer.kernel_size, layer.stride
+    assert not isinstance(layer.padding, str)
+    height, width = given.shape[2:]
+    padded = _padded(taken, layer.padding)
+    row, channel, line, place = padded.stride()
+    patches = padded.as_strided(
+        (rows, channels, high, wide, height, width),
+        (row, channel, line, place, line * down, place * along),
+    ).reshape(rows, -1, height * width)
+    gradients = given.permute(0, 2, 3, 1).reshape(rows, height * width, -1)
+    found: dict[Tensor, Tensor] = {}
+    if layer.weight.requires_grad:
+        product = (patches @ gradients).transpose(1, 2)
+        found[layer.weight] = product.reshape(rows, *layer.weight.shape)
+    if layer.bias is not None and layer.bias.requires_grad:
+        found[layer.bias] = gradients.sum(1)
+    return found
+
+
+def _padded(x: Tensor, padding: tuple[int, ...]) -> Tensor:
+    """Return images [rows, channels, H, W] with zeros around them, their channels first in memory."""
+    up, left = padding
+    rows, channels, height, width = x.shape
+    found = x.new_zeros(rows, channels, height + 2 * up, width + 2 * left)
+    found[:, :, up : up + height, left : left + width] = x
+    return found
 
 
 class _Functional:

@@ -2,7 +2,7 @@
 
 Abadi et al. 2016, "Deep Learning with Differential Privacy", arXiv 1607.00133: each step takes a Poisson
 sample of the rows, clips every row's gradient to norm C, adds Gaussian noise of multiplier times C to their
-sum and divides by the *expected* batch size. Clipping and noise are Opacus'; the loop is that of
+sum and divides by the *expected* batch size. Sampling and the norms' rules are Opacus'; the loop is that of
 :mod:`fedkt.client.training`, so a behaviour's :class:`~fedkt.client.Fit` trains here unchanged.
 
 Which rows a step takes and its noise come from the system's entropy, never from the scenario's seed. Noise is
@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from fedkt.client.behaviour import Fit, Steps
 from fedkt.client.training import (
@@ -75,6 +75,13 @@ def poisson_batches(phase: Fit, how: Dpsgd) -> Iterable[list[int]]:
     return sampler
 
 
+def noisy(total: Tensor, how: Dpsgd, expected: float, generator: torch.Generator) -> Tensor:
+    """Return (sum of clipped gradients + noise) / expected batch size, of the shape of ``total``."""
+    deviation = how.multiplier * how.max_grad_norm
+    noise = torch.normal(0.0, deviation, total.shape, generator=generator, dtype=total.dtype)
+    return noise.to(total.device).add_(total).div_(expected)
+
+
 def fit_privately(
     module: nn.Module,
     phase: Fit,
@@ -91,8 +98,6 @@ def fit_privately(
     ``losses`` is told those of every step; they are private, and no noise is on them. The seed reaches
     dropout only. Raises ValueError for a loss that mixes rows, whose gradients no clip could tell apart.
     """
-    from opacus.optimizers import DPOptimizerFastGradientClipping
-
     rate, count = sampling(phase.counted, phase.steps)
     if not count:
         return state
@@ -101,26 +106,24 @@ def fit_privately(
     load_optimizer(optimizer, module, state)
     batches = poisson_batches(phase, how)
     with trainable(module, phase.only), seeded(seed_of(seed, "dropout", phase.name, client, round_)):
-        noisy = DPOptimizerFastGradientClipping(
-            optimizer,
-            noise_multiplier=how.multiplier,
-            max_grad_norm=how.max_grad_norm,
-            expected_batch_size=phase.counted * rate,
-            generator=how.generators("noise"),
-        )
+        generator, expected = how.generators("noise"), phase.counted * rate
+        trained = [p for p in module.parameters() if p.requires_grad]
         clipped = ghost if phase.size and is_plain(module, phase) else by_row
         module.train()
         with clipped(module, phase.loss, phase.constants, how.max_grad_norm) as add_gradients:
             for index in batches:
-                noisy.zero_grad(set_to_none=True)
                 if index:
                     rows = torch.tensor(index, device=next(iter(phase.rows.values())).device)
                     values = add_gradients({name: tensor[rows] for name, tensor in phase.rows.items()})
                     if losses is not None:
                         losses.note(values)
-                else:  # noise is added to nothing
-                    for parameter in noisy.params:
-                        parameter.grad = torch.zeros_like(parameter)
-                noisy.step()
+                for p in trained:
+                    total = torch.zeros_like(p) if p.grad is None or not index else p.grad
+                    gradient = noisy(total, how, expected, generator)
+                    # Fused optimisers read memory as it lies.
+                    alike = gradient.stride() == p.stride()
+                    p.grad = gradient if alike else torch.empty_like(p).copy_(gradient)
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
     tidy(module)
     return dump_optimizer(optimizer, module, steps_taken(state) + count)

@@ -1,6 +1,7 @@
 """Take one client's model out of a run, and read it again."""
 
 import json
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from torch import Tensor
 from fedkt import registry
 from fedkt.client.state import ClientState, DiskStore
 from fedkt.data.raw import Preparation, prepared, spec_of
+from fedkt.data.sets.common_rows import CommonRows
 from fedkt.data.sets.preprocess import Statistics
 from fedkt.distill.prototype import nearest
 from fedkt.errors import InputError
@@ -194,4 +196,7 @@ def _prototypes(folder: Path, state: ClientState) -> dict[str, Tensor]:
 
 
 def _net(about: dict[str, Any]) -> Net:
-    return build((about["model"], about["settings"]), spec_of(about), about["classes"], seed=0)
+    input_ = replace(
+        spec_of(about), common=CommonRows(None)
+    )  # what was learned from them comes with the model
+    return build((about["model"], about["settings"]), input_, about["classes"], seed=0)

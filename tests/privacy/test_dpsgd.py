@@ -9,7 +9,7 @@ from scipy import stats
 from torch import Tensor, nn
 
 from fedkt.client import Arrays, Fit, Forward, Steps, classification
-from fedkt.client.training import ModuleForward
+from fedkt.client.training import ModuleForward, lay_out
 from fedkt.clients.weights import proximal
 from fedkt.data.sets.dataset import InputSpec
 from fedkt.models.build import build
@@ -239,3 +239,33 @@ def test_a_loss_that_mixes_rows_is_refused() -> None:
 
     with pytest.raises(ValueError, match="mixes rows"):
         train(mlp(), phase(8, mixing), Dpsgd(1.0, 1.0))
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_row_gradients_of_convolutions_in_both_layouts(stride: int, channels_last: bool) -> None:
+    """Against rows one by one. Opacus 1.6 reads images as if their channels came first in memory."""
+    layer = nn.Conv2d(3, 4, (3, 2), padding=(1, 0), stride=stride)
+    net = make_net([layer, nn.ReLU(), nn.Flatten()], 4 * (8 // stride) * ((8 - 2) // stride + 1), 3, 0.0)
+    batch = {"x": torch.randn(5, 3, 8, 8, generator=torch_stream(0, "x")), "y": torch.arange(5) % 3}
+    if channels_last:
+        net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        batch["x"] = batch["x"].to(memory_format=torch.channels_last)
+    total = [torch.zeros_like(p) for p in net.parameters()]
+    for i in range(5):
+        row = {name: tensor[i : i + 1] for name, tensor in batch.items()}
+        own = torch.autograd.grad(classification(ModuleForward(net), row, {}).sum(), list(net.parameters()))
+        length = float(torch.cat([g.flatten() for g in own]).norm())
+        total = [t + g * min(1.0, 0.1 / length) for t, g in zip(total, own, strict=True)]
+    with clipping.ghost(net, classification, {}, 0.1) as add:
+        add(batch)
+    for p, expected in zip(net.parameters(), total, strict=True):
+        assert p.grad is not None and torch.allclose(p.grad, expected, atol=1e-6)
+
+
+def test_a_pooling_network_in_its_layout_is_clipped_without_row_gradients_of_all() -> None:
+    """In the layout in which the engines train it, ghost clipping is right and therefore taken."""
+    net = build(("cnn", {"width": 8}), IMAGE, 3, 0)
+    lay_out(net)
+    assert net.get_parameter("features.3.weight").is_contiguous(memory_format=torch.channels_last)
+    assert is_plain(net, phase(8))

@@ -24,7 +24,7 @@ from fedkt.engine.world.guard import Guard
 from fedkt.engine.world.private import epsilons, privacy_notes
 from fedkt.errors import InputError
 from fedkt.knowledge.kinds import ClassLogits, Prototypes
-from fedkt.privacy import mechanisms
+from fedkt.privacy import dpsgd, mechanisms
 from fedkt.privacy.accounting import CHANGES, RELATIONS, Event, spent
 from fedkt.privacy.dpsgd import Dpsgd, fit_privately, sampling
 from fedkt.privacy.ledger import Declined, Ledger, Purpose, weakest_change
@@ -161,27 +161,22 @@ def test_the_statement_says_it() -> None:
 
 def trained(rows: int, slots: int | None, monkeypatch: pytest.MonkeyPatch) -> tuple[float, ...]:
     """Train one phase privately and return rate, steps, divisor and scale of the noise."""
-    import opacus.optimizers as optimizers
-
     seen: list[tuple[float, ...]] = []
 
-    class Noted(optimizers.DPOptimizerFastGradientClipping):
-        def __init__(self, *arguments: Any, **named: Any) -> None:
-            super().__init__(*arguments, **named)
-            seen.append((named["expected_batch_size"], named["noise_multiplier"] * named["max_grad_norm"]))
+    def noted(total: torch.Tensor, how: Dpsgd, expected: float, generator: torch.Generator) -> torch.Tensor:
+        seen.append((expected, how.multiplier * how.max_grad_norm))
+        return plain(total, how, expected, generator)
 
-        def step(self, *arguments: Any, **named: Any) -> Any:
-            seen.append(())
-            return super().step(*arguments, **named)
-
-    monkeypatch.setattr(optimizers, "DPOptimizerFastGradientClipping", Noted)
+    plain = dpsgd.noisy
+    monkeypatch.setattr(dpsgd, "noisy", noted)
     x = torch.randn(rows, 3)
     phase = Fit(
         "train", {"x": x, "y": torch.zeros(rows, dtype=torch.int64)}, classification,
         Steps(2, 20, "sgd", 0.1), private=True, slots=slots,
     )  # fmt: skip
     fit_privately(Linear(), phase, {}, Dpsgd(2.0, 0.5), seed=0, client="0", round_=1)
-    return sampling(phase.counted, phase.steps)[0], len(seen) - 1, *seen[0]
+    assert len(set(seen)) == 1
+    return sampling(phase.counted, phase.steps)[0], len(seen) / 2, *seen[0]  # weight and bias
 
 
 class Linear(nn.Module):

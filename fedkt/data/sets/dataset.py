@@ -14,7 +14,7 @@ type where they take those only.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -25,6 +25,7 @@ from fedkt.data.columns.choices import Choices
 from fedkt.data.columns.labels import LabelNames, Labels, labels_of
 from fedkt.data.columns.named import LeftOut, chosen, columns_of, features, table_of
 from fedkt.data.images import levels
+from fedkt.data.sets.common_rows import CommonRows
 from fedkt.data.sets.tokens import VOCABULARY, tokenise
 from fedkt.errors import InputError
 
@@ -36,11 +37,13 @@ AS_READ = Choices()
 
 @dataclass(frozen=True)
 class InputSpec:
-    """What a model gets: ``shape`` of one row, (C,H,W), (d,) or (L,); ``vocabulary``: tokens only, else 0."""
+    """What a model gets: ``shape`` of one row, (C,H,W), (d,) or (L,); ``vocabulary``: tokens only, else 0;
+    ``common``: the transfer set, for features that are learned without labels, None where there is none."""
 
     kind: Kind
     shape: tuple[int, ...]
     vocabulary: int = 0
+    common: CommonRows | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,7 +20,7 @@ from fedkt.engine.clients import dropout
 from fedkt.engine.clients.jobs import FitJob
 from fedkt.engine.clients.stack import Stack, Stacked, cut
 from fedkt.privacy.clipping import CLIP_SLACK, refuse_mixed_rows
-from fedkt.privacy.dpsgd import poisson_batches, sampling
+from fedkt.privacy.dpsgd import noisy, poisson_batches, sampling
 from fedkt.rng import numpy_stream, torch_stream
 
 
@@ -126,11 +126,8 @@ class PrivateGradients(Gradients):
         """Add each client's noise to its sum, and divide by its expected batch size."""
         found = []
         for job, how, generator, its in zip(self._jobs, self._how, self._noise, total, strict=False):
-            noise = torch.normal(
-                0.0, how.multiplier * how.max_grad_norm, its.shape, generator=generator, dtype=its.dtype
-            )
             rate, _ = sampling(job.phase.counted, job.phase.steps)
-            found.append((its + noise.to(its.device)) / (job.phase.counted * rate))
+            found.append(noisy(its, how, job.phase.counted * rate, generator))
         return torch.stack(found)
 
     def _order(self, job: FitJob) -> Iterable[Any]:
