@@ -3,7 +3,8 @@
     python -m benchmarks.report [--out FOLDER]
 
 The comparison is made up: 5 scenarios, 8 strategies, 5 seeds (200 runs) of 100 rounds over 50 clients, with
-lines as the engine writes them, and KnFu's weights between clients.
+lines as the engine writes them: accuracies and losses of every client, KnFu's weights between clients, and
+which class is taken for which.
 """
 
 import argparse
@@ -58,6 +59,14 @@ def _run(folder: Path, name: str, strategy: str, seed: int, rng: np.random.Gener
     size = {"up": 40_000 * CLIENTS, "down": 40_000 * CLIENTS}
     replies = {"accepted": CLIENTS, "rejected": 0, "late": 0, "declined": 0, "failed": 0}
     accuracy: dict[str, Any] = {}
+    loss = 2.3 * np.exp(-np.arange(1, ROUNDS + 1)[:, None] / rng.uniform(8, 25, CLIENTS))
+    with open(folder / "losses.jsonl", "w") as losses:
+        for i, k in np.ndindex(loss.shape):
+            line = {"round": i + 1, "client": k, "train": loss[i, k], "distill": loss[i, k] / 3}
+            losses.write(json.dumps(line) + "\n")
+    confusion = {"round": ROUNDS, "rows": "global", "clients": CLIENTS}
+    write_json(folder / "confusion.json", confusion | {"counts": rng.integers(0, 999, (10, 10)).tolist()})
+    write_json(folder / "model-input.json", {"labels": [f"class {k}" for k in range(10)]})
     with open(folder / "rounds.jsonl", "w") as rounds, open(folder / "clients.jsonl", "w") as clients:
         for i in range(ROUNDS):
             accuracy = {"global_mean": common[i].mean(), "global_std": common[i].std()}
@@ -67,7 +76,9 @@ def _run(folder: Path, name: str, strategy: str, seed: int, rng: np.random.Gener
                 weights = rng.dirichlet(np.ones(CLIENTS), CLIENTS)
                 report = {"clients": [str(k) for k in range(CLIENTS)], "weights": weights.tolist()}
             row = {"round": i + 1, "status": "fused", "accuracy": accuracy, "bytes": size, "replies": replies}
-            rounds.write(json.dumps(row | {"wall_s": 1.2345, "report": report}) + "\n")
+            mean = float(loss[i].mean())
+            row |= {"loss": {"train": mean, "distill": mean / 3}, "wall_s": 1.2345, "report": report}
+            rounds.write(json.dumps(row) + "\n")
             for k in range(CLIENTS):
                 line = {"round": i + 1, "client": k, "status": "accepted", "reason": "", "detail": ""}
                 line |= {"global": common[i, k], "personal": personal[i, k], "before_digest": common[i, k]}

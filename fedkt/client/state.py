@@ -24,6 +24,9 @@ from fedkt.files import read_tensors, sync_all, write_atomic, write_json, write_
 OBSERVED = "observed.json"
 """What a client measured of itself in a private mode: beside its states, not in any message."""
 
+CONFUSION = "confusion.json"
+"""Which classes a client's model takes for which after the last round: there too, and in no message."""
+
 
 @dataclass
 class ClientState:

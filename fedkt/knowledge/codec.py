@@ -225,7 +225,12 @@ def _header(spec: Spec) -> bytes:
 
 
 def alike_in_size(arrays: Mapping[str, Any], model: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the model's tensors that have as many values as one of the arrays [...]: it could hold them."""
+    """Return the model's tensors that have as many values as one of the arrays [...]: it could hold them.
+
+    >>> from torch import ones
+    >>> list(alike_in_size({"values": np.zeros((3, 2))}, {"head.weight": ones(2, 3), "head.bias": ones(2)}))
+    ['head.weight']
+    """
     sizes = {int(np.prod(array.shape)) for array in arrays.values()}
     return {name: tensor for name, tensor in model.items() if tensor.numel() in sizes}
 
@@ -234,6 +239,12 @@ def refuse_weights(arrays: Mapping[str, NDArray[Any]], model: Mapping[str, Tenso
     """Raise :class:`Rejected` if an outgoing array holds the values of one of the model's tensors.
 
     In any order, so that a transposed or shuffled tensor is found too; not a part of one, nor a function.
+
+    >>> from torch import tensor
+    >>> refuse_weights({"values": np.array([2.0, 1.0], np.float32)}, {"head.bias": tensor([1.0, 2.0])})
+    Traceback (most recent call last):
+        ...
+    fedkt.knowledge.codec.Rejected: array 'values' holds the model's 'head.bias'; weights may not leave.
     """
     for name, array in arrays.items():
         if array.dtype.kind != "f" or array.size < 2:

@@ -59,6 +59,17 @@ def per_class_accuracy(scores: Tensor, y: Tensor) -> Floats:
     return per_class
 
 
+def confusion(scores: Tensor, y: Tensor, classes: int) -> NDArray[np.int64]:
+    """Return how many rows of each class were predicted as each, int64 [classes, classes].
+
+    A row of the matrix is a true class; rows without a prediction are in no column.
+    """
+    said = predictions(scores)
+    known = said >= 0
+    cells = (y[known] * classes + said[known]).numpy(force=True)
+    return np.bincount(cells, minlength=classes**2).reshape(classes, classes)
+
+
 def balanced_accuracy(per_class: Floats) -> float | None:
     """Return the mean of the accuracies on each class that has rows; None if none has.
 

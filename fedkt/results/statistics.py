@@ -19,6 +19,7 @@ methods on two seeds, one round, two clients.
 """
 
 from collections.abc import Sequence
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,9 @@ UPPER_BOUND = "central"
 """Takes no part in ranks: it is what nobody may do."""
 WORST = 0.1
 """Quantile over clients that stands for those worst off."""
+
+_PAIRED = ["pairs", "difference", "low", "high", "p"]
+_DECLINE = ["best", "at_best", "last", "fall", "low", "high"]
 
 Floats = NDArray[np.float64]
 
@@ -53,6 +57,16 @@ def interval(values: Sequence[float] | Floats) -> tuple[float, float]:
         return float(found.mean()), float(found.mean())
     low, high = stats.t.interval(CONFIDENCE, len(found) - 1, loc=found.mean(), scale=error)
     return float(low), float(high)
+
+
+def half(values: Sequence[float] | Floats) -> float:
+    """Return half the width of the :func:`interval` of values, what stands behind ±; NaN below two.
+
+    >>> round(half([0.7, 0.8, 0.9]), 3)
+    0.248
+    """
+    low, high = interval(values)
+    return (high - low) / 2
 
 
 def averages(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
@@ -105,22 +119,75 @@ def differences(runs: pd.DataFrame, metric: str, baseline: str) -> pd.DataFrame:
         if baseline not in by_seed:
             continue
         for method in by_seed.columns.drop(baseline):
-            pairs = by_seed[[method, baseline]].dropna()
-            gained = (pairs[method] - pairs[baseline]).to_numpy()
-            low, high = interval(gained)
-            tested = len(gained) > 1 and not np.allclose(gained, gained[0], rtol=0, atol=1e-12)
-            p = float(stats.ttest_rel(pairs[method], pairs[baseline]).pvalue) if tested else np.nan
-            rows.append(
-                dict(zip(BLOCK, block, strict=True))
-                | {"method": method, "pairs": len(gained)}
-                | {"difference": gained.mean() if len(gained) else np.nan, "low": low, "high": high, "p": p}
-            )
-    table = pd.DataFrame(rows, columns=[*KEYS, "pairs", "difference", "low", "high", "p"])
+            row = dict(zip(BLOCK, block, strict=True)) | {"method": method}
+            rows.append(row | _paired(by_seed[method], by_seed[baseline]))
+    return _corrected(pd.DataFrame(rows, columns=[*KEYS, *_PAIRED]))
+
+
+def pairwise(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Return the paired difference of every two methods, as :func:`differences`: ``method against``.
+
+    Of each pair the one with the higher mean comes first. ``q`` is corrected for all pairs of the table, of
+    all blocks.
+
+    >>> table = pairwise(runs, "personal")
+    >>> table[["method", "against", "pairs", "difference", "p"]].round(2).values.tolist()
+    [['fd', 'local', 2, 0.18, 0.07]]
+    """
+    rows = []
+    for block, group in runs.groupby(BLOCK, sort=False):
+        by_seed = group.pivot_table(index="seed", columns="method", values=f"{metric}_mean", sort=False)
+        ranked = by_seed[by_seed.mean().sort_values(ascending=False, kind="stable").index]
+        for one, other in combinations(ranked.columns, 2):
+            row = dict(zip(BLOCK, block, strict=True)) | {"method": one, "against": other}
+            rows.append(row | _paired(ranked[one], ranked[other]))
+    return _corrected(pd.DataFrame(rows, columns=[*KEYS, "against", *_PAIRED]))
+
+
+def _paired(one: pd.Series, other: pd.Series) -> dict[str, float]:
+    """Compare two methods over the seeds that both have."""
+    both = pd.concat([one, other], axis=1).dropna().to_numpy()
+    gained = both[:, 0] - both[:, 1]
+    low, high = interval(gained)
+    tested = len(gained) > 1 and not np.allclose(gained, gained[0], rtol=0, atol=1e-12)
+    p = float(stats.ttest_rel(both[:, 0], both[:, 1]).pvalue) if tested else np.nan
+    mean = gained.mean() if len(gained) else np.nan
+    return dict(zip(_PAIRED, (len(gained), mean, low, high, p), strict=True))
+
+
+def _corrected(table: pd.DataFrame) -> pd.DataFrame:
+    """Add ``q`` to a table of tests."""
     table["q"] = np.nan
     known = table["p"].notna()
     if known.any():
         table.loc[known, "q"] = stats.false_discovery_control(table.loc[known, "p"], method="by")
     return table
+
+
+def decline(rounds: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Return what was lost after the best round: ``best at_best last fall low high``, per block and method.
+
+    ``best``: the round in which the mean over seeds was highest; ``at_best``: that mean; ``last``: that of
+    the last round; ``fall``: the mean over seeds of last minus best, at most 0, with its 95 % ``interval``.
+    The best round is picked by the same figures, so a fall of less than its interval says nothing.
+
+    >>> worse = pd.concat([rounds, rounds.assign(round=2, personal_mean=rounds["personal_mean"] - 0.1)])
+    >>> decline(worse, "personal")[["method", "best", "at_best", "fall"]].round(2).values.tolist()
+    [['local', 1, 0.55, -0.1], ['fd', 1, 0.73, -0.1]]
+    """
+    column = f"{metric}_mean"
+    rows = []
+    for key, group in rounds[rounds[column].notna()].groupby(KEYS, sort=False):
+        by_round = group.pivot_table(index="round", columns="seed", values=column).dropna()
+        if by_round.empty:
+            continue
+        means = by_round.mean(axis=1)
+        best = means.idxmax()
+        lost = (by_round.iloc[-1] - by_round.loc[best]).to_numpy()
+        low, high = interval(lost)
+        found = (int(best), means[best], means.iloc[-1], lost.mean(), low, high)
+        rows.append(dict(zip([*KEYS, *_DECLINE], (*key, *found), strict=True)))
+    return pd.DataFrame(rows, columns=[*KEYS, *_DECLINE])
 
 
 def critical_difference(table: pd.DataFrame) -> dict[str, Any] | None:
@@ -160,17 +227,18 @@ def critical_difference(table: pd.DataFrame) -> dict[str, Any] | None:
 
 
 def transfer(clients: pd.DataFrame, metric: str, alone: str = "local") -> pd.DataFrame:
-    """Return who gains and who loses: ``gain worse tenth worst``, per block and method.
+    """Return who gains and who loses: ``gain worse most_lost worst``, per block and method.
 
     ``clients``: each client's last accuracy (``Comparison.final``). A client's gain is its accuracy minus
     that of the same client (of the same seed) that trained ``alone``. ``gain``: mean over clients and seeds;
     ``worse``: share of clients that lose (negative transfer); ``worst``: accuracy that 90 % of the clients
-    reach (mean over seeds); ``most_lost``: the 10 % quantile of the gain (mean over seeds).
+    reach (mean over seeds); ``most_lost``: the 10 % quantile of the gain (mean over seeds); ``*_half``: what
+    stands behind ±, over seeds.
 
     >>> transfer(final, "personal")[["method", "gain", "worse", "worst"]].round(2).values.tolist()[1]
     ['fd', 0.18, 0.0, 0.65]
     """
-    columns = [*KEYS, "gain", "worse", "most_lost", "worst"]
+    columns = [*KEYS, "gain", "worse", "worse_half", "most_lost", "worst", "worst_half"]
     if clients.empty:
         return pd.DataFrame(columns=columns)
     gained = gains(clients, metric, alone)
@@ -178,11 +246,14 @@ def transfer(clients: pd.DataFrame, metric: str, alone: str = "local") -> pd.Dat
     for key, group in gained.groupby(KEYS, sort=False):
         known = group[group["gain"].notna() & (group["method"] != alone)]
         lost = known.groupby("seed")["gain"].quantile(WORST).mean() if len(known) else np.nan
+        worst = group.groupby("seed")[metric].quantile(WORST).dropna()
+        losing = (known["gain"] < 0).groupby(known["seed"]).mean()
         rows.append(
             dict(zip(KEYS, key, strict=True))
             | {"gain": known["gain"].mean() if len(known) else np.nan}
             | {"worse": float((known["gain"] < 0).mean()) if len(known) else np.nan, "most_lost": lost}
-            | {"worst": group.groupby("seed")[metric].quantile(WORST).mean()}
+            | {"worse_half": half(losing.to_numpy()), "worst": worst.mean()}
+            | {"worst_half": half(worst.to_numpy())}
         )
     return pd.DataFrame(rows, columns=columns)
 
@@ -211,7 +282,8 @@ def efficiency(
     ``rounds``: what :func:`with_costs` returns; ``targets``: accuracy to reach, by block. ``budgets``: bytes
     per client by block; by default the smallest total of a run of the block that sent anything.
     ``at_budget``: mean accuracy after the last round within the budget, over seeds (NaN if the first round
-    exceeds it); ``reached``: share of the seeds that reached the target; ``to_target_*``: mean over those.
+    exceeds it); ``reached``: share of the seeds that reached the target; ``to_target_*``: mean over those;
+    ``*_half``: what stands behind ±, over the same.
 
     >>> table = efficiency(with_costs(rounds, runs), "personal", targets=pd.Series({("a", ""): 0.75}))
     >>> table[["method", "budget", "at_budget", "reached"]].round(2).values.tolist()
@@ -235,12 +307,16 @@ def efficiency(
         hits = [hit for hit in reached if hit is not None]
         rows.append(
             dict(zip(KEYS, key, strict=True))
-            | {"budget": limit, "at_budget": np.mean(within), "target": target}
-            | {"reached": len(hits) / len(reached)}
-            | {"to_target_rounds": np.mean([r for r, _ in hits]) if hits else np.nan}
-            | {"to_target_seconds": np.mean([s for _, s in hits]) if hits else np.nan}
+            | {"budget": limit, "at_budget": np.mean(within), "at_budget_half": half(within)}
+            | {"target": target, "reached": len(hits) / len(reached)}
         )
-    columns = ["budget", "at_budget", "target", "reached", "to_target_rounds", "to_target_seconds"]
+        for name, values in zip(
+            ("rounds", "seconds"), zip(*hits, strict=True) if hits else ([], []), strict=True
+        ):
+            rows[-1][f"to_target_{name}"] = np.mean(values) if len(values) else np.nan
+            rows[-1][f"to_target_{name}_half"] = half(list(values))
+    columns = ["budget", "at_budget", "at_budget_half", "target", "reached"]
+    columns += [f"to_target_{name}{part}" for name in ("rounds", "seconds") for part in ("", "_half")]
     return pd.DataFrame(rows, columns=[*KEYS, *columns])
 
 

@@ -1,12 +1,16 @@
 """From scores to what a client says of its accuracy: the same code for every method."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor
 
 from fedkt.data import Federation
 from fedkt.data.federation import Shard
 from fedkt.results import metrics
+
+MOST_CLASSES = 100
+"""Of more classes nobody reads who is taken for whom."""
 
 Scores = dict[tuple[str, str], Tensor]
 """Scores [n, classes] by set of test rows and by predictor, whose own name is empty for the model's."""
@@ -26,6 +30,20 @@ def measured(
         if (accuracy := earlier.get("global", earlier.get("personal"))) is not None:
             found["before_digest"] = accuracy
     return found
+
+
+def confusion(scores: Scores, federation: Federation, shard: Shard, own: str) -> dict[str, Any] | None:
+    """Return how many test rows of each class (a row) were taken for each (a column): ``rows counts``.
+
+    Of the common test rows where there are some (``rows`` is ``global``), else of the client's own
+    (``personal``, by the predictor ``own``). None where there are neither, or too many classes to look at.
+    """
+    rows = next((rows for rows in ("global", "personal") if (rows, "") in scores), None)
+    if rows is None or federation.classes > MOST_CLASSES:
+        return None
+    chosen = scores.get((rows, f"{own}_"), scores[rows, ""]) if rows == "personal" else scores[rows, ""]
+    counts = metrics.confusion(chosen, federation.test_labels(shard, rows), federation.classes)
+    return {"rows": rows, "counts": counts.tolist()}
 
 
 def _metrics(scores: Scores, federation: Federation, shard: Shard, own: str) -> dict[str, float]:

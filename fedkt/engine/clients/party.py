@@ -18,13 +18,14 @@ from fedkt.client.behaviour import Arrays, Client, Fit
 from fedkt.client.guarding import costly
 from fedkt.client.joint import joined, untaught
 from fedkt.client.placing import placed
-from fedkt.client.state import ClientState, StateStore
+from fedkt.client.state import CONFUSION, ClientState, StateStore
 from fedkt.client.training import all_finite
 from fedkt.engine.clients.jobs import FetchJob, FitJob, PlaceJob, PredictJob, Work, no_predictions
-from fedkt.engine.clients.measuring import Scores, measured
+from fedkt.engine.clients.measuring import Scores, confusion, measured
 from fedkt.engine.world.guard import Describe, Guard, guard_of
 from fedkt.engine.world.world import World
 from fedkt.errors import Diverged
+from fedkt.files import write_json
 from fedkt.knowledge.codec import Expected, Rejected, alike_in_size, refuse_weights
 from fedkt.knowledge.protocol import Reply, Request
 from fedkt.privacy.ledger import Purpose
@@ -367,13 +368,11 @@ class Party:
         for key, values in here.items():
             when, rows, predictor = key.split("|")
             parts[when][rows, predictor] = values
-        return measured(
-            parts["before"],
-            parts["after"],
-            self.world.federation,
-            self.world.shards[self.client],
-            self.behaviour.decides_own,
-        )
+        how = self.world.federation, self.world.shards[self.client], self.behaviour.decides_own
+        if self._round == self.world.scenario.rounds and (found := confusion(parts["after"], *how)):
+            # As what is measured in a private mode: not in any message.
+            write_json(self.store.folder_of(self.client) / CONFUSION, {"round": self._round, **found})
+        return measured(parts["before"], parts["after"], *how)
 
     # State ------------------------------------------------------------------------------------------
 

@@ -1,6 +1,7 @@
 """Simulate a scenario: check it, lay out the run folder, drive the rounds, sum up."""
 
 import errno
+import json
 import os
 import threading
 from collections.abc import Mapping, Sequence
@@ -9,6 +10,9 @@ from functools import partial
 from operator import methodcaller
 from pathlib import Path
 
+import numpy as np
+
+from fedkt.client.state import CONFUSION
 from fedkt.data.identity import changed, data_hashes
 from fedkt.data.raw import described
 from fedkt.engine.clients import trial
@@ -91,6 +95,7 @@ def simulate(
                 )
             _drive(loop, world, (folder.checkpoint / "clients").absolute(), data_dir, stop, plan)
         summary = loop.summary()
+        _sum_up_confusion(world, folder, loop.round)
         folder.finish(summary)
         watcher.finished(summary)
     except OSError as error:
@@ -185,6 +190,17 @@ def _drive(
             # A cohort is cut from those who live together, so who may be in one does not move alone.
             grid.bind([u for u in units if world.architecture(world.names[u[0]]) in chosen.sizes])
             loop.run(grid, lambda kept: _noted(chosen, grid.everywhere(methodcaller("flush", kept))))
+
+
+def _sum_up_confusion(world: World, folder: RunFolder, last: int) -> None:
+    """Write ``confusion.json``: the sum of those of honest clients who were measured after the last round."""
+    files = [folder.checkpoint / "clients" / c / CONFUSION for c in world.shards if c not in world.hostile]
+    found = [json.loads(file.read_text(encoding="utf-8")) for file in files if file.is_file()]
+    found = [held for held in found if held["round"] == last]
+    if not found or len({held["rows"] for held in found}) > 1:
+        return
+    counts = np.sum([held["counts"] for held in found], axis=0)
+    write_json(folder.path / CONFUSION, {**found[0], "clients": len(found), "counts": counts.tolist()})
 
 
 def _told(plan: Plan, observer: Observer) -> Plan:

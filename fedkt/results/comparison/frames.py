@@ -78,12 +78,14 @@ class Comparison:
     def tuning(self) -> "pd.DataFrame":
         """Mean accuracy on validation rows of every setting that was tried, and which one was chosen.
 
-        Columns ``scenario condition method tried validation seeds chosen``; empty where nothing was tuned.
-        The mean is over clients, then over seeds.
+        Columns ``scenario condition method tried validation half seeds chosen``; empty where nothing was
+        tuned. The mean is over clients, then over seeds; ``half``: what stands behind ±, over seeds.
         """
         import pandas as pd
 
-        columns = ["scenario", "condition", "method", "tried", "validation", "seeds", "chosen"]
+        from fedkt.results.statistics import half
+
+        columns = ["scenario", "condition", "method", "tried", "validation", "half", "seeds", "chosen"]
         rows = [
             {key: c[key] for key in columns[:4]} | {"value": c["summary"]["accuracy"].get("validation_mean")}
             for c in self.cells
@@ -92,7 +94,7 @@ class Comparison:
         if not rows:
             return pd.DataFrame(columns=columns)
         grouped = pd.DataFrame(rows).astype({"value": float}).groupby(columns[:4], sort=False)["value"]
-        table = grouped.agg(validation="mean", seeds="count").reset_index()
+        table = grouped.agg(validation="mean", half=half, seeds="count").reset_index()
         measured = table[table["validation"].notna()]
         best = measured.groupby(columns[:3], sort=False)["validation"].idxmax()
         table["chosen"] = table.index.isin(best)
@@ -154,6 +156,20 @@ class Comparison:
         from fedkt.results.statistics import overview
 
         return overview(self.runs, self.rounds, self.final, **self.settings)
+
+    @cached_property
+    def pairs(self) -> "pd.DataFrame":
+        """The paired difference of every two methods (see :func:`fedkt.results.statistics.pairwise`)."""
+        from fedkt.results.statistics import pairwise
+
+        return pairwise(self.runs, self.settings["metric"])
+
+    @cached_property
+    def declines(self) -> "pd.DataFrame":
+        """What methods lost after their best round (see :func:`fedkt.results.statistics.decline`)."""
+        from fedkt.results.statistics import decline
+
+        return decline(self.rounds, self.settings["metric"])
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -244,7 +260,15 @@ def _run_row(summary: Mapping[str, Any], cell: Mapping[str, Any]) -> dict[str, A
 def _round_row(row: Mapping[str, Any]) -> dict[str, Any]:
     accuracy = {key: value for key, value in (row.get("accuracy") or {}).items() if value is not None}
     sizes = {"bytes_up": row["bytes"]["up"], "bytes_down": row["bytes"]["down"]}
-    return {"round": row["round"], **accuracy, **sizes, "status": row["status"], "wall_s": row["wall_s"]}
+    lost = {f"loss_{part}": value for part, value in (row.get("loss") or {}).items() if value is not None}
+    return {
+        "round": row["round"],
+        **accuracy,
+        **lost,
+        **sizes,
+        "status": row["status"],
+        "wall_s": row["wall_s"],
+    }
 
 
 def _client_row(row: Mapping[str, Any]) -> dict[str, Any]:

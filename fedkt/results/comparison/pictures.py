@@ -1,13 +1,12 @@
 """A comparison as pictures for a paper: PNG and SVG, beside the report that does not need them."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from fedkt.drawing import blank, write_picture
+from fedkt.drawing import BOUNDS, HUES, blank, look, write_picture
 from fedkt.results.comparison.frames import Comparison
 from fedkt.results.statistics import BLOCK, against_epsilon, critical_difference
 
@@ -16,8 +15,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FOLDER = "pictures"
-COLOURS = ("#0b6ea8", "#c8550b", "#15806a", "#a54383", "#b98500", "#4aa3cf", "#6a51a3", "#7d5a3c")
-BOUNDS: Mapping[str, str] = {"local": "dotted", "central": "dashed"}
 _GREY, _FAINT, _INK = "#767f86", "#e4e6e4", "#1d2328"
 MOST_PANELS = 12
 """Scenarios and conditions that are drawn; the report shows all."""
@@ -32,7 +29,7 @@ def write_pictures(comparison: Comparison) -> Path:
     drawn = {"curves": _curves(comparison, table), "accuracy": _accuracy(comparison, table)}
     ranks = critical_difference(table)
     if ranks is not None:
-        drawn["ranks"] = _ranks(ranks, comparison.settings["metric"])
+        drawn["ranks"] = _ranks(ranks, comparison.settings["metric"], _look(table))
     private = against_epsilon(comparison.runs, comparison.settings["metric"])
     if private["epsilon"].nunique() > 1:
         drawn["epsilon"] = _epsilon(comparison, table, private)
@@ -69,9 +66,11 @@ def _look(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
     for method, strategy in (
         table[["method", "strategy"]].drop_duplicates().itertuples(index=False, name=None)
     ):
+        hue, dash = look(free)
         bound = strategy in BOUNDS
-        colour = _GREY if bound else COLOURS[free % len(COLOURS)]
-        looks[method] = {"color": colour, "linestyle": BOUNDS[strategy] if bound else "solid"}
+        dash = BOUNDS[strategy] if bound else dash
+        line = (0, tuple(part / 2 for part in dash)) if dash else "solid"
+        looks[method] = {"color": _GREY if bound else HUES["light"][hue], "linestyle": line}
         free += not bound
     return looks
 
@@ -158,7 +157,7 @@ def _epsilon(comparison: Comparison, table: pd.DataFrame, private: pd.DataFrame)
     return figure
 
 
-def _ranks(found: dict[str, Any], metric: str) -> "Figure":
+def _ranks(found: dict[str, Any], metric: str, looks: dict[str, dict[str, Any]]) -> "Figure":
     """Draw the critical-difference diagram: mean ranks, bars over what cannot be told apart."""
     count = len(found["methods"])
     half = -(-count // 2)
@@ -176,8 +175,7 @@ def _ranks(found: dict[str, Any], metric: str) -> "Figure":
         left = place < half
         level = -0.7 - depth - 0.6 * (place if left else count - 1 - place)
         end = 0.85 if left else count + 0.15
-        colour = COLOURS[place % len(COLOURS)]
-        axes.plot([rank, rank, end], [0, level, level], color=colour, linewidth=1.2)
+        axes.plot([rank, rank, end], [0, level, level], linewidth=1.2, **looks[name])
         axes.text(
             end + (-0.05 if left else 0.05),
             level,

@@ -23,7 +23,8 @@ WIDE = 160
 def write_tables(comparison: Comparison) -> Path:
     """Write every frame as CSV and the summary as Markdown and LaTeX; return the folder."""
     folder = comparison.path / FOLDER
-    frames = {"statistics": comparison.statistics, "runs": comparison.runs, "rounds": comparison.rounds}
+    frames = {"statistics": comparison.statistics, "pairs": comparison.pairs, "declines": comparison.declines}
+    frames |= {"runs": comparison.runs, "rounds": comparison.rounds}
     if not comparison.tuning.empty:
         frames["tuning"] = comparison.tuning
     for name, frame in frames.items():

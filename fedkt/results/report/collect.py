@@ -15,8 +15,17 @@ from fedkt.knowledge.kinds import Weights
 from fedkt.results.comparison.frames import Comparison, text_of
 from fedkt.results.folder import read_rows
 from fedkt.results.measured import METRICS, Measured
+from fedkt.results.metrics import PARTS
 from fedkt.results.result import Result
-from fedkt.results.statistics import BLOCK, against_epsilon, critical_difference, gains, overview, with_costs
+from fedkt.results.statistics import (
+    BLOCK,
+    against_epsilon,
+    critical_difference,
+    gains,
+    overview,
+    pairwise,
+    with_costs,
+)
 
 STEPS = 250
 """Accuracies in pictures of many cells are kept to 1 / STEPS; NOTHING stands for none."""
@@ -46,8 +55,11 @@ def of_comparison(comparison: Comparison) -> dict[str, Any]:
         "curves": {m: _curves(comparison, m) for m in metrics},
         "gains": {m: _gains(gains(final, m), m) for m in metrics},
         "ranks": {m: critical_difference(table) for m, table in tables.items()},
+        "pairs": {m: records(pairwise(runs, m)) for m in metrics},
+        "losses": {part: _losses(comparison, part) for part in PARTS},
         "epsilon": {m: records(against_epsilon(runs, m)) for m in metrics},
         "runs": list(_runs(comparison, metrics)),
+        "clients": [],
         "parties": _parties(comparison),
         "tuning": records(comparison.tuning),
         "problems": comparison.problems,
@@ -68,9 +80,13 @@ def of_run(result: Result) -> dict[str, Any]:
     block = {"scenario": summary.get("scenario", result.path.name), "condition": "", "settings": {}}
     sent = np.cumsum([row["bytes"]["up"] + row["bytes"]["down"] for row in rounds])
     clients = max(1, int(summary.get("clients", len(measured.clients)) or 1))
-    curve = {"megabytes": (sent / clients / 1e6).round(6).tolist()}
+    curve = {"block": 0, "method": 0, "megabytes": (sent / clients / 1e6).round(6).tolist()}
     curve["seconds"] = np.cumsum([row["wall_s"] for row in rounds]).round(3).tolist()
-    curves = {m: [{"block": 0, "method": 0, **curve, **_spread_over_clients(rounds, m)}] for m in metrics}
+    curves = {m: [{**curve, "label": m, **_spread_over_clients(rounds, m)}] for m in (*metrics, "validation")}
+    curves["server"] = [{**curve, "label": "server", **_of_server(rounds)}]
+    curves = {
+        name: [c for c in held if any(v is not None for v in c["mean"])] for name, held in curves.items()
+    }
     one = {"block": 0, "method": 0, "seed": summary.get("seed", 0), "path": "."}
     return {
         "kind": "run",
@@ -84,8 +100,11 @@ def of_run(result: Result) -> dict[str, Any]:
         "curves": curves,
         "gains": {},
         "ranks": {},
+        "pairs": {},
+        "losses": _losses_of_run(result.path, curve),
         "epsilon": {},
-        "runs": [one | _heat(measured, metrics) | _matrices(rounds)],
+        "runs": [one | _heat(measured, metrics) | _matrices(rounds) | _confusion(result.path)],
+        "clients": _clients(result.path),
         "parties": [
             {
                 "block": 0,
@@ -141,6 +160,91 @@ def _curves(comparison: Comparison, metric: str) -> list[dict[str, Any]]:
     return found
 
 
+def _losses(comparison: Comparison, part: str) -> list[dict[str, Any]]:
+    """Return, per block and method, the mean loss over seeds per round and its range."""
+    blocks, methods = _numbers(comparison)
+    column, rounds = f"loss_{part}", comparison.rounds
+    if column not in rounds:
+        return []
+    found = []
+    for (scenario, condition, method), group in rounds.groupby([*BLOCK, "method"], sort=False):
+        values = group[group[column].notna()].groupby("round")[column].agg(["mean", "min", "max"])
+        if values.empty:
+            continue
+        found.append(
+            {"block": blocks[scenario, condition], "method": methods[method]}
+            | {"rounds": [int(number) for number in values.index]}
+            | {name: [_figures(value, 4) for value in values[name]] for name in ("mean", "min", "max")}
+        )
+    return found
+
+
+def _losses_of_run(run: Path, curve: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """Return, by part, the mean loss of a run's clients per round and one standard deviation around it."""
+    lines = read_rows(run / "losses.jsonl")
+    if not lines:
+        return {}
+    frame = pd.DataFrame(lines)
+    found = {}
+    for part, label in zip(PARTS, ("training", "distillation"), strict=True):
+        if part not in frame:
+            continue
+        values = frame[frame[part].notna()].groupby("round")[part]
+        mean, std = values.mean(), values.std(ddof=0)
+        ends = {"mean": mean, "min": mean - std, "max": mean + std}
+        found[part] = [
+            {"block": curve["block"], "method": curve["method"], "label": label}
+            | {"rounds": [int(number) for number in mean.index]}
+            | {name: [_figures(value, 4) for value in held] for name, held in ends.items()}
+        ]
+    return found
+
+
+def _of_server(rounds: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the accuracy of the server's own model per round."""
+    told = [(row["accuracy"] or {}).get("server") for row in rounds]
+    mean = [None if value is None else round(value, 4) for value in told]
+    return {"rounds": [row["round"] for row in rounds], "mean": mean}
+
+
+def _clients(run: Path) -> list[dict[str, Any]]:
+    """Return every client's newest figures, with what the last teacher changed and its last losses."""
+    found: dict[str, dict[str, Any]] = {}
+    for row in read_rows(run / "clients.jsonl"):
+        held = found.setdefault(str(row["client"]), {"client": str(row["client"])})
+        held |= {key: row[key] for key in ("status", "epsilon") if row.get(key) is not None}
+        held |= {m: round(row[m], 4) for m in (*METRICS, "validation") if row.get(m) is not None}
+        after = row.get("global") if row.get("global") is not None else row.get("personal")
+        if after is not None and row.get("before_digest") is not None:
+            held["taught"] = round(after - row["before_digest"], 4)
+    for row in read_rows(run / "losses.jsonl"):
+        if str(row["client"]) in found:
+            found[str(row["client"])] |= {part: _figures(row[part], 4) for part in PARTS if part in row}
+    return list(found.values())
+
+
+def _confusion(run: Path) -> dict[str, Any]:
+    """Return what the clients' models took for what at the end of a run, where it is known."""
+    file = run / "confusion.json"
+    if not file.is_file():
+        return {}
+    held = json.loads(file.read_text(encoding="utf-8"))
+    classes = _labels(run) or [str(k) for k in range(len(held["counts"]))]
+    return {"confusion": {key: held[key] for key in ("rows", "clients", "counts")} | {"classes": classes}}
+
+
+def _labels(run: Path) -> list[str] | None:
+    """Return what the classes are called, None where they are numbers."""
+    file = run / "model-input.json"
+    labels = json.loads(file.read_text(encoding="utf-8")).get("labels") if file.is_file() else None
+    return None if labels is None else [str(label) for label in labels]
+
+
+def _figures(value: float, digits: int) -> float | None:
+    """Round to so many significant figures."""
+    return None if math.isnan(value) else float(f"{value:.{digits}g}")
+
+
 def _spread_over_clients(rounds: list[dict[str, Any]], metric: str) -> dict[str, Any]:
     """Return a run's mean over clients per round and one standard deviation around it, within [0, 1]."""
     measured = [(row["round"], row["accuracy"] or {}) for row in rounds]
@@ -165,20 +269,21 @@ def _gains(table: pd.DataFrame, metric: str) -> list[dict[str, Any]]:
 
 
 def _runs(comparison: Comparison, metrics: list[str]) -> Iterable[dict[str, Any]]:
-    """Yield every run's pictures; matrices of a method's first seed in a block only."""
+    """Yield every run's pictures; matrices and confusion of a method's first seed in a block only."""
     blocks, methods = _numbers(comparison)
     kept: dict[str, dict[str, Any]] = {}
-    with_matrix: set[tuple[int, int]] = set()
+    shown: set[tuple[int, int]] = set()
     for cell in comparison.chosen:
         block, method = blocks[cell["scenario"], cell["condition"]], methods[cell["method"]]
         row = {"block": block, "method": method, "seed": cell["seed"], "path": cell["path"]}
         if cell["path"] not in kept:
             kept[cell["path"]] = _heat(comparison.measured(cell["path"]), metrics)
-        matrices = {}
-        if (block, method) not in with_matrix:
-            with_matrix.add((block, method))
-            matrices = _matrices(read_rows(comparison.path / cell["path"] / "rounds.jsonl"))
-        yield row | kept[cell["path"]] | matrices
+        once: dict[str, Any] = {}
+        if (block, method) not in shown:
+            shown.add((block, method))
+            folder = comparison.path / cell["path"]
+            once = _matrices(read_rows(folder / "rounds.jsonl")) | _confusion(folder)
+        yield row | kept[cell["path"]] | once
 
 
 def _heat(measured: Measured, metrics: list[str]) -> dict[str, Any]:
@@ -250,7 +355,8 @@ def _shares(folder: Path) -> dict[str, Any]:
     if not about or about["classes"] > MOST_CLASSES:
         return {}
     clients = [{key: c[key] for key in ("client", "domain", "model", "rows")} for c in about["clients"]]
-    return {"clients": clients, "classes": about["classes"], "transfer": about["transfer"]}
+    found = {"clients": clients, "classes": about["classes"], "transfer": about["transfer"]}
+    return found | {"labels": _labels(folder)}
 
 
 def _exchange(folder: Path) -> dict[str, Any]:

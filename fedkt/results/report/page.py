@@ -2,20 +2,28 @@
 
 import base64
 import json
+import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from fedkt.drawing import BOUNDS, DASHES, HUES, look
 from fedkt.errors import InputError
 from fedkt.files import write_atomic
 from fedkt.results.comparison.frames import FILE, Comparison, problems_of
-from fedkt.results.folder import is_run
+from fedkt.results.folder import is_run, package_version
 from fedkt.results.report import collect, sentences
 from fedkt.results.result import Result
 
 PAGE = "report.html"
+SCRIPT = (
+    *("elements", "looks", "saving", "pdf", "figures"),
+    *("curves", "tables", "clients", "fields", "scenarios", "page"),
+)
+"""The parts of the page's script, each of which uses those before it."""
 
 
 def write_report(of: Comparison | Result) -> Path:
@@ -58,13 +66,32 @@ def report_of(folder: Path, settings: Mapping[str, Any]) -> Path:
         comparison = Comparison.read(folder)
         given = {name: value for name, value in settings.items() if value is not None}
         comparison = Comparison(folder, {**comparison.book, "settings": comparison.settings | given})
-        _check(comparison)
-        return write_report(comparison)
+        with _readable(folder):
+            _check(comparison)
+            return write_report(comparison)
     if is_run(folder):
-        return write_report(Result.read(folder))
+        with _readable(folder):
+            return write_report(Result.read(folder))
     raise InputError(
         f"{folder} holds neither a comparison nor a run; name a folder that fedkt compare or simulate made."
     )
+
+
+@contextmanager
+def _readable(folder: Path) -> Iterator[None]:
+    """Raise InputError where a folder lacks what the block reads of it, as those of other versions may."""
+    try:
+        yield
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        if os.environ.get("FEDKT_DEBUG") == "1":
+            raise
+        file = next(iter(sorted(folder.rglob("environment.json"))), None)
+        written = json.loads(file.read_text(encoding="utf-8")) if file else {}
+        raise InputError(
+            f"{folder} was written by fedkt {written.get('versions', {}).get('fedkt', '(no version named)')} "
+            f"and lacks what this one, {package_version('fedkt')}, reads of it ({type(error).__name__}: "
+            f"{error}); make its report with that version, or run it again."
+        ) from error
 
 
 def _check(comparison: Comparison) -> None:
@@ -103,13 +130,13 @@ def render(
     from jinja2 import Environment, StrictUndefined
 
     folder = files("fedkt.results.report")
-    texts = {name: (folder / f"page.{name}").read_text(encoding="utf-8") for name in ("html", "css", "js")}
+    template, style = ((folder / f"page.{name}").read_text(encoding="utf-8") for name in ("html", "css"))
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     # "<" is escaped, so that no text of a run can end the script that holds the data.
     packed = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
-    return environment.from_string(texts["html"]).render(
+    return environment.from_string(template).render(
         title=title,
         under=under,
         words=words,
@@ -117,8 +144,27 @@ def render(
         about=about,
         budget=budget,
         kind=data["kind"],
-        style=texts["css"],
-        script=texts["js"],
+        style=_hues() + style,
+        script=_script(),
+    )
+
+
+def _hues() -> str:
+    """Return the hues of strategies as the style's variables."""
+    themes = {":root": HUES["light"], ':root[data-theme="dark"]': HUES["dark"]}
+    return "".join(
+        f"{theme} {{ {' '.join(f'--c{i}: {hue};' for i, hue in enumerate(hues))} }}\n"
+        for theme, hues in themes.items()
+    )
+
+
+def _script() -> str:
+    """Return the page's script: its parts as one closure, after the looks of lines."""
+    folder = files("fedkt.results.report") / "script"
+    parts = [(folder / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPT]
+    looks = json.dumps([look(place) for place in range(len(HUES["light"]) * len(DASHES))])
+    return "\n".join(
+        ['"use strict";\n(() => {', f"const LOOKS = {looks}, BOUNDS = {json.dumps(BOUNDS)};", *parts, "})();"]
     )
 
 

@@ -3,14 +3,18 @@
 import math
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from fedkt.results.comparison.frames import Comparison
 from fedkt.results.comparison.summary import points, spread
-from fedkt.results.result import Result
-from fedkt.results.statistics import BLOCK, PLACEBO, UPPER_BOUND, critical_difference, differences
+from fedkt.results.measured import METRICS, Measured, read_measured
+from fedkt.results.result import Result, size_text
+from fedkt.results.statistics import BLOCK, PLACEBO, UPPER_BOUND, critical_difference, interval
 
 SURE = 0.05
+WORSE = 0.01
+"""A fall of accuracy since the best round that is worth a sentence: a point."""
 MOST_BLOCKS = 6
 """Scenarios and conditions about which there are sentences of their own."""
 
@@ -53,10 +57,39 @@ def about_run(result: Result) -> list[str]:
         f"After {summary['rounds']} rounds, {summary['clients']} clients with strategy {summary['strategy']} "
         f"reached {' and '.join(reached) or 'an accuracy that was not measured'}."
     ]
+    measured = read_measured(result.path)
+    for name in METRICS:
+        lines += _declined_of_run(measured, name)
+    if accuracy.get("server") is not None:
+        lines.append(f"The server's own model reached {100 * accuracy['server']:.1f} %.")
+    sent = summary["bytes"]["up"] + summary["bytes"]["down"]
+    if sent and summary["strategy"] != UPPER_BOUND:
+        each = size_text(sent / max(1, summary["clients"]))
+        lines.append(f"On average a client sent and received {each} of knowledge in all.")
     lines.append(
         "This is one run with one seed, so nothing is said here about chance; fedkt compare does that."
     )
     return lines
+
+
+def _declined_of_run(measured: Measured, metric: str) -> list[str]:
+    """Say whether a run's clients ended worse than they once were, on average."""
+    honest = [k for k, name in enumerate(measured.clients) if name not in measured.hostile]
+    values = measured.values[metric][:, honest].astype(float)
+    values = values[:, ~np.isnan(values).any(axis=0)]
+    if not values.size:
+        return []
+    best = int(values.mean(axis=1).argmax())
+    lost = values[-1] - values[best]
+    low, high = interval(lost)
+    if not _is_worse(lost.mean(), high):
+        return []
+    return [
+        f"It got worse after round {measured.rounds[best]}: {metric} accuracy was "
+        f"{100 * values[best].mean():.1f} % there and is {100 * values[-1].mean():.1f} % after round "
+        f"{measured.rounds[-1]} ({points(lost.mean(), low, high)} points, 95 % interval over clients); "
+        "fewer rounds gave more."
+    ]
 
 
 def _over_all(table: pd.DataFrame, metric: str) -> list[str]:
@@ -104,59 +137,88 @@ def _about_block(
     if ranked.empty:
         return f"On {where}, no accuracy was measured."
     best, seeds = ranked.iloc[0], int(ranked.iloc[0]["seeds"])
-    lines = [
+    first = (
         f"On {where}, {best['method']} reached the highest {metric} accuracy, "
         f"{spread(best['mean'], best['low'], best['high'])} %"
         + (f" (95 % interval over {seeds} seeds)" if seeds > 1 else " (one seed: no interval, no test)")
-    ]
+    )
+    second = ranked.iloc[1]["method"] if len(ranked) > 1 else None
+    if second is not None:
+        first += f", {_ahead(comparison.pairs, block, best['method'], second)} the runner-up, {second}"
+    lines = [f"{first}{_sure(comparison.pairs, block, best['method'], second)}."]
     if best["method"] == baseline:
-        lines[0] += f": no strategy did better than {baseline}."
-    elif not math.isnan(best["difference"]):
-        sure = best["q"] < SURE
+        lines.append(f"No strategy did better than {baseline}.")
+    elif second != baseline and not math.isnan(best["difference"]):
         told = points(best["difference"], best["low_difference"], best["high_difference"])
-        lines[0] += f", {told} points against {baseline}"
-        if seeds > 1:
-            lines[0] += f" (q = {best['q']:.2g})." if sure else ", which may be chance."
-        else:
-            lines[0] += "."
-    else:
-        lines[0] += "."
-    lines += _runner_up(comparison, block, ranked, metric)
-    lines += _knowledge(comparison, block, ranked, metric)
+        lines.append(f"Against {baseline} that is {told} points{_chance(best['q'], seeds)}.")
+    lines += _knowledge(comparison, block, ranked)
     if best["method"] != "local" and not math.isnan(best["worse"]):
         lines.append(f"{_share(best['worse'])} end worse off than training alone.")
+    fallen = comparison.declines
+    lines += _declined(fallen[(fallen[BLOCK] == list(block)).all(axis=1)], metric)
     bound = group[group["strategy"] == UPPER_BOUND]
     if len(bound) and not math.isnan(bound.iloc[0]["mean"]):
         lines.append(f"Pooling all data would give {100 * bound.iloc[0]['mean']:.1f} %.")
     return " ".join(lines)
 
 
-def _runner_up(
-    comparison: Comparison, block: tuple[str, str], ranked: pd.DataFrame, metric: str
-) -> list[str]:
-    """Say whether the second can be told from the first, by a paired test of the two."""
-    if len(ranked) < 2 or ranked.iloc[0]["seeds"] < 2:
+def _pair(pairs: pd.DataFrame, block: tuple[str, str], one: str, other: str) -> dict[str, Any] | None:
+    """Return the paired difference of two methods on a block, the first one's ahead."""
+    here = pairs[(pairs[BLOCK] == list(block)).all(axis=1) & pairs["method"].isin([one, other])]
+    found = here[here["against"].isin([one, other])].to_dict("records")
+    if not found or found[0]["method"] == one:
+        return found[0] if found else None
+    row = found[0]
+    return {**row, "difference": -row["difference"], "low": -row["high"], "high": -row["low"]}
+
+
+def _ahead(pairs: pd.DataFrame, block: tuple[str, str], best: str, second: str) -> str:
+    row = _pair(pairs, block, best, second)
+    if row is None or math.isnan(row["difference"]):
+        return "ahead of"
+    return f"{points(row['difference'], row['low'], row['high'])} points against"
+
+
+def _sure(pairs: pd.DataFrame, block: tuple[str, str], best: str, second: str | None) -> str:
+    row = None if second is None else _pair(pairs, block, best, second)
+    return "" if row is None else _chance(row["q"], int(row["pairs"]))
+
+
+def _chance(q: float, seeds: int) -> str:
+    """Say how sure a difference is; nothing with one seed."""
+    if seeds < 2:
+        return ""
+    if math.isnan(q):
+        return ", which may be chance"
+    return f" (q = {q:.2g})" if q < SURE else f", which may be chance (q = {q:.2g})"
+
+
+def _declined(table: pd.DataFrame, metric: str) -> list[str]:
+    """Say which methods ended worse than they once were, of one block's :func:`decline`."""
+    worse = table[_is_worse(table["fall"], table["high"])].sort_values("fall")
+    found = [
+        f"{row['method']} after round {row['best']} ({100 * row['at_best']:.1f} % there, "
+        f"{points(row['fall'], row['low'], row['high'])} points since)"
+        for row in worse.to_dict("records")
+    ]
+    if not found:
         return []
-    best, second = ranked.iloc[0]["method"], ranked.iloc[1]["method"]
-    runs = comparison.runs
-    here = (runs[BLOCK] == list(block)).all(axis=1) & runs["method"].isin([best, second])
-    (row,) = differences(runs[here], metric, best).to_dict("records")
-    p: Any = row["p"]
-    if math.isnan(p) or p >= SURE:
-        return [f"The runner-up, {second} ({100 * ranked.iloc[1]['mean']:.1f} %), cannot be told from it."]
-    return [f"The runner-up is {second} with {100 * ranked.iloc[1]['mean']:.1f} %."]
+    return [f"In {metric} accuracy it got worse after its best round: {_and(found)}; fewer rounds gave more."]
 
 
-def _knowledge(
-    comparison: Comparison, block: tuple[str, str], ranked: pd.DataFrame, metric: str
-) -> list[str]:
+def _is_worse(fall: Any, high: Any) -> Any:
+    """Say whether a fall is a point at least and, where there is an interval, no chance of the seeds."""
+    return (fall <= -WORSE) & ((high < 0) | (high != high))
+
+
+def _knowledge(comparison: Comparison, block: tuple[str, str], ranked: pd.DataFrame) -> list[str]:
     """Say what of each method's accuracy is gone with placebo peers, where it also ran with those."""
-    runs, found = comparison.runs, []
+    found = []
     means = dict(zip(ranked["method"], ranked["mean"], strict=True))
     for control in (method for method in means if method.endswith(PLACEBO)):
         method = control.removesuffix(PLACEBO)
-        here = (runs[BLOCK] == list(block)).all(axis=1) & runs["method"].isin([method, control])
-        for row in differences(runs[here], metric, control).to_dict("records"):
+        row = _pair(comparison.pairs, block, method, control)
+        if row is not None:
             told = points(row["difference"], row["low"], row["high"])
             text = f"With peers who answer to other rows {method} reaches {100 * means[control]:.1f} %"
             found.append(f"{text}: what its peers know of a row is worth {told} points.")
