@@ -168,6 +168,11 @@ def _fit(world: World) -> Iterator[str]:
             f"data.transfer.policy is {utility}, but in privacy mode '{settings.mode}' nobody sees what "
             "single clients say; it must be random, entropy, margin or sure."
         )
+    if mode is not None and world.scenario.patience is not None:
+        yield (
+            f"patience ends a run by what is right of clients' validation rows, which privacy mode "
+            f"'{settings.mode}' does not pay for; leave it out."
+        )
     if "data" in world.strategy.shares:
         yield (
             f"strategy '{world.scenario.strategy.name}' pools all data, which no privacy mode protects; "
