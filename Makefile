@@ -1,4 +1,4 @@
-# make demo    watch ten clients fuse what they know (about two minutes of installing the first time)
+# make demo    ten clients alone, together, and with all data in one place (installs fedkt the first time)
 # make test    the tests without marks, two at a time; ARGS="-k knfu" passes arguments on to pytest
 # make test-long   the marked ones: slow, data, deploy, browser (what cannot run here is skipped and says why)
 # make reproduce   published figures beside measured ones, into docs/results; ARGS="fedproto-mnist" chooses tables
@@ -29,7 +29,7 @@ help:
 	@sed -n '/^# make/s/^# //p' Makefile
 
 demo: $(VENV)/.runtime
-	$(BIN)/fedkt simulate quickstart --out runs/demo-$$(date +%Y%m%d-%H%M%S)
+	$(BIN)/fedkt demo
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "$(QUICK)" $(ARGS)

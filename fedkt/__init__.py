@@ -71,7 +71,7 @@ def simulate(
     >>> import fedkt
     >>> result = fedkt.simulate("quickstart", ["engine.kind=inline", "rounds=1"], strategy="knfu")
     >>> result.summary["strategy"], result.summary["replies"]["accepted"]
-    ('dwc', 10)
+    ('knfu', 10)
     """
     from pathlib import Path
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from fedkt.cli.doctor import doctor
+from fedkt.cli.init import init
 from fedkt.cli.listing import list_
 from fedkt.cli.plain import Command, Group
 from fedkt.cli.privacy import app as privacy
@@ -15,6 +16,7 @@ from fedkt.cli.runs import completion
 from fedkt.cli.runs.audit import audit
 from fedkt.cli.runs.clean import clean
 from fedkt.cli.runs.compare import compare
+from fedkt.cli.runs.demo import demo
 from fedkt.cli.runs.export import export
 from fedkt.cli.runs.forget import forget
 from fedkt.cli.runs.report import report
@@ -100,6 +102,8 @@ def main() -> None:
 
 
 for command in (
+    demo,
+    init,
     simulate,
     compare,
     report,

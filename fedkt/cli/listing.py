@@ -14,7 +14,7 @@ def list_(
     what: Annotated[
         str,
         typer.Argument(
-            help="One of strategies, clients, models, datasets, losses, generators and scenarios.",
+            help=f"One of {', '.join(LISTS[:-1])} and {LISTS[-1]}.",
             autocompletion=lambda incomplete: [name for name in LISTS if name.startswith(incomplete)],
         ),
     ],

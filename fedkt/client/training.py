@@ -214,8 +214,8 @@ def ahead(module: nn.Module, phase: Fit) -> tuple[nn.Module, Fit]:
     features, head = getattr(module, "features", None), getattr(module, "head", None)
     if not (isinstance(features, nn.Module) and isinstance(head, nn.Module)):
         return module, phase
-    fixed = not any(True for _ in features.parameters())
-    if not fixed or not any(True for _ in features.buffers()) or not set(phase.rows) <= SIMPLE:
+    bare = not any(True for _ in features.parameters()) and any(True for _ in features.buffers())
+    if not (bare or getattr(features, "fixed", False)) or not set(phase.rows) <= SIMPLE:
         return module, phase
     z, _ = predict(module, phase.rows["x"])
     return FixedFeatures(head), replace(phase, rows={**phase.rows, "x": z})
@@ -261,7 +261,8 @@ def _drawing() -> str | None:
 @contextmanager
 def trainable(module: nn.Module, only: frozenset[str]) -> Iterator[None]:
     """Let the block train these parameters alone (empty: all of them); the others get no gradient."""
-    frozen = [p for name, p in module.named_parameters() if only and name not in only]
+    others = (p for name, p in module.named_parameters() if only and name not in only)
+    frozen = [p for p in others if p.requires_grad]  # not those that their author froze
     for p in frozen:
         p.requires_grad_(False)
     try:

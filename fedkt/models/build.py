@@ -8,7 +8,7 @@ import torch
 
 from fedkt import registry
 from fedkt.errors import InputError
-from fedkt.models.net import Net, mixes_rows, wrap
+from fedkt.models.net import Net, check, mixes_rows
 from fedkt.rng import numpy_stream
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def build(
     """Build a model on the CPU: the same seed gives the same weights, whatever was built before.
 
     ``spec`` is a name, (name, settings), or both in one as in a scenario. The name stands for a function
-    ``factory(input, classes, **settings)`` that returns a module (see :func:`fedkt.models.net.wrap`).
+    ``factory(input, classes, **settings)`` that returns a module (see :func:`fedkt.models.net.check`).
     torch's global random state is as before afterwards. Raises InputError where there is no such model, a
     setting is unknown or wrong, or the module does not fit the data.
     """
@@ -46,7 +46,7 @@ def build(
         except Exception as error:
             reason = " ".join(str(error).split()).rstrip(".")
             raise InputError(f"model {label!r} cannot be built: {type(error).__name__}: {reason}.") from error
-    net = wrap(module, input, classes, label)
+    net = check(module, input, classes, label)
     # Once for each architecture of a process: a run builds one model per client.
     key = (factory, repr(settings), repr(input), classes)
     if key not in _mixing:

@@ -52,7 +52,7 @@ def net(features: list[nn.Module], width: int, classes: int, dropout: float) -> 
     return Net(nn.Sequential(*features, *last), nn.Linear(width, classes), width)
 
 
-def wrap(module: Any, input: "InputSpec", classes: int, name: str = "") -> Net:
+def check(module: Any, input: "InputSpec", classes: int, name: str = "") -> Net:
     """Make a Net of a module that has the submodules ``features`` and ``head``, and try it on two rows.
 
     The Net's logits are ``head(features(x))``, whatever the module's own ``forward`` does; ``width`` is

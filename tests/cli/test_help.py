@@ -47,7 +47,7 @@ def test_help_has_no_marks_of_a_renderer_and_tells_every_argument(command: tuple
 @pytest.mark.parametrize(
     ("command", "words"),
     [
-        (["list"], "One of strategies, clients, models, datasets, losses and scenarios."),
+        (["list"], f"One of {', '.join(registry.GROUPS)} and scenarios."),
         (["simulate"], "A scenario file, or a bundled one of those that 'fedkt list scenarios' names."),
         (["completion"], "One of bash, zsh and fish."),
     ],

@@ -130,8 +130,13 @@ def test_what_a_cell_defines_runs_and_is_refused_for_a_deployment(tmp_path: Path
     assert registry.find("strategies", "here:Mine") is mine
     result = fedkt.simulate(scenario, out=tmp_path / "run")
     assert result.summary["replies"]["accepted"] == 3
+    from fedkt.deploy.coordinator.submission import submit
+
     with pytest.raises(InputError) as caught:
         check_importable(scenario)
+    with pytest.raises(InputError, match="a site would have to import it"):
+        submit(scenario, "nowhere", out=tmp_path / "deployed")
+    assert not (tmp_path / "deployed").exists()
     assert str(caught.value).split("\n") == [
         f"'here:{name}' was defined in a notebook or a launched script, and a site would have to import it; "
         "define it in a module that sites have too, and write 'package.module:name'."

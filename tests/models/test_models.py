@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from fedkt.data.sets.dataset import InputSpec
 from fedkt.errors import InputError
-from fedkt.models import Net, build, deal, wrap
+from fedkt.models import Net, build, deal
 from fedkt.models.build import shares_to_counts
+from fedkt.models.net import check
 
 IMAGES = InputSpec("image", (1, 8, 8))
 COLOUR = InputSpec("image", (3, 32, 32))
@@ -217,7 +218,7 @@ def test_models_of_others() -> None:
             self.head = nn.Linear(9, CLASSES)
 
     theirs = Theirs()
-    net = wrap(theirs, IMAGES, CLASSES)
+    net = check(theirs, IMAGES, CLASSES)
     assert isinstance(net, Net)
     assert net.width == 9
     assert net.head is theirs.head
@@ -225,7 +226,7 @@ def test_models_of_others() -> None:
     assert theirs.features[2].num_batches_tracked == 0  # and the statistics alone
     built = build((lambda input, classes: Theirs(), {}), IMAGES, CLASSES, 0)  # type: ignore[arg-type]
     assert built.width == 9
-    assert wrap(built, IMAGES, CLASSES) is built
+    assert check(built, IMAGES, CLASSES) is built
 
 
 def test_errors_name_what_would_be_right() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import fedkt
 from fedkt import registry
 from tests.project.snippets import run_snippets
 
@@ -39,12 +40,22 @@ def test_python_blocks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert (tmp_path / "runs" / "trimmed" / "accuracy.png").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("error::UserWarning")
 def test_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "".join(blocks("console")).splitlines()[:2] == ["make demo", "make test"]
     assert run_snippets(README, tmp_path, monkeypatch, ("console",)) == {"console": 3}
     assert (tmp_path / "runs" / "mine" / "model-3" / "model.safetensors").exists()
-    assert (tmp_path / "runs" / "which" / "report.html").exists()
+    which = fedkt.Comparison.read(tmp_path / "runs" / "which")
+    assert (which.path / "report.html").exists()
+    # What the page says of it: the default is better than training alone, by more than chance.
+    said = which.statistics.set_index("method")
+    assert said.loc["dwc", "q"] < 0.05 and said.loc["dwc", "difference"] > 0
+    shown = "".join(blocks("text"))
+    for method, row in said.iterrows():
+        found = re.search(rf"^{re.escape(str(method))} +([0-9.]+) ±", shown, re.MULTILINE)
+        # Whether clients are trained in stacked cohorts is decided by time, and moves the last bits.
+        assert found and abs(float(found[1]) - 100 * row["mean"]) < 0.5, method
 
 
 def test_the_yaml_block_is_a_scenario(tmp_path: Path) -> None:
