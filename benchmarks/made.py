@@ -140,7 +140,7 @@ def cells(patterns: Sequence[str], methods: Sequence[str]) -> Iterator[tuple[str
 def measured(name: str, changes: Sequence[str], seed: int, out: Path, data_dir: Path | None) -> Result:
     """Return the run of a cell and seed, which is made unless it is there."""
     if not (out / "summary.json").exists():
-        overrides = ["engine={kind: inline, cohort: 10}", *changes, f"seed={seed}"]
+        overrides = ["engine={kind: inline, cohort: 10}", "evaluate.every=10", *changes, f"seed={seed}"]
         fedkt.simulate(EXPERIMENTS[name][0], overrides, out=out, resume=out.exists(), data_dir=data_dir)
     return Result.read(out)
 

@@ -213,3 +213,16 @@ def test_auditions_that_make_no_sense(given: str, problem: str | None) -> None:
         scenario.load(f"name: a\ndata: {{transfer: {{size: 20, {given}}}}}\n")
     text = str(told.value)
     assert (problem or "with new rows in each round policy must be random") in text
+
+
+def test_a_mean_that_is_rounded_above_one_is_a_probability(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients that are all sure: float32 weights may add up to 1.0000001, as a mean of their answers then
+    does."""
+    from fedkt.strategy import Fused
+
+    world = checked_world(from_dict({**SMALL, "strategy": {"name": "dwc"}}))
+    strategy = world.strategy(world.config, world.setting("run", Path()))
+    above = torch.nextafter(torch.tensor(1.0), torch.tensor(2.0))
+    closed = strategy.course._close(Fused({"values": torch.stack([above, above * 0]).repeat(3, 1)}))
+    assert closed is not None
+    assert closed.arrays["values"].tolist() == [[1.0, 0.0]] * 3

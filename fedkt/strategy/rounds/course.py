@@ -205,10 +205,14 @@ class Course:
         return trusted, [client for client in clients if client not in trusted.clients]
 
     def _close(self, fused: Fused | None) -> Fused | None:
-        """Return fused votes as distributions, which unbiased estimates may have left."""
-        if fused is None or self._method.client_settings.get("form") != "votes":
+        """Return fused votes as distributions, which unbiased estimates may have left, and probabilities
+        that a mean's rounding took a hair above 1 as 1."""
+        form = self._method.client_settings.get("form")
+        if fused is None or form not in ("votes", "probabilities") or "values" not in fused.arrays:
             return fused
-        return replace(fused, arrays={**fused.arrays, "values": teachable(fused.arrays["values"])})
+        values = fused.arrays["values"]
+        closed = teachable(values) if form == "votes" else values.clamp(max=1.0)
+        return replace(fused, arrays={**fused.arrays, "values": closed})
 
     def teach(self, server_round: int, clients: Sequence[str], fused: Fused) -> None:
         """Keep what was fused as the newest teachers.
