@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fedkt.client import Arrays, Fit, Forward, classification
 from fedkt.client.mean_features import PrototypeClient
-from fedkt.distill.prototype import nearest, supervised_contrastive
+from fedkt.distill.prototype import hard_contrastive, nearest, supervised_contrastive
 from fedkt.knowledge import Dims, Expected, PrototypeSets
 from fedkt.models.net import projection
 
@@ -25,7 +25,9 @@ class ContrastiveClient(PrototypeClient):
     """Learns the whole model from public rows, then its projection alone; predicts by the nearest prototype.
 
     Settings: ``pretrain``: epochs on the public rows before the first round; ``tau``: temperature of the
-    contrast. Before the first teacher there is nothing to contrast with, so the first round only sends.
+    contrast; ``hard``: that of how much near classes count among the negatives (None: all alike);
+    ``negatives``: how many transfer rows are negatives too. Before the first teacher there is nothing to
+    contrast with, so the first round only sends.
     """
 
     accepts = PrototypeSets
@@ -50,9 +52,12 @@ class ContrastiveClient(PrototypeClient):
         if not teacher:
             return None
         holding = self.holding
-        rows, loss = {"x": holding.x, "y": holding.y}, partial(contrast, tau=holding.settings["tau"])
+        told, constants = holding.settings, dict(teacher)
+        if told["negatives"] and holding.transfer is not None:
+            constants["others"] = holding.transfer[: told["negatives"]]
+        rows, loss = {"x": holding.x, "y": holding.y}, partial(contrast, tau=told["tau"], hard=told["hard"])
         only = projection(holding.dims.parameters)
-        return Fit("train", rows, loss, holding.local, dict(teacher), private=True, only=only)
+        return Fit("train", rows, loss, holding.local, constants, private=True, only=only)
 
     def predictors(self, features: Tensor, logits: Tensor, teacher: Arrays) -> dict[str, Tensor]:
         """Score classes by the nearest of the mean prototypes."""
@@ -65,10 +70,14 @@ class ContrastiveClient(PrototypeClient):
         return (values * held).sum(0) / held.sum(0).clamp_min(1), held.sum((0, 2)) > 0
 
 
-def contrast(net: Forward, batch: Arrays, constants: Arrays, *, tau: float) -> Tensor:
+def contrast(net: Forward, batch: Arrays, constants: Arrays, *, tau: float, hard: float | None) -> Tensor:
     """Return the supervised contrast [B] to each client's prototypes, summed over those that sent some."""
     z, _ = net(batch["x"])
+    loss = supervised_contrastive
+    if hard is not None:
+        others = net(constants["others"])[0] if "others" in constants else None
+        loss = partial(hard_contrastive, hard=hard, others=others)
     sets, held = constants["values"], constants["counts"] > 0
     known, y = held.any(0), batch["y"]
-    terms = torch.stack([supervised_contrastive(z, own, y, tau, known=known) for own in sets])
+    terms = torch.stack([loss(z, own, y, tau, known=known) for own in sets])
     return (terms * held.any(1, keepdim=True)).sum(0)

@@ -12,7 +12,9 @@ What differs from the paper:
    weights, each trains them on the scenario's labelled public rows and then freezes all but the last layer
    of features. Between architectures prototypes have no common space, so one for all is best.
 2. There are no two augmented views of a row: it is contrasted with prototypes alone.
-3. Predictions are those of the nearest mean prototype; who has got none yet uses the pre-trained head.
+3. With ``hard``, negatives count by how near their class is, and transfer rows can be negatives too (Robinson
+   et al. 2021, arXiv:2010.04592).
+4. Predictions are those of the nearest mean prototype; who has got none yet uses the pre-trained head.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -22,7 +24,7 @@ from pydantic import Field
 
 from fedkt.errors import InputError
 from fedkt.models.net import projection
-from fedkt.strategy import Contributions, Fused, Setting, Strategy, StrategyConfig, client_order
+from fedkt.strategy import Contributions, Fused, Setting, Strategy, StrategyConfig, client_order, idle
 
 if TYPE_CHECKING:
     from fedkt.models import Net
@@ -35,6 +37,10 @@ class FedPCLConfig(StrategyConfig):
     """Epochs on the public rows before the first round."""
     tau: float = Field(0.07, gt=0)
     """Temperature of the contrast; the official code's 0.07."""
+    hard: float | None = Field(None, gt=0)
+    """Temperature of how much near classes count among the negatives, such as 0.5; null: all alike."""
+    negatives: int = Field(0, ge=0)
+    """Transfer rows that are negatives too, without their labels; only with ``hard``."""
 
 
 class FedPCL(Strategy):
@@ -59,7 +65,25 @@ class FedPCL(Strategy):
     @classmethod
     def settings(cls, config: Any) -> dict[str, Any]:
         """Tell the client how long it learns from the public rows, and how sharp the contrast is."""
-        return {"pretrain": config.pretrain, "tau": config.tau}
+        return {
+            "pretrain": config.pretrain,
+            "tau": config.tau,
+            "hard": config.hard,
+            "negatives": config.negatives,
+        }
+
+    @classmethod
+    def problems(cls, config: Any, scenario: Any, clients: int) -> list[str]:
+        """Refuse rows that nothing makes negatives of, and more of them than there are."""
+        transfer, wanted = scenario.data.transfer, config.negatives
+        if config.hard is None:
+            return idle(config, "without strategy.hard", "negatives")
+        if wanted and (transfer is None or wanted > transfer.size):
+            held = (
+                "data.transfer is not set" if transfer is None else f"data.transfer.size is {transfer.size}"
+            )
+            return [f"strategy.negatives is {wanted}, but {held}; there must be as many transfer rows."]
+        return []
 
     @classmethod
     def no_model(cls, net: "Net") -> str | None:

@@ -92,6 +92,55 @@ def supervised_contrastive(
     return terms
 
 
+def hardness(prototypes: Tensor, known: Tensor, temperature: float) -> Tensor:
+    """Return how much each class counts as a negative of each other one [classes, classes].
+
+    Proportional to exp(cosine of their prototypes / temperature) over the other known classes, adding up to
+    their number: the nearer, the more. An infinite temperature weighs all alike.
+    """
+    unit = F.normalize(prototypes, dim=-1)
+    others = known & ~torch.eye(len(prototypes), dtype=torch.bool, device=prototypes.device)
+    lowest = torch.finfo(unit.dtype).min / 4
+    shares = (unit @ unit.T / temperature).masked_fill(~others, lowest).softmax(-1)
+    return torch.where(others, shares * others.sum(-1, keepdim=True), 0)
+
+
+def hard_contrastive(
+    features: Tensor,
+    prototypes: Tensor,
+    y: Tensor,
+    temperature: float = 0.07,
+    *,
+    known: Tensor | None = None,
+    hard: float = 0.5,
+    others: Tensor | None = None,
+) -> Tensor:
+    """:func:`supervised_contrastive` whose negatives count by how near they are to the row's class.
+
+    ``hard`` > 0: temperature of that, see :func:`hardness`. ``others`` [m, width]: features of unlabelled
+    rows, such as made ones, that are m further negatives, debiased: one in so many of them as there are known
+    classes may be of the row's own class, so that share of its own term is taken from theirs, down to a
+    least value.
+
+    Robinson et al. 2021, "Contrastive learning with hard negative samples", arXiv:2010.04592 (weights and
+    bound); Chuang et al. 2020, "Debiased contrastive learning", arXiv:2007.00224.
+    """
+    there = torch.ones(len(prototypes), dtype=torch.bool, device=y.device) if known is None else known
+    unit = F.normalize(features, dim=-1)
+    scores = unit @ F.normalize(prototypes, dim=-1).T / temperature
+    own = torch.arange(len(prototypes), device=y.device) == y.unsqueeze(-1)
+    positive = torch.where(own, scores, 0).sum(-1)
+    # Relative to the own class, so that nothing overflows where cosines are far apart.
+    apart = torch.where(there, scores - positive.unsqueeze(-1), 0).exp()
+    negative = (hardness(prototypes, there, hard)[y] * apart).sum(-1)
+    if others is not None:
+        ratio = (unit @ F.normalize(others, dim=-1).T / temperature - positive.unsqueeze(-1)).exp().mean(-1)
+        prior = 1.0 / there.sum().clamp(min=2)
+        least = (-1.0 / temperature - positive).exp()
+        negative = negative + len(others) * torch.maximum((ratio - prior) / (1.0 - prior), least)
+    return torch.log1p(negative) * there[y]
+
+
 def nearest(features: Tensor, prototypes: Tensor, known: Tensor) -> Tensor:
     """Return scores [n, classes]: minus the distance to each prototype, the lowest where it is unknown."""
     lowest = torch.finfo(features.dtype).min

@@ -11,7 +11,7 @@ from torch import Tensor
 from fedkt import registry
 from fedkt.distill import about, nd, prototype_mse, supervised_contrastive
 from fedkt.distill.losses import as_logits
-from fedkt.distill.prototype import nearest
+from fedkt.distill.prototype import hard_contrastive, hardness, nearest
 from fedkt.engine.world.checked import checked_world
 from fedkt.errors import InputError
 from fedkt.scenario import from_dict
@@ -44,10 +44,15 @@ def by_prototype(name: str, prototypes: Tensor, known: Tensor, y: Tensor) -> Any
         "supervised_contrastive": partial(
             supervised_contrastive, prototypes=prototypes, y=y, temperature=0.5, known=known
         ),
+        "hard_contrastive": partial(
+            hard_contrastive, prototypes=prototypes, y=y, temperature=0.5, known=known
+        ),
     }[name]
 
 
-every_prototype_loss = pytest.mark.parametrize("name", ["prototype_mse", "nd", "supervised_contrastive"])
+every_prototype_loss = pytest.mark.parametrize(
+    "name", ["prototype_mse", "nd", "supervised_contrastive", "hard_contrastive"]
+)
 
 
 # ---- numbers by hand
@@ -313,3 +318,44 @@ def test_the_nearest_of_many_prototypes_far_from_zero() -> None:
     scores = nearest(prototypes.clone(), prototypes, torch.ones(40, dtype=torch.bool))
     assert scores.argmax(-1).tolist() == list(range(40))
     assert scores.diagonal().tolist() == [0.0] * 40
+
+
+def test_near_classes_weigh_more() -> None:
+    """Cosines .5845, .1173 and .2259 of three classes; temperature .1: exp(5.845 - 1.173) : 1 = 106.9 : 1."""
+    prototypes = torch.tensor([[0.7, 0.25, 0.05], [0.2, 0.7, 0.1], [0.02, 0.08, 0.9]])
+    everything = torch.ones(3, dtype=torch.bool)
+    found = hardness(prototypes, everything, 0.1)
+    expected = [[0.0, 1.9815, 0.0185], [1.9461, 0.0, 0.0539], [0.5050, 1.4950, 0.0]]
+    assert torch.allclose(found, torch.tensor(expected), atol=2e-4)
+    assert torch.allclose(hardness(prototypes, everything, 1e9), 1 - torch.eye(3), atol=1e-5)
+    # A class without a prototype is no negative; then the other one has all the weight there is.
+    found = hardness(prototypes, torch.tensor([True, True, False]), 0.1)
+    assert torch.allclose(found[0], torch.tensor([0.0, 1.0, 0.0]))
+
+
+def test_hard_contrastive_by_hand() -> None:
+    """Unit prototypes at right angles, a feature along the first, temperature 1: scores 1, 0, 0.
+
+    Negatives weigh 1 each, being equally near: log(1 + 2 exp(-1)) = .5514, as without weights. Two unlabelled
+    rows, one along the feature and one across: mean ratio (1 + exp(-1))/2 = .6839, less the share of a third
+    of the own term, (.6839 - .3333)/(2/3) = .5259; log(1 + .7358 + 2 * .5259) = 1.0252.
+    """
+    prototypes, y = torch.eye(3), torch.tensor([0])
+    features = torch.tensor([[2.0, 0.0, 0.0]])
+    plain = supervised_contrastive(features, prototypes, y, 1.0)
+    assert hard_contrastive(features, prototypes, y, 1.0).item() == pytest.approx(0.5514, abs=1e-4)
+    assert hard_contrastive(features, prototypes, y, 1.0).item() == pytest.approx(plain.item(), abs=1e-6)
+    others = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 3.0]])
+    assert hard_contrastive(features, prototypes, y, 1.0, others=others).item() == pytest.approx(
+        1.0252, abs=1e-4
+    )
+    # Rows that are all opposite count the least that there is: exp(-1 - 1) each.
+    away = -features.repeat(4, 1)
+    least = math.log(1 + 2 * math.exp(-1) + 4 * math.exp(-2))
+    assert hard_contrastive(features, prototypes, y, 1.0, others=away).item() == pytest.approx(
+        least, abs=1e-5
+    )
+    # A near class counts more than a far one, so the loss is larger than with all alike.
+    near = torch.tensor([[1.0, 0.0], [0.9, 0.1], [-1.0, 0.0]])
+    row = torch.tensor([[1.0, 0.0]])
+    assert hard_contrastive(row, near, y, 1.0) > supervised_contrastive(row, near, y, 1.0)

@@ -93,3 +93,52 @@ def test_engines_agree_about_fresh_rows(engine: str, whole: Path, tmp_path: Path
 def test_changes_of_labels_need_the_same_rows() -> None:
     with pytest.raises(InputError, match=r"strategy\.delta sends how labels differ .* set it to false\."):
         checked_world(from_dict({**FRESH, "strategy": {"name": "cfd"}}))
+
+
+def test_canaries_of_made_images_are_as_bright_as_private_ones(tmp_path: Path) -> None:
+    """Private digits are numbers in [0, 1], made ones whole grey levels; of rows that are gone nothing is
+    learned."""
+    from fedkt.data import build
+    from fedkt.engine.runs.audited import audit_scenario, plant
+
+    same = from_dict({**FRESH, "data": {**FRESH["data"], "transfer": {"from": "made:shapes", "size": 60}}})
+    planted, labels, members = plant(build(same), 60)
+    added = planted.pool.x[-members.sum() :]
+    assert len(labels) == 60
+    assert added.max() <= 1
+    assert added.max() > 0.5
+    with pytest.raises(InputError, match=r"data\.transfer\.refresh is round, .* set it to never\."):
+        audit_scenario(from_dict(FRESH), out=tmp_path / "audit", canaries=40)
+
+
+PCL: dict[str, Any] = {
+    **SMALL,
+    "data": {
+        "partition": SMALL["data"]["partition"],  # type: ignore[index]
+        "public": {"size": 40},
+        "transfer": {"from": "made:shapes", "size": 20},
+    },
+    "clients": {"models": [{"name": "mlp", "width": 16, "hidden": [16]}], "local": {"epochs": 1}},
+    "rounds": 2,
+}
+
+
+def test_made_rows_are_negatives_of_a_contrast(tmp_path: Path) -> None:
+    """Near classes weigh more, and twenty made rows more change what is learned; without hard they are
+    refused."""
+    found = {}
+    for name, told in {"all alike": "", "hard": ", hard: 0.5", "rows": ", hard: 0.5, negatives: 20"}.items():
+        fedkt.simulate(PCL, [f"strategy={{name: fedpcl{told}, pretrain: 1}}"], out=tmp_path / name)
+        found[name] = final_states(tmp_path / name)
+    assert found["all alike"] != found["hard"] != found["rows"]
+    refused: tuple[tuple[dict[str, Any], str], ...] = (
+        ({"negatives": 5}, "strategy.negatives has no effect without strategy.hard; leave it out."),
+        (
+            {"hard": 0.5, "negatives": 21},
+            "strategy.negatives is 21, but data.transfer.size is 20; there must be as many transfer rows.",
+        ),
+    )
+    for settings, problem in refused:
+        with pytest.raises(InputError) as no:
+            checked_world(from_dict({**PCL, "strategy": {"name": "fedpcl", **settings}}))
+        assert no.value.problems == (problem,)

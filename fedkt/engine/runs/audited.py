@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.sparse
 from numpy.typing import NDArray
 
 from fedkt import data
 from fedkt.client.state import DiskStore, MemoryStore, StateStore
 from fedkt.data import Federation
 from fedkt.data.identity import data_hashes
+from fedkt.data.sets.dataset import concat
 from fedkt.engine.clients.app import make_app
 from fedkt.engine.loop.loop import Loop
 from fedkt.engine.runs import inverted as inversion
@@ -74,6 +74,12 @@ def audit_scenario(
             f"strategy '{scenario.strategy.name}' releases nothing about single rows, which this audit "
             "attacks; audit one that exchanges predictions on a transfer set."
         )
+    if federation.fresh:
+        raise InputError(
+            "data.transfer.refresh is round, so that no row is asked about twice, but an audit follows "
+            "its canaries "
+            "through all rounds; set it to never."
+        )
     if not 40 <= canaries <= total:
         raise InputError(
             f"--canaries is {canaries}; it must be at least 40 and at most the transfer set's {total} rows."
@@ -124,10 +130,9 @@ def plant(federation: Federation, canaries: int) -> tuple[Federation, NDArray[np
     members = entropy.random(canaries) < 0.5
     pool, rows = federation.pool, np.flatnonzero(members)
     added = federation.transfer.take(rows)
-    join = scipy.sparse.vstack if scipy.sparse.issparse(pool.x) else np.concatenate
     bigger = replace(
         pool,
-        x=join([pool.x, added.x]),
+        x=concat([pool, added]).x,  # made images have whole grey levels, private ones may not
         y=np.concatenate([pool.y, labels[rows]]),
         domain=_lengthened(pool.domain, len(rows)),
         ids=_lengthened(pool.ids, len(rows)),
