@@ -16,6 +16,7 @@ from fedkt.client import Arrays, Client, Fit, Holding, classification, distillat
 from fedkt.client.density_ratio import familiar
 from fedkt.client.familiarity import log_ratio
 from fedkt.client.placing import outgoing
+from fedkt.client.row_weights import weighed
 from fedkt.distill.alignment import align
 from fedkt.distill.losses import as_logits
 from fedkt.distill.relations import is_coupled
@@ -153,4 +154,5 @@ class LogitsClient(Client):
             known = teacher["values"].sum(-1) > 0
             x, values = x[known], values[known]
         rows = {"x": x, "target": values}
-        return Fit("digest", rows, self.loss, self.holding.distill, coupled=self.coupled)
+        phase = Fit("digest", rows, self.loss, self.holding.distill, coupled=self.coupled)
+        return weighed(phase, self.holding)

@@ -13,6 +13,7 @@ from torch import Tensor
 from fedkt import registry
 from fedkt.client import Arrays, Client, Fit, Holding, classification, distillation, transfer_rows
 from fedkt.client.placing import outgoing
+from fedkt.client.row_weights import weighed
 from fedkt.distill.losses import as_logits
 from fedkt.distill.relations import is_coupled
 from fedkt.knowledge import Dims, Expected, Knowledge, Quantised
@@ -82,4 +83,5 @@ class QuantisedClient(Client):
         )
         x = transfer_rows(self.holding, teacher.get("rows"))
         rows = {"x": x, "target": as_logits(values, self.temperature)}
-        return Fit("digest", rows, self.loss, self.holding.distill, coupled=self.coupled)
+        phase = Fit("digest", rows, self.loss, self.holding.distill, coupled=self.coupled)
+        return weighed(phase, self.holding)

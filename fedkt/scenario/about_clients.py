@@ -71,6 +71,8 @@ class Distill(Settings):
     """Whether the steps of training on private data rehearse what the newest teacher taught: each has a batch
     of either kind of rows, with the optimiser of ``clients.local``. Distillation is a phase of its own in any
     case. Null: as the strategy has it, and never in training with DP-SGD."""
+    weigh: Literal["likeness"] | None = None
+    """Likeness: transfer rows count the more, the more they look like the client's own; null: all alike."""
     epochs: Epochs = 3
     """Passes over the rows that the teacher speaks about, from 0 on."""
     batch_size: Whole = 64

@@ -54,4 +54,5 @@ def settings_for(kind: Any, config: BaseModel, scenario: "Scenario") -> dict[str
     # Votes are fused to probabilities, which losses on logits themselves make little of.
     loss = distill.loss or (kind.default_loss if not form else "ce")
     temperature = distill.temperature or kind.default_temperature
-    return {"loss": loss, "temperature": temperature, **kind.settings(config), **form}
+    told: dict[str, Any] = {"weigh": distill.weigh} if distill.weigh else {}
+    return {"loss": loss, "temperature": temperature, **told, **kind.settings(config), **form}

@@ -359,12 +359,13 @@ def test_dsfl_says_where_it_flattens(folder: Path) -> None:
         assert bool(era(mean, 0.1)[0, 0] > 0.5) == sharper
 
 
-STEPS = {"together", "epochs", "batch_size", "optimizer", "lr", "momentum", "weight_decay"}
+STEPS = {"together", "weigh", "epochs", "batch_size", "optimizer", "lr", "momentum", "weight_decay"}
 WRITTEN: dict[str, Any] = {
     "clients": {
         "local": {"optimizer": "sgd"},
         "distill": {
             "together": True,
+            "weigh": "likeness",
             "epochs": 2,
             "batch_size": 7,
             "optimizer": "sgd",
@@ -411,6 +412,7 @@ EVERYWHERE: dict[str, dict[str, Any]] = {
     "lr": {"clients__distill__lr": 0.01},
     "momentum": {"clients__distill__optimizer": "sgd", "clients__distill__momentum": 0.5},
     "weight_decay": {"clients__distill__weight_decay": 0.1},
+    "weigh": {"clients__distill__weigh": "likeness"},
     "local epochs": {"clients__local__epochs": 3},
     "local steps": {"clients__local__steps": 2},
     "local lr": {"clients__local__lr": 0.01},

@@ -186,15 +186,22 @@ def _check_strategy(strategy: type[Strategy], scenario: Scenario) -> None:
     problems += placebo_problems(strategy, scenario)
     behaviour = _try(problems, lambda: registry.find("clients", strategy.client))
     served = scenario.server_model
-    if served is not None and served.distill is not None and served.distill.together:
-        problems.append(
-            "server_model.distill.together is true, but the server has no private rows; leave it out."
-        )
-    if behaviour is not None and scenario.clients.distill.together and teaches_otherwise(strategy, behaviour):
-        problems.append(
-            f"clients.distill.together is true, but strategy '{name}' does not distil on transfer rows; "
-            "leave it out."
-        )
+    if served is not None and served.distill is not None:
+        problems += [
+            f"server_model.distill.{key} is set, but the server has no private rows; leave it out."
+            for key in ("together", "weigh")
+            if getattr(served.distill, key)
+        ]
+    if behaviour is not None and teaches_otherwise(strategy, behaviour):
+        asked = {
+            "together is true": scenario.clients.distill.together,
+            "weigh is 'likeness'": scenario.clients.distill.weigh,
+        }
+        problems += [
+            f"clients.distill.{what}, but strategy '{name}' does not distil on transfer rows; leave it out."
+            for what, given in asked.items()
+            if given
+        ]
     if problems:
         raise InputError(*problems)
 

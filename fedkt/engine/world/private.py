@@ -125,6 +125,11 @@ def _fit(world: World) -> Iterator[str]:
                 f"privacy mode '{settings.mode}' does not pay for what clients.guard decides on private "
                 "rows; leave it out, or use a mode that adds noise to what is sent."
             )
+        if world.scenario.clients.distill.weigh is not None:
+            yield (
+                f"privacy mode '{settings.mode}' does not pay for the comparison with private rows that "
+                "clients.distill.weigh asks for; leave it out, or use a mode that adds noise to what is sent."
+            )
         first, each = world.private_phases(next(iter(world.shards)))
         if world.together:
             yield (
