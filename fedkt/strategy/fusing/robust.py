@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _HALF = 0.5
 _SLACK = 1e-9
 """Cumulated shares this close to a half are a half: sums of shares are not exact."""
+IN_CACHE = 2**19
+"""So many values are weighed at a time: products of more have to be fetched from memory again."""
 STEPS = 100
 """Most steps of the geometric median; it stops when a step moves no point by more than TOLERANCE."""
 TOLERANCE = 1e-7
@@ -54,7 +56,11 @@ def weighted_mean(values: Tensor, weights: Tensor | None = None) -> Tensor:
     """Return the weighted mean over clients; zeros where all weights are zero."""
     if weights is None:
         return values.mean(0)
-    return (_shares(weights, values) * values).sum(0)
+    some = min(len(values), max(1, IN_CACHE // max(values[0].numel(), 1)))
+    found, room = torch.zeros_like(values[0]), torch.empty_like(values[:some])
+    for share, part in zip(_shares(weights, values).split(some), values.split(some), strict=True):
+        found += torch.mul(share, part, out=room[: len(part)]).sum(0)
+    return found
 
 
 def median(values: Tensor, weights: Tensor | None = None) -> Tensor:

@@ -19,10 +19,8 @@ def by_density(log_ratio: Tensor) -> Tensor:
     A density ratio has mean 1 over rows of q, so each client's ratios are divided by their mean: whoever
     claims to know every row best then says no more than one who claims none.
     """
-    centred = log_ratio.double() - (
-        log_ratio.double().logsumexp(1, keepdim=True) - math.log(log_ratio.shape[1])
-    )
-    weights: Tensor = centred.softmax(0).to(log_ratio.dtype)
+    centred = log_ratio - (log_ratio.logsumexp(1, keepdim=True) - math.log(log_ratio.shape[1]))
+    weights: Tensor = centred.softmax(0)
     return weights
 
 
