@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import fedkt
 from tests.project.snippets import in_this_process, run_snippets
 
 ROOT = Path(__file__).parents[2]
@@ -28,6 +29,10 @@ pytestmark = pytest.mark.skipif(not (ROOT / "mkdocs.yml").exists(), reason="docs
 )
 def test_snippets_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run_snippets(page, tmp_path, monkeypatch, ("python", "console", "yaml"))
+    if page.stem == "tutorial":
+        # What the page says of it: the default is better than training alone, by more than chance.
+        which = fedkt.Comparison.read(tmp_path / "runs" / "which").statistics.set_index("method")
+        assert which.loc["dwc", "q"] < 0.05 and which.loc["dwc", "difference"] > 0
 
 
 def test_the_notebook_holds_what_its_cells_give(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

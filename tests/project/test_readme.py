@@ -44,7 +44,7 @@ def test_python_blocks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.filterwarnings("error::UserWarning")
 def test_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "".join(blocks("console")).splitlines()[:2] == ["make demo", "make test"]
-    assert run_snippets(README, tmp_path, monkeypatch, ("console",)) == {"console": 3}
+    assert run_snippets(README, tmp_path, monkeypatch, ("console",)) == {"console": 4}
     assert (tmp_path / "runs" / "mine" / "model-3" / "model.safetensors").exists()
     which = fedkt.Comparison.read(tmp_path / "runs" / "which")
     assert (which.path / "report.html").exists()
