@@ -1,10 +1,11 @@
-"""Files that are whole or absent: write beside, flush to disk, rename."""
+"""Files that are whole or absent: write beside, flush to disk, rename; by a thread where nobody can wait."""
 
 import ctypes
 import json
 import os
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -72,9 +73,14 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def write_tensors(path: Path, tensors: "Mapping[str, Tensor]", note: Any, *, sync: bool = True) -> None:
-    """Write tensors as safetensors with ``note`` as JSON in the header, atomically; with a checksum.
+    """Write what :func:`tensors_as_bytes` makes, atomically."""
+    write_atomic(path, tensors_as_bytes(tensors, note), sync=sync)
 
-    Equal tensors with equal notes make equal files.
+
+def tensors_as_bytes(tensors: "Mapping[str, Tensor]", note: Any) -> bytes:
+    """Return tensors as safetensors with ``note`` as JSON in the header; with a checksum.
+
+    Equal tensors with equal notes make equal bytes.
     """
     # Through NumPy, since the saver for torch refuses tensors that share memory, as teachers may.
     from safetensors.numpy import save
@@ -83,8 +89,7 @@ def write_tensors(path: Path, tensors: "Mapping[str, Tensor]", note: Any, *, syn
     text = json.dumps(note)
     # One key: of several, safetensors writes the order that a hash table has, another one in each process.
     about = json.dumps({"crc32": _checksum(held, text), "note": text})
-    data = save(held, metadata={"fedkt": about})
-    write_atomic(path, data, sync=sync)
+    return save(held, metadata={"fedkt": about})
 
 
 def read_tensors(path: Path) -> "tuple[dict[str, Tensor], Any]":
@@ -111,8 +116,33 @@ def _checksum(tensors: "Mapping[str, NDArray[Any]]", note: str) -> str:
     """Return the CRC-32 of tensors and note: safetensors itself would not see a flipped bit."""
     found = zlib.crc32(note.encode())
     for name in sorted(tensors):
-        found = zlib.crc32(tensors[name].tobytes(), zlib.crc32(name.encode(), found))
+        values = tensors[name].reshape(-1).view("uint8").data
+        found = zlib.crc32(values, zlib.crc32(name.encode(), found))
     return f"{found:08x}"
+
+
+class Aside:
+    """One job at a time, done by a thread while its owner goes on; the next one waits for it."""
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1, "fedkt-aside")
+        self._job: Future[None] | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether a job is at work."""
+        return self._job is not None and not self._job.done()
+
+    def begin(self, job: Callable[[], None], *, after: bool = True) -> None:
+        """Begin a job once the one before is done. ``after``: wait for that, and raise what it raised."""
+        if after:
+            self.wait()
+        self._job = self._thread.submit(job)
+
+    def wait(self) -> None:
+        """Wait for the job at work. Raises what it raised, each time until another one is begun."""
+        if self._job is not None:
+            self._job.result()
 
 
 def sync_folder(folder: Path) -> None:

@@ -6,6 +6,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -255,12 +256,14 @@ def _ready_rounds(world: World, grid: Grid, rounds: int) -> Seconds:
 def ready_fedkt() -> Seconds:
     """The engine alone, on fedkt's grid."""
     from fedkt.engine.runtimes.cluster import ray_session
-    from fedkt.engine.runtimes.resident import RayGrid
+    from fedkt.engine.runtimes.resident import RayGrid, host
     from fedkt.scenario import Engine
 
     world = ready_world()
     with ray_session(Engine(workers=PROCESSES)):
-        grid = RayGrid(ready_app, world, [1.0] * work.A_ROUND, workers=PROCESSES, cpus=1, gpus=0)
+        grid = RayGrid(
+            ready_app, world, [1.0] * work.A_ROUND, workers=PROCESSES, start=partial(host, Engine())
+        )
         return _ready_rounds(world, grid, 30)[10:]
 
 

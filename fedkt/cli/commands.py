@@ -1,8 +1,11 @@
 """The command line. Heavy packages are imported inside the commands, so that help is immediate."""
 
 import errno
+import logging
 import os
+import sys
 import traceback
+from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
@@ -28,6 +31,8 @@ from fedkt.errors import InputError, RunError
 from fedkt.files import check_platform
 
 INPUT_WRONG, RUN_FAILED, INTERRUPTED = 2, 3, 130
+PROCESS = object()
+"""What a command finds in its context where the process is its own, and ends with it."""
 
 
 class Commands(Group):
@@ -96,9 +101,21 @@ def options(
 
 
 def main() -> None:
-    """Run the command line and exit with its status."""
+    """Run the command line and exit with its status: at once, without taking the interpreter down in order.
+
+    That takes a second where torch is loaded, and Ray would wait for its processes, which end with this one.
+    """
     completion.answer(app)
-    app()
+    try:
+        app(obj=PROCESS)
+    except SystemExit as end:
+        if not isinstance(end.code, int | None) or "torch" not in sys.modules:
+            raise
+        logging.shutdown()
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):  # a reader that has left, as `head` does
+                stream.flush()
+        os._exit(end.code or 0)
 
 
 for command in (

@@ -1,6 +1,6 @@
 """Tensors between the CPU and an accelerator, many in one copy: each copy costs more than what it carries."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -38,15 +38,47 @@ def placed(parts: Sequence[Mapping[str, Values]], device: torch.device) -> list[
 
 def fetched(parts: Sequence[Mapping[str, Tensor]]) -> list[dict[str, Tensor]]:
     """Return all tensors of all parts on the CPU, moved in one copy; those that are there stay."""
+    return _unpacked(parts, lambda buffer: buffer.cpu())()
+
+
+def leaving(parts: Sequence[Mapping[str, Tensor]]) -> Callable[[], list[dict[str, Tensor]]]:
+    """Begin to do as :func:`fetched`; return what waits for the tensors, to be called from any thread.
+
+    On CUDA the copy goes to pinned memory, beside whatever the device computes next.
+    """
+    return _unpacked(parts, _pinned)
+
+
+def _unpacked(
+    parts: Sequence[Mapping[str, Tensor]], move: Callable[[Tensor], Tensor]
+) -> Callable[[], list[dict[str, Tensor]]]:
     here = [{name: tensor.detach() for name, tensor in part.items()} for part in parts]
     away = [(part, name, t) for part in here for name, t in part.items() if t.device.type != "cpu"]
-    if away:
-        buffer, starts = _packed([tensor for *_, tensor in away])
-        moved = buffer.cpu()
+    if not away:
+        return lambda: here
+    buffer, starts = _packed([tensor for *_, tensor in away])
+    moved = move(buffer)
+    ended = None
+    if buffer.device.type == "cuda":
+        ended = torch.cuda.Event()
+        ended.record()
+
+    def wait() -> list[dict[str, Tensor]]:
+        if ended is not None:
+            ended.synchronize()
         for (part, name, tensor), start in zip(away, starts, strict=True):
             # A copy, so that the buffer does not live as long as the smallest part of it.
             part[name] = _cut(moved, start, tensor).clone()
-    return here
+        return here
+
+    return wait
+
+
+def _pinned(buffer: Tensor) -> Tensor:
+    if buffer.device.type != "cuda":
+        return buffer.cpu()
+    held = torch.empty_like(buffer, device="cpu", pin_memory=True)
+    return held.copy_(buffer, non_blocking=True)
 
 
 def _tensor(array: Values) -> Tensor:

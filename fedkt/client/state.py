@@ -8,18 +8,20 @@ bits; versions above are leftovers and are overwritten. That is the whole resume
 
 import json
 import math
+import os
 import shutil
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from fedkt.client.placing import fetched
-from fedkt.files import read_tensors, sync_all, write_atomic, write_json, write_tensors
+from fedkt.client.placing import fetched, leaving
+from fedkt.files import Aside, read_tensors, sync_all, write_atomic, write_json, write_tensors
 
 OBSERVED = "observed.json"
 """What a client measured of itself in a private mode: beside its states, not in any message."""
@@ -74,7 +76,11 @@ class StateStore(ABC):
 
     @abstractmethod
     def flush(self, kept: int) -> None:
-        """Bring every state that was saved to disk."""
+        """Begin to bring every state that was saved to disk. Raises what went wrong with the last flush."""
+
+    @abstractmethod
+    def written(self) -> None:
+        """Wait until what the last flush began is on disk. Raises OSError where it cannot be written."""
 
     @abstractmethod
     def note_failure(self, client: str, text: str) -> None:
@@ -121,6 +127,9 @@ class DiskStore(StateStore):
     def flush(self, kept: int) -> None:
         """Nothing to do: every save is on disk."""
 
+    def written(self) -> None:
+        """Nothing to wait for."""
+
     def copy(self, client: str, below: int, to: "DiskStore") -> None:
         """Copy the newest file with a version below ``below`` to another store."""
         file = self.newest(client, below)
@@ -140,7 +149,9 @@ class DiskStore(StateStore):
         return self.folder / client / f"{version:08d}.safetensors"
 
     def _versions(self, client: str) -> list[int]:
-        return [int(p.stem) for p in (self.folder / client).glob("[0-9]*.safetensors")]
+        folder = self.folder / client
+        names = os.listdir(folder) if folder.is_dir() else []
+        return [int(name.partition(".")[0]) for name in names if name[0].isdecimal()]
 
 
 class Held(NamedTuple):
@@ -152,8 +163,9 @@ class Held(NamedTuple):
 
 
 class MemoryStore(StateStore):
-    """Newest state of each client in memory; ``flush`` writes the changed ones to a :class:`DiskStore`.
+    """Newest state of each client in memory; a thread writes the changed ones to a :class:`DiskStore`.
 
+    The states are those at the time of ``flush``, whatever is saved meanwhile: no tensor is changed in place.
     Past ``limit`` bytes (None: no limit) the states that were used longest ago go to disk and out of memory.
     """
 
@@ -163,6 +175,9 @@ class MemoryStore(StateStore):
         self._newest: OrderedDict[str, tuple[int, ClientState]] = OrderedDict()
         """The one that was used longest ago comes first."""
         self._unsaved: set[str] = set()
+        self._aside = Aside()
+        self._leaving: Mapping[str, tuple[int, ClientState]] = {}
+        """What the last flush began to write."""
         self._loose = False
         """Whether files were written that may not be on disk yet."""
         self._kept = 0
@@ -193,7 +208,8 @@ class MemoryStore(StateStore):
 
     def give(self, client: str) -> Held | None:
         """Hand over a client's newest state, None where there is none in memory."""
-        saved = client not in self._unsaved
+        # What is still on its way to disk is written once more where it goes to.
+        saved = client not in self._unsaved and not (self._aside.busy and client in self._leaving)
         held = self._forget(client)
         if held is None:
             return None
@@ -212,6 +228,8 @@ class MemoryStore(StateStore):
             if oldest in self._unsaved:
                 self._disk.write(oldest, version, state, self._kept, sync=False)
                 self._loose = True
+            elif oldest in self._leaving:
+                self.written()  # else the disk would be asked for it too early
             self._forget(oldest)
 
     def _forget(self, client: str) -> tuple[int, ClientState] | None:
@@ -222,19 +240,33 @@ class MemoryStore(StateStore):
         return held
 
     def flush(self, kept: int) -> None:
-        """Write the states that changed since the last flush, and wait once until all are on disk.
+        """Begin to write the states that changed since the last flush.
 
-        A file that is lost before then is of a version that no resume reads: its round is not complete.
+        A file that is lost before they are there is of a version that no resume reads: its round is not
+        complete.
         """
-        clients = sorted(self._unsaved)
-        here = fetched([self._newest[client][1].tensors for client in clients])
-        for client, tensors in zip(clients, here, strict=True):
-            version, state = self._newest[client]
-            self._disk.write(client, version, ClientState(tensors, state.note), kept, sync=False)
+        self.written()
+        self._leaving = {client: self._newest[client] for client in sorted(self._unsaved)}
+        here = leaving([state.tensors for _, state in self._leaving.values()])
         if self._loose or self._unsaved:
-            sync_all(self._disk.folder)
+            self._aside.begin(partial(self._write, self._leaving, here, kept))
         self._unsaved.clear()
         self._loose = False
+
+    def _write(
+        self,
+        states: Mapping[str, tuple[int, ClientState]],
+        here: Callable[[], list[dict[str, Tensor]]],
+        kept: int,
+    ) -> None:
+        """Write states, whose tensors ``here`` waits for, and wait once until all of them are on disk."""
+        for (client, (version, state)), tensors in zip(states.items(), here(), strict=True):
+            self._disk.write(client, version, ClientState(tensors, state.note), kept, sync=False)
+        sync_all(self._disk.folder)
+
+    def written(self) -> None:
+        """Wait for the thread."""
+        self._aside.wait()
 
     def note_failure(self, client: str, text: str) -> None:
         """Write the text to disk."""

@@ -7,9 +7,11 @@ with the only acceptable ones *before* it reads a single value, so nothing that 
 ever trusted. The same check guards what leaves a client (:func:`encode`).
 """
 
+import math
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -68,7 +70,7 @@ class Spec:
     @property
     def raw(self) -> int:
         """Size in bytes of the values."""
-        return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
+        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
     @property
     def nbytes(self) -> int:
@@ -217,8 +219,13 @@ def _check_values(name: str, array: NDArray[Any], spec: Spec) -> None:
 
 def _header(spec: Spec) -> bytes:
     """Return the one acceptable ``npy`` 1.0 header (NEP 1) of this specification."""
-    descr = np.dtype(spec.dtype).newbyteorder("<").str
-    text = f"{{'descr': '{descr}', 'fortran_order': False, 'shape': {spec.shape!r}, }}"
+    return _header_of(spec.dtype, spec.shape)
+
+
+@lru_cache(maxsize=256)
+def _header_of(dtype: str, shape: tuple[int, ...]) -> bytes:
+    descr = np.dtype(dtype).newbyteorder("<").str
+    text = f"{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape!r}, }}"
     padding = -(10 + len(text) + 1) % 64
     text += " " * padding + "\n"
     return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode("latin1")

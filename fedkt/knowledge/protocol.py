@@ -262,14 +262,14 @@ def _checked_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
     return dict(metrics)
 
 
-def _envelope(content: RecordDict) -> ConfigRecord:
+def _envelope(content: RecordDict) -> Mapping[str, Any]:
     envelope = content.get(_ENVELOPE)
     if not isinstance(envelope, ConfigRecord):
         raise Rejected("names", "the message has no envelope.")
-    return envelope
+    return dict(envelope.items())  # a record takes ten times as long to read
 
 
-def _check_entries(envelope: ConfigRecord, entries: frozenset[str]) -> None:
+def _check_entries(envelope: Mapping[str, Any], entries: frozenset[str]) -> None:
     if set(envelope) != entries:
         raise Rejected(
             "names", f"the envelope holds {len(envelope)} entries; it must hold exactly {sorted(entries)}."

@@ -24,10 +24,11 @@ from fedkt.scenario.loading import (
     plain,
     to_dict,
 )
-from fedkt.scenario.schema import Engine, Evaluate, Participation, Scenario, StrategySpec
+from fedkt.scenario.schema import Checkpoint, Engine, Evaluate, Participation, Scenario, StrategySpec
 
 __all__ = [
     "Attack",
+    "Checkpoint",
     "Churn",
     "Clients",
     "Data",

@@ -117,6 +117,19 @@ class Evaluate(Settings):
     """Rounds from one evaluation to the next; the last round is always measured."""
 
 
+class Checkpoint(Settings):
+    """When a run is written down, to be resumed from there.
+
+    >>> Checkpoint(every=10).every
+    10
+    """
+
+    every: Whole = 1
+    """Rounds from one checkpoint to the next; the last round, and one that is the best so far on validation
+    rows, always have one. It is written while the next round trains, so a run that is killed goes on from
+    the one before it at worst."""
+
+
 class Scenario(Settings):
     """One experiment. Only its name is needed; :func:`fedkt.load_scenario` reads one from a file.
 
@@ -160,6 +173,8 @@ class Scenario(Settings):
     """Where clients are simulated."""
     evaluate: Evaluate = Evaluate()
     """When accuracy is measured."""
+    checkpoint: Checkpoint = Checkpoint()
+    """When the run is written down, to be resumed."""
     allow: Annotated[tuple[Literal["weights", "features"], ...], Strict(False)] = ()
     """What strategies may share beyond knowledge."""
     seed: int = Field(0, ge=0)

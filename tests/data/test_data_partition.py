@@ -46,6 +46,17 @@ def counts(parts, labels=LABELS):
     return np.stack([np.bincount(labels[part], minlength=labels.max() + 1) for part in parts])
 
 
+@pytest.mark.parametrize(("rows", "clients"), [(10, 3), (12, 4), (301, 7), (5, 5)])
+def test_equal_parts_are_those_of_flwr_datasets(rows: int, clients: int) -> None:
+    from datasets import Dataset
+    from flwr_datasets.partitioner import IidPartitioner
+
+    flower = IidPartitioner(clients)
+    flower.dataset = Dataset.from_dict({"row": range(rows)})
+    parts = [flower.load_partition(i)["row"] for i in range(clients)]
+    assert [part.tolist() for part in np.array_split(np.arange(rows), clients)] == [list(p) for p in parts]
+
+
 @pytest.mark.parametrize("settings", KINDS, ids=lambda s: " ".join(str(v) for v in s.values()))
 def test_parts_are_disjoint_sorted_seeded_and_cover_all_classes(settings):
     parts = deal(**settings)

@@ -313,10 +313,10 @@ def test_a_run_that_dies_resumes_to_the_same_bits_with_the_cohorts_that_it_had(
     run(tmp_path / "whole", *auto)
     write = checkpoint.write
 
-    def dying(folder: Path, saved: Any) -> int:
-        if saved.round == 2:
+    def dying(folder: Path, round_: int, content: bytes) -> None:
+        if round_ == 2:
             raise KeyboardInterrupt
-        return write(folder, saved)
+        write(folder, round_, content)
 
     monkeypatch.setattr(trial, "_known", {})
     again = iter([4, 2])
@@ -381,6 +381,7 @@ def test_states_past_the_limit_go_to_disk_the_longest_unused_first(tmp_path: Pat
         state = store.load(client, below=4)
         assert state is not None and state.tensors["w"].tolist() == [value] * 10
     store.flush(0)
+    store.written()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b", "c"]
 
 
@@ -395,12 +396,14 @@ def test_a_state_moves_from_one_process_to_another_and_is_written_there(tmp_path
     other.take("0", held)
     assert one.load("0", below=3) is None and other.held == 12
     other.flush(0)
+    other.written()
     found = one.load("0", below=3)  # from the disk that both share
     assert found is not None and torch.equal(found.tensors["w"], torch.ones(3))
     again = other.give("0")
     assert again is not None and again.saved  # nothing is left to be written
     one.take("0", again)
     one.flush(0)
+    one.written()
     assert (tmp_path / "0" / "00000002.safetensors").is_file()
 
 

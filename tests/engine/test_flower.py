@@ -1,6 +1,7 @@
 """Both halves are Flower's own kind: its loop drives our strategies, and our grid runs its strategies."""
 
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -110,11 +111,11 @@ def troubled() -> ClientApp:
 @pytest.mark.slow
 def test_on_ray_flowers_fedavg_runs_and_a_failing_client_costs_its_own_reply_only() -> None:
     from fedkt.engine.runtimes.cluster import ray_session
-    from fedkt.engine.runtimes.resident import RayGrid
+    from fedkt.engine.runtimes.resident import RayGrid, host
     from fedkt.scenario import Engine
 
     with ray_session(Engine(workers=2)):
-        grid = RayGrid(lambda shared: troubled(), None, [1.0] * 8, workers=2, cpus=1, gpus=0)
+        grid = RayGrid(lambda shared: troubled(), None, [1.0] * 8, workers=2, start=partial(host, Engine()))
         start = ArrayRecord({"w": Array(torch.zeros(2).numpy())})
         result = FedAvg(min_train_nodes=8, min_evaluate_nodes=8).start(grid, start, num_rounds=1, timeout=60)
         # Weights 2k + 1 of values k + 1: sum (2k+1)(k+1) / sum (2k+1) = 372/64 for k = 0..7.

@@ -1,12 +1,16 @@
 """The ray engine on clusters and with any number of workers. Starting Ray takes seconds, so all are slow."""
 
+import json
 import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -17,9 +21,10 @@ import torch
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
+from fedkt.deploy.rehearsal import descendants
 from fedkt.engine.runtimes.cluster import ray_session
 from fedkt.engine.runtimes.flwr_internals import FIRST_NODE
-from fedkt.engine.runtimes.resident import RayGrid
+from fedkt.engine.runtimes.resident import RayGrid, host
 from fedkt.errors import InputError
 from fedkt.scenario import Engine
 from tests.engine.test_cohorts import distance, final_tensors, run
@@ -121,7 +126,7 @@ def test_nodes_move_to_the_process_with_less_to_do_and_take_what_is_theirs_along
         return {number(s, "node"): (number(s, "count"), number(s, "process")) for s in seen}
 
     with ray_session(Engine(workers=2)):
-        grid = RayGrid(lambda _: Counting(), None, [1.0] * 8, workers=2, cpus=1, gpus=0)
+        grid = RayGrid(lambda _: Counting(), None, [1.0] * 8, workers=2, start=partial(host, Engine()))
         first = ask(range(8))
         processes = {process for _, process in first.values()}
         assert len(processes) == 2 and {count for count, _ in first.values()} == {1}
@@ -134,3 +139,45 @@ def test_nodes_move_to_the_process_with_less_to_do_and_take_what_is_theirs_along
         assert [count for count, _ in third.values()] == [3] * 4
         assert sorted(process for _, process in third.values()) == sorted([*processes] * 2)
         assert {count for node, (count, _) in ask(range(8)).items() if node in mine} == {4}
+
+
+def test_a_command_ends_at_once_and_leaves_no_process_behind(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "from fedkt.cli import main; main()", "simulate", "quickstart"]
+    command += ["--set", "rounds=2", "--out", str(tmp_path / "run")]
+    seen: set[int] = set()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("round"):
+                seen |= set(descendants(process.pid))
+    assert process.returncode == 0
+    assert len(seen) >= 4  # Ray's server and node, and two hosts
+    end = time.monotonic() + 20
+    while alive := [pid for pid in seen if Path(f"/proc/{pid}").exists()]:
+        assert time.monotonic() < end, alive
+        time.sleep(0.1)
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["rounds"] == 2
+
+
+def test_bad_input_that_is_found_while_ray_starts_ends_with_2_and_leaves_nothing(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "from fedkt.cli import main; main()", "simulate", "quickstart"]
+    command += ["--set", "participation.quorum=99", "--out", str(tmp_path / "run")]
+    before = set(_raylets())
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("fedkt: participation.quorum is 99, but there are 10 clients")
+    assert not (tmp_path / "run").exists()
+    end = time.monotonic() + 20
+    while left := set(_raylets()) - before:
+        assert time.monotonic() < end, left
+        time.sleep(0.1)
+
+
+def _raylets() -> Iterator[int]:
+    """Yield the node processes of Ray whose mother is gone."""
+    for place in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if b"/raylet" in (place / "cmdline").read_bytes().partition(b"\0")[0]:
+                mother = int((place / "stat").read_text().rpartition(")")[2].split()[1])
+                if mother == 1:
+                    yield int(place.name)

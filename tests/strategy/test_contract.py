@@ -332,6 +332,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(name: str, tmp_path: Path) -> No
     run = begin(scenario(name), tmp_path / "uninterrupted", meddle).play(ROUNDS)
     before = begin(scenario(name), tmp_path, meddle).play(1)
     before.store.flush(0)
+    before.store.written()
     write_tensors(tmp_path / "strategy.safetensors", *before.strategy.course.state())
 
     after = begin(scenario(name), tmp_path, meddle)

@@ -4,6 +4,8 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import typer
+
 from fedkt.cli.runs.options import (
     DataDir,
     EngineKind,
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 
 def simulate(
+    ctx: typer.Context,
     scenario: ScenarioArg,
     strategy: StrategyName = None,
     set_: Overrides = None,
@@ -45,7 +48,8 @@ def simulate(
 
     folder = out or unused_path(resolved.name)
     try:
-        _simulate(resolved, folder, resume, data_dir, quiet, {"tensorboard": tensorboard, "mlflow": mlflow})
+        live = {"tensorboard": tensorboard, "mlflow": mlflow}
+        _simulate(resolved, folder, resume, data_dir, quiet, live, hurry=ctx.obj is not None)
     except KeyboardInterrupt:
         if not is_run(folder):
             raise KeyboardInterrupt(
@@ -72,13 +76,17 @@ def _simulate(
     data_dir: Path | None,
     quiet: bool,
     live: dict[str, Any],
+    *,
+    hurry: bool,
 ) -> None:
     from fedkt.engine.runs.watched import watched
     from fedkt.results.progress import Progress, closing_table
     from fedkt.results.report import write_report
 
     progress = None if quiet else Progress()
-    result = watched(resolved, folder, progress=progress, resume=resume, data_dir=data_dir, **live)
+    result = watched(
+        resolved, folder, progress=progress, resume=resume, data_dir=data_dir, hurry=hurry, **live
+    )
     write_report(result)
     if not quiet:
         closing_table(result)

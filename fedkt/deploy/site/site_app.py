@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
+from fedkt.client.uncompiled import without_compiler
 from fedkt.deploy.site import desk
-from fedkt.deploy.site.lean import without_compiler
 from fedkt.deploy.site.policy import objections, size_objection, transfer_objection
 from fedkt.deploy.site.site_file import Site
 from fedkt.deploy.wire.hello import Facts, here_i_am, not_me

@@ -14,6 +14,7 @@ from flwr.clientapp import ClientApp
 
 from fedkt.client.state import DiskStore, Held, MemoryStore, StateStore
 from fedkt.client.training import one_thread, warm_up
+from fedkt.client.uncompiled import without_compiler
 from fedkt.engine.clients import trial
 from fedkt.engine.clients.cohorts import Cohorts, Plan
 from fedkt.engine.clients.failures import OPENING, SENDING, failed, failure
@@ -95,9 +96,13 @@ class ResidentApp(PartyApp):
         self._plan, self._cohorts = plan, Cohorts(self._world, plan, self._share)
 
     def flush(self, kept: int) -> Mapping[str, int]:
-        """Bring the states that this process holds to disk; return the sizes of cohorts by architecture."""
+        """Begin to bring the states that this process holds to disk; return its cohorts' sizes."""
         self._store.flush(kept)
         return self._cohorts.sizes
+
+    def written(self) -> None:
+        """Wait until they are there."""
+        self._store.written()
 
     def give(self, partitions: Sequence[int]) -> Mapping[str, Held]:
         """Let nodes go: return the states that are in memory alone or newest there."""
@@ -182,6 +187,12 @@ def _teacher(world: World) -> Shapes:
 def at_home(place: Place) -> tuple[World, StateStore]:
     """Return the world of a place and the states on its disk, in any process that can see them."""
     return world_at(place), DiskStore(Path(place.states))
+
+
+def prepare() -> None:
+    """Import what clients of a process will need, but for torch's compiler, and take a first step."""
+    without_compiler()
+    warm_up()
 
 
 def resident_app(states: Path, plan: Plan, share: float, world: World) -> ClientApp:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from fedkt.client.training import OptimState, make_optimizer, seeded, steps_taken
+from fedkt.client.training import OptimState, make_optimizer, seeded, stepping, steps_taken
 from fedkt.engine.clients.gradients import Gradients, PrivateGradients, steps_of
 from fedkt.engine.clients.jobs import FitJob, Fitted, PredictJob
 from fedkt.engine.clients.stack import Stack, Stacked, cut, stack_tensors
@@ -108,6 +108,7 @@ class _Optimizer:
         self._optimizer = make_optimizer(
             [p for part in self._slices for p in part.values()], jobs[0].phase.steps
         )
+        self._step = stepping(self._optimizer)
         for block, part in zip(self._blocks, self._slices, strict=True):
             states = [job.state for job in jobs[block.start : block.stop]]
             for key in states[0]:
@@ -130,7 +131,7 @@ class _Optimizer:
                 gradient = gradients[name] if block.steps > step else None
                 # Fused optimisers read memory as it lies, and products leave transposed gradients.
                 p.grad = None if gradient is None else gradient[block.start : block.stop].contiguous()
-        self._optimizer.step()
+        self._step()
 
     def states(self) -> list[OptimState]:
         """Return each client's state."""

@@ -35,7 +35,7 @@ class Plan:
 
     @classmethod
     def read(cls, note: Mapping[str, Any]) -> "Plan":
-        """Read what ``dataclasses.asdict`` made of a plan, also after JSON."""
+        """Read the fields of a plan by their names, also after JSON."""
         return cls(note["units"], note["sizes"], note.get("needs", {}), note["notes"])
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fedkt.client.state import DiskStore
 from fedkt.errors import InputError
-from fedkt.files import read_tensors, write_tensors
+from fedkt.files import read_tensors, tensors_as_bytes, write_atomic
 
 FORMAT = 1
 KEPT = 2
@@ -36,8 +36,8 @@ class Checkpoint:
     """Whether the run was to end with this round, in which things may be done that no other round has."""
 
 
-def write(folder: Path, checkpoint: Checkpoint) -> int:
-    """Write a checkpoint and drop the oldest; return the oldest round from which a resume may start."""
+def as_bytes(checkpoint: Checkpoint) -> bytes:
+    """Return a checkpoint's file, which does not change when the run goes on."""
     note = {
         "format": FORMAT,
         "round": checkpoint.round,
@@ -46,11 +46,15 @@ def write(folder: Path, checkpoint: Checkpoint) -> int:
         "engine": dict(checkpoint.engine),
         "last": checkpoint.last,
     }
-    write_tensors(path(folder, checkpoint.round), checkpoint.tensors, note)
+    return tensors_as_bytes(checkpoint.tensors, note)
+
+
+def write(folder: Path, round_: int, content: bytes) -> None:
+    """Write a round's checkpoint and drop the oldest."""
+    write_atomic(path(folder, round_), content)
     there = rounds(folder)
     for old in there[:-KEPT]:
         path(folder, old).unlink(missing_ok=True)
-    return oldest(folder)
 
 
 def read(folder: Path, rounds_: int | None = None) -> Checkpoint:

@@ -5,7 +5,7 @@ import statistics
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
@@ -21,6 +21,7 @@ from fedkt.engine.loop.exchange import SimulatedTime, exchange
 from fedkt.engine.loop.plug_in import plug_in
 from fedkt.engine.loop.spending import Spending
 from fedkt.errors import Diverged, RunError
+from fedkt.files import Aside
 from fedkt.knowledge.contributions import client_order
 from fedkt.privacy.statement import statement
 from fedkt.results import metrics
@@ -32,14 +33,14 @@ from fedkt.strategy.rounds.receiving import Outcome
 STATUSES = ("accepted", "rejected", "late", "declined", "failed")
 
 
-Flush = Callable[[int], Mapping[str, Any]]
-"""Told the oldest round from which a resume may start, once per round before its checkpoint; returns what
-the checkpoint is to keep for the engine."""
+Flush = Callable[[int], tuple[Mapping[str, Any], Callable[[], None]]]
+"""Begins to bring the clients' states to disk. Told the oldest round from which a resume may start, once
+before each checkpoint; returns what that is to keep for the engine, and what waits until they are there."""
 
 
-def on_disk_already(kept: int) -> Mapping[str, Any]:
+def on_disk_already(kept: int) -> tuple[Mapping[str, Any], Callable[[], None]]:
     """Flush nothing: the engine's clients save to disk themselves."""
-    return {}
+    return {}, lambda: None
 
 
 @dataclass
@@ -90,6 +91,8 @@ class Loop:
         self.spending = Spending(strategy, folder.checkpoint / "clients")
         self.round = 0
         self._simulated_s = 0.0
+        self._writing = Aside()
+        """Writes the checkpoint of a round while the next one goes on."""
 
     def restore(self, saved: Checkpoint) -> None:
         """Continue after the round of a checkpoint."""
@@ -102,9 +105,15 @@ class Loop:
     def run(self, grid: Grid, flush: "Flush | None" = None) -> None:
         """Run the remaining rounds; ``flush`` brings the clients' states to disk where they are not yet."""
         self.flush = flush or on_disk_already
-        while not self.over:
-            self._one_round(grid, self.round + 1)
-            self.round += 1
+        try:
+            while not self.over:
+                self._one_round(grid, self.round + 1)
+                self.round += 1
+        except BaseException:
+            with suppress(Exception):  # what ends the run is told, not what that may have kept from the disk
+                self._writing.wait()
+            raise
+        self._writing.wait()
 
     @property
     def over(self) -> bool:
@@ -301,18 +310,36 @@ class Loop:
         if self.strategy.course.central is not None:
             clients = [row | {"released": False} for row in clients]
         lost = [{"round": number, "client": _name(c), **told[c]} for c in asked if told.get(c)]
-        engine = self.flush(self.strategy.course.kept)
-        self.folder.append(row, clients, lost)
+        before = totals.best
         if measured:
-            totals.best = better(totals.best, number, self._spread().get("validation_mean"))
-            if totals.best is not None and totals.best["round"] == number:
-                keep(self.folder.checkpoint, number)
+            totals.best = better(before, number, self._spread().get("validation_mean"))
+        done = number == self.scenario.rounds or exhausted(totals.best, number, self.scenario.patience)
+        if done or totals.best is not before or number % self.scenario.checkpoint.every == 0:
+            self._save(number, partial(self.folder.append, row, clients, lost))
+        else:
+            self.folder.append(row, clients, lost)
+        self.observer.round_done(row, [{**its, "loss": told.get(str(its["client"]), {})} for its in clients])
+
+    def _save(self, number: int, note_lines: Callable[[], None]) -> None:
+        """Begin to write the checkpoint, which follows the states of the clients that belong to it."""
+        self._writing.wait()
+        # Always that of the checkpoint before, so that it does not depend on how fast the disk is.
+        self.strategy.course.kept = kept = checkpoint.oldest(self.folder.checkpoint)
+        engine, written = self.flush(kept)
+        note_lines()
         with self._plug_in(number):
             tensors, note = self.strategy.course.state()
-        last = number == self.scenario.rounds
+        totals, last = self.totals, number == self.scenario.rounds
         done = Checkpoint(number, tensors, note, totals.__dict__, engine, last=last)
-        self.strategy.course.kept = checkpoint.write(self.folder.checkpoint, done)
-        self.observer.round_done(row, [{**its, "loss": told.get(str(its["client"]), {})} for its in clients])
+        content, best = checkpoint.as_bytes(done), totals.best
+
+        def write() -> None:
+            written()
+            if best is not None and best["round"] == number:
+                keep(self.folder.checkpoint, number)
+            checkpoint.write(self.folder.checkpoint, number, content)
+
+        self._writing.begin(write)
 
 
 def losses_told(*stages: Mapping[str, Outcome]) -> dict[str, metrics.Losses]:

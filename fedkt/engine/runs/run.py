@@ -4,11 +4,13 @@ import errno
 import json
 import os
 import threading
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from operator import methodcaller
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,6 +22,7 @@ from fedkt.engine.clients.cohorts import Plan
 from fedkt.engine.loop import checkpoint
 from fedkt.engine.loop.loop import Loop
 from fedkt.engine.loop.plug_in import plug_in
+from fedkt.engine.runtimes.flwr_internals import seats
 from fedkt.engine.world.checked import checked_world
 from fedkt.engine.world.private import privacy_notes
 from fedkt.engine.world.traffic import parties
@@ -31,6 +34,9 @@ from fedkt.results.folder import RunFolder, rounds_of
 from fedkt.results.observer import Observer, Silent
 from fedkt.results.result import Result
 from fedkt.scenario import Scenario
+
+if TYPE_CHECKING:
+    from fedkt.engine.runtimes.cluster import Session
 
 CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG)
 """What the system says of a disk that is full, and of a folder that is not ours to write."""
@@ -44,17 +50,48 @@ def simulate(
     data_dir: Path | None = None,
     observer: Observer | None = None,
     expected: Mapping[str, str] | None = None,
+    hurry: bool = False,
 ) -> Result:
     """Run a scenario on this machine and return its result.
 
     ``out``: the run's folder (default ``runs/<name>-<time>``); ``resume``: continue the run in it;
     ``data_dir``: where data files lie (default ``$FEDKT_DATA``, else ``./data``); ``expected``: the hashes
     that the data must have (:func:`~fedkt.data.identity.data_hashes`).
+    ``hurry``: this process does nothing else and ends once the run is told of, so what clients live in starts
+    while the scenario is still checked, and nobody waits until it is gone.
     Raises InputError before anything is written, RunError if the run fails.
     """
-    watcher = observer or Silent()
+    with _host(scenario, hurry) as session:
+        return _simulated(scenario, out, resume, data_dir, observer or Silent(), expected, session)
+
+
+@contextmanager
+def _host(scenario: Scenario, hurry: bool) -> "Iterator[Session | None]":
+    """Have what clients of engine ray live in; in a hurry it begins to start at once."""
+    if scenario.engine.kind != "ray":
+        yield None
+        return
+    from fedkt.engine.clients.app import prepare
+    from fedkt.engine.runtimes.cluster import begun
+    from fedkt.engine.runtimes.resident import host
+
+    with begun(scenario.engine, partial(host, scenario.engine, prepare), hurry=hurry) as session:
+        yield session
+
+
+def _simulated(
+    scenario: Scenario,
+    out: Path | None,
+    resume: bool,
+    data_dir: Path | None,
+    watcher: Observer,
+    expected: Mapping[str, str] | None,
+    session: "Session | None",
+) -> Result:
     world = checked_world(scenario, data_dir)
     scenario = world.scenario
+    if session is not None:
+        session.begin()
     if scenario.engine.kind == "ray" and scenario.engine.address is not None:
         from fedkt.engine.runtimes.cluster import knock
 
@@ -93,7 +130,9 @@ def simulate(
                     f"{folder.path} was trained in cohorts, which engine flower cannot do; resume it with "
                     "engine ray or inline."
                 )
-            _drive(loop, world, (folder.checkpoint / "clients").absolute(), data_dir, stop, plan)
+            _drive(loop, world, (folder.checkpoint / "clients").absolute(), data_dir, stop, plan, session)
+        if session is not None:
+            session.end()  # while the run is summed up
         summary = loop.summary()
         _sum_up_confusion(world, folder, loop.round)
         folder.finish(summary)
@@ -140,10 +179,18 @@ def _loop(world: World, folder: RunFolder, observer: Observer, stop: threading.E
 
 
 def _drive(
-    loop: Loop, world: World, states: Path, data_dir: Path | None, stop: threading.Event, plan: Plan | None
+    loop: Loop,
+    world: World,
+    states: Path,
+    data_dir: Path | None,
+    stop: threading.Event,
+    plan: Plan | None,
+    session: "Session | None",
 ) -> None:
     """Run the loop over the grid of the scenario's engine; ``plan``: the one of the run that is resumed."""
     engine, clients = world.scenario.engine, len(world.shards)
+    if engine.kind != "flower":  # whose nodes have numbers of its own
+        loop.strategy.course.asking.seat(seats(world.names))
     if engine.kind == "flower":
         from fedkt.engine.clients.app import at_home, make_app
         from fedkt.engine.runtimes import flower
@@ -163,33 +210,37 @@ def _drive(
         # A client's failure costs its reply, as on every engine; who looks for its cause may stop there.
         app = ResidentApp(world, states, begin, raise_errors=os.environ.get("FEDKT_DEBUG") == "1")
         chosen = plan or _told(app.choose(), loop.observer)
-        loop.run(InlineGrid(app, clients), lambda kept: _noted(chosen, [app.flush(kept)]))
+        loop.run(InlineGrid(app, clients), lambda kept: (_noted(chosen, [app.flush(kept)]), app.written))
     else:
-        from fedkt.engine.clients.app import resident_app
-        from fedkt.engine.runtimes.cluster import ray_session, worker_count
-        from fedkt.engine.runtimes.resident import RayGrid
+        from fedkt.engine.clients.app import prepare, resident_app
+        from fedkt.engine.runtimes.cluster import worker_count
+        from fedkt.engine.runtimes.resident import RayGrid, host
 
-        with ray_session(engine):
-            workers = worker_count(engine)
-            begin = plan or Plan(trial.units(world, workers))
-            number = {client: i for i, client in enumerate(world.names)}
-            units = [[number[client] for client in unit] for unit in begin.units]
-            grid = RayGrid(
-                partial(resident_app, states, begin, 1 / workers),
-                world,
-                [len(shard.rows) for shard in world.shards.values()],
-                workers=workers,
-                cpus=engine.cpus,
-                gpus=engine.gpus,
-                units=units,
-            )
-            chosen = plan or _told(grid.somewhere(methodcaller("choose")), loop.observer)
-            if chosen is not begin:
-                grid.make = partial(resident_app, states, chosen, 1 / workers)
-                grid.everywhere(methodcaller("follow", chosen))
-            # A cohort is cut from those who live together, so who may be in one does not move alone.
-            grid.bind([u for u in units if world.architecture(world.names[u[0]]) in chosen.sizes])
-            loop.run(grid, lambda kept: _noted(chosen, grid.everywhere(methodcaller("flush", kept))))
+        assert session is not None
+        session.ready()
+        workers = worker_count(engine)
+        begin = plan or Plan(trial.units(world, workers))
+        number = {client: i for i, client in enumerate(world.names)}
+        units = [[number[client] for client in unit] for unit in begin.units]
+        grid = RayGrid(
+            partial(resident_app, states, begin, 1 / workers),
+            world,
+            [len(shard.rows) for shard in world.shards.values()],
+            workers=workers,
+            start=partial(host, engine, prepare),
+            hosts=session.hosts,
+            units=units,
+        )
+        session.hosts.clear()  # those that are left over end
+        chosen = plan or _told(grid.somewhere(methodcaller("choose")), loop.observer)
+        if chosen is not begin:
+            grid.make = partial(resident_app, states, chosen, 1 / workers)
+            grid.everywhere(methodcaller("follow", chosen))
+        # A cohort is cut from those who live together, so who may be in one does not move alone.
+        grid.bind([u for u in units if world.architecture(world.names[u[0]]) in chosen.sizes])
+        written = partial(grid.aside, methodcaller("written"))
+        flush = partial(methodcaller, "flush")
+        loop.run(grid, lambda kept: (_noted(chosen, grid.everywhere(flush(kept))), written))
 
 
 def _sum_up_confusion(world: World, folder: RunFolder, last: int) -> None:
@@ -212,4 +263,4 @@ def _told(plan: Plan, observer: Observer) -> Plan:
 def _noted(plan: Plan, sizes: Sequence[Mapping[str, int]]) -> dict[str, object]:
     """Return the plan for the checkpoint, with the sizes to which cohorts shrank."""
     least = {key: min((s.get(key, most) for s in sizes), default=most) for key, most in plan.sizes.items()}
-    return asdict(replace(plan, sizes=least))
+    return {**vars(plan), "sizes": least}

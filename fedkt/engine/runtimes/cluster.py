@@ -2,13 +2,14 @@
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import ray
 
 from fedkt.errors import InputError
+from fedkt.files import Aside
 from fedkt.scenario import Engine
 
 KNOCK_S = 5.0
@@ -27,36 +28,113 @@ def worker_count(engine: Engine) -> int:
     return max(1, min(by_cpu, by_gpu))
 
 
+class Session:
+    """Ray for one run: one of its own, or the cluster at ``engine.address``; left as it was found.
+
+    Its own starts in a thread while the caller prepares the run, and ends in it while the caller sums up.
+    The thread lives as long as Ray does, whose processes the kernel ends with the thread that began them.
+    ``host`` makes an actor. ``hurry``: this process ends after the run, and Ray with it: nobody waits.
+    """
+
+    def __init__(self, engine: Engine, host: Callable[[], Any] | None = None, *, hurry: bool = False) -> None:
+        self._engine, self._host, self._hurry = engine, host, hurry
+        self._found = ray.is_initialized()
+        self._aside, self._begun = Aside(), False
+        self.hosts: list[Any] = []
+        """Actors that were started early and have nothing yet."""
+
+    def begin(self) -> None:
+        """Begin to start a Ray of one's own, and a host per worker; a second time is nothing."""
+        if not (self._begun or self._found or self._engine.address):
+            self._begun = True
+            self._aside.begin(self._start)
+
+    def ready(self) -> None:
+        """Wait until Ray is there. Raises InputError where no cluster answers."""
+        self._aside.wait()
+        if not ray.is_initialized():
+            self._start()
+
+    def end(self) -> None:
+        """Begin to shut down what was started; a second time is nothing."""
+        self.hosts.clear()
+        if not self._found:
+            self._aside.begin(ray.shutdown, after=False)
+
+    def ended(self) -> None:
+        """Wait until that is done."""
+        if not self._hurry:
+            self._aside.wait()
+
+    def _start(self) -> None:
+        import logging
+
+        engine, paths = self._engine, [*sys.path, os.environ.get("PYTHONPATH", "")]
+        options: dict[str, Any] = {
+            "include_dashboard": False,
+            "log_to_driver": False,
+            "logging_level": logging.ERROR,
+        }
+        # Workers import the user's modules (package.module:name) from where this process does.
+        imports = {"PYTHONPATH": os.pathsep.join(p for p in paths if p)}
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        if engine.address is None:
+            with _alone(imports):
+                ray.init(**(options | resources_for(engine)))
+        else:
+            knock(engine)
+            try:
+                ray.init(**options, address=engine.address, runtime_env={"env_vars": imports})
+            except (ConnectionError, ValueError) as error:
+                raise _no_answer(engine.address) from error
+        if self._host is not None:
+            self.hosts += [self._host() for _ in range(worker_count(engine))]
+
+
+@contextmanager
+def begun(engine: Engine, host: Callable[[], Any] | None = None, *, hurry: bool = False) -> Iterator[Session]:
+    """Have a session, which has begun where there is a hurry; what was started ends with the block."""
+    session = Session(engine, host, hurry=hurry)
+    if hurry:
+        session.begin()
+    try:
+        yield session
+    finally:
+        session.end()
+        session.ended()
+
+
 @contextmanager
 def ray_session(engine: Engine) -> Iterator[None]:
-    """Start Ray, or join the cluster at ``engine.address``; leave it as it was found."""
-    if ray.is_initialized():
+    """Have Ray for the block."""
+    with begun(engine) as session:
+        session.begin()
+        session.ready()
         yield
-        return
-    import logging
 
-    paths = [*sys.path, os.environ.get("PYTHONPATH", "")]
-    options: dict[str, Any] = {
-        "include_dashboard": False,
-        "log_to_driver": False,
-        "logging_level": logging.ERROR,
-        # Workers import the user's modules (package.module:name) from where this process does.
-        "runtime_env": {"env_vars": {"PYTHONPATH": os.pathsep.join(p for p in paths if p)}},
-    }
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    if engine.address is not None:
-        knock(engine)
-        options["address"] = engine.address
-    else:
-        options |= resources_for(engine)
+
+@contextmanager
+def _alone(imports: Mapping[str, str]) -> Iterator[None]:
+    """Let Ray start without what one run on one machine has no use for, with an environment for its workers.
+
+    A dashboard's server, the monitors of logs and of scaling are a Python process each, and a second of a
+    processor's time. An environment that Ray sets up for a job takes as long again.
+    """
+    from ray._private.node import Node
+
+    names = [n for n in ("start_monitor", "start_api_server", "start_log_monitor") if hasattr(Node, n)]
+    before = {name: getattr(Node, name) for name in names}
+    environment = {name: os.environ.get(name) for name in imports}
     try:
-        ray.init(**options)
-    except (ConnectionError, ValueError) as error:
-        raise _no_answer(engine.address) from error
-    try:
+        for name in names:
+            setattr(Node, name, lambda self, *_, **__: None)
+        os.environ.update(imports)
         yield
     finally:
-        ray.shutdown()
+        for name, method in before.items():
+            setattr(Node, name, method)
+        for name, value in environment.items():
+            os.environ.pop(name, None) if value is None else os.environ.update({name: value})
 
 
 def knock(engine: Engine) -> None:

@@ -41,10 +41,27 @@ def number(messages: Iterable[Message]) -> list[Message]:
     return numbered
 
 
+def seats(clients: Sequence[str]) -> dict[int, str]:
+    """Return which client each node of a local grid plays."""
+    return {FIRST_NODE + i: client for i, client in enumerate(clients)}
+
+
 def node_context(partition: int, partitions: int) -> Context:
     """Return what the app of a simulated node gets beside its messages."""
     config = UserConfig({"partition-id": partition, "num-partitions": partitions})
     return Context(1, FIRST_NODE + partition, config, RecordDict(), UserConfig())
+
+
+class Contexts(dict[int, Context]):
+    """What the app of each simulated node gets beside its messages: made when it is first asked for."""
+
+    def __init__(self, nodes: int) -> None:
+        super().__init__()
+        self._nodes = nodes
+
+    def __missing__(self, node: int) -> Context:
+        self[node] = found = node_context(node - FIRST_NODE, self._nodes)
+        return found
 
 
 @runtime_checkable

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from flwr.app import Message
 from flwr.clientapp import ClientApp
 
-from fedkt.engine.runtimes.flwr_internals import FIRST_NODE, LocalGrid, answer, node_context, number
+from fedkt.engine.runtimes.flwr_internals import FIRST_NODE, Contexts, LocalGrid, answer, number
 
 
 class InlineGrid(LocalGrid):
@@ -17,12 +17,13 @@ class InlineGrid(LocalGrid):
     def __init__(self, app: ClientApp, clients: int) -> None:
         super().__init__()
         self._app = app
-        self._contexts = {FIRST_NODE + i: node_context(i, clients) for i in range(clients)}
+        self._nodes = range(FIRST_NODE, FIRST_NODE + clients)
+        self._contexts = Contexts(clients)
         self._queue: list[tuple[frozenset[str], Iterator[list[Message]]]] = []
 
     def get_node_ids(self) -> Iterable[int]:
         """Return one node per client."""
-        return list(self._contexts)
+        return self._nodes
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Queue messages."""

@@ -16,19 +16,22 @@ from flwr.clientapp import ClientApp
 
 from fedkt.engine.runtimes.flwr_internals import (
     FIRST_NODE,
+    Contexts,
     HandsOver,
     LocalGrid,
     answer,
-    node_context,
     number,
 )
 from fedkt.engine.world.placement import balanced, evened
+from fedkt.scenario import Engine
 
 WAIT_S = 0.05
 MOMENT_S = 0.02
 """How long replies may wait for each other: each transfer costs about a millisecond."""
 MOST_TRIES = 3
 """The last one is made for each message alone: if one of several kills the actor, only that one is lost."""
+ASIDE = "aside"
+"""The group of an actor's calls that run beside its others."""
 CLIENT_PROCESS_FAILED = 1001
 """Error code of a reply that could not be made: the actor died each time, or the app raised."""
 
@@ -37,26 +40,29 @@ MakeApp = Callable[[Any], ClientApp]
 
 
 class Resident:
-    """One process: its nodes' contexts stay here between messages."""
+    """One process: its nodes' contexts stay here between messages. It begins with what ``prepare`` does."""
 
-    def __init__(self, make: MakeApp, shared: Any, partitions: Sequence[int], nodes: int) -> None:
+    def __init__(self, prepare: Callable[[], None] | None = None) -> None:
+        if prepare is not None:
+            prepare()
+
+    def settle(self, make: MakeApp, shared: Any, nodes: int) -> str:
+        """Build the app, for some of so many nodes; return the machine's id."""
         self._app = make(shared)
-        self._contexts = {FIRST_NODE + i: node_context(i, nodes) for i in partitions}
-
-    def ready(self) -> str:
-        """Return the machine's id once the process is up and its app is built."""
+        self._contexts = Contexts(nodes)
         machine: str = ray.get_runtime_context().get_node_id()
         return machine
 
     def give(self, partitions: Sequence[int]) -> Any:
         """Let nodes go: return their contexts and what the app holds of them."""
-        contexts = {FIRST_NODE + i: self._contexts.pop(FIRST_NODE + i) for i in partitions}
+        nodes = [FIRST_NODE + i for i in partitions]
+        contexts = {node: self._contexts.pop(node) for node in nodes if node in self._contexts}
         return contexts, self._app.give(partitions) if isinstance(self._app, HandsOver) else None
 
     def take(self, given: Any) -> None:
         """Take in nodes that another process gave."""
         contexts, held = given
-        self._contexts |= contexts
+        self._contexts.update(contexts)
         if isinstance(self._app, HandsOver):
             self._app.take(held)
 
@@ -76,12 +82,24 @@ class Resident:
         """Run a function of the app in this process."""
         return function(self._app)
 
+    @ray.method(concurrency_group=ASIDE)
+    def aside(self, function: Callable[[Any], T]) -> T:
+        """Do so in a thread of its own, beside the messages at work."""
+        return function(self._app)
+
+
+def host(engine: Engine, prepare: Callable[[], None] | None = None) -> Any:
+    """Start a process for clients, which prepares itself before anybody lives there."""
+    actor: Any = ray.remote(concurrency_groups={ASIDE: 1})(Resident)  # type: ignore[call-overload]
+    return actor.options(num_cpus=engine.cpus, num_gpus=engine.gpus).remote(prepare)
+
 
 class RayGrid(LocalGrid):
     """Nodes dealt to ``workers`` actors, the heaviest first to the least loaded.
 
     ``make(shared)`` builds the app in each actor; ``shared`` is stored once per machine in Ray's object
-    store. ``loads``: how much work each node is; ``units``: nodes, by their place in ``loads``, that have to
+    store. ``start`` makes a host; ``hosts``: those that were made before. ``loads``: how much work each node
+    is; ``units``: nodes, by their place in ``loads``, that have to
     be in one actor at first (default: none). An actor gets all its messages of one push in one call and
     streams the replies. Where the nodes that are asked are unevenly dealt, some move to another actor of the
     same machine, whose disk it shares, with all that is held of them. An actor that dies is started again and
@@ -95,26 +113,27 @@ class RayGrid(LocalGrid):
         loads: Sequence[float],
         *,
         workers: int,
-        cpus: float,
-        gpus: float,
+        start: Callable[[], Any],
+        hosts: Sequence[Any] = (),
         units: Sequence[Sequence[int]] | None = None,
     ) -> None:
         super().__init__()
-        self._remote = ray.remote(Resident).options(num_cpus=cpus, num_gpus=gpus)
+        self._start_host, free = start, list(hosts)
         self.make, self._shared, self._nodes = make, ray.put(shared), len(loads)
         self._loads = loads
         self.bind(units or ())
         dealt = balanced([sum(loads[i] for i in unit) for unit in self._units], workers)
-        self._parts = [_Part([i for k in part for i in self._units[k]]) for part in dealt if part]
-        self._part_of = {FIRST_NODE + i: part for part in self._parts for i in part.partitions}
+        homes = [(_Part(), [i for k in part for i in self._units[k]]) for part in dealt if part]
+        self._parts = [part for part, _ in homes]
+        self._part_of = {FIRST_NODE + i: part for part, nodes in homes for i in nodes}
+        machines = []
         for part in self._parts:
-            part.actor = self._start(part)
+            part.actor = free.pop() if free else start()
+            machines.append(self._settle(part))
         self._replies: dict[str, Message] = {}
         self._until: dict[str, float] = {}
         """When a message's time is over, by a clock that nobody sets."""
-        for part, machine in zip(
-            self._parts, ray.get([part.actor.ready.remote() for part in self._parts]), strict=True
-        ):
+        for part, machine in zip(self._parts, ray.get(machines), strict=True):
             part.machine = machine
 
     def bind(self, units: Sequence[Sequence[int]]) -> None:
@@ -125,7 +144,7 @@ class RayGrid(LocalGrid):
 
     def get_node_ids(self) -> Iterable[int]:
         """Return all nodes."""
-        return sorted(self._part_of)
+        return range(FIRST_NODE, FIRST_NODE + self._nodes)
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Send messages to the actors of their nodes."""
@@ -164,6 +183,20 @@ class RayGrid(LocalGrid):
                 self._restart(part)
         return found
 
+    def aside(self, function: Callable[[Any], None]) -> None:
+        """Run a function of the app in every actor beside its messages; wait until all are done.
+
+        May be called from any thread. One of a dead actor is as lost as what that held. Raises what the
+        function raised.
+        """
+        for reference in [part.actor.aside.remote(function) for part in self._parts]:
+            try:
+                ray.get(reference)
+            except ray.exceptions.RayActorError:
+                continue
+            except ray.exceptions.RayTaskError as error:
+                raise error.cause from error
+
     def somewhere(self, function: Callable[[Any], T]) -> T:
         """Run a function of the app in one actor, and return its result."""
         result: T = ray.get(self._parts[0].actor.call.remote(function))
@@ -182,16 +215,15 @@ class RayGrid(LocalGrid):
 
     def _move(self, nodes: Sequence[int], source: "_Part", target: "_Part") -> None:
         target.actor.take.remote(source.actor.give.remote(nodes))
-        source.partitions = [i for i in source.partitions if i not in nodes]
-        target.partitions = [*target.partitions, *nodes]
         target.holds = True
         self._part_of |= {FIRST_NODE + i: target for i in nodes}
 
     def _restart(self, part: "_Part") -> None:
-        part.actor, part.holds = self._start(part), False
+        part.actor, part.holds = self._start_host(), False
+        self._settle(part)
 
-    def _start(self, part: "_Part") -> Any:
-        return self._remote.remote(self.make, self._shared, part.partitions, self._nodes)
+    def _settle(self, part: "_Part") -> Any:
+        return part.actor.settle.remote(self.make, self._shared, self._nodes)
 
     def _next(self, part: "_Part") -> None:
         """Give an idle actor its next call."""
@@ -262,9 +294,8 @@ class _Call:
 
 @dataclass(eq=False)
 class _Part:
-    """One actor: the nodes that live there, its calls (the first is running), the replies to that one."""
+    """One actor: its calls (the first is running), and the replies to that one."""
 
-    partitions: list[int]
     actor: Any = None
     machine: str = ""
     holds: bool = True

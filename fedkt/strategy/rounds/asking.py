@@ -1,7 +1,7 @@
 """Who is asked in a round, and which of Flower's nodes plays whom."""
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from flwr.serverapp import Grid
 
@@ -17,6 +17,10 @@ class Asking:
     def __init__(self, setting: Setting) -> None:
         self._setting = setting
         self._nodes: dict[int, str] = {}
+        self._node_of: dict[str, int] = {}
+        self._ordered = sorted(setting.dims, key=client_order)
+        self._known: Iterable[int] = ()
+        """The grid's nodes when all of them were known."""
         self.needed = 0
         """How many contributions the round at work takes in at most."""
 
@@ -41,8 +45,10 @@ class Asking:
         again (``attempt`` above 0), those are left out that have ``answered``.
         """
         setting = self._setting
-        there = [c for c in sorted(setting.dims, key=client_order) if self.there(c, server_round)]
         part = setting.scenario.participation
+        there = self._ordered
+        if part.withdrawn or setting.churn is not None:
+            there = [c for c in there if self.there(c, server_round)]
         self.needed = max(1, round(part.fraction * len(there)))
         free = [client for client in there if client not in answered]
         count = min(len(free), math.ceil(self.needed * part.over_select) - len(answered))
@@ -57,6 +63,7 @@ class Asking:
     def seat(self, nodes: Mapping[int, str]) -> None:
         """Note which client each of these nodes plays, where the caller knows: they are not asked."""
         self._nodes |= nodes
+        self._node_of |= {client: node for node, client in nodes.items()}
 
     def client_at(self, node: int) -> str:
         """Return the client that a node plays, an empty name where that is unknown."""
@@ -64,13 +71,16 @@ class Asking:
 
     def places(self, clients: Sequence[str]) -> list[tuple[str, int]]:
         """Return these clients with their nodes, without those whose node is not known."""
-        node_of = {client: node for node, client in self._nodes.items()}
-        return [(client, node_of[client]) for client in clients if client in node_of]
+        return [(client, self._node_of[client]) for client in clients if client in self._node_of]
 
     def learn_nodes(self, grid: Grid) -> None:
         """Ask unknown nodes once which client they are: Flower's node ids are random."""
-        unknown = [node for node in grid.get_node_ids() if node not in self._nodes]
+        ids = grid.get_node_ids()
+        if ids == self._known:
+            return
+        unknown = [node for node in ids if node not in self._nodes]
         if not unknown:
+            self._known = ids
             return
         deadline = self._setting.scenario.participation.deadline_s
         for reply in grid.send_and_receive(
@@ -79,4 +89,4 @@ class Asking:
             if reply.has_content():
                 name = who_answered(reply.content)
                 if name in self._setting.dims:
-                    self._nodes[reply.metadata.src_node_id] = name
+                    self.seat({reply.metadata.src_node_id: name})
