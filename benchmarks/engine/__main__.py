@@ -40,7 +40,15 @@ REGISTERED = {
     )
     for n in (200, 10_000)
 }
-PARTS = ("ready", "cnn", "mlp", "many", "registered", "fusion")
+LARGE = {
+    f"{n} registered, 100 a round": (
+        "many",
+        {"clients": n, "a_round": 100, "engine": {"memory_limit": "256MiB"}, "rounds": 8, "rows": 5},
+    )
+    for n in (200, 100_000)
+}
+"""As REGISTERED, with 5 rows a client, since each of 100 000 has its own."""
+PARTS = ("ready", "cnn", "mlp", "many", "registered", "large", "fusion")
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "FLWR_TELEMETRY_ENABLED": "0", "RAY_USAGE_STATS_ENABLED": "0"}
 
 
@@ -66,6 +74,8 @@ def main() -> None:
         table("perceptron 64-64-10, trained, fused (fedmd), distilled", MANY, options.repeats)
     if "registered" in chosen:
         table("perceptron 64-64-10, states limited to 256 MiB", REGISTERED, 1)
+    if "large" in chosen:
+        table("perceptron 64-64-10, 5 rows a client, states limited to 256 MiB", LARGE, 1)
     if "fusion" in chosen:
         fusion()
 

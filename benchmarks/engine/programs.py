@@ -5,7 +5,8 @@ import multiprocessing
 import tempfile
 import time
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,11 @@ from torch import Tensor
 import fedkt
 from benchmarks.engine import peer, work
 from fedkt import scenario
+from fedkt.engine.runs.run import simulate as run
 from fedkt.engine.world.checked import checked_world
 from fedkt.engine.world.world import World
 from fedkt.knowledge.protocol import Reply, Request, i_am
+from fedkt.results.observer import Silent
 from fedkt.strategy import Setting
 
 ROUNDS = 5
@@ -36,13 +39,15 @@ Seconds = list[float]
 # Training -------------------------------------------------------------------------------------------------
 
 
-def loop(kind: str) -> Seconds:
+def loop(kind: str, device: str = "cpu", a_round: int = work.A_ROUND, rounds: int = ROUNDS) -> Seconds:
     """A plain loop in one process on one thread."""
     torch.set_num_threads(1)
-    weights, taken = work.start(kind), []
-    for number in range(1 + ROUNDS):
+    weights, taken = {name: t.to(device) for name, t in work.start(kind).items()}, []
+    for number in range(1 + rounds):
         begun = time.perf_counter()
-        weights = work.mean([work.train(kind, weights, client) for client in work.sample(number)])
+        asked = work.sample(number, a_round)
+        weights = work.mean([work.train(kind, weights, client, device) for client in asked])
+        float(next(iter(weights.values())).sum())  # an accelerator may still be at work
         taken.append(time.perf_counter() - begun)
     return taken[1:]
 
@@ -67,17 +72,31 @@ def _part(kind: str, weights: dict[str, Tensor], clients: Sequence[int]) -> dict
     return work.mean([work.train(kind, weights, client) for client in clients])
 
 
-def flower(kind: str) -> Seconds:
-    """Flower's simulation runtime with its FedAvg."""
-    clock = _Timed(
-        fraction_train=work.A_ROUND / work.CLIENTS, fraction_evaluate=0.0, min_train_nodes=work.A_ROUND
-    )
+Run = Callable[[ClientApp, Callable[[Grid], object], int, int, float], None]
+"""Runs a server's ``main(grid)`` over so many nodes, whose app runs in so many actors of a share of a GPU."""
+
+
+def flower(
+    kind: str,
+    device: str = "cpu",
+    a_round: int = work.A_ROUND,
+    rounds: int = ROUNDS,
+    actors: int = PROCESSES,
+    run: "Run | None" = None,
+) -> Seconds:
+    """Flower's simulation runtime with its FedAvg; its actors share one accelerator where there is one."""
+    clock = _Timed(fraction_train=a_round / work.CLIENTS, fraction_evaluate=0.0, min_train_nodes=a_round)
     first = ArrayRecord({n: Array(t.numpy()) for n, t in work.start(kind).items()})
-    _run_flower(trainer(kind), lambda grid: clock.start(grid, first, num_rounds=1 + ROUNDS), work.CLIENTS)
+    share = 1 / actors if device == "cuda" else 0.0
+
+    def main(grid: Grid) -> object:
+        return clock.start(grid, first, num_rounds=1 + rounds)
+
+    (run or _run_flower)(trainer(kind, device), main, work.CLIENTS, actors, share)
     return clock.taken[1:]
 
 
-def trainer(kind: str) -> ClientApp:
+def trainer(kind: str, device: str = "cpu") -> ClientApp:
     """Return the app of Flower's clients."""
     app = ClientApp()
 
@@ -85,8 +104,8 @@ def trainer(kind: str) -> ClientApp:
     def train(message: Message, context: Context) -> Message:
         torch.set_num_threads(1)
         weights = message.content.array_records["arrays"].to_torch_state_dict()
-        trained = work.train(kind, weights, int(context.node_config["partition-id"]))
-        arrays = ArrayRecord({n: Array(t.numpy()) for n, t in trained.items()})
+        trained = work.train(kind, weights, int(context.node_config["partition-id"]), device)
+        arrays = ArrayRecord({n: Array(t.cpu().numpy()) for n, t in trained.items()})
         metrics = MetricRecord({"num-examples": work.ROWS})
         return Message(RecordDict({"arrays": arrays, "metrics": metrics}), reply_to=message)
 
@@ -121,7 +140,13 @@ def pfl(kind: str) -> Seconds:
     return peer.rounds(kind, ROUNDS)
 
 
-def _run_flower(app: ClientApp, main: Any, nodes: int) -> None:
+def _run_flower(
+    app: ClientApp,
+    main: Callable[[Grid], object],
+    nodes: int,
+    actors: int = PROCESSES,
+    share: float = 0.0,
+) -> None:
     from flwr.simulation import run_simulation
 
     server = ServerApp()
@@ -140,8 +165,8 @@ def _run_flower(app: ClientApp, main: Any, nodes: int) -> None:
             client_app=app,
             num_supernodes=nodes,
             backend_config={
-                "init_args": {"num_cpus": PROCESSES, "include_dashboard": False, "log_to_driver": False},
-                "client_resources": {"num_cpus": 1, "num_gpus": 0.0},
+                "init_args": {"num_cpus": actors, "include_dashboard": False, "log_to_driver": False},
+                "client_resources": {"num_cpus": 1, "num_gpus": share},
             },
         )
 
@@ -153,7 +178,13 @@ def simulate(spec: dict[str, Any]) -> tuple[Seconds, Any]:
         return [float(s) for s in result.rounds["wall_s"]], result.summary
 
 
-def fedkt_training(kind: str, strategy: str, cohort: Any = "auto") -> Seconds:
+def fedkt_training(
+    kind: str,
+    strategy: str,
+    a_round: int = work.A_ROUND,
+    rounds: int = ROUNDS,
+    engine: Mapping[str, Any] | None = None,
+) -> Seconds:
     """fedkt on the same work: ``fedavg`` exchanges the same weights, ``fd`` what it is made for."""
     name, settings = work.MODELS[kind]
     taken, _ = simulate(
@@ -169,10 +200,10 @@ def fedkt_training(kind: str, strategy: str, cohort: Any = "auto") -> Seconds:
             },
             "strategy": {"name": strategy},
             "allow": ["weights"],
-            "rounds": 2 + ROUNDS,
-            "participation": {"fraction": work.A_ROUND / work.CLIENTS},
+            "rounds": 2 + rounds,
+            "participation": {"fraction": a_round / work.CLIENTS},
             "evaluate": {"every": 1000},
-            "engine": {"kind": "ray", "workers": PROCESSES, "cohort": cohort},
+            "engine": engine or {"kind": "ray", "workers": PROCESSES},
         }
     )
     return taken[1:-1]  # without the last, in which all clients are evaluated
@@ -277,26 +308,48 @@ def ready_flower() -> Seconds:
 # Many clients ---------------------------------------------------------------------------------------------
 
 
-def many(clients: int, a_round: int, engine: dict[str, Any], rounds: int = 6) -> Seconds:
-    """fedkt with a digits-sized perceptron of its own for each client, trained, fused and distilled."""
-    taken, _ = simulate(
-        {
-            "name": "many",
-            "data": {
-                "dataset": "benchmarks.engine.work:patches",
-                "partition": {"kind": "iid", "clients": clients},
-                "transfer": {"size": 100},
-            },
-            "clients": {
-                "models": [{"name": "mlp", "width": 64}],
-                "local": {"epochs": 1, "batch_size": 10, "steps": 2},
-                "distill": {"epochs": 1, "batch_size": 50},
-            },
-            "strategy": {"name": "fedmd"},
-            "rounds": rounds,
-            "participation": {"fraction": a_round / clients},
-            "evaluate": {"every": 1000},
-            "engine": {"kind": "ray", "workers": PROCESSES, **engine},
-        }
-    )
-    return taken[1:-1]
+class _Stops(Silent):
+    """Notes how long rounds take, and interrupts a run after some: all clients are measured in the last."""
+
+    def __init__(self, rounds: int) -> None:
+        self.taken: Seconds = []
+        self._rounds = rounds
+
+    def round_done(self, row: Mapping[str, Any], clients: Sequence[Mapping[str, Any]]) -> None:
+        """Note the seconds."""
+        self.taken.append(float(row["wall_s"]))
+        if len(self.taken) == self._rounds:
+            raise KeyboardInterrupt
+
+
+def many(
+    clients: int, a_round: int, engine: dict[str, Any], rounds: int = 6, rows: int | None = None
+) -> Seconds:
+    """fedkt with a digits-sized perceptron of its own for each client, trained, fused and distilled.
+
+    ``rows``: of each client; None: they share 200 000.
+    """
+    watch = _Stops(rounds)
+    few = {} if rows is None else {"samples_per_client": rows, "min_samples": 1}
+    data = {
+        "dataset": f"benchmarks.engine.work:{'patches' if rows is None else 'many_patches'}",
+        "partition": {"kind": "iid", "clients": clients, **few},
+        "transfer": {"size": 100},
+    }
+    described = {
+        "name": "many",
+        "data": data,
+        "clients": {
+            "models": [{"name": "mlp", "width": 64}],
+            "local": {"epochs": 1, "batch_size": 10, "steps": 2},
+            "distill": {"epochs": 1, "batch_size": 50},
+        },
+        "strategy": {"name": "fedmd"},
+        "rounds": rounds + 1,
+        "participation": {"fraction": a_round / clients},
+        "evaluate": {"every": 1000},
+        "engine": {"kind": "ray", "workers": PROCESSES, **engine},
+    }
+    with tempfile.TemporaryDirectory() as folder, suppress(KeyboardInterrupt):
+        run(scenario.from_dict(described), out=Path(folder) / "run", observer=watch)
+    return watch.taken[1:]

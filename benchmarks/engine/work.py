@@ -1,6 +1,8 @@
 """The work that all programs do: data, models, clients of a round. Importable, so that processes keep it."""
 
+from collections.abc import Mapping
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,8 +13,12 @@ from fedkt.data.sets.dataset import InputSpec, Split, dataset_of
 
 CLIENTS, ROWS, A_ROUND, BATCH, RATE = 100, 100, 20, 10, 0.05
 CLASSES, TEST_ROWS = 10, 100
-MODELS = {"cnn": ("cnn", {"width": 128}), "mlp": ("mlp", {"width": 64})}
-"""A convolutional net of 206 922 parameters; a perceptron 784-64-10."""
+MODELS: Mapping[str, tuple[str, dict[str, Any]]] = {
+    "cnn": ("cnn", {"width": 128}),
+    "mlp": ("mlp", {"width": 64}),
+    "resnet8": ("resnet8", {}),
+}
+"""A convolutional net of 206 922 parameters; a perceptron 784-64-10; a residual net."""
 INPUT = InputSpec("image", (1, 28, 28))
 
 
@@ -43,10 +49,10 @@ def _clouds(rows: int, side: int) -> Split:
 
 
 @lru_cache(maxsize=1)
-def shards() -> list[tuple[Tensor, Tensor]]:
-    """Return each client's rows."""
+def shards(device: str = "cpu") -> list[tuple[Tensor, Tensor]]:
+    """Return each client's rows, on a device."""
     data = images().train
-    x, y = torch.from_numpy(data.x), torch.from_numpy(data.y)
+    x, y = torch.from_numpy(data.x).to(device), torch.from_numpy(data.y).to(device)
     return list(zip(x.split(ROWS), y.split(ROWS), strict=True))
 
 
@@ -56,16 +62,16 @@ def net(kind: str) -> models.Net:
     return models.build(MODELS[kind], INPUT, CLASSES, 0)
 
 
-def sample(round_: int) -> list[int]:
+def sample(round_: int, a_round: int = A_ROUND) -> list[int]:
     """Return the clients of a round."""
-    return [int(k) for k in np.random.default_rng(round_).choice(CLIENTS, A_ROUND, replace=False)]
+    return [int(k) for k in np.random.default_rng(round_).choice(CLIENTS, a_round, replace=False)]
 
 
-def train(kind: str, weights: dict[str, Tensor], client: int) -> dict[str, Tensor]:
-    """Train one client through one epoch, as a plain loop does."""
-    model = net(kind)
+def train(kind: str, weights: dict[str, Tensor], client: int, device: str = "cpu") -> dict[str, Tensor]:
+    """Train one client through one epoch, as a plain loop does; weights come and go on the device."""
+    model = net(kind).to(device)
     model.load_state_dict(weights)
-    x, y = shards()[client]
+    x, y = shards(device)[client]
     optimizer = torch.optim.SGD(model.parameters(), lr=RATE, fused=True)
     model.train()
     for rows in torch.randperm(len(x)).split(BATCH):
@@ -84,4 +90,4 @@ def mean(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
 
 def start(kind: str) -> dict[str, Tensor]:
     """Return the first weights."""
-    return {name: tensor.detach().clone() for name, tensor in net(kind).state_dict().items()}
+    return {name: tensor.detach().cpu().clone() for name, tensor in net(kind).state_dict().items()}

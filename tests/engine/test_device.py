@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from fedkt import registry
 from fedkt import scenario as scenarios
 from fedkt.client.placing import fetched, placed
 from fedkt.engine.runs.run import simulate
@@ -30,6 +31,7 @@ OTHERS = ("central", "fedgen", "fedgkt", "fedhkd", "fedka")
 
 
 def small(strategy: str, clients: int = 4, epochs: int = 1, **parts: Any) -> Scenario:
+    distils = "steps" in registry.find("strategies", strategy).reads_distill
     described = {
         "name": "device",
         "data": {
@@ -41,7 +43,7 @@ def small(strategy: str, clients: int = 4, epochs: int = 1, **parts: Any) -> Sce
         "clients": {
             "models": [{"name": "mlp", "width": 16}],
             "local": {"epochs": epochs, "batch_size": 20},
-            "distill": {"epochs": epochs, "batch_size": 30},
+            **({"distill": {"epochs": epochs, "batch_size": 30}} if distils else {}),
         },
         "strategy": {"name": strategy},
         "rounds": 2,
