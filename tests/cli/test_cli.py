@@ -51,7 +51,7 @@ def instead(monkeypatch: pytest.MonkeyPatch, ending: BaseException) -> None:
         RunFolder.create(out, scenario, resume).close()
         raise ending
 
-    monkeypatch.setattr("fedkt.engine.runs.run.simulate", simulate)
+    monkeypatch.setattr("fedkt.engine.runs.watched.simulate", simulate)
 
 
 def test_starting_imports_nothing_heavy() -> None:
@@ -125,7 +125,7 @@ def test_interrupted_before_anything_was_written(small: str, monkeypatch: pytest
     def simulate(*arguments: Any, **others: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("fedkt.engine.runs.run.simulate", simulate)
+    monkeypatch.setattr("fedkt.engine.runs.watched.simulate", simulate)
     ended = call("simulate", small, "--out", "here")
     assert ended.exit_code == 130 and "nothing to continue" in ended.stderr
 
