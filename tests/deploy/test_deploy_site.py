@@ -275,7 +275,7 @@ def test_a_cold_process_imports_what_a_message_needs_and_gives_the_same_bytes(tm
 
 def test_the_compiler_is_there_for_who_asks_for_it():
     code = (
-        "import sys\nfrom fedkt.client.uncompiled import without_compiler\nwithout_compiler()\n"
+        "import sys\nfrom fedkt.uncompiled import without_compiler\nwithout_compiler()\n"
         "import torch._dynamo\n"
         "assert 'sympy' not in sys.modules\n"
         "assert not hasattr(torch._dynamo, '__file__')  # as who looks all modules over asks\n"

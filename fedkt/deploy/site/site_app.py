@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from fedkt.client.uncompiled import without_compiler
 from fedkt.deploy.site import desk
 from fedkt.deploy.site.policy import objections, size_objection, transfer_objection
 from fedkt.deploy.site.site_file import Site
@@ -25,6 +24,7 @@ from fedkt.deploy.wire.refusal import Refused
 from fedkt.errors import InputError
 from fedkt.files import write_atomic
 from fedkt.knowledge.protocol import Reply, binding_of, kept_of, status_of
+from fedkt.uncompiled import without_compiler
 
 if TYPE_CHECKING:
     from fedkt.engine.world.world import World

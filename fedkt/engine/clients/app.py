@@ -14,7 +14,6 @@ from flwr.clientapp import ClientApp
 
 from fedkt.client.state import DiskStore, Held, MemoryStore, StateStore
 from fedkt.client.training import one_thread, warm_up
-from fedkt.client.uncompiled import without_compiler
 from fedkt.engine.clients import trial
 from fedkt.engine.clients.cohorts import Cohorts, Plan
 from fedkt.engine.clients.failures import OPENING, SENDING, failed, failure
@@ -27,6 +26,7 @@ from fedkt.knowledge.codec import Expected
 from fedkt.knowledge.kinds import Dims
 from fedkt.knowledge.protocol import MAX_NAME, MAX_TEXT, Binding, Reply, Request, Shapes, i_am, round_of
 from fedkt.privacy.ledger import Declined
+from fedkt.uncompiled import without_compiler
 
 
 class Home(Protocol):
