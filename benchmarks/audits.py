@@ -32,9 +32,12 @@ DIGITS = (
 AUDITS: dict[str, tuple[tuple[str, ...], int]] = {
     # changes to private-mnist, and the number of canaries: all transfer rows
     "digits": (DIGITS, 300),
+    "digits-none": ((*DIGITS, "privacy={mode: none}"), 300),
     "digits-1": ((*DIGITS, "privacy.target_epsilon=1"), 300),  # a claim that so few guesses can reach
     "mnist": (("clients.local={epochs: 3, batch_size: 100, optimizer: sgd, lr: 0.5}",), 2000),
 }
+WAYS = ("nothing", "released", "relative")
+"""Of inferring label shares; the figures are total variations to the true ones."""
 
 
 def one(name: str, seed: int, folder: Path) -> dict[str, Any]:
@@ -48,6 +51,11 @@ def one(name: str, seed: int, folder: Path) -> dict[str, Any]:
     return found
 
 
+def spread(values: list[float]) -> str:
+    """Return mean and standard deviation as text."""
+    return f"{np.mean(values):.3f} ± {np.std(values):.3f}"
+
+
 def main() -> None:
     """Run what is missing and print a table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.audits", description=__doc__)
@@ -55,23 +63,29 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--only", default=",".join(AUDITS))
     options = parser.parse_args()
-    print("| data | canaries | claim | bound: median | largest | could have shown | refuted | ROC-AUC |")
-    print("|---|---|---|---|---|---|---|---|")
+    print(
+        "| data | canaries | claim | bound: median | largest | could have shown | refuted | ROC-AUC "
+        "| cooperative | labels: prior | mean prediction | beyond what all say |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|---|---|---|")
     for name in options.only.split(","):
         found = [one(name, seed, options.out) for seed in range(options.seeds)]
         bounds = [audit["run"]["curve_epsilon_at_least"] for audit in found]
         claims = [audit["claimed_epsilon"] for audit in found]
-        over = sum(audit["run"]["refuted"] for audit in found)
+        claim = "none" if None in claims else f"{min(claims):.2f} to {max(claims):.2f}"
+        over = sum(bool(audit["run"]["refuted"]) for audit in found)
         auc = [audit["run"]["auc"] for audit in found]
         cells = [
             name,
             f"{AUDITS[name][1]}",
-            f"{min(claims):.2f} to {max(claims):.2f}",
+            claim,
             f"{np.median(bounds):.2f}",
             f"{max(bounds):.2f}",
             f"{found[0]['run']['curve_ceiling']:.2f}",
             f"{over} of {len(found)}",
-            f"{np.mean(auc):.3f} ± {np.std(auc):.3f}",
+            spread(auc),
+            spread([audit["auc"]["cooperative"] for audit in found]),
+            *(spread([audit["label_leak"][f"{way}_distance"] for audit in found]) for way in WAYS),
         ]
         print(f"| {' | '.join(cells)} |", flush=True)
 

@@ -6,15 +6,19 @@ import numpy as np
 import pytest
 
 from benchmarks.auditor import gaussian_run
+from fedkt.privacy.attacks import roc
 from fedkt.privacy.attacks.audit import (
     area,
+    cooperative,
     distance,
     judge,
     label_leak,
     margins,
+    relative,
     two_sided_bound,
 )
 from fedkt.privacy.attacks.one_run import one_run_bound
+from fedkt.rng import numpy_stream
 
 
 @pytest.mark.parametrize(
@@ -65,6 +69,36 @@ def test_margins_and_label_leak_by_hand() -> None:
     assert distance(np.array([1.8, 0.2]), np.array([0.5, 0.5])) == pytest.approx(0.4)
 
 
+def test_label_shares_beyond_what_all_say() -> None:
+    """Means (.7, .3) and (.5, .5) around (.6, .4), all have (.5, .5): (.6, .4) and (.4, .6)."""
+    told = np.array([[0.7, 0.3], [0.5, 0.5]])
+    assert relative(told, np.array([0.5, 0.5])).tolist() == [
+        pytest.approx([0.6, 0.4]),
+        pytest.approx([0.4, 0.6]),
+    ]
+    # .05 less than nothing is nothing: (1.05, -.05) is (1, 0).
+    assert relative(told, np.array([0.95, 0.05]))[0].tolist() == pytest.approx([1.0, 0.0])
+
+
+def test_cooperative_lira_by_hand() -> None:
+    """Peers say 1, 3 (mean 2, deviation √2) and 0, 0 (deviation at least a tenth of the mean √2/2)."""
+    found = cooperative(np.array([4.0, 1.0]), np.array([[1.0, 0.0], [3.0, 0.0]]))
+    assert found.tolist() == pytest.approx([2**0.5, 10 * 2**0.5])
+
+
+def test_roc_curves_by_hand() -> None:
+    """Scores 4 (in), 3 (out), 2 (in and out): half of the members without an alarm, all with every alarm."""
+    members = np.array([True, False, True, False])
+    assert roc.curve(np.array([4.0, 3.0, 2.0, 2.0]), members) == {
+        "fpr": [0, 0, 0.5, 1],
+        "tpr": [0, 0.5, 0.5, 1],
+    }
+    # Points on a line are left out: members first, then others.
+    assert roc.curve(np.array([4.0, 1.0, 3.0, 2.0]), members) == {"fpr": [0, 0, 1], "tpr": [0, 1, 1]}
+    with pytest.raises(ValueError, match="members and others"):
+        roc.curve(np.array([1.0]), np.array([True]))
+
+
 @pytest.mark.parametrize(
     ("std", "epsilon", "median"), [(0.5, 9.997, 2.756), (1, 4.377, 1.645), (2, 1.993, 0.620)]
 )
@@ -76,8 +110,12 @@ def test_the_auditor_is_calibrated_on_exact_gaussians(std: float, epsilon: float
 
 
 @pytest.mark.slow
-def test_an_audit_of_a_scenario(tmp_path: Path) -> None:
-    """Without privacy memory shows; with it the bound stays below the claim."""
+def test_an_audit_of_a_scenario(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without privacy memory shows; with it the bound stays below the claim.
+
+    The first client's canaries teach the others, also the one whose classes are reconstructed, so the coins
+    of the run without privacy are always the same; the system's made another model each time.
+    """
     from fedkt.engine.runs.audited import audit_scenario, report
     from fedkt.scenario import from_dict
 
@@ -91,12 +129,16 @@ def test_an_audit_of_a_scenario(tmp_path: Path) -> None:
             "models": [{"name": "mlp", "width": 100}],
             "local": {"epochs": 40, "batch_size": 32, "lr": 0.003},
         },
+        "strategy": {"name": "knfu"},
         "rounds": 1,
     }
-    found = audit_scenario(from_dict(plain), out=tmp_path / "plain", canaries=200, lokt=True)
+    with monkeypatch.context() as fixed:
+        fixed.setattr("fedkt.engine.runs.audited._coins", lambda: numpy_stream(0, "coins"))
+        found = audit_scenario(from_dict(plain), out=tmp_path / "plain", canaries=200, lokt=True)
     assert found["lokt"]["recognised"] >= 0.5 and found["lokt"]["guessing"] == 0.1
     assert "an attack's result, no guarantee" in report(found)
-    assert (tmp_path / "plain" / "inversion.png").is_file()
+    assert (tmp_path / "plain" / "inversion.png").is_file() and (tmp_path / "plain" / "roc.png").is_file()
+    assert found["auc"]["margin"] == pytest.approx(found["run"]["auc"]) and found["auc"]["cooperative"] > 0.6
     assert found["run"]["auc"] > 0.6 and found["claimed_epsilon"] is None
     assert (tmp_path / "plain" / "audit.json").is_file()
     private = plain | {

@@ -33,7 +33,7 @@ from fedkt.errors import InputError
 from fedkt.files import write_json
 from fedkt.knowledge.contributions import Contributions
 from fedkt.privacy.accounting import spent, trade_off
-from fedkt.privacy.attacks import audit
+from fedkt.privacy.attacks import audit, roc
 from fedkt.privacy.attacks.one_run import Curves, Inverse, Points
 from fedkt.privacy.curator import ledger_folder
 from fedkt.privacy.ledger import Ledger
@@ -42,6 +42,7 @@ from fedkt.results.observer import Observer, Silent
 from fedkt.scenario import Scenario
 from fedkt.strategy.base import Strategy
 
+PICTURE = "roc.png"
 NO_DELTA = 1e-5
 """At which bounds are given where nothing is claimed."""
 Seen = list[tuple[int, tuple[str, ...], NDArray[np.float64], NDArray[np.int64]]]
@@ -95,7 +96,8 @@ def audit_scenario(
         seen, summary = _watched_run(world, store, folder, observer or Silent())
         epsilon, claim = _claim(world, store, folder, target)
         delta = scenario.privacy.delta or NO_DELTA
-        rounds, judged = attack(seen, target, labels, members, delta, claim)
+        rounds, judged, scores = attack(seen, target, labels, members, delta, claim)
+        curves = {name: roc.curve(values, members) for name, values in scores.items()}
         found: dict[str, Any] = {"rounds": [{"round": n, **one.to_json()} for n, one in rounds]}
         found |= {
             "run": judged.to_json(),
@@ -106,10 +108,13 @@ def audit_scenario(
             "claimed_epsilon": epsilon,
             "delta": delta,
             "label_leak": label_leaks(seen, planted),
+            "auc": {name: audit.area(v[members], v[~members]) for name, v in scores.items()},
+            "roc": curves,
             "verdict": audit.verdict(judged, epsilon),
         }
         if lokt:  # of the last client: canaries with made-up labels are the first's
             found["lokt"] = inversion.lokt(world, store, federation.shards[-1].id, folder.path)
+        roc.draw(curves, 1 / int((~members).sum()), folder.path / PICTURE)
         folder.finish(summary)
         write_json(folder.path / "audit.json", found)
     finally:
@@ -125,9 +130,9 @@ def plant(federation: Federation, canaries: int) -> tuple[Federation, NDArray[np
     """
     if federation.transfer is None:
         raise ValueError("there is no transfer set to plant canaries in")
-    entropy = np.random.default_rng(int.from_bytes(os.urandom(32), "big"))
-    labels = entropy.integers(0, federation.classes, canaries)
-    members = entropy.random(canaries) < 0.5
+    coins = _coins()
+    labels = coins.integers(0, federation.classes, canaries)
+    members = coins.random(canaries) < 0.5
     pool, rows = federation.pool, np.flatnonzero(members)
     added = federation.transfer.take(rows)
     bigger = replace(
@@ -152,9 +157,13 @@ def attack(
     members: NDArray[np.bool_],
     delta: float,
     claim: Curves | None,
-) -> tuple[list[tuple[int, audit.Finding]], audit.Finding]:
-    """Score each canary in every round; judge the scores of each, and their mean against the claim."""
-    total = np.zeros(len(labels))
+) -> tuple[list[tuple[int, audit.Finding]], audit.Finding, dict[str, NDArray[np.float64]]]:
+    """Score each canary in every round; judge the scores of each, and their mean against the claim.
+
+    Returns also the scores [canaries] by attack: ``margin``, which is what is judged, and ``cooperative``
+    (:func:`~fedkt.privacy.attacks.audit.cooperative`), for its ROC curve.
+    """
+    total, likelihood = np.zeros(len(labels)), np.zeros(len(labels))
     rounds = []
     for number, clients, values, rows in seen:
         scores = np.zeros(len(labels))
@@ -165,8 +174,11 @@ def attack(
         others = np.delete(margin, own, 0)
         scores[asked] = margin[own] - (others.mean(0) if len(others) else 0.0)
         total += scores
+        if len(others):
+            likelihood[asked] += audit.cooperative(margin[own], others)
         rounds.append((number, audit.judge(scores, members, delta)))
-    return rounds, audit.judge(total, members, delta, claim)
+    named = {"margin": total, "cooperative": likelihood}
+    return rounds, audit.judge(total, members, delta, claim), named
 
 
 def label_leaks(seen: Seen, federation: Federation) -> dict[str, float]:
@@ -175,12 +187,15 @@ def label_leaks(seen: Seen, federation: Federation) -> dict[str, float]:
     Label-share inference (Shi, Ouyang, Wang 2025, arXiv 2502.08001). ``released``: KL(true shares || mean
     prediction on the transfer rows) in nats, averaged over clients; ``nothing``: the same for who guesses
     that all clients have the mean shares of all. Below it something leaks. ``…_distance``: the same in total
-    variation.
+    variation; ``relative_distance``: of the sharper attack :func:`~fedkt.privacy.attacks.audit.relative`.
     """
     shares = {shard.id: shard.share for shard in federation.shards}
     average = np.mean(list(shares.values()), axis=0)
-    told, blind, near, far = [], [], [], []
+    told, blind, near, far, sharp = [], [], [], [], []
     for _, clients, values, _ in seen:
+        means = np.stack([_probabilities(predicted).mean(0) for predicted in values])
+        guessed = dict(zip(clients, audit.relative(means, average), strict=True))
+        sharp += [audit.distance(guessed[one], shares[one]) for one in clients if one in shares]
         for client, predicted in zip(clients, values, strict=True):
             if client in shares:
                 told.append(audit.label_leak(_probabilities(predicted), shares[client]))
@@ -188,6 +203,7 @@ def label_leaks(seen: Seen, federation: Federation) -> dict[str, float]:
                 near.append(audit.distance(_probabilities(predicted).mean(0), shares[client]))
                 far.append(audit.distance(average, shares[client]))
     found = {"released": told, "nothing": blind, "released_distance": near, "nothing_distance": far}
+    found["relative_distance"] = sharp
     return {name: float(np.mean(values)) for name, values in found.items()} if told else {}
 
 
@@ -204,7 +220,8 @@ def report(found: Mapping[str, Any]) -> str:
         lines.append(
             f"labels: KL {leak['released']:.3f} nats from the mean predictions, {leak['nothing']:.3f} "
             "without; "
-            f"total variation {leak['released_distance']:.3f}, {leak['nothing_distance']:.3f} without"
+            f"total variation {leak['released_distance']:.3f} ({leak['relative_distance']:.3f} beyond what "
+            f"all say), {leak['nothing_distance']:.3f} without"
         )
     if "lokt" in found:
         lines.append(inversion.sentence(found["lokt"]))
@@ -236,6 +253,11 @@ def _watch(strategy: Strategy) -> Seen:
 
     vars(strategy.course)["open"] = note
     return seen
+
+
+def _coins() -> np.random.Generator:
+    """Return what tosses the coins, from the system's entropy."""
+    return np.random.default_rng(int.from_bytes(os.urandom(32), "big"))
 
 
 def _slots(scenario: Scenario, federation: Federation, canaries: int) -> dict[str, int]:

@@ -115,6 +115,29 @@ def label_leak(predictions: NDArray[np.float64], truth: NDArray[np.float64]) -> 
     return float((held * np.log(held / told)).sum())
 
 
+def relative(told: NDArray[np.float64], average: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return label shares [clients, classes] inferred from mean predictions [clients, classes].
+
+    What all clients' mean predictions have in common, which is mostly the transfer rows' own shares, is taken
+    for ``average`` [classes], the known mean shares of all; negative shares are none.
+    """
+    shares = np.clip(average + told - told.mean(0), 0.0, None)
+    found: NDArray[np.float64] = shares / shares.sum(-1, keepdims=True)
+    return found
+
+
+def cooperative(own: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the scores [rows] of cooperative LiRA from margins [rows] and those of others [clients, rows].
+
+    The peers, who never saw a row, are the shadow models of a likelihood ratio with a Gaussian for outsiders
+    (Shi, Ouyang, Wang 2025, arXiv 2502.08001): how many of their deviations the margin lies above theirs. The
+    deviation is at least a tenth of its mean over rows, since few peers may agree by chance.
+    """
+    spread = others.std(0, ddof=1) if len(others) > 1 else np.ones(others.shape[1])
+    found: NDArray[np.float64] = (own - others.mean(0)) / np.maximum(spread, 0.1 * spread.mean() + 1e-12)
+    return found
+
+
 def distance(told: NDArray[np.float64], truth: NDArray[np.float64]) -> float:
     """Return the total variation between two distributions [classes], in 0 to 1."""
     return float(np.abs(told / told.sum() - truth).sum() / 2)
