@@ -55,6 +55,13 @@ class Growing(ComparisonProgress):
         if record["status"] == "failed":
             super().ended(cell, record)
 
+    def close(self) -> None:
+        """Stop growing; in a terminal the bars stay."""
+        shown = self._live is not None
+        super().close()
+        if shown:
+            self.console.print(self._line())
+
     def _line(self) -> Any:
         return Group(*(Text(self._bar(word, values)) for word, values in self._grown.items()))
 

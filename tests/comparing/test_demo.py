@@ -33,6 +33,17 @@ def test_lines_grow_side_by_side(tmp_path: Path) -> None:
     assert first == f"alone                 {'█' * 30}{' ' * 11} 75.0 %  round 2 of 10"
 
 
+def test_bars_stay_in_a_terminal(tmp_path: Path) -> None:
+    drawn = io.StringIO()
+    growing = Growing(tmp_path, Console(file=drawn, width=120, force_terminal=True))
+    growing.started(3, 0, 30)
+    growing.close()
+    before = drawn.getvalue()
+    assert "alone   " in before.rstrip().splitlines()[-3]
+    growing.close()
+    assert drawn.getvalue() == before
+
+
 def test_the_demo_ends_with_what_it_brought(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("fedkt.comparing.campaign.run_here", in_this_process)
