@@ -43,7 +43,7 @@ class FeaturesClient(Client):
         shapes: dict[str, tuple[int, ...]] = {}
         if settings["whole"]:
             net = on_features(settings["model"], dims.width, dims.classes, 0)
-            shapes = {name: tuple(p.shape) for name, p in net.named_parameters()}
+            shapes = {name: tuple(p.shape) for name, p in weights.shared(net).items()}
         return ServerLogits.expected(dims, settings["rows"], shapes)
 
     def train(self, teacher: Arrays | None) -> Fit:

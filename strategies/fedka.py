@@ -86,6 +86,12 @@ class FedKA(Strategy):
             found.append(
                 "strategy.voting is off, but server_model learns from voted rows; one of them must change."
             )
+        transfer = scenario.data.transfer
+        if config.voting == "off" and transfer is not None and transfer.rule.utility != "random":
+            found.append(
+                f"data.transfer.policy chooses by {transfer.rule.utility} what is said of rows, but "
+                "strategy.voting is off, so nothing is said; one of them must change."
+            )
         if not config.matching:
             names = ("weight", "by_consensus", "embedding", "numbers", "bandwidths")
             found += idle(config, "while strategy.matching is false", *names)

@@ -95,7 +95,7 @@ class FedKAWeights(WeightAveraging):
         examples = int(mean["examples"])
         progress = adaptation(self.round / self.setting.scenario.rounds, self.config.slope)
         net = self._voting.module
-        net.load_state_dict(weights.parameters(mean))
+        net.load_state_dict(weights.parameters(mean), strict=False)  # it counts batches by itself
         report = {}
         if self.config.voting:
             labels = voted(self._shares(contributions), self.config.threshold)

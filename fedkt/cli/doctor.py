@@ -52,12 +52,19 @@ def _torch() -> tuple[bool, str]:
     return True, f"{torch.__version__}, {torch.get_num_threads()} threads"
 
 
-def _gpu() -> tuple[bool, str]:
+def _accelerator() -> tuple[bool, str]:
+    """Whatever PyTorch can use, by its own list: ``engine.device`` takes the same."""
     import torch
 
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    names = ", ".join(torch.cuda.get_device_name(i) for i in range(count))
-    return count > 0, names or "none; everything runs on the CPU"
+    if not torch.accelerator.is_available():
+        return False, "none; everything runs on the CPU"
+    found = torch.accelerator.current_accelerator()
+    kind = "" if found is None else found.type
+    count = torch.accelerator.device_count()
+    # Not every kind of device has names, such as Apple's.
+    name_of = getattr(getattr(torch, kind, None), "get_device_name", None)
+    names = f": {', '.join(str(name_of(i)) for i in range(count))}" if name_of is not None else ""
+    return True, f"{count} of kind {kind}{names}"
 
 
 def _flower() -> tuple[bool, str]:
@@ -121,7 +128,7 @@ CHECKS: tuple[tuple[str, Callable[[], tuple[bool, str]], bool], ...] = (
     ("torch", _torch, True),
     ("flower", _flower, True),
     ("ray", _ray, True),
-    ("gpu", _gpu, False),
+    ("accelerator", _accelerator, False),
     ("memory", _memory, False),
     ("disk", _disk, False),
     ("data", _data, False),

@@ -28,16 +28,24 @@ def contribution(params: Mapping[str, Tensor], examples: int) -> Weights:
     return Weights(tensors, np.asarray(examples, np.int32))
 
 
-def teacher(net: nn.Module, examples: int = 0) -> dict[str, Tensor]:
-    """Return what the server sends of a model: a copy of its parameters, and the rows behind them.
+def shared(net: nn.Module) -> dict[str, Tensor]:
+    """Return what is shared of a model: its parameters, and running statistics (buffers of floats)."""
+    kept = net.state_dict()
+    buffers = {n: b for n, b in net.named_buffers() if n in kept and b.is_floating_point()}
+    return {**dict(net.named_parameters()), **buffers}
 
-    Raises Diverged where a parameter is not finite or far out of the range that is declared for it.
+
+def teacher(net: nn.Module, examples: int = 0) -> dict[str, Tensor]:
+    """Return what the server sends of a model: a copy of what is shared of it, and the rows behind it.
+
+    Raises Diverged where a number of it is not finite or far out of the range that is declared for it.
     """
-    held = [p.detach() for p in net.parameters() if p.numel()]
+    model = shared(net)
+    held = [p.detach() for p in model.values() if p.numel()]
     if not float(torch.nn.utils.get_total_norm(held, math.inf)) <= 2 * LIMIT:
         raise Diverged(f"the server's model has parameters beyond {LIMIT:g}, which may not be sent")
     # What is just outside is rounding.
-    tensors = {f"{Weights.PREFIX}{n}": p.detach().clamp(-LIMIT, LIMIT) for n, p in net.named_parameters()}
+    tensors = {f"{Weights.PREFIX}{n}": p.detach().clamp(-LIMIT, LIMIT) for n, p in model.items()}
     return tensors | {"examples": torch.tensor(examples, dtype=torch.int32)}
 
 

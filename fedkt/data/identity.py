@@ -22,7 +22,8 @@ _TAG = b"fedkt data 1\n"
 def data_hashes(federation: Federation) -> dict[str, str]:
     """Return the SHA-256, in hexadecimal, of the rows that a run uses, by what they are for.
 
-    ``rows``: all private rows with labels and names, those that were held out included; ``test`` and
+    ``rows``: all private rows with labels and names, of columns and classes too, those that were held out
+    included; ``test`` and
     ``public``: with labels; ``transfer``: of its rows alone, its hash. What is not there is left out.
     """
     found = {"rows": _hash(federation.pool)}
@@ -67,6 +68,6 @@ def _hash(*parts: Dataset) -> str:
     for part in parts:
         digest.update(transfer_hash(part.x).encode())
         update(digest, part.y)
-        for names in (part.domain, part.ids):
-            digest.update(b"-\n" if names is None else "\n".join(names.tolist()).encode() + b"\n")
+        for names in (part.domain, part.ids, part.columns, part.label_names):
+            digest.update(b"-\n" if names is None else "\n".join(map(str, names)).encode() + b"\n")
     return digest.hexdigest()

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fedkt.data.columns.labels import listed
 from fedkt.data.columns.named import LeftOut, copies_of
@@ -51,26 +52,38 @@ def table_notes(federation: Federation) -> list[str]:
                 f"{low[first]:.6g} to {high[first]:.6g}), which models take as they are; "
                 "data.standardise: true scales columns."
             )
+        if federation.preprocess.missing in ("mean", "median"):
+            empty = {shard.id: np.isnan(x[shard.rows]).all(axis=0) for shard in federation.shards}
+            notes += _by_clients(
+                federation, empty, "has no value in the rows of {}, so it is 0 there, unscaled"
+            )
         return notes
-    silent: dict[int, list[str]] = {}
-    for shard in federation.shards:
-        known = federation.statistics(shard)
-        for column in [] if known is None else np.flatnonzero(known.silent).tolist():
-            silent.setdefault(column, []).append(shard.id)
+    silent = {
+        shard.id: known.silent
+        for shard in federation.shards
+        if (known := federation.statistics(shard)) is not None
+    }
+    return notes + _by_clients(
+        federation, silent, "does not vary in the rows of {}, so it is 0 for every row there"
+    )
+
+
+def _by_clients(federation: Federation, held: Mapping[str, NDArray[np.bool_]], words: str) -> list[str]:
+    """Return a sentence per group of clients with the same columns; ``held``: which ones, by client."""
+    names, notes = federation.pool.columns, list[str]()
+    of: dict[int, list[str]] = {}
+    for client, columns in held.items():
+        for column in np.flatnonzero(columns).tolist():
+            of.setdefault(column, []).append(client)
     clients = len(federation.shards)
     by_clients: dict[tuple[str, ...], list[int]] = {}
-    for column, held in silent.items():
-        by_clients.setdefault(tuple(held), []).append(column)
-    for those, columns in list(by_clients.items())[:_MOST]:
+    for column, clients_of in of.items():
+        by_clients.setdefault(tuple(clients_of), []).append(column)
+    for those, together in list(by_clients.items())[:_MOST]:
         who = f"{len(those)} of {clients} clients ({listed(those)})"
-        notes.append(
-            f"data.dataset: {_columns(sorted(columns), names)} does not vary in the rows of {who}, so it "
-            "is 0 for every row there."
-        )
+        notes.append(f"data.dataset: {_columns(sorted(together), names)} {words.format(who)}.")
     if len(by_clients) > _MOST:
-        notes.append(
-            f"data.dataset: further columns do not vary at {len(by_clients) - _MOST} more groups of clients."
-        )
+        notes.append(f"data.dataset: so it is at {len(by_clients) - _MOST} more groups of clients.")
     return notes
 
 

@@ -7,6 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedkt.data.columns.cells import array_of, numbers_of, texts_of
+from fedkt.data.columns.choices import Choices
+from fedkt.data.columns.labels import listed
+from fedkt.data.columns.named import columns_of, table_of
 from fedkt.data.sets.dataset import InputSpec, dataset_of
 from fedkt.data.sets.preprocess import Preprocess, Statistics, fit_raw
 from fedkt.data.sets.tokens import tokenise
@@ -35,22 +39,47 @@ class Preparation:
     pixels: str | None = None
     resized: bool = False
     rounded: bool = False
+    columns: tuple[str, ...] | None = None
+    """The names of a table's columns, in the model's order; None where they have none."""
 
     def __call__(self, rows: Any) -> "torch.Tensor":
         """Return raw rows as a model takes them: float32 [n, *input.shape], int64 for tokens.
 
         ``rows``: an array, a tensor, a SciPy sparse matrix or a list, of images as a data set may hold them
-        (uint8 or [0,1], channels first or last), rows of a table (NaN is a missing value), token ids or
-        texts. Raises InputError where they do not fit the model.
+        (uint8 or [0,1], channels first or last), rows of a table (NaN is a missing value), token ids (short
+        ones are padded) or texts. Columns that have names (a data frame, a mapping, a list of mappings) are
+        taken by them, whatever their order and whatever stands beside them. Raises InputError where rows do
+        not fit the model.
         """
         wanted = self.preprocess.input
-        raw = getattr(self, f"_{wanted.kind}")(_array(rows))
+        by_name = columns_of(WHERE, _records(rows))
+        raw = getattr(self, f"_{wanted.kind}")(_array(rows) if by_name is None else self._named(by_name))
         shape = tuple(int(n) for n in raw.shape[1:])
         if shape != wanted.shape and not self.resized:
             raise InputError(
                 f"{WHERE} have shape {list(shape)} each, but the model takes {list(wanted.shape)}."
             )
         return self.preprocess.tensor(raw, self.statistics)
+
+    def _named(self, columns: Mapping[str, Any]) -> Any:
+        """Return the rows that columns by name hold: those of the model, the only text, or all in order."""
+        if self.preprocess.input.kind == "tokens" and len(columns) == 1:
+            return np.asarray(next(iter(columns.values())))
+        if self.columns is None:
+            return table_of(WHERE, columns, Choices(columns=tuple(columns)))[0]
+        # A column of vectors became NAME[0] and so on.
+        asked = dict.fromkeys(
+            name if name in columns else name.rpartition("[")[0] or name for name in self.columns
+        )
+        lacking = [name for name in asked if name not in columns]
+        if lacking:
+            raise InputError(
+                f"{WHERE} lack {listed(lacking)}; the model takes the columns {listed(self.columns)}."
+            )
+        odd = [name for name in asked if numbers_of(columns[name]) is None]
+        if odd:
+            raise InputError(f"{WHERE} hold no numbers in {listed(odd)}; write them as numbers.")
+        return table_of(WHERE, columns, Choices(columns=tuple(asked)))[0]
 
     def _image(self, rows: Any) -> NDArray[Any]:
         if rows.ndim not in (3, 4) or rows.dtype.kind not in "biuf":
@@ -83,10 +112,10 @@ class Preparation:
 
     def _tokens(self, rows: Any) -> NDArray[np.int64]:
         if rows.ndim == 1 and rows.dtype.kind in "USTO":
-            texts = np.char.decode(rows, "utf-8") if rows.dtype.kind == "S" else rows
-            ids = tokenise([str(text) for text in texts])
+            ids = tokenise(texts_of(WHERE, rows).tolist())
         elif rows.ndim == 2 and rows.dtype.kind in "iu":
-            ids = rows.astype(np.int64)
+            short = max(self.preprocess.input.shape[0] - rows.shape[1], 0)
+            ids = np.pad(rows.astype(np.int64), ((0, 0), (0, short)))
         else:
             raise InputError(
                 f"{WHERE} are of type {rows.dtype} and shape {list(rows.shape)}; they must be texts (1 "
@@ -143,7 +172,8 @@ def prepared(about: Mapping[str, Any], statistics: Statistics | None) -> Prepara
     preprocess = Preprocess(spec_of(about), how["missing"], how["standardise"], normalise)
     if statistics is None and (how["missing"] or how["standardise"]):
         raise ValueError("it lacks the statistics of its columns")
-    return Preparation(preprocess, statistics, how["pixels"], how["resized"], how["rounded"])
+    columns = None if about["columns"] is None else tuple(about["columns"])
+    return Preparation(preprocess, statistics, how["pixels"], how["resized"], how["rounded"], columns)
 
 
 def spec_of(about: Mapping[str, Any]) -> InputSpec:
@@ -164,8 +194,14 @@ def _array(rows: Any) -> Any:
     """Return rows as an array, or as the sparse matrix that they are."""
     if hasattr(rows, "tocsr"):
         return rows
-    if hasattr(rows, "detach"):
-        rows = rows.detach().cpu().numpy()
     if isinstance(rows, np.ma.MaskedArray):
-        rows = np.ma.filled(rows.astype(np.float64), np.nan)
-    return np.asarray(rows)
+        return np.ma.filled(rows.astype(np.float64), np.nan)
+    return array_of(f"{WHERE} are", rows)
+
+
+def _records(rows: Any) -> Any:
+    """Return a list of mappings as columns by name; a value that one lacks is missing."""
+    if not isinstance(rows, list | tuple) or not rows or not all(isinstance(row, Mapping) for row in rows):
+        return rows
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: np.array([row.get(name) for row in rows], object) for name in names}

@@ -22,7 +22,7 @@ class Dims:
 
     ``rows``: number of transfer rows that the message speaks about; ``transfer``: size of the transfer
     set (0: none); ``classes``; ``width``: feature width of the client's model; ``parameters``: the
-    shapes of its parameters by name; ``clients``: how many take part in the run.
+    shapes of its parameters and running statistics by name; ``clients``: how many take part in the run.
 
     >>> Dims(rows=100, transfer=300, classes=10, width=64).about(0).rows
     300

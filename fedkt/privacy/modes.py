@@ -186,10 +186,11 @@ class LogitGauss(Mode):
     def signal_to_noise(self, expected: Expected, noise: float, clients: int) -> float:
         """Return the expected ratio of a row's length (at most C) to its noise, averaged over clients.
 
-        √clients / (2 σ √(rows · width)): a row of norm C against noise of norm σ · 2C√rows · √width.
+        √clients / (2 σ √(rows · width)): a row of norm C against noise of norm σ · 2C√rows · √width, of the
+        widest array of rows. One of numbers alone, such as a density per transfer row, is a single row.
         """
         shapes = [expected[name].shape for name in float_arrays(expected)]
-        width = max(shape[-1] for shape in shapes)
+        width = max(shape[-1] for shape in [s for s in shapes if len(s) > 1] or shapes)
         return math.sqrt(clients) / (2 * noise * math.sqrt(rows_of(expected) * width))
 
 

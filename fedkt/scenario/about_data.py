@@ -371,3 +371,12 @@ class Data(Settings):
     """Makes two classes of the labels: whether the comparison holds."""
     standardise: bool = False
     """Whether columns of a table are scaled to mean 0, deviation 1 of each client's own training rows."""
+
+    @field_validator("columns", "labels")
+    @classmethod
+    def _each_once(cls, value: list[str] | None) -> list[str] | None:
+        """Refuse a name that stands for two places."""
+        twice = [name for name in dict.fromkeys(value or ()) if (value or []).count(name) > 1]
+        if twice:
+            raise say(f"names {twice[0]!r} twice; name it once")
+        return value

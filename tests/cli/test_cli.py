@@ -183,6 +183,31 @@ def test_list() -> None:
     assert ended.exit_code == 2 and "'strategies'" in ended.stderr
 
 
+@pytest.mark.parametrize(
+    ("kind", "count", "line"),
+    [
+        (None, 0, (False, "none; everything runs on the CPU")),
+        ("mps", 1, (True, "1 of kind mps")),
+        ("cuda", 2, (True, "2 of kind cuda: card 0, card 1")),
+        ("xpu", 1, (True, "1 of kind xpu: card 0")),
+    ],
+)
+def test_doctor_tells_of_any_accelerator(
+    monkeypatch: pytest.MonkeyPatch, kind: str | None, count: int, line: tuple[bool, str]
+) -> None:
+    """What ``torch.accelerator`` knows, which is what ``engine.device`` takes; Apple's has no name."""
+    import torch
+
+    from fedkt.cli.doctor import CHECKS
+
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: kind is not None)
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: count)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: kind and torch.device(kind))
+    for module in (torch.cuda, torch.xpu):
+        monkeypatch.setattr(module, "get_device_name", lambda i: f"card {i}")
+    assert {name: check for name, check, _ in CHECKS}["accelerator"]() == line
+
+
 def test_doctor_ends_with_three_only_for_what_is_essential(monkeypatch: pytest.MonkeyPatch) -> None:
     from fedkt.cli import doctor
 

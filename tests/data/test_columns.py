@@ -308,6 +308,8 @@ def test_masked_values_are_missing():
 
 def test_numbers_that_are_python_objects():
     x = np.array([[1, None], [2.5, Decimal("3")]], object)
+    assert dataset_of("d", x, [0, 1]).x[1].tolist() == [2.5, 3.0]
+    x[1, 1] = "3"
     with pytest.raises(InputError, match="column 1 of x holds '3'"):
         dataset_of("here", x, [0, 1])
     x[1, 1] = 3
@@ -389,3 +391,115 @@ def test_choices_that_a_source_cannot_follow_are_refused(tmp_path):
     save(tmp_path, "u", {"f": [1.0, 2.0], "label": [0, 1]})
     with pytest.raises(InputError, match="no column holds images"):
         load_dataset("hf:u", tmp_path, choices=Choices(kind="image"))
+
+
+# Siblings: other types of numbers, other names of labels ------------------------------------------------
+
+
+def decimals():
+    cells: list[Any] = [Decimal("1.25") + (i * i) % 5 for i in range(30)]
+    cells[3] = None
+    return pd.DataFrame({"a": np.arange(30.0), "price": cells}), np.arange(30) % 2
+
+
+def tensors():
+    import torch
+
+    x = torch.arange(60.0).view(30, 2)
+    return (x / 8).bfloat16().requires_grad_(), torch.arange(30) % 2
+
+
+def a_hub_table():
+    return Table.from_dict({"b": [0.5] * 29 + [None], "a": list(range(30))}), np.arange(30) % 2
+
+
+def test_decimal_numbers_are_numbers():
+    found = read(Path(), {"dataset": f"{MODULE}:decimals", "missing": "mean"})
+    assert found.pool.columns == ("a", "price") and not found.notes
+    assert found.pool.x[:3, 1].tolist() == [1.25, 2.25, 5.25] and np.isnan(found.pool.x[3, 1])
+
+
+def test_tensors_of_any_type_are_rows():
+    found = read(Path(), {"dataset": f"{MODULE}:tensors"})
+    assert found.pool.x.dtype == np.float32 and found.pool.x[1].tolist() == [0.25, 0.375]
+
+
+def test_a_function_may_return_a_table_of_hugging_face():
+    found = read(Path(), {"dataset": f"{MODULE}:a_hub_table", "missing": "zero"})
+    assert found.pool.columns == ("b", "a") and np.isnan(found.pool.x[29, 0])
+
+
+def test_a_second_label_under_a_longer_name_is_no_feature(tmp_path):
+    y = (np.arange(30) % 6).tolist()
+    spec = save(tmp_path, "two", {"a": np.arange(30.0), "fine_label": y, "coarse_label": [v // 3 for v in y]})
+    with pytest.raises(InputError, match="fine_label, coarse_label, each of which may be the label"):
+        read(tmp_path, {"dataset": spec})
+    found = read(tmp_path, {"dataset": spec, "label": "coarse_label", "drop": ["fine_label"]})
+    assert found.pool.columns == ("a",) and found.classes == 2
+
+
+def test_names_that_are_chosen_twice_or_are_the_label_are_refused(tmp_path):
+    spec = save(tmp_path, "t", {"a": np.arange(30.0), "label": (np.arange(30) % 2).tolist()})
+    with pytest.raises(InputError, match=r"data\.columns names 'a' twice; name it once"):
+        read(tmp_path, {"dataset": spec, "columns": ["a", "a"]})
+    with pytest.raises(InputError, match=r"data\.labels names 'no' twice; name it once"):
+        read(tmp_path, {"dataset": spec, "labels": ["no", "no"]})
+    with pytest.raises(
+        InputError, match=r"data\.columns names 'label', which holds the labels; leave it out"
+    ):
+        read(tmp_path, {"dataset": spec, "columns": ["a", "label"]})
+
+
+def test_a_split_without_labels_is_said_to_be(tmp_path):
+    train = Table.from_dict({"a": np.arange(30.0), "label": (np.arange(30) % 2).tolist()})
+    test = Table.from_dict({"a": np.arange(5.0), "label": [0, 1, -1, 0, 1]})
+    DatasetDict(train=train, test=test).save_to_disk(str(tmp_path / "t"))
+    assert "data.dataset: left out: split test (labels unknown)." in read(tmp_path, {"dataset": "hf:t"}).notes
+
+
+def test_a_folder_of_files_below_the_data_folder_is_a_data_set(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "mine").mkdir()
+    lines = ["a,b,label", *(f"{i},{i * i},{'no' if i % 2 else 'yes'}" for i in range(30))]
+    (tmp_path / "mine" / "train.csv").write_text("\n".join(lines))
+    found = read(tmp_path, {"dataset": "hf:mine"})
+    assert found.pool.columns == ("a", "b") and found.label_names == ("no", "yes")
+    assert found.pool.x[3].tolist() == [3.0, 9.0]
+
+
+def test_a_column_without_a_value_at_a_client_is_told(tmp_path):
+    x = np.ones((40, 2), np.float32) * np.arange(40)[:, None]
+    x[:20, 1] = np.nan
+    y = np.arange(20) % 2
+    columns = np.array(["age", "pressure"])
+    np.savez(tmp_path / "d.npz", x_near=x[:20], y_near=y, x_far=x[20:], y_far=y, columns=columns)
+    settings = {"dataset": "npz:d.npz", "partition": {"kind": "domain"}, "missing": "mean"}
+    told = "column 'pressure' has no value in the rows of 1 of 2 clients (near), so it is 0 there, unscaled."
+    assert f"data.dataset: {told}" in read(tmp_path, settings).notes
+    assert not any("has no value" in note for note in read(tmp_path, settings | {"missing": "zero"}).notes)
+
+
+HALF = "a \ud800 b"
+"""Half a character, which UTF-8 cannot write."""
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "domain", "words"),
+    [
+        ([[1, 2], [3]], [0, 1], None, "d: x is in rows that differ in length or form; all must be alike"),
+        ([[1.0], [2.0]], [[0], [0, 1]], None, "d: y is in rows that differ in length or form"),
+        (np.zeros((2, 0)), [0, 1], None, "d: x has no columns; at least one is needed"),
+        (["fine", HALF], [0, 1], None, "d: x holds half a character (a lone surrogate) in row 1"),
+        ([[1.0], [2.0]], [HALF, "b"], None, "d: y holds half a character (a lone surrogate) in row 0"),
+        ([[1.0], [2.0]], [0, 1], [HALF, "b"], "d: domain holds half a character (a lone surrogate) in row 0"),
+    ],
+)
+def test_what_is_no_row_or_no_text_is_refused_in_a_sentence(x, y, domain, words):
+    with pytest.raises(InputError) as told:
+        dataset_of("d", x, y, domain=domain)
+    assert told.value.problems[0].startswith(words)
+
+
+def test_a_column_of_uneven_lists_holds_no_numbers():
+    found = dataset_of("d", {"a": [1.0, 2.0], "b": [[1, 2], [3]]}, [0, 1])
+    assert (found.columns, found.left_out) == (("a",), (("b", "no numbers"),))

@@ -72,7 +72,7 @@ def test_one_number_per_name_in_train_test_and_public_rows(tmp_path):
 
 def test_labels_of_transfer_rows_are_nobodys(tmp_path):
     table([0, 1]).save_to_disk(tmp_path / "a")
-    Table.from_dict({"f": [1.0, 2.0], "label": [None, "odd"]}).save_to_disk(tmp_path / "t")
+    Table.from_dict({"f": [1.5, 2.5], "label": [None, "odd"]}).save_to_disk(tmp_path / "t")
     found = read(
         tmp_path,
         dataset="hf:a",

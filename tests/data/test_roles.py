@@ -285,3 +285,55 @@ def test_domains_and_ids_of_functions_and_tables_are_looked_at(tmp_path: Path) -
     )
     by_column = {"partition": {"kind": "natural-id", "column": "who"}}
     assert "is missing in 1 of 3 rows (first: row 1)" in refused(tmp_path, dataset="hf:table", **by_column)
+
+
+# Siblings: one file in two types, other words for a missing id --------------------------
+
+
+@pytest.mark.parametrize("setting", ["test", "public", "transfer"])
+def test_one_table_in_two_types_is_one(tmp_path: Path, setting: str) -> None:
+    """Float32 as float64, and as a CSV file writes and reads it: 0.1 as float32 is not 0.1 as float64."""
+    write(tmp_path, "a", X)
+    write(tmp_path, "wide", X.astype(np.float64))
+    read_again = np.array([[float(str(value)) for value in row] for row in X])
+    assert (read_again != X).any() and (read_again.astype(np.float32) == X).all()
+    write(tmp_path, "csv", read_again)
+    for name in ("wide", "csv"):
+        spec: Any = f"npz:{name}.npz" if setting == "test" else {"from": f"npz:{name}.npz", "size": 20}
+        words = (
+            "48 of the 60 test rows of data.test are training rows too"
+            if setting == "test"
+            else f"data.{setting}.from names the private data set itself"
+        )
+        if setting != "test":
+            assert words in refused(tmp_path, dataset="npz:a.npz", **{setting: spec})
+        else:
+            held = federation(tmp_path, dataset="npz:a.npz", test=spec, overlap="report")
+            assert "60 of the 60 test rows of data.test are training rows too (same values)." in held.notes
+
+
+def test_wide_numbers_are_compared_as_wide_as_both_are(tmp_path: Path) -> None:
+    """Two tables of float64 whose rows differ beyond float32 alone are two."""
+    time = 1.7e9 + np.arange(120) / 64
+    rows = np.stack([time, np.zeros(120)], axis=1)
+    assert len(np.unique(rows.astype(np.float32), axis=0)) < 4
+    write(tmp_path, "a", rows[:60])
+    write(tmp_path, "b", rows[60:])
+    assert not any("too" in n for n in federation(tmp_path, dataset="npz:a.npz", test="npz:b.npz").notes)
+
+
+def test_public_rows_that_are_transfer_rows_are_reported(tmp_path: Path) -> None:
+    write(tmp_path, "a", X)
+    write(tmp_path, "b", OTHER)
+    write(tmp_path, "half", OTHER[:30])
+    common = {"transfer": {"from": "npz:b.npz", "size": 60}, "public": {"from": "npz:half.npz", "size": 20}}
+    notes = federation(tmp_path, dataset="npz:a.npz", **common).notes
+    told = "20 of the 20 public rows of data.public.from are transfer rows of data.transfer.from too"
+    assert f"{told} (same values)." in notes
+
+
+@pytest.mark.parametrize("word", ["NULL", "N/A", "n/a", "#N/A"])
+def test_other_words_for_a_missing_id(tmp_path: Path, word: str) -> None:
+    spec = write(tmp_path, "a", X, who_train=np.array([word, *"abcde" * 11, *"abcd"]))
+    told = refused(tmp_path, dataset=spec, partition={"kind": "natural-id", "column": "who"})
+    assert "ids is missing in 1 of 60 rows (first: row 0)" in told

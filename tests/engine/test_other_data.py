@@ -134,6 +134,23 @@ def test_a_comparison_is_not_continued_on_other_data(tmp_path: Path, monkeypatch
     }
 
 
+def test_other_names_of_columns_or_classes_are_other_data(tmp_path: Path) -> None:
+    """The same numbers under the names of other columns mean something else."""
+    rng = np.random.default_rng(0)
+    held: dict[str, Any] = {
+        "x_train": rng.normal(size=(40, 2)).astype("float32"),
+        "y_train": np.arange(40) % 2,
+    }
+    names: dict[str, Any] = {"columns": np.array(["age", "weight"]), "label_names": np.array(["no", "yes"])}
+    scenario = described()
+    np.savez(tmp_path / "rows.npz", **held, **names)
+    run = interrupted(tmp_path, scenario)
+    for name in names:
+        np.savez(tmp_path / "rows.npz", **held, **{**names, name: names[name][::-1]})
+        with pytest.raises(InputError, match=r"its private rows .* changed since then"):
+            simulate(scenario, out=run, resume=True, data_dir=tmp_path)
+
+
 def test_the_hashes_say_which_rows_changed(tmp_path: Path) -> None:
     put(tmp_path)
     hashes = data_hashes(data.build(described(), tmp_path))

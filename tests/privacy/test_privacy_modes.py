@@ -16,9 +16,11 @@ from fedkt.engine.world.costs import training_event
 from fedkt.engine.world.guard import Guard, without_private_rows
 from fedkt.engine.world.private import epsilons, privacy_notes, privacy_problems
 from fedkt.errors import InputError
+from fedkt.knowledge.codec import Spec
 from fedkt.privacy import curator as central
 from fedkt.privacy.accounting import Event, spent
 from fedkt.privacy.ledger import Ledger
+from fedkt.privacy.modes import LogitGauss, mode_of
 from fedkt.results.folder import read_rows
 from fedkt.scenario import Scenario, from_dict
 
@@ -310,6 +312,16 @@ def test_the_signal_of_noised_logits_is_told() -> None:
     """3 clients, 30 rows, 10 classes, σ = 4: √3 / (2·4·√300) = 0.0125."""
     (note,) = privacy_notes(checked_world(scenario(*MODES["logit_gauss"])))
     assert "at most 0.012 of its noise" in note and "dpsgd gives the same release for less" in note
+
+
+def test_a_number_per_row_does_not_widen_the_rows_beside_it() -> None:
+    """3 clients, 100 rows of 10 classes and their 100 densities, σ = 4: √3 / (2·4·√(101 · 10)) = 0.00681."""
+    sent = {"values": Spec("float32", (100, 10)), "density": Spec("float32", (100,))}
+    mode = mode_of(scenario(*MODES["logit_gauss"]).privacy)
+    assert isinstance(mode, LogitGauss)
+    assert mode.signal_to_noise(sent, 4.0, 3) == pytest.approx(0.00681, abs=1e-5)
+    alone = {"density": Spec("float32", (100,))}  # √3 / (2·4·√100) = 0.02165
+    assert mode.signal_to_noise(alone, 4.0, 3) == pytest.approx(0.02165, abs=1e-5)
 
 
 @pytest.mark.parametrize("name", MODES)

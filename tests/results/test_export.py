@@ -286,3 +286,62 @@ def test_rows_that_do_not_fit_are_refused(tmp_path: Path, rows: Any, words: str)
     run(tmp_path, {"standardise": True}, clients={"models": ["tabular"], "local": {"epochs": 1}})
     with pytest.raises(InputError, match=words):
         fedkt.load_model(tmp_path / "model")(rows)
+
+
+class Records:
+    """What the test below gives a model that was trained on columns a, b and c, in this order."""
+
+    @staticmethod
+    def shuffled(x: Any) -> Any:
+        import pandas as pd
+
+        return pd.DataFrame({"c": x[:, 2], "name": "n", "a": x[:, 0], "b": x[:, 1]})
+
+    @staticmethod
+    def nullable(x: Any) -> Any:
+        return Records.shuffled(x).astype({"a": "Float64", "b": "Float64"})
+
+    @staticmethod
+    def mapping(x: Any) -> Any:
+        return {"b": x[:, 1].tolist(), "c": torch.from_numpy(x[:, 2]), "a": x[:, 0]}
+
+    @staticmethod
+    def of_rows(x: Any) -> Any:
+        return [{"b": float(b), "a": float(a), "c": float(c)} for a, b, c in x]
+
+    @staticmethod
+    def arrow(x: Any) -> Any:
+        import pyarrow as pa
+
+        return pa.table({"c": x[:, 2], "a": x[:, 0], "b": x[:, 1]})
+
+
+def test_columns_with_names_are_taken_by_them(tmp_path: Path) -> None:
+    """Whatever their order and what stands beside them, or a shuffled data frame is scored wrongly."""
+    x, y = a_table()
+    x = x[:, :3]
+    names = np.array(["a", "b", "c"])
+    save(tmp_path, x_train=x[:150], y_train=y[:150], x_test=x[150:], y_test=y[150:], columns=names)
+    trained = {"models": ["tabular"], "local": {"epochs": 8, "lr": 0.01}}
+    run(tmp_path, {"missing": "mean", "standardise": True}, clients=trained)
+    model = fedkt.load_model(tmp_path / "model")
+    expected = model(x[150:])[1]
+    assert told(tmp_path) > 0.6
+    for form in (Records.shuffled, Records.nullable, Records.mapping, Records.of_rows, Records.arrow):
+        assert torch.equal(model(form(x[150:]))[1], expected), form
+    missing = [{"a": 1.0, "b": None, "c": 2.0}]  # b is missing, as an empty cell is
+    assert torch.equal(model(missing)[1], model(np.array([[1.0, np.nan, 2.0]]))[1])
+    with pytest.raises(InputError, match="these rows lack b; the model takes the columns a, b, c"):
+        model(Records.shuffled(x).drop(columns="b"))
+    with pytest.raises(InputError, match="these rows hold no numbers in b"):
+        model(Records.shuffled(x).assign(b="high"))
+
+
+def test_short_token_ids_are_padded_and_no_text_is_made_of_nothing(tmp_path: Path) -> None:
+    ids = np.array([[1, 2, 3, 4], [4, 3, 0, 0]] * 20)
+    save(tmp_path, x_train=ids, y_train=np.arange(40) % 2)
+    run(tmp_path, {}, clients={"models": ["text"]})
+    model = fedkt.load_model(tmp_path / "model")
+    assert torch.equal(model(ids[1:2, :2])[1], model(ids[1:2])[1])
+    with pytest.raises(InputError, match="these rows has no text in 1 of 2 rows"):
+        model(["a text", None])

@@ -345,6 +345,13 @@ def test_the_server_model_needs_votes(tmp_path: Path) -> None:
         fedkt.simulate("quickstart", asked, out=tmp_path / "run")
 
 
+def test_without_votes_nothing_is_said_that_rows_could_be_chosen_by(tmp_path: Path) -> None:
+    asked = [*SETUP, "strategy={name: fedka, voting: off}", "data.transfer.rows=10"]
+    for policy in ("entropy", "margin", "disagreement", "{utility: sure, mechanism: cover}"):
+        with pytest.raises(InputError, match=r"data\.transfer\.policy chooses by .* strategy\.voting is off"):
+            fedkt.simulate("quickstart", [*asked, f"data.transfer.policy={policy}"], out=tmp_path / "run")
+
+
 def test_a_run_reports_the_group_effect_and_teaches_the_server_after_the_warm_up(tmp_path: Path) -> None:
     settings = "strategy={name: fedka, warm_up: 1, threshold: 0}"
     fedkt.simulate("quickstart", [*SETUP, settings, "server_model={model: mlp}"], out=tmp_path / "run")

@@ -6,14 +6,17 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 import fedkt
 from fedkt import registry
 from fedkt.client import Steps
+from fedkt.client.state import DiskStore
 from fedkt.data.sets.dataset import InputSpec
 from fedkt.engine.world.checked import checked_world
 from fedkt.errors import InputError
 from fedkt.knowledge import Dims
+from fedkt.models import Net
 from fedkt.results.folder import read_rows
 from fedkt.scenario import Scenario, from_dict
 from fedkt.strategies.fedmd import FedMD, FedMDConfig
@@ -121,3 +124,41 @@ def test_who_can_teach_none_says_why(name: str) -> None:
     with pytest.raises(InputError) as raised:
         checked_world(scenario(name, allow=["weights", "features"]))
     assert f"strategy '{name}' can teach no server model, since {why};" in str(raised.value)
+
+
+# Running statistics -----------------------------------------------------------------------------
+
+
+def normed(input: InputSpec, classes: int) -> Net:
+    """Return a model whose running statistics decide what it says."""
+    size = 1
+    for extent in input.shape:
+        size *= extent
+    features = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(size), nn.Linear(size, 8), nn.ReLU())
+    return Net(features, nn.Linear(8, classes), 8)
+
+
+@pytest.mark.parametrize("name", ["fedavg", "feddf", "fedgen", "fedka_weights"])
+def test_running_statistics_are_weights(name: str, tmp_path: Path) -> None:
+    """One model for all: what the server measures of it is what each client measures."""
+    made = scenario(name, server_model=None, allow=["weights"], clients={"models": [f"{__name__}:normed"]})
+    run = fedkt.simulate(made, out=tmp_path / "run")
+    last = [row["global"] for row in read_rows(tmp_path / "run" / "clients.jsonl") if row["round"] == 2]
+    assert last == [pytest.approx(run.summary["accuracy"]["server"])] * 3
+    held = DiskStore(tmp_path / "run" / "checkpoint" / "clients").load("0", below=99)
+    assert held is not None
+    key = "model/features.1.running_mean"
+    assert held.tensors[key].abs().max() > 0.1  # digits are not of mean 0, where it began
+
+
+def test_a_server_s_running_statistics_are_resumed(tmp_path: Path) -> None:
+    """By hand: of 1 and 3 with momentum 0.1 the running mean is 0.2, the variance 0.9 + 0.1 · 2."""
+    student = build(f"{__name__}:normed", InputSpec("tabular", (1,), 0), 2, 0)
+    student.module.train()
+    student.module(torch.tensor([[1.0], [3.0]]))
+    again = build(f"{__name__}:normed", InputSpec("tabular", (1,), 0), 2, 1)
+    again.load(student.state())
+    held = again.module.state_dict()
+    assert held["features.1.running_mean"].item() == pytest.approx(0.2)
+    assert held["features.1.running_var"].item() == pytest.approx(1.1)
+    assert held["features.1.num_batches_tracked"].item() == 1

@@ -1,6 +1,8 @@
 """Single values of columns: what is missing, what is text, what is a number."""
 
 import contextlib
+from decimal import Decimal
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -34,6 +36,7 @@ def texts_of(where: str, values: Any) -> NDArray[Any]:
     """
     plain: NDArray[Any] = np.asarray(values)
     if plain.dtype.kind == "U":
+        _refuse_surrogates(where, plain)
         return plain
     if plain.dtype.kind == "S":
         with contextlib.suppress(UnicodeDecodeError):
@@ -57,11 +60,22 @@ def texts_of(where: str, values: Any) -> NDArray[Any]:
                 f"{where} holds a {type(value).__name__} in row {row} among texts; all must be texts."
             )
         made[row] = value
+    _refuse_surrogates(where, made)
     return made
 
 
-BLANK = ("", "nan", "NaN", "None", "NaT", "<NA>", "null")
-"""What libraries write, as text, for a value that is missing."""
+def _refuse_surrogates(where: str, texts: NDArray[Any]) -> None:
+    """Raise InputError where a text holds half a character, as bytes of another encoding may leave behind."""
+    for row, text in enumerate(texts.tolist()):
+        if not text.isascii() and any("\ud800" <= sign <= "\udfff" for sign in text):
+            raise InputError(
+                f"{where} holds half a character (a lone surrogate) in row {row}; it must be text that "
+                "UTF-8 can write."
+            )
+
+
+BLANK = ("", "nan", "NaN", "None", "NaT", "<NA>", "null", "NULL", "N/A", "n/a", "#N/A")
+"""What libraries write, as text, for a value that is missing. ``NA`` may be the name of a region."""
 
 
 def blank(names: NDArray[np.str_]) -> NDArray[np.bool_]:
@@ -87,6 +101,7 @@ def names_of(where: str, values: Any) -> NDArray[np.str_]:
     elif plain.dtype == object:
         plain = np.array([_written(where, value) for value in plain], dtype=np.str_)
     names: NDArray[np.str_] = plain.astype(np.str_)
+    _refuse_surrogates(where, names)
     _refuse_missing(where, blank(names))
     return names
 
@@ -110,22 +125,43 @@ def _written(where: str, value: Any) -> str:
 def numbers_of(values: Any) -> NDArray[Any] | None:
     """Return a column's numbers, float32 where that holds them exactly, else float64; NaN where missing.
 
-    ``values``: an array [n] (masked or not), or a column of pandas or polars. None where it holds no numbers.
+    ``values``: an array [n] (masked or not), a tensor, or a column of pandas or polars; decimal numbers are
+    numbers. None where it holds none.
     """
     kind = getattr(getattr(values, "dtype", None), "kind", None)
     if kind is not None and kind in "biuf" and not isinstance(getattr(values, "dtype", None), np.dtype):
         values = values.to_numpy(dtype=np.float64, na_value=np.nan)  # pandas' own types
-    masked = isinstance(values, np.ma.MaskedArray)
-    array = values if masked else np.asarray(values)
+    try:
+        array = array_of("", values)
+    except InputError:
+        return None  # lists of different lengths
     if array.dtype == object:
         missing = is_missing(array)
-        if not all(isinstance(v, int | float | np.number) for v in array[~missing]):
+        if not all(isinstance(v, Real | Decimal | np.bool_) for v in array[~missing]):
             return None
         array = np.array([np.nan if no else v for v, no in zip(array, missing, strict=True)], np.float64)
     if array.dtype.kind not in "biuf":
         return None
     array = array.astype(float_type(array.dtype), copy=False)
     return array.filled(np.nan) if isinstance(array, np.ma.MaskedArray) else array
+
+
+def array_of(where: str, values: Any) -> NDArray[Any]:
+    """Return values as an array, masked where they are.
+
+    A tensor may be on any device, and of a type that NumPy has not: such numbers are float32 then. Raises
+    InputError, which begins with ``where``, where rows differ in length.
+    """
+    if isinstance(values, np.ma.MaskedArray):
+        return values
+    if hasattr(values, "detach") and hasattr(values, "layout"):
+        values = values.detach().cpu().to_dense()
+        values = values.float() if values.is_floating_point() and values.dtype.itemsize < 4 else values
+        return np.asarray(values.resolve_conj().resolve_neg().numpy())
+    try:
+        return np.asarray(values)
+    except ValueError as error:
+        raise InputError(f"{where} in rows that differ in length or form; all must be alike.") from error
 
 
 def float_type(given: np.dtype[Any]) -> type[np.floating[Any]]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedkt.data.columns.cells import is_missing, plural, texts_of
+from fedkt.data.columns.cells import array_of, is_missing, plural, texts_of
 from fedkt.errors import InputError
 
 Labels = NDArray[np.int64]
@@ -28,7 +28,7 @@ def labels_of(
     numbers where ``target``, a comparison ``y>N``, makes two classes of them; ``names``: what numbers stand
     for, where the source says so. Raises InputError where a label is missing or is no label.
     """
-    y = y if isinstance(y, np.ma.MaskedArray) else np.asarray(y)
+    y = array_of(f"{where}: y is", y)
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
     if y.ndim != 1:

@@ -33,6 +33,8 @@ def columns_of(where: str, x: Any) -> dict[str, Any] | None:
     names = getattr(getattr(x, "dtype", None), "names", None)
     if names is not None and not hasattr(x, "columns"):
         return {str(name): x[name] for name in names}
+    if hasattr(x, "column_names") and hasattr(x, "with_format"):  # of Hugging Face
+        x = x.with_format("arrow")[:]
     if hasattr(x, "column_names") and hasattr(x, "column"):  # Arrow
         return {str(name): x.column(name).to_pandas() for name in x.column_names}
     if not hasattr(x, "columns") or not hasattr(x, "dtypes") or not hasattr(x, "to_numpy"):

@@ -101,7 +101,21 @@ def compare(
                 other = f"test rows of {test.where}"
                 allowed = meant or role.source == test.source
                 found.add(role, other, count, meant=allowed, remedy="their rows must be others")
+    _among_common(found, common, image)
     return found
+
+
+def _among_common(found: Shared, common: Sequence[Role], image: "Image | None") -> None:
+    """Note which public rows are transfer rows of another data set; methods may want that."""
+    for number, role in enumerate(common):
+        for other in common[:number]:
+            held, part = _form(other.rows, role.rows, image)
+            if role.source == other.source or not rows_of(held):
+                continue
+            known = row_hashes(held)
+            count = int(np.isin(row_hashes(part), known[known != without_content(held)]).sum())
+            if count:
+                found.add(role, f"{other.what} of {other.where}", count, meant=True, remedy="")
 
 
 def same_source(one: Dataset, other: Dataset) -> bool:
@@ -111,11 +125,13 @@ def same_source(one: Dataset, other: Dataset) -> bool:
     if one.kind != other.kind or one.x.shape != other.x.shape:
         return False
     head = np.arange(min(HEAD, len(one)))
-    if not np.array_equal(row_hashes(one.x[head]), row_hashes(other.x[head])):
+    a, b = _form(one.take(head), other.take(head), None)
+    if not np.array_equal(row_hashes(a), row_hashes(b)):
         return False
-    if one.kind != "sparse" and one.x.dtype == other.x.dtype:
-        return bool(np.array_equal(one.x, other.x, equal_nan=one.x.dtype.kind == "f"))
-    return bool(np.array_equal(row_hashes(one.x), row_hashes(other.x)))
+    a, b = _form(one, other, None)
+    if one.kind != "sparse":
+        return bool(np.array_equal(a, b, equal_nan=a.dtype.kind == "f"))
+    return bool(np.array_equal(row_hashes(a), row_hashes(b)))
 
 
 def sources_of(named: Mapping[str, Dataset]) -> dict[str, str]:
@@ -154,7 +170,11 @@ def _form(pool: Dataset, part: Dataset, image: "Image | None") -> tuple[Any, Any
     if pool.kind != part.kind:
         return a[:0], b[:0]
     if pool.kind != "image":
-        return (a, b) if pool.shape == part.shape else (a[:0], b[:0])
+        if pool.shape != part.shape:
+            return a[:0], b[:0]
+        if pool.kind == "tabular" and a.dtype != b.dtype:  # one file in two types: as the narrower holds it
+            return a.astype(np.float32, copy=False), b.astype(np.float32, copy=False)
+        return a, b
     if a.shape[1:] != b.shape[1:]:
         if image is None:
             return a[:0], b[:0]

@@ -20,7 +20,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fedkt.data.columns.cells import float_type, is_missing, names_of, numbers_of, plural, texts_of
+from fedkt.data.columns.cells import array_of, float_type, is_missing, names_of, numbers_of, plural, texts_of
 from fedkt.data.columns.choices import Choices
 from fedkt.data.columns.labels import LabelNames, Labels, labels_of
 from fedkt.data.columns.named import LeftOut, chosen, columns_of, features, table_of
@@ -218,7 +218,7 @@ def _rows_of(where: str, x: Any, choices: Choices, columns: Sequence[str] | None
     by_name = columns_of(where, x)
     if by_name is not None:
         return _named_rows(where, by_name, choices)
-    x = x if isinstance(x, np.ma.MaskedArray) else np.asarray(x)
+    x = array_of(f"{where}: x is", x)
     masked = isinstance(x, np.ma.MaskedArray) and bool(np.ma.getmaskarray(x).any())
     if isinstance(x, np.ma.MaskedArray) and not masked:
         x = x.data
@@ -240,6 +240,8 @@ def _rows_of(where: str, x: Any, choices: Choices, columns: Sequence[str] | None
             f"{where}: x has shape {x.shape}; rows must be images (3 or 4 dimensions), "
             "vectors (2) or text (1)."
         )
+    if not x.shape[1]:
+        raise InputError(f"{where}: x has no columns; at least one is needed.")
     if columns is not None:
         if len(columns) != x.shape[1]:
             raise InputError(
@@ -277,7 +279,7 @@ def _of_numbers(where: str, x: NDArray[Any], masked: bool, choices: Choices) -> 
         )
     if wanted is not None:
         return ("tokens" if wanted == "tokens" else "tabular"), False
-    if x.dtype not in (np.int32, np.int64) or masked:
+    if x.dtype.newbyteorder("=") not in (np.int32, np.int64) or masked:
         return "tabular", x.dtype.kind in "iu" and not masked
     if x.size and x.min() < 0:
         raise InputError(

@@ -1,7 +1,8 @@
 """Data sets in the format of Hugging Face ``datasets``: from the Hub, or a folder on disk.
 
 ``hf:NAME`` or ``hf:NAME:CONFIGURATION`` is loaded from the Hub by the ``datasets`` library, unless NAME is
-a folder (absolute, or below the data folder) that ``save_to_disk`` wrote.
+a folder (absolute, or below the data folder) that ``save_to_disk`` wrote, or that holds files which the
+library reads, such as CSV or Parquet.
 
 Which columns are used follows from their names and types, and from what the scenario chooses:
 
@@ -38,6 +39,7 @@ from fedkt.registry import did_you_mean
 _LABELS = ("label", "labels", "target", "class", "y", "fine_label")
 _TEXTS = ("text", "sentence", "content", "review", "document")
 _TOKENS = "input_ids"
+_FILES = (".csv", ".tsv", ".json", ".jsonl", ".parquet", ".arrow", ".txt", ".png", ".jpg", ".jpeg")
 _BESIDE_TOKENS = ("attention_mask", "token_type_ids", "special_tokens_mask", "length")
 _TESTS = ("test", "validation", "valid", "dev")
 
@@ -58,15 +60,16 @@ def load_hub(name: str, data_dir: Path | None, column: str | None, choices: Choi
         )
     label = _label_column(where, train, choices)
     made = _dataset(f"{where}: train", train, label, column, choices)
-    others = (split for split in _TESTS if split in splits and splits[split] is not train)
+    others = [split for split in _TESTS if split in splits and splits[split] is not train]
     test = next((split for split in others if _labels_known(splits[split], label)), None)
+    unknown = others[: len(others) if test is None else others.index(test)]
     return split_of(
         where,
         made,
         None if test is None else _dataset(f"{where}: {test}", splits[test], label, column, choices),
         choices=choices,
         left_out=[
-            (f"split {split}", "not read")
+            (f"split {split}", "labels unknown" if split in unknown else "not read")
             for split, held in splits.items()
             if held is not train and split != test
         ],
@@ -77,7 +80,7 @@ def _open(name: str, data_dir: Path | None) -> dict[str, Any]:
     """Return the splits by name."""
     import datasets
 
-    folder = _folder(name, data_dir)
+    folder, saved = _folder(name, data_dir)
     # The libraries' bars and the log of their repeated attempts are muted; errors come as exceptions.
     shown = not datasets.are_progress_bars_disabled()
     datasets.disable_progress_bars()
@@ -85,8 +88,10 @@ def _open(name: str, data_dir: Path | None) -> dict[str, Any]:
     level = log.level
     log.setLevel(logging.ERROR)
     try:
-        if folder is not None:
+        if folder is not None and saved:
             found = datasets.load_from_disk(str(folder))
+        elif folder is not None:  # of CSV, JSON or Parquet files, or of pictures
+            found = datasets.load_dataset(str(folder.absolute()))
         else:
             repository, _, configuration = name.partition(":")
             found = datasets.load_dataset(repository, configuration or None)
@@ -104,14 +109,21 @@ def _open(name: str, data_dir: Path | None) -> dict[str, Any]:
     return dict(found) if isinstance(found, dict) else {"train": found}
 
 
-def _folder(name: str, data_dir: Path | None) -> Path | None:
+def _folder(name: str, data_dir: Path | None) -> tuple[Path | None, bool]:
+    """Return the folder that a name stands for, if any, and whether ``save_to_disk`` wrote it."""
     roots = [Path(root) for root in (data_dir, os.environ.get("FEDKT_DATA"), "data") if root]
-    for place in [Path(name), *(root / name for root in roots)]:
+    places = [Path(name), *(root / name for root in roots)]
+    for place in places:
         if any(
             (place / marker).is_file() for marker in ("dataset_dict.json", "dataset_info.json", "state.json")
         ):
-            return place
-    return None
+            return place, True
+    return next((place for place in places if _is_readable(place)), None), False
+
+
+def _is_readable(folder: Path) -> bool:
+    """Say whether a folder holds files that the library makes a data set of."""
+    return folder.is_dir() and any(file.suffix.lower() in _FILES for file in folder.rglob("*"))
 
 
 def _label_column(where: str, table: Any, choices: Choices) -> str | None:
@@ -143,6 +155,11 @@ def _label_column(where: str, table: Any, choices: Choices) -> str | None:
     )
 
 
+def _is_like_a_label(name: str) -> bool:
+    """Say whether a name is, or ends in, one that labels have: ``coarse_label``."""
+    return name in _LABELS or name.lower().endswith(tuple(f"_{word}" for word in _LABELS))
+
+
 def _labels_known(table: Any, label: str | None) -> bool:
     if label is None or label not in table.column_names:
         return False
@@ -166,6 +183,9 @@ def _dataset(where: str, table: Any, label: str | None, column: str | None, choi
         feature = table.features[column]
         ids = ids_of(column_of(table, column), feature.names if isinstance(feature, ClassLabel) else None)
     columns = [c for c in table.column_names if c not in (label, column)]
+    for what, name in (("labels", label), ("natural ids", column)):
+        if choices.columns is not None and name in choices.columns and choices.labelled:
+            raise InputError(f"{where}: data.columns names {name!r}, which holds the {what}; leave it out.")
     rows, out = _rows(where, table, columns, label, choices)
     # The choice of columns was made here, by their types too.
     taken = tuple(rows) if isinstance(rows, dict) else None
@@ -309,7 +329,7 @@ def _table(
     found: dict[str, Any] = {}
     names, more = features(where, kept, Choices(columns=choices.columns))
     out = out + [one for one in more if one not in out]
-    also = [name for name in _LABELS if name in names and kinds[name] == "number"]
+    also = [name for name in names if kinds[name] == "number" and _is_like_a_label(name)]
     if also and choices.label is None and choices.columns is None and label is not None:
         raise InputError(
             f"{where} has the columns {listed([label, *also])}, each of which may be the label; data.label "

@@ -17,6 +17,7 @@ from fedkt.adversity.churn import Churn, Trace
 from fedkt.adversity.hostile import hostile, who_is_hostile
 from fedkt.client.behaviour import Client, Fit, Holding, Steps
 from fedkt.client.placing import placed
+from fedkt.client.shared_weights import shared
 from fedkt.client.training import lay_out, seeded
 from fedkt.data import Federation
 from fedkt.data.federation import Shard, share_of
@@ -165,7 +166,7 @@ class World:
         if key not in self._dims:
             net = self.net(client)
             total = 0 if self.federation.transfer is None else self.federation.transfer.x.shape[0]
-            shapes = {name: tuple(p.shape) for name, p in net.named_parameters()}
+            shapes = {name: tuple(p.shape) for name, p in shared(net).items()}
             self._dims[key] = Dims(total, total, self.federation.classes, net.width, shapes, len(self.shards))
         return self._dims[key]
 

@@ -45,8 +45,8 @@ class Trained:
             return predict(self.module, x)[1]
 
     def state(self, prefix: str = "") -> dict[str, Tensor]:
-        """Return parameters and optimiser by name."""
-        model = {f"{prefix}model|{n}": p.detach().clone() for n, p in self.module.named_parameters()}
+        """Return parameters, running statistics and optimiser by name."""
+        model = {f"{prefix}model|{n}": t.detach().clone() for n, t in self.module.state_dict().items()}
         return model | {f"{prefix}optimizer|{n}": t for n, t in self._optimizer.items()}
 
     def load(self, tensors: Mapping[str, Tensor], prefix: str = "") -> None:
