@@ -3,6 +3,7 @@
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -80,3 +81,36 @@ def test_a_number_that_is_no_port(port: str, tmp_path: Path) -> None:
     init_site(tmp_path / "site", "here", "127.0.0.1:1", None, {"health_port": 0})
     ended = CliRunner().invoke(app, ["site", "run", str(tmp_path / "site"), "--port", port])
     assert ended.exit_code == 2 and "1<=x<=65535" in ended.output
+
+
+@pytest.mark.deploy
+def test_a_second_site_at_the_port_of_a_real_supernode_gives_up(tmp_path: Path) -> None:
+    """The first keeps trying to reach a SuperLink that is not there; the second ends, with status 2."""
+    with socket.socket() as door:
+        door.bind(("127.0.0.1", 0))
+        port = door.getsockname()[1]
+    for name in ("first", "second"):
+        init_site(tmp_path / name, name, "127.0.0.1:1", None, {"health_port": 0})
+
+    def command(name: str) -> list[str]:
+        start = "from fedkt.cli import main; main()"
+        return [sys.executable, "-c", start, "site", "run", str(tmp_path / name), "--port", str(port)]
+
+    first = subprocess.Popen(command("first"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 120
+        while not _listens(port):
+            assert first.poll() is None and time.monotonic() < deadline
+            time.sleep(0.5)
+        ended = subprocess.run(command("second"), capture_output=True, text=True, timeout=120, check=False)
+        assert ended.returncode == 2
+        assert f"port {port} of 127.0.0.1" in ended.stderr and "Traceback" not in ended.stderr
+        assert first.poll() is None
+    finally:
+        first.terminate()
+        first.wait(60)
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as door:
+        return door.connect_ex(("127.0.0.1", port)) == 0

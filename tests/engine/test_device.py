@@ -50,7 +50,7 @@ def small(strategy: str, clients: int = 4, epochs: int = 1, **parts: Any) -> Sce
         "allow": ["weights", "features"],
         "engine": {"kind": "inline", "cohort": clients},
     }
-    return scenarios.load(described | parts)
+    return scenarios.load(described | parts, several=True)
 
 
 class Watch(Silent):

@@ -33,7 +33,7 @@ SMALL: dict[str, Any] = {
 
 
 def run(out: Path, *, resume: bool = False, **more: Any) -> Any:
-    return fedkt.simulate({**SMALL, **more}, out=out, resume=resume)
+    return fedkt.simulate(fedkt.scenario.load({**SMALL, **more}, several=True), out=out, resume=resume)
 
 
 def flip(file: Path, at: float) -> None:

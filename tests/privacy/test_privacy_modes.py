@@ -22,7 +22,7 @@ from fedkt.privacy.accounting import Event, spent
 from fedkt.privacy.ledger import Ledger
 from fedkt.privacy.modes import LogitGauss, mode_of
 from fedkt.results.folder import read_rows
-from fedkt.scenario import Scenario, from_dict
+from fedkt.scenario import Scenario, load
 
 DPSGD = {"mode": "dpsgd", "delta": 1e-5, "noise_multiplier": 2.0, "max_epsilon": 20}
 PROTO = {"mode": "proto_gauss", "delta": 1e-5, "noise_multiplier": 4.0, "max_epsilon": 20}
@@ -73,7 +73,7 @@ MODES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 
 def scenario(strategy: dict[str, Any], privacy: dict[str, Any], **more: Any) -> Scenario:
     """Three clients of 100 rows: 4 batches of 25 are 4 steps at rate 1/4 a round."""
-    return from_dict(
+    return load(
         {
             "name": "private",
             "data": {
@@ -93,7 +93,8 @@ def scenario(strategy: dict[str, Any], privacy: dict[str, Any], **more: Any) -> 
             "engine": {"kind": "inline"},
             "allow": ["weights", "features"],
             **more,
-        }
+        },
+        several=True,
     )
 
 

@@ -23,7 +23,7 @@ from fedkt.errors import InputError
 from fedkt.files import read_tensors, write_tensors
 from fedkt.knowledge import Expected, row_ids
 from fedkt.knowledge.protocol import Binding, Request
-from fedkt.scenario import Robust, Scenario, from_dict
+from fedkt.scenario import Robust, Scenario, load
 from fedkt.strategy import Contributions, Fused, Outcome, Strategy
 
 NAMES = registry.names("strategies")
@@ -44,7 +44,7 @@ Meddle = Callable[[int, str, list[Message]], list[Message]]
 def scenario(name: str, **more: Any) -> Scenario:
     """Four clients with skewed labels and one small model."""
     transfer = {"size": SIZE, **more.pop("transfer", {})}
-    return from_dict(
+    return load(
         {
             "name": "contract",
             "data": {
@@ -62,7 +62,8 @@ def scenario(name: str, **more: Any) -> Scenario:
             "engine": {"kind": "inline"},
             "allow": ["weights", "features"],
             **more,
-        }
+        },
+        several=True,
     )
 
 
