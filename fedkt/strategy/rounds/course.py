@@ -252,9 +252,10 @@ class Course:
         if choice is None:
             return
         teachers = None
-        if fused is not None and choice.by_teachers:
-            said = [self._probabilities(teacher["values"]) for teacher in fused.teachers]
-            teachers = torch.stack(said) if fused.beliefs is None else fused.beliefs[None]
+        if fused is not None and choice.by_teachers and fused.beliefs is not None:
+            teachers = fused.beliefs[None]  # teachers of hard labels hold no values
+        elif fused is not None and choice.by_teachers:
+            teachers = torch.stack([self._probabilities(teacher["values"]) for teacher in fused.teachers])
         choice.learn(self.rows, answers, teachers)
         if choice.audition is not None:
             self.report = {**self.report, "audition": choice.audition.report()}
