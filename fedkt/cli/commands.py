@@ -27,7 +27,7 @@ from fedkt.cli.runs.simulate import simulate
 from fedkt.cli.show import show
 from fedkt.cli.site import site
 from fedkt.cli.submit import submit
-from fedkt.errors import InputError, RunError
+from fedkt.errors import InputError, RunError, hinted
 from fedkt.files import check_platform
 
 INPUT_WRONG, RUN_FAILED, INTERRUPTED = 2, 3, 130
@@ -58,6 +58,8 @@ class Commands(Group):
                 raise  # wrong usage, which typer explains itself
             if isinstance(error, OSError) and error.errno == errno.EPIPE:
                 raise  # the reader has left, as `head` does
+            if (said := hinted(error)) is not None and os.environ.get("FEDKT_DEBUG") != "1":
+                _end(INPUT_WRONG if isinstance(said, InputError) else RUN_FAILED, str(said))
             # A mistake in fedkt or in a plug-in: what matters is where.
             traceback.print_exc()
             _end(RUN_FAILED, f"{type(error).__name__}: {error}")

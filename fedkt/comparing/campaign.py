@@ -18,7 +18,7 @@ from fedkt.errors import InputError
 from fedkt.files import write_atomic, write_json
 from fedkt.results.comparison.frames import FILE, Comparison
 from fedkt.results.folder import check_data, is_run, lock_folder, run_state
-from fedkt.results.trackers import end_parent, parent_run, require
+from fedkt.results.trackers import end_parent, kill_parent, parent_run, require
 from fedkt.scenario import Engine
 
 
@@ -51,6 +51,7 @@ def compare(
         raise InputError(*map(str, made.impossible))
     _check(out, resume)
     lock = lock_folder(out)
+    live: dict[str, Any] = {}
     try:
         _check_data(out, made, data_dir)
         live = _start(sinks or {}, out)  # first: where it cannot be, the folder is still unused
@@ -67,6 +68,10 @@ def compare(
                 watcher.at_round(cell, event["round"])
             elif watcher is not None and event["event"] in ("done", "failed"):
                 watcher.ended(cell, book.records[cell.path])
+    except KeyboardInterrupt:
+        if "parent" in live:
+            kill_parent(live["mlflow"], live["parent"])
+        raise
     finally:
         if watcher is not None:
             watcher.close()
@@ -220,7 +225,7 @@ def _start(asked: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     for name in live:
         require(name)
     if "mlflow" in live:
-        live["parent"] = parent_run(live["mlflow"], folder.name, " ".join(sys.argv))
+        live["parent"] = parent_run(live["mlflow"], folder, " ".join(sys.argv))
     return live
 
 

@@ -15,7 +15,7 @@ from fedkt import registry, scenario
 from fedkt.engine.runs.run import simulate
 from fedkt.errors import FedktError, RunError
 from fedkt.results.observer import Silent
-from fedkt.results.trackers import Several, end_failed, sinks
+from fedkt.results.trackers import Several, end_early, sinks
 
 Event = dict[str, Any]
 """``{"event": "round", "round": n}``, then ``{"event": "done", "seconds": s}``, the run's own time, or
@@ -59,13 +59,13 @@ def run_job(job: Mapping[str, Any], tell: Tell) -> None:
     except BrokenPipeError:
         raise  # nobody listens any more
     except FedktError as error:
-        end_failed(watchers)
+        end_early(watchers, error)
         event = {"event": "failed", "error": " ".join(str(error).split("\n"))}
         if type(error) is RunError and error.__cause__ is not None:
             event["traceback"] = traceback.format_exc()  # a plug-in's mistake: what matters is where
         tell(event)
     except Exception as error:
-        end_failed(watchers)
+        end_early(watchers, error)
         where = traceback.extract_tb(error.__traceback__)[-1]
         text = f"{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})"
         tell({"event": "failed", "error": text, "traceback": traceback.format_exc()})

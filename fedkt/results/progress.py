@@ -1,6 +1,7 @@
 """What a person sees of a run: a live line in a terminal, one plain line per round elsewhere."""
 
-import time
+import statistics
+from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from fedkt.results.result import Result, clock, facts, size_text
+
+RECENT = 5
+"""Rounds whose median tells how long the next ones will take."""
 
 
 class Progress:
@@ -21,12 +25,12 @@ class Progress:
         self._info: Mapping[str, Any] = {}
         self._round, self._stage, self._asked, self._replied = 0, "", 0, 0
         self._last = ""
-        self._begun, self._done_before = time.monotonic(), 0
+        self._seconds: deque[float] = deque(maxlen=RECENT)
 
     def started(self, info: Mapping[str, Any]) -> None:
         """Say what begins."""
-        self._info, self._done_before = info, info["round"]
-        self._begun = time.monotonic()
+        self._info = info
+        self._seconds.clear()
         resumed = f", resumed after round {info['round']}" if info["round"] else ""
         self._say(
             f"{info['name']}: {info['strategy']} over {info['clients']} clients, "
@@ -53,10 +57,10 @@ class Progress:
     def round_done(self, row: Mapping[str, Any], clients: Sequence[Mapping[str, Any]]) -> None:
         """Show a round's result."""
         self._last = round_text(row)
-        done = row["round"] - self._done_before
-        left = (time.monotonic() - self._begun) / done * (self._info["rounds"] - row["round"])
+        self._seconds.append(row["wall_s"])
+        left = statistics.median(self._seconds) * (self._info["rounds"] - row["round"])
         text = f"round {row['round']}/{self._info['rounds']}  {self._last}  {row['wall_s']:.1f} s"
-        if left > 0:
+        if left > 0 and len(self._seconds) > 1:  # the first round of a process says little about the others
             text += f"  {clock(left)} left"
         self._say(text)
 

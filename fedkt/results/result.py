@@ -120,7 +120,8 @@ def facts(result: Result) -> list[tuple[str, str]]:
         ("replies", ", ".join(f"{n} {name}" for name, n in summary["replies"].items() if n) or "none"),
         (
             "time",
-            f"{seconds['wall_s']:.1f} s, {seconds['client_updates_per_s']:.1f} client updates per second",
+            f"{seconds['wall_s']:.1f} s of rounds, after {seconds.get('startup_s', 0.0):.1f} s to start; "
+            f"{seconds['client_updates_per_s']:.1f} client updates per second",
         ),
         ("privacy", str(summary["privacy"]["statement"])),
         ("folder", str(result.path)),

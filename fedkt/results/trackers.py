@@ -3,19 +3,23 @@
 Both packages are optional: ``pip install 'fedkt[tensorboard]'`` and ``pip install 'fedkt[mlflow]'``.
 """
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from fedkt.errors import InputError
+from fedkt.errors import InputError, Interrupted
+from fedkt.files import write_json
 from fedkt.results.folder import PACKAGES, package_version
 from fedkt.results.observer import Observer, Silent
 from fedkt.scenario import Scenario, dump, to_dict
 
 _NO_KEY = re.compile(r"[^\w./: -]", re.ASCII)
 """What MLflow refuses in the name of a parameter, as names of domains may have."""
+NOTED = "mlflow.json"
+"""In the folder of a run or a comparison: the store that it is logged to, and its run's id there."""
 MOST_REASON = 200
 MOST_TEXT = 500
 """Characters that MLflow keeps of a parameter (longer ones are refused by some of its stores)."""
@@ -98,6 +102,12 @@ class MLflow(Silent):
         require("mlflow")
         self.folder = folder
         self._client, experiment = _opened(uri, scenario.name)
+        self._uri = uri
+        before = _noted_run(folder, uri)
+        if before is not None and _still_there(self._client, before):
+            self.run = before
+            self._client.update_run(self.run, status="RUNNING")
+            return
         tags = {"mlflow.runName": f"{scenario.strategy.name} seed {scenario.seed}"}
         tags |= {f"version.{name}": package_version(name) or "" for name in PACKAGES}
         if parent is not None:
@@ -105,6 +115,10 @@ class MLflow(Silent):
         self.run = self._client.create_run(experiment, tags=tags).info.run_id
         for name, value in _flat(to_dict(scenario)):
             self._client.log_param(self.run, _NO_KEY.sub("_", name), str(value)[:MOST_TEXT])
+
+    def started(self, info: Mapping[str, Any]) -> None:
+        """Note in the run's folder which run of the store this is, so that a resumed run goes on in it."""
+        _note_run(self.folder, self._uri, self.run)
 
     def round_done(self, row: Mapping[str, Any], clients: Sequence[Mapping[str, Any]]) -> None:
         """Log the round's figures."""
@@ -118,16 +132,37 @@ class MLflow(Silent):
                 self._client.log_artifact(self.run, str(file))
         self._client.set_terminated(self.run)
 
-    def failed(self) -> None:
-        """End the run as failed."""
-        self._client.set_terminated(self.run, "FAILED")
+    def ended(self, error: BaseException) -> None:
+        """End the run as killed where somebody interrupted it, else as failed."""
+        killed = isinstance(error, KeyboardInterrupt | Interrupted)
+        self._client.set_terminated(self.run, "KILLED" if killed else "FAILED")
 
 
-def end_failed(observers: Sequence[Any]) -> None:
-    """Tell those who keep track of it that a run failed."""
+def end_early(observers: Sequence[Any], error: BaseException) -> None:
+    """Tell those who keep track of it that a run was interrupted or failed."""
     for one in observers:
         if isinstance(one, MLflow):
-            one.failed()
+            one.ended(error)
+
+
+def _note_run(folder: Path, uri: str, run: str) -> None:
+    write_json(folder / NOTED, {"store": uri, "run": run})
+
+
+def _noted_run(folder: Path, uri: str) -> str | None:
+    """Return the run of a store that a folder's run was logged to before, None where there is none."""
+    file = folder / NOTED
+    held = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return str(held["run"]) if held.get("store") == uri else None
+
+
+def _still_there(client: Any, run: str) -> bool:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return str(client.get_run(run).info.lifecycle_stage) == "active"
+    except MlflowException:  # the store was emptied meanwhile
+        return False
 
 
 def sinks(
@@ -147,12 +182,28 @@ def sinks(
     return found
 
 
-def parent_run(uri: str, name: str, command: str) -> str:
-    """Start the MLflow run that the runs of a comparison are nested in, and return its id."""
+def parent_run(uri: str, folder: Path, command: str) -> str:
+    """Start the MLflow run that the runs of a comparison are nested in, or go on in it; return its id."""
     require("mlflow")
+    name = folder.name
     client, experiment = _opened(uri, name)
+    before = _noted_run(folder, uri)
+    if before is not None and _still_there(client, before):
+        client.update_run(before, status="RUNNING")
+        return before
     tags = {"mlflow.runName": f"comparison {name}", "command": command}
-    return str(client.create_run(experiment, tags=tags).info.run_id)
+    found = str(client.create_run(experiment, tags=tags).info.run_id)
+    _note_run(folder, uri, found)
+    return found
+
+
+def kill_parent(uri: str, run: str) -> None:
+    """End a comparison's MLflow run, and those of its runs that were at work, as killed."""
+    client = _client(uri)
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    nested = client.search_runs(experiments, f"tags.mlflow.parentRunId = '{run}'")
+    for one in [run, *(held.info.run_id for held in nested if held.info.status == "RUNNING")]:
+        client.set_terminated(one, "KILLED")
 
 
 def end_parent(uri: str, run: str, folder: Path) -> None:

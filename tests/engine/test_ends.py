@@ -199,7 +199,12 @@ def test_a_failure_costs_the_reply_and_is_told(tmp_path: Path, trouble: str) -> 
     assert "Alice" not in (tmp_path / "run/clients.jsonl").read_text()
     assert "Traceback" in (tmp_path / "run/checkpoint/clients/b/failure.txt").read_text()
     if trouble == "extract":
-        assert lines == [f"failed: {TOLD[trouble]}: 'Alice'."]
+        # Where in the user's own code, and where all of it is.
+        file = tmp_path / "run/checkpoint/clients/b/failure.txt"
+        said, where = lines[0].split(" (test_ends.py:")
+        assert said == f"failed: {TOLD[trouble]}: 'Alice'"
+        assert where.endswith(f", in {trouble}); the traceback is in {file}.")
+        assert "ends.py:" not in (tmp_path / "run/summary.json").read_text()
 
 
 def test_a_failing_evaluation_costs_the_metrics_alone(tmp_path: Path) -> None:
@@ -224,8 +229,12 @@ def test_an_evaluation_of_nobody_ends_the_run(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr("fedkt.results.metrics.evaluate", broken)
     words = "every client failed in round 1; the first: client a, round 1, stage evaluate: ZeroDivisionError"
-    with pytest.raises(RunError, match=f"^{words}: on purpose. Tracebacks are in "):
+    own = r"on purpose \(test_ends.py:\d+, in broken\)"
+    with pytest.raises(RunError, match=f"^{words}: {own}; its traceback is in ") as caught:
         run(tmp_path / "run")
+    error = tmp_path / "run/error.txt"
+    assert str(caught.value).endswith(f"{error}.")
+    assert "Traceback" in error.read_text() and 'ZeroDivisionError("on purpose")' in error.read_text()
 
 
 # ---- models that diverge
@@ -238,10 +247,8 @@ def test_diverged_models_end_the_run_in_one_sentence(tmp_path: Path, strategy: s
     big = ["clients.local.optimizer=sgd", "clients.local.lr=1e+30", "data.standardise=true"]
     with pytest.raises(Diverged) as caught:
         run(tmp_path / "run", f"strategy={{name: {strategy}}}", *big)
-    where = tmp_path / "run" / "checkpoint" / "clients"
-    assert str(caught.value) == (
-        f"{LOST}round 1; lower clients.local.lr. Tracebacks are in {where}/*/failure.txt."
-    )
+    where = tmp_path / "run" / "error.txt"
+    assert str(caught.value) == f"{LOST}round 1; lower clients.local.lr; its traceback is in {where}."
 
 
 def test_one_diverged_model_of_a_cohort_leaves_the_others_as_they_are(tmp_path: Path) -> None:
@@ -322,10 +329,10 @@ def test_a_strategy_that_fails_loses_no_round(tmp_path: Path) -> None:
     with pytest.raises(RunError) as caught:
         run(tmp_path / "run", "strategy.trouble=fuse")
     error = tmp_path / "run" / "error.txt"
-    assert str(caught.value) == (
-        f"strategy '{__name__}:Troubled' failed at the server in round 2: ZeroDivisionError: by nothing; "
-        f"the traceback is in {error}."
-    )
+    said, where = str(caught.value).split(" (test_ends.py:")
+    failed = f"strategy '{__name__}:Troubled' failed at the server in round 2"
+    assert said == f"{failed}: ZeroDivisionError: by nothing"
+    assert where.endswith(f", in fuse); the traceback is in {error}.")
     assert "in fuse" in error.read_text()
     (first,) = (tmp_path / "run" / "rounds.jsonl").read_text().splitlines()
     assert json.loads(first)["accuracy"] == whole.summary["accuracy"]

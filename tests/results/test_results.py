@@ -29,7 +29,7 @@ SUMMARY: dict[str, Any] = {
     "accuracy": {"global_mean": 0.5, "global_std": 0.1, "personal_mean": 0.755, "personal_std": 0.02},
     "bytes": {"up": 20_000, "down": 40_000},
     "privacy": {"mode": "none", "statement": "No guarantee."},
-    "time": {"wall_s": 4.0, "client_updates": 10, "client_updates_per_s": 2.5},
+    "time": {"wall_s": 4.0, "startup_s": 1.5, "client_updates": 10, "client_updates_per_s": 2.5},
     "replies": {"accepted": 9, "rejected": 0, "late": 1, "declined": 0, "failed": 0},
 }
 
@@ -247,7 +247,7 @@ def watched(terminal: bool) -> str:
     progress.started(
         {"name": "a[b]", "strategy": "knfu", "engine": "ray", "clients": 4, "rounds": 12, "round": 10}
     )
-    for number in (11, 12):
+    for number in (11, 12):  # of one round nobody can tell how long the next ones take
         progress.asked(number, "train", 4)
         progress.replied(number, "train")
         progress.round_done(a_round(number, None if number == 11 else 0.5), [])
@@ -260,8 +260,20 @@ def test_elsewhere_than_in_a_terminal_each_round_is_one_plain_line() -> None:
     lines = watched(terminal=False).splitlines()
     assert len(lines) == 3
     assert lines[0] == "a[b]: knfu over 4 clients, 12 rounds, engine ray, resumed after round 10"
-    assert lines[1].startswith("round 11/12  up 1.5 kB, down 700 B  1 late  0.2 s") and "left" in lines[1]
+    assert lines[1].startswith("round 11/12  up 1.5 kB, down 700 B  1 late  0.2 s") and "left" not in lines[1]
     assert lines[2] == "round 12/12  personal  50.0 %  global  25.0 %  up 1.5 kB, down 700 B  1 late  0.2 s"
+
+
+def test_the_time_left_is_told_by_the_median_of_recent_rounds_from_the_second_on() -> None:
+    """Rounds of 600, 2, 4, 3, 2 and 3 s: the first warms up and is forgotten after five others."""
+    out = StringIO()
+    progress = Progress(Console(file=out, width=200))
+    progress.started({"name": "a", "strategy": "b", "engine": "ray", "clients": 4, "rounds": 26, "round": 0})
+    for number, seconds in enumerate((600.0, 2.0, 4.0, 3.0, 2.0, 3.0), 1):
+        progress.round_done({**a_round(number, None), "wall_s": seconds}, [])
+    left = [line.partition(" s  ")[2] for line in out.getvalue().splitlines()[1:]]
+    # 24 · 301 s, 23 · 4 s, 22 · 3.5 s, 21 · 3 s, 20 · 3 s
+    assert left == ["", "120:24 left", "1:32 left", "1:17 left", "1:03 left", "1:00 left"]
 
 
 def test_a_terminal_gets_a_live_line_that_is_taken_away() -> None:
@@ -281,6 +293,8 @@ def test_the_closing_table(folder: RunFolder) -> None:
     for part in ("knfu", "75.5 ± 2.0 %", "50.0 ± 10.0 %", "20.0 kB, 2.0 kB per client and round"):
         assert part in text
     assert "9 accepted, 1 late" in text and str(folder.path) in text
+    # What passed before the first round is told apart from the rounds, which client updates are counted by.
+    assert "4.0 s of rounds, after 1.5 s to start; 2.5 client updates per second" in text
 
 
 def test_sizes_and_times_for_reading() -> None:

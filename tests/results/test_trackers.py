@@ -8,8 +8,10 @@ import pytest
 from typer.testing import CliRunner
 
 from fedkt.cli.commands import app
+from fedkt.engine.runs.watched import watched
 from fedkt.errors import InputError
 from fedkt.results import trackers as sinks
+from fedkt.results.observer import Silent
 from fedkt.results.trackers import figures
 from fedkt.scenario import load
 
@@ -91,6 +93,45 @@ def test_mlflow_has_a_run_for_each_cell_below_one_for_the_comparison(here: Path)
     kept = {file.path for file in client.list_artifacts(fd.info.run_id)}
     assert {"summary.json", "scenario.yaml", "rounds.jsonl"} <= kept
     assert "report.html" not in kept  # a comparison has one, its cells have none
+
+
+class Stopped(Silent):
+    """Somebody presses Ctrl-C after a round."""
+
+    def round_done(self, row: Any, clients: Any) -> None:
+        raise KeyboardInterrupt
+
+
+@pytest.mark.slow
+def test_a_run_is_one_run_of_mlflow_however_often_it_is_interrupted(here: Path) -> None:
+    """Ctrl-C after round 1, then resumed: killed, then finished, with both rounds; a failure is one."""
+    pytest.importorskip("mlflow", reason="the extra mlflow is not installed")
+    pytest.importorskip("alembic", reason="the extra mlflow is not installed")
+    from mlflow import MlflowClient
+
+    store, made = f"sqlite:///{here}/runs.db", load("small.yaml")
+    client = MlflowClient(tracking_uri=store)
+
+    def runs() -> list[Any]:
+        (small,) = [e for e in client.search_experiments() if e.name == "small"]
+        return list(client.search_runs([small.experiment_id]))
+
+    with pytest.raises(KeyboardInterrupt):
+        watched(made, here / "run", observer=Stopped(), mlflow=store)
+    (killed,) = runs()
+    assert killed.info.status == "KILLED"
+    watched(made, here / "run", mlflow=store, resume=True)
+    (done,) = runs()
+    assert (done.info.run_id, done.info.status) == (killed.info.run_id, "FINISHED")
+    steps = client.get_metric_history(done.info.run_id, "loss/train")
+    assert [metric.step for metric in steps] == [1, 2]
+    with pytest.raises(InputError):
+        watched(made, here / "run", mlflow=store)  # there already: refused
+    parent = sinks.parent_run(store, here, "fedkt compare")
+    nested = sinks.sinks(made, here / "cell", mlflow=store, parent=parent)[0].run
+    assert sinks.parent_run(store, here, "fedkt compare --resume") == parent
+    sinks.kill_parent(store, parent)
+    assert [client.get_run(run).info.status for run in (parent, nested)] == ["KILLED", "KILLED"]
 
 
 # Stores that cannot be used ------------------------------------------------------------------------

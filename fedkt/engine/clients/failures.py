@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from fedkt.engine.clients.cohorts import is_out_of_memory
 from fedkt.engine.world.world import World
-from fedkt.errors import Diverged
+from fedkt.errors import Diverged, own_code
 from fedkt.knowledge.codec import LIMIT, Rejected
 from fedkt.knowledge.protocol import MAX_NAME, MAX_TEXT, Binding, Reply
 from fedkt.strategy.fusing import remedies
@@ -31,7 +31,8 @@ def failure(world: World, client: str, round_: int, stage: str, error: BaseExcep
     """Describe an error that ended a client's work on a message; call while it is handled."""
     where = f"client {client}, round {round_}, stage {stage}"
     reason, told = type(error).__name__, f"{where}: {type(error).__name__}"
-    text = f"{where}: {type(error).__name__}: {error}"
+    line = own_code(error)
+    text = f"{where}: {type(error).__name__}: {error}" + (f" ({line})" if line else "")
     if isinstance(error, Diverged):
         reason, told = "diverged", str(error)
         text = told
@@ -41,7 +42,7 @@ def failure(world: World, client: str, round_: int, stage: str, error: BaseExcep
     elif isinstance(error, Rejected):
         reason, told = error.reason, f"{where}: {error.reason}"
         if stage == OPENING:
-            told = text.replace("Rejected: ", "")
+            told = f"{where}: {error}"
         elif stage == SENDING and reason in ("finite", "range"):
             told = text = f"{_unsendable(world, client, round_, error)}."
     return Failure(reason, told, f"{text}\n{traceback.format_exc()}")

@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 from flwr.app import ArrayRecord, ConfigRecord, Message
@@ -20,8 +21,8 @@ from fedkt.engine.loop.checkpoint import Checkpoint
 from fedkt.engine.loop.exchange import SimulatedTime, exchange
 from fedkt.engine.loop.plug_in import plug_in
 from fedkt.engine.loop.spending import Spending
-from fedkt.errors import Diverged, RunError
-from fedkt.files import Aside
+from fedkt.errors import ERROR_FILE, Diverged, RunError
+from fedkt.files import Aside, write_atomic
 from fedkt.knowledge.contributions import client_order
 from fedkt.privacy.statement import statement
 from fedkt.results import metrics
@@ -69,10 +70,15 @@ class Totals:
     """The best round so far by the clients' mean accuracy on validation rows."""
     simulated_s: float = 0.0
     """Simulated duration of the rounds, where clients dawdle."""
+    startup_s: float = 0.0
+    """What passed before the first round, each time that the run was begun or resumed."""
 
 
 class Loop:
-    """Drives one strategy over one grid; ``stop`` ends the loop between two replies."""
+    """Drives one strategy over one grid; ``stop`` ends the loop between two replies.
+
+    ``begun``: when the run was, by the monotonic clock (None: now).
+    """
 
     def __init__(
         self,
@@ -80,6 +86,7 @@ class Loop:
         folder: RunFolder,
         observer: Observer,
         stop: threading.Event,
+        begun: float | None = None,
     ) -> None:
         self.strategy = strategy
         self.scenario = strategy.setting.scenario
@@ -93,6 +100,7 @@ class Loop:
         self._simulated_s = 0.0
         self._writing = Aside()
         """Writes the checkpoint of a round while the next one goes on."""
+        self._begun = time.monotonic() if begun is None else begun
 
     def restore(self, saved: Checkpoint) -> None:
         """Continue after the round of a checkpoint."""
@@ -105,6 +113,7 @@ class Loop:
     def run(self, grid: Grid, flush: "Flush | None" = None) -> None:
         """Run the remaining rounds; ``flush`` brings the clients' states to disk where they are not yet."""
         self.flush = flush or on_disk_already
+        self.totals.startup_s += time.monotonic() - self._begun
         try:
             while not self.over:
                 self._one_round(grid, self.round + 1)
@@ -141,6 +150,7 @@ class Loop:
             "privacy": statement(scenario.privacy, self.spending.worst(totals.epsilon)),
             "time": {
                 "wall_s": round(totals.wall_s, 3),
+                "startup_s": round(totals.startup_s, 3),
                 "client_updates": totals.updates,
                 "client_updates_per_s": round(rate, 3),
             },
@@ -235,19 +245,27 @@ class Loop:
         failed = [o for o in outcomes.values() if o.status == "failed"]
         if failed and len(failed) == len(outcomes):
             kind = Diverged if all(o.reason == "diverged" for o in failed) else RunError
-            raise kind(
-                f"every client failed in round {number}; the first: {self._said(failed[0])}. "
-                f"Tracebacks are in {self.folder.checkpoint / 'clients'}/*/failure.txt"
-                + ("." if kind is RunError else "")
-            )
+            first, end = failed[0], "." if kind is RunError else ""
+            kept, error = self._kept(first), self.folder.path / ERROR_FILE
+            where = "tracebacks are in the sites' failure.txt"
+            if kept.is_file():
+                write_atomic(error, kept.read_bytes())
+                where = f"its traceback is in {error}"
+            raise kind(f"every client failed in round {number}; the first: {self._said(first)}; {where}{end}")
         for outcome in failed:
             if outcome.client not in self.totals.failures:
                 self.totals.failures[outcome.client] = outcome.detail
-                self.observer.noted(f"failed: {self._said(outcome)}.")
+                file = self._kept(outcome)
+                end = f"; the traceback is in {file}." if file.is_file() else "."
+                self.observer.noted(f"failed: {self._said(outcome)}{end}")
+
+    def _kept(self, outcome: Outcome) -> Path:
+        """Return where a client keeps the traceback of its failure, if its folder is here."""
+        return self.folder.checkpoint / "clients" / outcome.client / "failure.txt"
 
     def _said(self, outcome: Outcome) -> str:
         """Return a failure in words: what the client keeps of it to itself, where its folder is here."""
-        kept = self.folder.checkpoint / "clients" / outcome.client / "failure.txt"
+        kept = self._kept(outcome)
         if outcome.detail and kept.is_file():
             first = kept.read_text(encoding="utf-8", errors="replace").partition("\n")[0]
             if first.startswith(outcome.detail):

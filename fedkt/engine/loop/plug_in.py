@@ -5,10 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from fedkt.errors import FedktError, RunError
+from fedkt.errors import ERROR_FILE, FedktError, RunError, own_code
 from fedkt.files import write_atomic
-
-FILE = "error.txt"
 
 
 @contextmanager
@@ -19,6 +17,7 @@ def plug_in(folder: Path, what: str) -> Iterator[None]:
     except (FedktError, OSError):
         raise
     except (Exception, SystemExit) as error:
-        write_atomic(folder / FILE, traceback.format_exc().encode())
-        text = f"{what}: {type(error).__name__}: {error}"
-        raise RunError(f"{text}; the traceback is in {folder / FILE}.") from error
+        write_atomic(folder / ERROR_FILE, traceback.format_exc().encode())
+        where = own_code(error)
+        text = f"{what}: {type(error).__name__}: {error}" + (f" ({where})" if where else "")
+        raise RunError(f"{text}; the traceback is in {folder / ERROR_FILE}.") from error

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -88,6 +89,7 @@ def _simulated(
     expected: Mapping[str, str] | None,
     session: "Session | None",
 ) -> Result:
+    begun = time.monotonic()
     world = checked_world(scenario, data_dir)
     scenario = world.scenario
     if session is not None:
@@ -104,7 +106,7 @@ def _simulated(
     folder = RunFolder.create(out, scenario, resume, data=hashes)
     try:
         stop = threading.Event()
-        loop = _loop(world, folder, watcher, stop)
+        loop = _loop(world, folder, watcher, stop, begun)
         saved = checkpoint.read(folder.checkpoint, scenario.rounds)
         loop.restore(saved)
         folder.truncate(saved.round)
@@ -167,7 +169,7 @@ def _check_longer(run: Path, world: World) -> None:
         )
 
 
-def _loop(world: World, folder: RunFolder, observer: Observer, stop: threading.Event) -> Loop:
+def _loop(world: World, folder: RunFolder, observer: Observer, stop: threading.Event, begun: float) -> Loop:
     setting = replace(
         world.setting(folder.run, folder.checkpoint / "server"),
         churn=world.churn,
@@ -175,7 +177,7 @@ def _loop(world: World, folder: RunFolder, observer: Observer, stop: threading.E
     )
     with plug_in(folder.path, f"strategy '{world.scenario.strategy.name}' failed before the first round"):
         strategy = world.strategy(world.config, setting)
-    return Loop(strategy, folder, observer, stop)
+    return Loop(strategy, folder, observer, stop, begun)
 
 
 def _drive(

@@ -6,7 +6,7 @@ from typing import Any
 from fedkt.engine.runs.run import simulate
 from fedkt.results.observer import Observer
 from fedkt.results.result import Result
-from fedkt.results.trackers import Several, end_failed, sinks
+from fedkt.results.trackers import Several, end_early, sinks
 from fedkt.scenario import Scenario
 
 
@@ -30,8 +30,8 @@ def watched(
     others = [other for other in (observer, progress) if other is not None]
     try:
         return simulate(scenario, out=folder, observer=Several(*watchers, *others), **how)
-    except BaseException:
-        end_failed(watchers)
+    except BaseException as error:
+        end_early(watchers, error)
         raise
     finally:
         if progress is not None:
