@@ -21,6 +21,7 @@ from fedkt.cli.runs.clean import clean
 from fedkt.cli.runs.compare import compare
 from fedkt.cli.runs.demo import demo
 from fedkt.cli.runs.export import export
+from fedkt.cli.runs.forecast import forecast
 from fedkt.cli.runs.forget import forget
 from fedkt.cli.runs.report import report
 from fedkt.cli.runs.simulate import simulate
@@ -131,6 +132,7 @@ for command in (
     submit,
     forget,
     audit,
+    forecast,
     clean,
     doctor,
     completion.completion,

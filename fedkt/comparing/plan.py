@@ -234,7 +234,7 @@ def _cells(
     bound = method.name in BOUNDS
     # On the source, not on the resolved base: there defaults that follow from a swept setting are fixed.
     changes = [*request.overrides, f"strategy={json.dumps(method.part)}"]
-    changes += ["privacy={mode: none}", "robust={}", "placebo=false"] if bound else []
+    changes += ["privacy={mode: none}", "robust={}", "placebo=false", "forecast=none"] if bound else []
     changes += ["placebo=true"] if method.placebo else []
     several = bound or bool(request.methods)
     for setting in request.tried:

@@ -166,6 +166,9 @@ class Scenario(Settings):
     """Clients that are hostile, in a simulation."""
     churn: Churn = Churn()
     """Clients that come and go, in a simulation."""
+    forecast: Literal["none", "decline"] = "none"
+    """Decline: the server forecasts from a client's first exchange whether it will gain, and does not teach
+    those whose personal accuracy will more likely fall; they contribute, and train alone."""
     placebo: bool = False
     """Whether each client is taught by its own knowledge and its peers' answers to other rows: a control
     that tells knowledge from smoothing. ``fedkt compare --placebo`` runs it beside the strategies."""

@@ -26,7 +26,7 @@ from fedkt.scenario import Robust
 from fedkt.strategy.fusing import robust
 from fedkt.strategy.fusing.fusion import Fused, mix
 from fedkt.strategy.fusing.server_model import Trained, build, lesson, lesson_settings, steps_of
-from fedkt.strategy.own_settings import AsSetting, settings_for
+from fedkt.strategy.own_settings import AsSetting, learns_jointly, settings_for
 from fedkt.strategy.rounds.course import Course
 from fedkt.strategy.rounds.given import Setting
 from fedkt.strategy.rounds.teachers import Teachers
@@ -110,6 +110,7 @@ class Strategy(AsSetting, FlowerStrategy):
         self.setting = setting
         self.behaviour: type[Client] = registry.find("clients", self.client)
         self.client_settings = settings_for(type(self), config, setting.scenario)
+        self.jointly = learns_jointly(type(self), setting.scenario)
         self.robust = setting.scenario.robust
         dims = next(iter(setting.dims.values()))
         sent = self.behaviour.contribution(dims, self.client_settings)

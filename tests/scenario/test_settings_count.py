@@ -426,6 +426,7 @@ EVERYWHERE: dict[str, dict[str, Any]] = {
     "standardise": {"data__standardise": True},
     "fraction": {"participation__fraction": 0.5},
     "placebo": {"placebo": True},
+    "forecast": {"forecast": "decline"},
     "seed": {"seed": 1},
     "rounds": {"rounds": 1},
 }

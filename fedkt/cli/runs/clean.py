@@ -19,7 +19,7 @@ def clean(
     Goes: the checkpoint of each finished run, without which it can neither be exported from nor continued,
     and runs of which no round was finished. Stays: figures, reports, unfinished runs, privacy ledgers.
     """
-    from fedkt.cli.runs.leftovers import leftovers, remove
+    from fedkt.engine.runs.leftovers import leftovers, remove
     from fedkt.results.result import size_text
 
     found, kept = leftovers(folder)

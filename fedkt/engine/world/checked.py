@@ -21,6 +21,7 @@ from fedkt.errors import InputError
 from fedkt.privacy.modes import mode_of
 from fedkt.scenario import Scenario
 from fedkt.strategy.base import Strategy, StrategyConfig
+from fedkt.strategy.fusing.forecast import fitted_for
 from fedkt.strategy.own_settings import settings_for
 
 T = TypeVar("T")
@@ -184,6 +185,8 @@ def _check_strategy(strategy: type[Strategy], scenario: Scenario) -> None:
             "write for instance 'public: {from: train, size: 1000}' under data."
         )
     problems += placebo_problems(strategy, scenario)
+    if scenario.forecast != "none":
+        problems += [f"forecast is '{scenario.forecast}', but {why}" for why in no_forecast(scenario)]
     behaviour = _try(problems, lambda: registry.find("clients", strategy.client))
     served = scenario.server_model
     if served is not None and served.distill is not None:
@@ -204,6 +207,17 @@ def _check_strategy(strategy: type[Strategy], scenario: Scenario) -> None:
         ]
     if problems:
         raise InputError(*problems)
+
+
+def no_forecast(scenario: Scenario) -> list[str]:
+    """Return why nothing can be forecast of a scenario, as clauses that end the sentence."""
+    name, mode = scenario.strategy.name, scenario.privacy.mode
+    found = []
+    if name not in fitted_for():
+        found.append(f"it was not fitted for strategy '{name}'; it was for {', '.join(fitted_for())}.")
+    if mode != "none":
+        found.append(f"it was not fitted for noise, which privacy.mode {mode} adds; it must be none.")
+    return found
 
 
 def placebo_problems(strategy: type[Strategy], scenario: Scenario) -> list[str]:

@@ -34,6 +34,7 @@ from fedkt.strategy.fusing.placebo import with_placebo
 from fedkt.strategy.fusing.server_model import Trained
 from fedkt.strategy.fusing.voting import votes
 from fedkt.strategy.rounds.asking import Asking
+from fedkt.strategy.rounds.declining import Declining
 from fedkt.strategy.rounds.given import Setting
 from fedkt.strategy.rounds.receiving import Outcome, Receiving, Stage
 from fedkt.strategy.rounds.teachers import Teachers
@@ -50,6 +51,7 @@ class Method(Protocol):
     config: Any
     robust: Robust
     simplex: bool
+    jointly: bool
     student: Trained | None
 
     @property
@@ -69,6 +71,7 @@ class Course:
         self.asking = Asking(setting)
         self.receiving = Receiving(self.asking, self._contribution, self._binding)
         self.teachers = Teachers()
+        self._declining = self._forecaster()
         self.central = self._central()
         """What the server does in a privacy mode, None in mode ``none``."""
         self.round = 0
@@ -129,7 +132,7 @@ class Course:
     def ask_to_evaluate(self, server_round: int, grid: Grid) -> list[Message]:
         """Bring this round's teacher to those who contributed; ask for metrics where they are wanted."""
         self.asking.learn_nodes(grid)
-        taught = {client for client in self._contributed if self.teachers.lacks(client)}
+        taught = {client for client in self._contributed if self._due(client)}
         there = {c for c in taught | self.wants_metrics if self.asking.there(c, server_round)}
         asked = sorted(there, key=client_order)
         self.receiving.outcomes = {client: Outcome(client) for client in asked}
@@ -166,6 +169,8 @@ class Course:
         try:
             fused = self._close(self._fused(contributions))
             if fused is not None:
+                if self._declining is not None:
+                    self._declining.look(contributions, fused)
                 self.teach(server_round, contributions.clients, fused)
                 phase = None if student is None else method.server_lesson(fused)
                 if student is not None and phase is not None:
@@ -176,6 +181,8 @@ class Course:
                 raise error.advised(remedies.change(scenario, config)) from error
             raise error.advised(remedies.lower(error.rate, "server", scenario, config)) from error
         self._learn_about_rows(self._answers(contributions), fused)
+        if self._declining is not None:
+            self.report = {**self.report, **self._declining.report()}
         if dropped:
             self.report = {**self.report, "dropped": dropped}
 
@@ -271,7 +278,7 @@ class Course:
 
     def _request(self, stage: Stage, server_round: int, client: str, node: int) -> Message:
         # Between rounds only contributors are taught; who was away catches up when it trains again.
-        taught = self.teachers.lacks(client) and (stage == "train" or client in self._contributed)
+        taught = self._due(client) and (stage == "train" or client in self._contributed)
         teacher = self.teachers.of(client) if taught else None
         request = Request(
             self._binding(server_round, self.receiving.answers.ask(client)),
@@ -302,6 +309,11 @@ class Course:
         ttl = deadline if self._setting.churn is None else UNHURRIED_S
         return Message(content, node, stage, ttl=ttl, group_id=str(server_round))
 
+    def _due(self, client: str) -> bool:
+        """Say whether a client lacks the newest teacher, and is to have it."""
+        spared = self._declining is not None and self._declining.spares(client)
+        return self.teachers.lacks(client) and not spared
+
     def _note_delivered(self, clients: Iterable[str]) -> None:
         for client in clients:
             if (taught := self.outcomes[client].taught) is not None:
@@ -327,6 +339,14 @@ class Course:
         setting, total = self._setting, next(iter(self._setting.dims.values())).transfer
         looks = transfer.rule.mechanism in ("cover", "strata")
         return RowChoice(transfer, total, setting.seed, setting.transfer_features if looks else None)
+
+    def _forecaster(self) -> Declining | None:
+        """Return what declines on clients' behalf, None where nothing does."""
+        scenario, method = self._setting.scenario, self._method
+        if scenario.forecast == "none":
+            return None
+        name, form = scenario.strategy.name, method.client_settings["form"]
+        return Declining(name, form, rounds=scenario.rounds, together=method.jointly)
 
     def _central(self) -> Central | None:
         setting, dims = self._setting, next(iter(self._setting.dims.values()))
@@ -355,12 +375,11 @@ class Course:
         if self._method.student is not None:
             held |= {f"student/{name}": tensor for name, tensor in self._method.student.state().items()}
         taught, about = self.teachers.state()
-        return held | taught, {
-            "extra": note,
-            **about,
-            "answered": self.receiving.answers.state(),
-            "rows": choice,
-        }
+        answered = self.receiving.answers.state()
+        note = {"extra": note, **about, "answered": answered, "rows": choice}
+        if self._declining is not None:
+            note["chances"] = self._declining.chances
+        return held | taught, note
 
     def load_state(self, tensors: Mapping[str, Tensor], note: Mapping[str, Any]) -> None:
         """Restore what :meth:`state` returned."""
@@ -376,4 +395,6 @@ class Course:
             self._method.student.load(parts["student"])
         self.teachers.load(parts["common"], parts["personal"], note)
         self.receiving.answers.load(note.get("answered", {}))
+        if self._declining is not None:
+            self._declining.chances = dict(note.get("chances", {}))
         self._method.load_extra(parts["extra"], note["extra"])

@@ -1,0 +1,207 @@
+"""Many made federations at once: their clients' models are one stack, so that hundreds take minutes.
+
+The engine trains one federation after the other, which is what ``run`` in ``runs.py`` does. Here a group of
+eight shares numbers of clients, classes, rows and steps, and every step is one for all their clients. Fusion
+is the strategies' own, the losses are the registered ones; training is as the engine's but for batches, which
+are drawn with replacement. Models are perceptrons of 64, 32 or 16 hidden units, made of one size by a mask.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.forecast.made import Group, draw_group
+from benchmarks.forecast.runs import Cell
+from fedkt import registry
+from fedkt.client.familiarity import log_ratio
+from fedkt.distill.losses import as_logits
+from fedkt.knowledge.contributions import Contributions
+from fedkt.knowledge.kinds import MOST_DENSE, Dims
+from fedkt.rng import torch_stream
+from fedkt.scenario import from_dict
+from fedkt.strategy.base import Strategy
+from fedkt.strategy.fusing.evidence import evidence_of
+from fedkt.strategy.fusing.fusion import Fused
+from fedkt.strategy.rounds.given import Setting
+
+UNITS, BATCH, DISTIL_BATCH = 64, 16, 32
+Params = dict[str, Tensor]
+
+
+def group_runs(seed: int, cells: list[Cell]) -> Iterator[dict[str, Any]]:
+    """Yield a line for each client, federation and cell of a group, as ``client_runs`` does."""
+    group = draw_group(seed)
+    alone = Stack(group, ("local", False)).run()
+    for cell in cells:
+        stack = Stack(group, cell)
+        reached = stack.run()
+        for f in range(group.federations):
+            for n in range(group.clients):
+                gained = {what: float(reached[what][f, n] - alone[what][f, n]) for what in alone}
+                told = [round(value, 6) for value in stack.evidence[f][n].tolist()]
+                yield {
+                    "scenario": f"made-{seed}-{f}",
+                    "seed": seed,
+                    "overrides": [],
+                    "strategy": cell[0],
+                    "together": cell[1],
+                    "client": str(n),
+                    "evidence": told,
+                    **gained,
+                }
+
+
+@dataclass
+class Stack:
+    """The clients of a group's federations, as they are trained with one strategy."""
+
+    group: Group
+    cell: Cell
+
+    def __post_init__(self) -> None:
+        group = self.group
+        self.stream = torch_stream(group.seed, "stack")
+        first = torch_stream(group.seed, "models")
+        models = group.federations * group.clients
+        self.params: Params = {
+            "w": torch.randn(models, group.x.shape[-1], UNITS, generator=first) / group.x.shape[-1] ** 0.5,
+            "b": torch.zeros(models, 1, UNITS),
+            "v": torch.randn(models, UNITS, group.classes, generator=first) / UNITS**0.5,
+            "c": torch.zeros(models, 1, group.classes),
+        }
+        units = torch.tensor([64, 32, 16])[torch.randint(3, (models,), generator=first)]
+        self.mask = (torch.arange(UNITS) < units[:, None]).float()[:, None]
+        for held in self.params.values():
+            held.requires_grad_()
+        self.training, self.digestion = (
+            torch.optim.Adam(self.params.values(), lr=group.lr) for _ in range(2)
+        )
+        self.evidence: list[Tensor] = []
+        self.strategies = (
+            [] if self.cell[0] == "local" else [self._strategy() for _ in range(group.federations)]
+        )
+
+    def run(self) -> dict[str, Tensor]:
+        """Train and exchange for all rounds; return both accuracies [federations, clients]."""
+        group, together = self.group, self.cell[1]
+        teachers: Tensor | None = None
+        for _ in range(group.rounds):
+            # Whom nobody has taught yet trains no fewer steps than distillation takes.
+            first = max(group.steps, group.distil_steps) if together and teachers is None else group.steps
+            self._train(first, self.training, private=True, teachers=teachers if together else None)
+            if self.strategies:
+                teachers = self._exchange()
+                self._train(group.distil_steps, self.digestion, teachers=teachers)
+        return self._accuracies()
+
+    def _features(self, x: Tensor) -> Tensor:
+        return (x @ self.params["w"] + self.params["b"]).relu() * self.mask
+
+    def _logits(self, x: Tensor) -> Tensor:
+        return self._features(x) @ self.params["v"] + self.params["c"]
+
+    def _train(
+        self,
+        steps: int,
+        optimizer: torch.optim.Optimizer,
+        *,
+        private: bool = False,
+        teachers: Tensor | None = None,
+    ) -> None:
+        """Take steps on private rows, on transfer rows where there are ``teachers``, or on both.
+
+        ``teachers`` [models, rows, classes] are logits.
+        """
+        group = self.group
+        models = torch.arange(len(self.mask))[:, None]
+        for _ in range(steps):
+            loss = torch.zeros(())
+            if private:
+                drawn = torch.rand(len(self.mask), BATCH, generator=self.stream)
+                at = (drawn * group.counts[:, None]).long()
+                logits = self._logits(group.x[models, at])
+                loss = (
+                    loss
+                    + torch.nn.functional.cross_entropy(
+                        logits.flatten(0, 1), group.y[models, at].flatten(), reduction="sum"
+                    )
+                    / BATCH
+                )
+            if teachers is not None:
+                at = torch.randint(group.rows, (len(self.mask), DISTIL_BATCH), generator=self.stream)
+                logits = self._logits(self._transfer()[models, at])
+                rows = self.loss(logits.flatten(0, 1), teachers[models, at].flatten(0, 1), 1.0)
+                loss = loss + rows.sum() / DISTIL_BATCH
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+    def _transfer(self) -> Tensor:
+        return self.group.transfer.repeat_interleave(self.group.clients, 0)
+
+    @torch.no_grad()
+    def _exchange(self) -> Tensor:
+        """Fuse each federation's predictions; return the teachers' logits [models, rows, classes]."""
+        group, found = self.group, []
+        features = self._features(self._transfer())
+        logits = features @ self.params["v"] + self.params["c"]
+        for f, strategy in enumerate(self.strategies):
+            here = slice(f * group.clients, (f + 1) * group.clients)
+            form, settings = strategy.client_settings["form"], strategy.client_settings
+            arrays = {"values": logits[here] if form == "logits" else logits[here].softmax(-1)}
+            if "density" in settings:
+                arrays["density"] = torch.stack(
+                    [self._density(m, features[m], settings["density"]) for m in range(here.start, here.stop)]
+                )
+            known = Contributions(tuple(map(str, range(group.clients))), arrays)
+            fused: Fused | None = strategy.fuse(known)
+            assert fused is not None
+            if len(self.evidence) < group.federations:
+                public = {"rounds": group.rounds, "together": self.cell[1]}
+                self.evidence.append(evidence_of(known, fused, form, **public))
+            values = torch.stack([teacher["values"] for teacher in fused.teachers]).expand_as(
+                arrays["values"]
+            )
+            found.append(values if form == "logits" else as_logits(values))
+        return torch.cat(found)
+
+    def _density(self, model: int, other: Tensor, ridge: float) -> Tensor:
+        own = self.group.x[model, : int(self.group.counts[model])]
+        features = ((own @ self.params["w"][model] + self.params["b"][model]).relu()) * self.mask[model]
+        return log_ratio(other, features, ridge).clamp(-MOST_DENSE, MOST_DENSE)
+
+    @torch.no_grad()
+    def _accuracies(self) -> dict[str, Tensor]:
+        """Return both accuracies; the prior is added for personal ones where the strategy has it decide."""
+        group = self.group
+        logits = self._logits(group.test_x.repeat_interleave(group.clients, 0))
+        y = group.test_y.repeat_interleave(group.clients, 0)
+        own = logits
+        if self.strategies and self.strategies[0].client_settings.get("prior", False):
+            own = logits + (group.shares + 0.5 / group.counts[:, None]).log()[:, None]
+        weights = group.own_weights / group.own_weights.sum(-1, keepdim=True)
+        right = ((own.argmax(-1) == y) * weights).sum(-1)
+        shape = (group.federations, group.clients)
+        common = (logits.argmax(-1) == y).double().mean(-1)
+        return {"personal": right.view(shape), "global": common.view(shape)}
+
+    def _strategy(self) -> Strategy:
+        """Return the strategy as its server would hold it."""
+        group, name = self.group, self.cell[0]
+        kind: type[Strategy] = registry.find("strategies", name)
+        described = from_dict(
+            {
+                "name": "made",
+                "data": {"transfer": {"size": group.rows}},
+                "strategy": {"name": name},
+                "rounds": group.rounds,
+            }
+        )
+        dims = {str(n): Dims(group.rows, group.rows, group.classes, UNITS) for n in range(group.clients)}
+        made = kind(kind.Config(), Setting(described, "made", dims, "", SimpleNamespace()))  # type: ignore[arg-type]
+        self.loss: Callable[..., Tensor] = registry.find("losses", made.client_settings["loss"])
+        return made

@@ -1,0 +1,122 @@
+"""What a server can tell of each client's prospects from one exchange: numbers that mean the same anywhere.
+
+Pure functions of what crossed the wire (predictions on transfer rows, and the teachers made of them) and of
+public settings; no labels, no private rows. With clients n of N, rows i of R, classes k of K,
+p_n[i] a client's prediction, t_n[i] its teacher's, o_n the mean of p_m over m != n, a bar for a mean over
+rows, H(q) = -sum_k q_k ln q_k / ln K in [0, 1], top(q) the likeliest class, TV(q, r) = sum_k |q_k - r_k| / 2:
+
+=================  ===================================================================================
+own_entropy        mean_i H(p_n[i]): how unsure the client is
+peer_entropy       mean_i H(o_n[i])
+teacher_entropy    mean_i H(t_n[i])
+own_breadth        H(mean prediction of the client): over how many classes it spreads its predictions
+teacher_breadth    H(mean prediction of the teacher)
+agreement          share of rows with top(p_n) = top(t_n)
+peer_agreement     share of (row, peer) with top(p_n) = top(p_m), m != n
+among_peers        share of (row, pair of peers) with equal tops; 1 for a single peer
+overlap            1 - TV(mean prediction of the client, mean prediction of its peers)
+movement           mean_i TV(p_n[i], t_n[i])
+own_weight         a in t = a p + (1 - a) o by least squares over rows and classes, within [0, 1]; 1 where
+                   p = o
+surer              share of rows on which max t_n > max p_n
+log_rows           ln R
+log_clients        ln N
+log_classes        ln K
+log_rounds         ln(rounds of the run)
+together           1 where clients learn jointly from private rows and teachers, else 0
+=================  ===================================================================================
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from fedkt.knowledge.contributions import Contributions
+from fedkt.strategy.fusing.fusion import Fused
+
+EVIDENCE = (
+    *("own_entropy", "peer_entropy", "teacher_entropy", "own_breadth", "teacher_breadth"),
+    *("agreement", "peer_agreement", "among_peers", "overlap", "movement", "own_weight", "surer"),
+    *("log_rows", "log_clients", "log_classes", "log_rounds", "together"),
+)
+"""Names of the columns of :func:`evidence`."""
+SMALLEST = 1e-12
+
+
+def evidence_of(
+    contributions: Contributions, fused: Fused, form: str, *, rounds: int, together: bool
+) -> Tensor:
+    """Return the evidence [clients, len(EVIDENCE)] of what clients sent, and what was fused of it.
+
+    ``form``: that of the values, ``logits`` or ``probabilities``.
+    """
+    values = contributions.values
+    teachers = torch.stack([teacher["values"] for teacher in fused.teachers]).expand_as(values)
+    if form == "logits":
+        values, teachers = values.double().softmax(-1), teachers.double().softmax(-1)
+    return evidence(values, teachers, rounds=rounds, together=together)
+
+
+def evidence(values: Tensor, teachers: Tensor, *, rounds: int, together: bool) -> Tensor:
+    """Return the evidence [clients, len(EVIDENCE)], float64, of one exchange.
+
+    ``values`` [clients, rows, classes]: what clients sent, as probabilities; ``teachers`` of the same shape:
+    what each would be taught. Raises ValueError where there are fewer than two clients or classes.
+    """
+    n, rows, classes = values.shape
+    if n < 2 or classes < 2:
+        raise ValueError(f"evidence needs two clients and two classes, not {n} and {classes}")
+    p, t = values.double(), teachers.double()
+    o = (p.sum(0) - p) / (n - 1)
+    equal = _equal(p.argmax(-1), classes)  # [n, n], the diagonal is 1
+    beside = (equal.sum(1) - 1) / (n - 1)
+    pairs = (n - 1) * (n - 2)
+    among = (equal.sum() - n - 2 * (equal.sum(1) - 1)) / pairs if pairs else torch.ones(n).double()
+    told = {
+        "own_entropy": entropy(p).mean(1),
+        "peer_entropy": entropy(o).mean(1),
+        "teacher_entropy": entropy(t).mean(1),
+        "own_breadth": entropy(p.mean(1)),
+        "teacher_breadth": entropy(t.mean(1)),
+        "agreement": (p.argmax(-1) == t.argmax(-1)).double().mean(1),
+        "peer_agreement": beside,
+        "among_peers": among,
+        "overlap": 1 - variation(p.mean(1), o.mean(1)),
+        "movement": variation(p, t).mean(1),
+        "own_weight": own_weight(p, o, t),
+        "surer": (t.amax(-1) > p.amax(-1)).double().mean(1),
+    }
+    public = {
+        "log_rows": math.log(rows),
+        "log_clients": math.log(n),
+        "log_classes": math.log(classes),
+        "log_rounds": math.log(rounds),
+        "together": float(together),
+    }
+    told |= {name: p.new_full((n,), value) for name, value in public.items()}
+    return torch.stack([told[name] for name in EVIDENCE], 1)
+
+
+def entropy(q: Tensor) -> Tensor:
+    """Return the entropy of the last dimension [..., classes] as a share of the largest, ln(classes)."""
+    return -(q * q.clamp_min(SMALLEST).log()).sum(-1) / math.log(q.shape[-1])
+
+
+def variation(q: Tensor, r: Tensor) -> Tensor:
+    """Return the total variation [...] between distributions [..., classes], in [0, 1]."""
+    return (q - r).abs().sum(-1) / 2
+
+
+def own_weight(own: Tensor, others: Tensor, teacher: Tensor) -> Tensor:
+    """Return [clients]: what a client's own predictions count in a teacher mixed of them and the others'."""
+    apart, moved = (own - others).flatten(1), (teacher - others).flatten(1)
+    size = apart.square().sum(1)
+    weight = torch.where(size > SMALLEST, (apart * moved).sum(1) / size.clamp_min(SMALLEST), 1.0)
+    return weight.clamp(0, 1)
+
+
+def _equal(tops: Tensor, classes: int) -> Tensor:
+    """Return the share of rows [clients, clients] on which two clients find the same class likeliest."""
+    chosen = torch.nn.functional.one_hot(tops, classes).double().flatten(1)
+    return chosen @ chosen.T / tops.shape[1]
