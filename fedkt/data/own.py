@@ -70,12 +70,12 @@ def build_own(name: str, sources: Sources, scenario: "Scenario") -> Federation:
     extras: dict[str, Dataset] = {key: parts[key].train for key in ("transfer", "public") if key in parts}
     asked = "transfer" in extras or made_of(data) is not None
     problems = check_settings(data, split, common, extras, transfer=asked)
-    if sources.classes is not None and split.classes > sources.classes:
-        problems.append(
-            f"data.rows holds label {split.classes - 1}, but data.classes is {sources.classes}; "
-            f"labels must lie in 0 to {sources.classes - 1}."
-        )
     names = split.label_names
+    if sources.classes is not None and split.classes > sources.classes:
+        what, right = f"label {split.classes - 1}", f"labels must lie in 0 to {sources.classes - 1}"
+        if names is not None:
+            what, right = f"the labels {listed(names)}", "they must be names of the federation's classes"
+        problems.append(f"data.rows holds {what}, but data.classes is {sources.classes}; {right}.")
     if names is not None and sources.classes is not None and len(names) < sources.classes:
         problems.append(
             f"data.rows holds the labels {listed(names)}, but data.classes is {sources.classes}, so their "

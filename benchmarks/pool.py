@@ -1,0 +1,190 @@
+"""What row policies ask for in a pool that is three quarters foreign, and what that is worth.
+
+    FEDKT_DATA=... python -m benchmarks.pool [--policies random entropy] [--alphas 0.5 5] [--seeds 0 1 2]
+    [--quick] [--out runs/pool]
+
+The pool is 250 rows each of MNIST (held out of the private rows), Fashion-MNIST, uniform noise and dead
+leaves, of which a round asks about 250. ``--quick`` is 60 each of the bundled digits, shapes, noise and
+leaves, a small model and six rounds. Every run is appended to OUT/runs.jsonl and is not run again. The
+table of docs/results/row-policies.md is printed: accuracy on all clients' test rows after the last round, and
+the share of the rows asked for in that round that are of the private rows' kind; mean and sample standard
+deviation over seeds.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+from numpy.typing import NDArray
+
+import fedkt
+from fedkt import data, registry, scenario
+from fedkt.data.content.same_rows import row_hashes
+from fedkt.data.made.draws import Draws
+from fedkt.data.made.public import Public
+from fedkt.rng import numpy_stream
+from fedkt.strategy.choosing.chooser import RowChoice
+
+POLICIES = ("random", "entropy", "margin", "disagreement")
+Images = NDArray[np.uint8]
+Run = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is measured: ``each`` kind's rows in the pool, which is also how many a round asks for;
+    ``private`` and ``foreign``: the data sets that rows are taken from."""
+
+    scenario: str
+    private: str
+    foreign: str
+    each: int
+    changes: tuple[str, ...] = ()
+
+
+FULL = Size("knfu-mnist", "npz:mnist.npz", "npz:fashion_mnist.npz", 250)
+QUICK = Size(
+    "quickstart",
+    "digits",
+    "made:shapes",
+    60,
+    (
+        "data.partition={kind: dirichlet, clients: 4, samples_per_client: 60}",
+        "clients.models=[{name: mlp, width: 32}]",
+        "rounds=6",
+    ),
+)
+
+
+def write_data(size: Size, source: Path, out: Path) -> NDArray[np.uint64]:
+    """Write ``private.npz`` and ``pool.npz`` below ``out``, which holds the four kinds one after another;
+    return the hashes of the pool's rows that are of the private kind."""
+    split = data.load_dataset(size.private, source)
+    held = numpy_stream(0, "pool").permutation(len(split.train))[: size.each]
+    kept = np.delete(np.arange(len(split.train)), held)
+    x, shape, test = _bytes(split.train.x), split.train.shape, split.test
+    assert test is not None
+    if size.foreign.startswith("made:"):
+        foreign = _made(size.foreign, shape, size.each)
+    else:
+        foreign = _bytes(data.load_dataset(size.foreign, source).train.x[: size.each])
+    kinds = [
+        x[held],
+        foreign,
+        numpy_stream(0, "noise").integers(0, 256, (size.each, *shape), dtype=np.uint8),
+        _made("made:leaves", shape, size.each),
+    ]
+    out.mkdir(parents=True, exist_ok=True)
+    tested: dict[str, Any] = {"x_test": _bytes(test.x), "y_test": test.y}
+    np.savez(out / "private.npz", x_train=x[kept], y_train=split.train.y[kept], **tested)
+    np.savez(out / "pool.npz", x_train=np.concatenate(kinds), y_train=np.arange(4 * size.each) % 10)
+    return row_hashes(x[held])
+
+
+def _bytes(x: NDArray[Any]) -> Images:
+    return x if x.dtype == np.uint8 else np.rint(255 * x).astype(np.uint8)
+
+
+def _made(name: str, shape: tuple[int, ...], count: int) -> Images:
+    make = registry.find("generators", name.removeprefix("made:"))
+    rows: Images = make(Public("image", shape), count, Draws(0, "pool", name))
+    return rows
+
+
+@contextmanager
+def heard() -> Iterator[dict[int, NDArray[np.int32] | None]]:
+    """Give the rows that were asked for, by round."""
+    found: dict[int, NDArray[np.int32] | None] = {}
+    choose = RowChoice.choose
+
+    def told(self: RowChoice, server_round: int) -> NDArray[np.int32] | None:
+        found[server_round] = choose(self, server_round)
+        return found[server_round]
+
+    with patch.object(RowChoice, "choose", told):
+        yield found
+
+
+def measure(size: Size, policy: str, alpha: float, seed: int, folder: Path, right: NDArray[np.uint64]) -> Run:
+    """Return global accuracy and the share of rows of the right kind in the last round, in percent."""
+    spec = {"from": "npz:pool.npz", "size": 4 * size.each, "rows": size.each, "policy": policy}
+    changes = [
+        *size.changes,
+        "data.dataset=npz:private.npz",
+        f"data.transfer={json.dumps(spec)}",
+        f"data.partition.alpha={alpha:g}",
+        "strategy={name: fedmd, average: probabilities}",
+        "clients.distill.together=false",
+        "engine={kind: inline, cohort: 10}",
+        f"seed={seed}",
+    ]
+    rounds = scenario.load(size.scenario, changes).rounds
+    described = scenario.load(size.scenario, [*changes, f"evaluate.every={rounds}"])
+    with tempfile.TemporaryDirectory() as out, heard() as asked:
+        done = fedkt.simulate(described, out=Path(out) / "run", data_dir=folder)
+        reached = 100 * done.summary["accuracy"]["global_mean"]
+    pool = data.build(described, folder).transfer
+    assert pool is not None
+    rows = asked[rounds]
+    known = np.isin(row_hashes(pool.x[slice(None) if rows is None else rows]), right)
+    about = {"policy": policy, "alpha": alpha, "seed": seed}
+    return {**about, "global": reached, "right": 100 * float(known.mean())}
+
+
+def table(runs: Sequence[Run]) -> list[str]:
+    """Return a line for each policy: global accuracy and share of the right kind, for each alpha."""
+    alphas = sorted({run["alpha"] for run in runs})
+    heads = [f"alpha {alpha:g}: {what}" for alpha in alphas for what in ("global", "right kind")]
+    lines = [f"| policy | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
+    for policy in dict.fromkeys(run["policy"] for run in runs):
+        cells = [
+            _spread([run[key] for run in runs if (run["policy"], run["alpha"]) == (policy, alpha)])
+            for alpha in alphas
+            for key in ("global", "right")
+        ]
+        lines.append(f"| {policy} | {' | '.join(cells)} |")
+    return lines
+
+
+def _spread(values: Sequence[float]) -> str:
+    if not values:
+        return "–"
+    spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):.1f}{spread}"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run what is missing and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--policies", nargs="+", default=list(POLICIES))
+    parser.add_argument("--alphas", nargs="+", type=float, default=[0.5, 5.0])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--out", type=Path, default=Path("runs/pool"))
+    given = parser.parse_args(arguments)
+    out = given.out / "quick" if given.quick else given.out
+    size = QUICK if given.quick else FULL
+    right = write_data(size, Path(os.environ.get("FEDKT_DATA", "data")), out)
+    log = out / "runs.jsonl"
+    runs = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    known = {(run["policy"], run["alpha"], run["seed"]) for run in runs}
+    cells = [(p, a, s) for s in given.seeds for p in given.policies for a in given.alphas]
+    for cell in cells:
+        if cell not in known:
+            runs.append(measure(size, *cell, out, right))
+            with log.open("a") as lines:
+                lines.write(json.dumps(runs[-1]) + "\n")
+    print("\n".join(table([run for run in runs if (run["policy"], run["alpha"], run["seed"]) in set(cells)])))
+
+
+if __name__ == "__main__":
+    main()
