@@ -38,7 +38,9 @@ def measure(row: Row, folder: Path) -> Iterator[Result]:
         if not (out / "summary.json").exists():
             overrides = ["engine.kind=inline", *row.overrides, f"seed={seed}"]
             again = (out / "environment.json").exists()
-            fedkt.simulate(row.scenario, overrides, out=out, resume=again, data_dir=data_dir)
+            # What a table sets for all its rows, the strategy of one may make nothing of.
+            described = fedkt.scenario.load(row.scenario, overrides, several=True)
+            fedkt.simulate(described, out=out, resume=again, data_dir=data_dir)
         yield Result.read(out)
 
 

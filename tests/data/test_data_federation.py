@@ -215,7 +215,10 @@ def test_hand_computed_statistics():
 
 def test_images_are_scaled_and_adapted_but_hashed_raw():
     raw = federation(
-        dataset=f"{MODULE}:pictures", partition={"kind": "iid", "clients": 2}, transfer={"size": 6}
+        dataset=f"{MODULE}:pictures",
+        partition={"kind": "iid", "clients": 2},
+        transfer={"size": 6},
+        normalise="none",
     )
     small = federation(
         dataset=f"{MODULE}:pictures",
@@ -233,7 +236,8 @@ def test_images_are_scaled_and_adapted_but_hashed_raw():
 
 
 def test_transfer_images_of_another_shape_need_data_image():
-    settings = {"dataset": f"{MODULE}:pictures", "partition": {"kind": "iid", "clients": 2}}
+    pictures = f"{MODULE}:pictures"
+    settings = {"dataset": pictures, "partition": {"kind": "iid", "clients": 2}, "normalise": "none"}
     transfer = {"from": f"{MODULE}:grey", "size": 9}
     with pytest.raises(
         InputError, match=r"shape \(1, 4, 4\) but one of data.dataset \(3, 6, 6\); data.image"
@@ -445,7 +449,7 @@ def test_images_are_normalised_by_constants_and_hashed_as_they_were() -> None:
     from fedkt import scenario
     from fedkt.data import build
 
-    plain = build(scenario.load("name: a\ndata: {transfer: {from: train, size: 20}}\n"))
+    plain = build(scenario.load("name: a\ndata: {transfer: {from: train, size: 20}, normalise: none}\n"))
     given = "name: a\ndata: {transfer: {from: train, size: 20}, normalise: {mean: [0.5], std: [0.25]}}\n"
     normalised = build(scenario.load(given))
     assert torch.allclose(normalised.transfer_tensor(), (plain.transfer_tensor() - 0.5) * 4)

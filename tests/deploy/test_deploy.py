@@ -40,10 +40,14 @@ def test_sites_get_the_numbers_of_the_simulation(tmp_path, capsys):
     for key in ("accuracy", "bytes", "replies", "rounds", "clients"):
         assert summary[key] == simulated.summary[key], key
     mine = [c for e in told if e["event"] == "round" for c in e["clients"]]
-    theirs = [
-        json.loads(line) for line in (tmp_path / "simulated" / "clients.jsonl").read_text().splitlines()
-    ]
+    losses = [c.pop("loss") for c in mine]
+    folder = tmp_path / "simulated"
+    theirs, lost = (
+        [json.loads(line) for line in (folder / f"{name}.jsonl").read_text().splitlines()]
+        for name in ("clients", "losses")
+    )
     assert mine == theirs
+    assert losses == [{key: row[key] for key in ("train", "distill") if key in row} for row in lost]
     rounds = tmp_path / "home" / invitation.run / "rounds.jsonl"
     assert [json.loads(line)["round"] for line in rounds.read_text().splitlines()] == [1, 2]
 
@@ -83,6 +87,7 @@ def test_a_coordinator_goes_on_with_the_same_invitation(tmp_path, capsys):
 
 def test_a_site_that_was_away_is_counted_and_catches_up(tmp_path, capsys):
     settings = SMALL | {"rounds": 3, "strategy": {"name": "fedproto"}}
+    settings["clients"] = {key: value for key, value in SMALL["clients"].items() if key != "distill"}
     settings |= {"participation": {"quorum": 2, "deadline_s": 3}}
     invitation, sites = invite(settings), sites_of(tmp_path / "sites", settings)
     grid = SitesGrid(invitation, sites)

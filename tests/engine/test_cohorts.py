@@ -191,6 +191,7 @@ def test_losses_are_alike_by_function_and_settings() -> None:
 SCENARIO = {
     "name": "cohorts",
     "data": {
+        "normalise": "none",
         "partition": {"kind": "dirichlet", "alpha": 0.5, "clients": 8},
         "transfer": {"from": "train", "size": 60},
     },

@@ -188,7 +188,7 @@ def test_a_ledger_goes_on_from_run_to_run(tmp_path: Path) -> None:
 
 
 def test_a_missing_ledger_declines(tmp_path: Path) -> None:
-    """A client's state remembers its ledger: without it nothing is trained in the resumed run."""
+    """A client's state remembers its ledger: without it nothing is trained, nor the last round done again."""
     import shutil
 
     run(tmp_path / "run", scenario({"name": "knfu"}, DPSGD, rounds=1))
@@ -196,10 +196,10 @@ def test_a_missing_ledger_declines(tmp_path: Path) -> None:
     text = (tmp_path / "run" / "scenario.yaml").read_text()
     (tmp_path / "run" / "scenario.yaml").write_text(text.replace("rounds: 1", "rounds: 2"))
     summary = run(tmp_path / "run", scenario({"name": "knfu"}, DPSGD), resume=True)
-    assert summary["replies"]["declined"] == 1
-    (row,) = [r for r in read_rows(tmp_path / "run" / "clients.jsonl") if r["status"] == "declined"]
-    assert (row["client"], row["round"], row["reason"]) == (1, 2, "ledger")
-    assert "is missing: it had 2 entries" in row["detail"]
+    assert summary["replies"]["declined"] == 2
+    declined = [r for r in read_rows(tmp_path / "run" / "clients.jsonl") if r["status"] == "declined"]
+    assert [(r["client"], r["round"], r["reason"]) for r in declined] == [(1, 1, "ledger"), (1, 2, "ledger")]
+    assert all("is missing: it had 2 entries" in r["detail"] for r in declined)
 
 
 def test_a_repeated_request_is_answered_with_the_same_bytes(tmp_path: Path) -> None:

@@ -315,6 +315,7 @@ IMAGES = {
     "prepare": {**PLAIN, "pixels": "uint8"},
     "classes": 3,
     "labels": None,
+    "columns": None,
 }
 
 

@@ -39,7 +39,7 @@ def begin(kind: Any, config: Any, clients: int = 2) -> Any:
         }
     )
     dims = {str(i): Dims(ROWS, ROWS, CLASSES, WIDTH, clients=clients) for i in range(clients)}
-    federation: Any = SimpleNamespace(transfer=X, server_tensors=lambda: (X, None))
+    federation: Any = SimpleNamespace(transfer=X, server_tensors=lambda _: (X, None))
     return kind(config, Setting(described, "run", dims, "", InputSpec("tabular", (2,)), federation))
 
 
@@ -245,14 +245,14 @@ def test_fedpcl_contrast() -> None:
     counts = torch.tensor([[1, 1, 0], [1, 0, 0], [0, 0, 0]])
     batch = {"x": torch.zeros(2, 1), "y": torch.tensor([0, 1])}
     net: Any = lambda x: (torch.tensor([[2.0, 0.0], [0.0, 5.0]]), torch.zeros(2, 3))  # noqa: E731
-    found = contrast(net, batch, {"values": sets, "counts": counts}, tau=1.0)
+    found = contrast(net, batch, {"values": sets, "counts": counts}, tau=1.0, hard=None)
     # Cosines of the first row: (1, 0) and (1, -1): ln(1 + e^-1) + ln(1 + e^-2) = .31326 + .12693.
     # Of the second row, class 1: (0, 1): .31326, and (0, 0): ln 2. Nobody holds class 2, the third set none.
     assert found.tolist() == pytest.approx([0.44019, 1.00641], abs=1e-4)
 
 
 def test_fedpcl_client_trains_its_projection_alone() -> None:
-    client = ContrastiveClient(holding(pretrain=7, tau=0.07))
+    client = ContrastiveClient(holding(pretrain=7, tau=0.07, hard=None, negatives=0))
     before: Fit = client.prepare()
     assert before.steps.epochs == 7
     assert not before.private
