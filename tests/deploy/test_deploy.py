@@ -87,7 +87,7 @@ def test_a_coordinator_goes_on_with_the_same_invitation(tmp_path, capsys):
 
 def test_a_site_that_was_away_is_counted_and_catches_up(tmp_path, capsys):
     settings = SMALL | {"rounds": 3, "strategy": {"name": "fedproto"}}
-    settings["clients"] = {key: value for key, value in SMALL["clients"].items() if key != "distill"}
+    settings["clients"] = {"models": [{"name": "mlp", "width": 16}], "local": {"epochs": 1}}
     settings |= {"participation": {"quorum": 2, "deadline_s": 3}}
     invitation, sites = invite(settings), sites_of(tmp_path / "sites", settings)
     grid = SitesGrid(invitation, sites)

@@ -19,7 +19,7 @@ from fedkt.scenario import from_dict
 from fedkt.strategy import Contributions, Fused, Setting, Strategy, stack
 
 CLIENTS = 4
-SHORT = ("steps", "epochs")
+SHORT = ("steps", "epochs", "rows")
 """Settings that say how long a server trains: once is enough here."""
 
 NAMES = [name for name in registry.names("strategies") if name not in ("local", "central")]

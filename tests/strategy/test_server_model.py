@@ -46,7 +46,7 @@ def scenario(name: str, **more: Any) -> Scenario:
 
 def begin(kind: Any, config: Any) -> Any:
     dims = {str(i): Dims(3, 3, 2, 8) for i in range(2)}
-    federation: Any = SimpleNamespace(transfer=X, server_tensors=lambda: (X, None))
+    federation: Any = SimpleNamespace(transfer=X, server_tensors=lambda _: (X, None))
     return kind(config, Setting(scenario("knfu"), "run", dims, "", TABLE, federation))
 
 
