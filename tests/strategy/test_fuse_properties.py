@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from fedkt.engine.world.checked import checked_world
 from fedkt.engine.world.world import World
 from fedkt.knowledge import Expected, decode, encode
 from fedkt.scenario import from_dict
-from fedkt.strategy import Contributions, Fused, Setting, Strategy, stack
+from fedkt.strategy import Contributions, Fused, Strategy, stack
 
 CLIENTS = 4
 SHORT = ("steps", "epochs", "rows")
@@ -47,12 +48,7 @@ def world_of(name: str) -> World:
 
 
 def strategy_of(world: World) -> Strategy:
-    dims = {client: world.dims(client) for client in world.shards}
-    federation = world.federation
-    return world.strategy(
-        world.config,
-        Setting(world.scenario, "run", dims, world.transfer_hash, federation.input, federation),
-    )
+    return world.strategy(world.config, world.setting("run", Path()))
 
 
 def contribution(expected: Expected, rng: np.random.Generator, scale: float, empty: float) -> dict[str, Any]:
