@@ -3,6 +3,7 @@
 # make test-long   the marked ones: slow, data, deploy, browser (what cannot run here is skipped and says why)
 # make reproduce   published figures beside measured ones, into docs/results; ARGS="fedproto-mnist" chooses tables
 # make reproduce-nightly   the same with one seed and few rounds, in less than 20 minutes
+# make pages   follows README, the tutorial and the how-tos as a reader does; ARGS="docs/tutorial.md" chooses pages
 # make check   lint, format and types
 # make findings   runs each script of findings/ and says whether the outside libraries still behave so (downloads)
 # make clean   removes .venv, build products and caches; never runs/
@@ -23,7 +24,7 @@ LONG := slow or data or deploy or browser
 export RAY_USAGE_STATS_ENABLED := 0
 export FLWR_TELEMETRY_ENABLED := 0
 
-.PHONY: help demo test test-long reproduce reproduce-nightly check findings clean
+.PHONY: help demo test test-long reproduce reproduce-nightly pages check findings clean
 
 help:
 	@sed -n '/^# make/s/^# //p' Makefile
@@ -42,6 +43,9 @@ reproduce: $(VENV)/.runtime
 
 reproduce-nightly: $(VENV)/.runtime
 	$(BIN)/python -m benchmarks.reproduce --nightly $(ARGS)
+
+pages: $(VENV)/.dev
+	$(BIN)/python tests/project/pages.py $(if $(ARGS),$(ARGS),README.md docs/tutorial.md docs/howto/*.md)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
