@@ -33,6 +33,11 @@ def temperature_of(config: Any) -> dict[str, float]:
     return {} if config.temperature is None else {"temperature": config.temperature}
 
 
+def teaches(kind: Any) -> bool:
+    """Say whether clients learn from one another under a strategy, unlike alone or with pooled data."""
+    return not {"nothing", "data"} & set(kind.shares)
+
+
 def learns_jointly(kind: Any, scenario: "Scenario") -> bool:
     """Say whether training on private data rehearses what teachers about transfer rows taught.
 

@@ -17,7 +17,7 @@ from fedkt.errors import InputError
 from fedkt.scenario import Scenario
 from fedkt.scenario.about_clients import Distill
 from fedkt.strategy.base import Strategy, StrategyConfig
-from fedkt.strategy.own_settings import settings_for
+from fedkt.strategy.own_settings import settings_for, teaches
 
 
 def fitted(scenario: Scenario) -> tuple[Scenario, list[str]]:
@@ -53,6 +53,9 @@ def spare(scenario: Scenario, strategy: type[Strategy]) -> dict[str, bool]:
             for key in ("policy", "rows", "equal_steps")
             if _given(transfer, key)
         }
+    guard = scenario.clients.guard
+    if guard is not None and not teaches(strategy):
+        found["clients.guard"] = bool(guard.model_fields_set)
     return found
 
 

@@ -34,7 +34,7 @@ from fedkt.rng import numpy_stream, seed_of
 from fedkt.scenario import Attack, Scenario
 from fedkt.strategy.base import Strategy, StrategyConfig
 from fedkt.strategy.fusing.robust import Probe
-from fedkt.strategy.own_settings import learns_jointly, settings_for
+from fedkt.strategy.own_settings import learns_jointly, settings_for, teaches
 from fedkt.strategy.rounds.given import Setting
 
 
@@ -236,7 +236,7 @@ class World:
         None where there is no guard, or nobody teaches anything.
         """
         guard, shard = self.scenario.clients.guard, self.shards[client]
-        if guard is None or {"nothing", "data"} & set(self.strategy.shares):
+        if guard is None or not teaches(self.strategy):
             return np.zeros(0, np.int64)
         labels, stream = self.federation.pool.y[shard.rows], numpy_stream(self.scenario.seed, "guard", client)
         return stratified(labels, int(guard.validation * len(labels)), stream)
