@@ -10,7 +10,7 @@ import fedkt
 from fedkt.client.guarding import costly
 from fedkt.engine.world.checked import checked_world
 from fedkt.errors import InputError
-from fedkt.scenario import from_dict
+from fedkt.scenario import from_dict, load, to_dict
 
 
 def right(*rows: int) -> torch.Tensor:
@@ -85,7 +85,8 @@ def test_rows_are_set_aside_by_class_and_trained_with_by_nobody() -> None:
         assert held.label_share.sum().item() == pytest.approx(1.0)
         assert torch.equal(held.label_share * 30, torch.bincount(held.y, minlength=10).float())
     # Who is taught nothing has nothing to guard.
-    local = checked_world(scenario({"name": "local"}, data=SMALL, clients={"distill": {}}))
+    alone = scenario({"name": "local"}, data=SMALL, clients={"distill": {}})
+    local = checked_world(load(to_dict(alone), several=True))
     assert [len(local.holding(client).y) for client in local.shards] == [40] * 4
 
 

@@ -290,7 +290,9 @@ def test_an_exception_inline_names_client_round_and_stage(
         raise ZeroDivisionError("on purpose")
 
     monkeypatch.setattr("fedkt.engine.clients.jobs.fit", broken)
-    words = "client 0, round 1, stage train: ZeroDivisionError: on purpose"
+    words = (
+        r"client 0, round 1, stage train: ZeroDivisionError: on purpose \(test_engine\.py:\d+, in broken\)"
+    )
     with pytest.raises(RunError, match=f"^every client failed in round 1; the first: {words}"):
         run(tmp_path / "run")
     monkeypatch.setenv("FEDKT_DEBUG", "1")  # ends at the first, whoever else would have gone on

@@ -468,6 +468,8 @@ ANOTHER: dict[str, Any] = {
     "tau": 0.5,
     "batch_size": 5,
 }
+BASE = {"kshot": {"strategy__rows": 10}}
+"""What a strategy needs in a run this small."""
 CONTEXT: dict[tuple[str, str], dict[str, Any]] = {
     ("fedka", "voting"): {"to": "majority"},
     ("fedka", "weight"): {"strategy__by_consensus": False},
@@ -489,7 +491,7 @@ CONTEXT: dict[tuple[str, str], dict[str, Any]] = {
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy", registry.names("strategies"))
 def test_every_setting_for_every_strategy(strategy: str, folder: Path, tmp_path: Path) -> None:
-    made = tiny(strategy)
+    made = changed(tiny(strategy), **BASE.get(strategy, {}))
     known = {json.dumps(made): bits(made, folder, tmp_path / "base")}
     silent = []
     for name, settings in EVERYWHERE.items():
