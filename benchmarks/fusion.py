@@ -16,6 +16,7 @@ from typing import Any
 
 import fedkt
 from benchmarks.cifar10 import NAME, decoded
+from benchmarks.tables import mean_text
 
 MNIST = {
     f"MNIST, alpha {alpha:g}, {rows} rows": (
@@ -80,8 +81,7 @@ def _cell(runs: list[Run]) -> str:
     if not runs:
         return "–"
     means = [[statistics.fmean(run[kind]) for run in runs] for kind in ("personal", "global")]
-    spread = [f" ± {statistics.stdev(m):.1f}" if len(m) > 1 else "" for m in means]
-    return " / ".join(f"{statistics.fmean(m):.1f}{s}" for m, s in zip(means, spread, strict=True))
+    return " / ".join(mean_text(values, 1) for values in means)
 
 
 def _worse(runs: list[Run], seeds: set[int]) -> str:

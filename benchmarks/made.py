@@ -18,6 +18,7 @@ import numpy as np
 
 import fedkt
 from benchmarks import cifar10
+from benchmarks.tables import mean_text
 from fedkt.results.result import Result
 from fedkt.rng import numpy_stream
 
@@ -162,19 +163,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             out = asked.out / name / rows.replace(" ", "").replace(":", "-") / method / str(seed)
             found.append(measured(name, changes, seed, out, data_dir).summary["accuracy"])
         values = [
-            _spread([one.get(key) for one in found])
+            mean_text([100 * one[key] for one in found if one.get(key) is not None], 1) or "-"
             for key in ("personal_mean", "global_mean", "global_auc_mean")
         ]
         print(f"| {name} | {rows} | {method} | {' | '.join(values)} |", flush=True)
-
-
-def _spread(values: Sequence[float | None]) -> str:
-    """Return mean and sample standard deviation in percent."""
-    known = [100 * value for value in values if value is not None]
-    if not known:
-        return "-"
-    spread = f" ± {np.std(known, ddof=1):.1f}" if len(known) > 1 else ""
-    return f"{np.mean(known):.1f}{spread}"
 
 
 if __name__ == "__main__":

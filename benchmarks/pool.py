@@ -14,7 +14,6 @@ deviation over seeds.
 import argparse
 import json
 import os
-import statistics
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -27,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import fedkt
+from benchmarks.tables import mean_text
 from fedkt import data, registry, scenario
 from fedkt.data.content.same_rows import row_hashes
 from fedkt.data.made.draws import Draws
@@ -146,20 +146,14 @@ def table(runs: Sequence[Run]) -> list[str]:
     heads = [f"alpha {alpha:g}: {what}" for alpha in alphas for what in ("global", "right kind")]
     lines = [f"| policy | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
     for policy in dict.fromkeys(run["policy"] for run in runs):
+        its = [run for run in runs if run["policy"] == policy]
         cells = [
-            _spread([run[key] for run in runs if (run["policy"], run["alpha"]) == (policy, alpha)])
+            mean_text([run[key] for run in its if run["alpha"] == alpha], 1) or "–"
             for alpha in alphas
             for key in ("global", "right")
         ]
         lines.append(f"| {policy} | {' | '.join(cells)} |")
     return lines
-
-
-def _spread(values: Sequence[float]) -> str:
-    if not values:
-        return "–"
-    spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
-    return f"{statistics.fmean(values):.1f}{spread}"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

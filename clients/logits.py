@@ -5,21 +5,18 @@ The client half of every method that exchanges logits or probabilities (FedMD, D
 
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from fedkt import registry
-from fedkt.client import Arrays, Client, Fit, Holding, classification, distillation, transfer_rows
+from fedkt.client import Arrays, Client, Fit, Holding, classification, transfer_rows
 from fedkt.client.density_ratio import familiar
+from fedkt.client.digesting import digestion
 from fedkt.client.familiarity import log_ratio
 from fedkt.client.placing import outgoing
-from fedkt.client.row_weights import weighed
 from fedkt.distill.alignment import align
 from fedkt.distill.losses import as_logits
-from fedkt.distill.relations import is_coupled
 from fedkt.knowledge import Dims, Expected, Knowledge, Logits, Votes
 from fedkt.knowledge.kinds import MOST_DENSE
 
@@ -54,9 +51,6 @@ class LogitsClient(Client):
         self.compares = "density" in settings and not self.votes
         if settings.get("prior", False):
             vars(self).update(decides_own="prior")
-        loss = registry.find("losses", settings["loss"])
-        self.coupled = is_coupled(loss)
-        self.loss = partial(distillation, loss=loss, temperature=self.temperature)
 
     @staticmethod
     def reads_private_rows(settings: Mapping[str, Any]) -> bool:
@@ -153,6 +147,4 @@ class LogitsClient(Client):
         if "selector" in self.holding.settings:
             known = teacher["values"].sum(-1) > 0
             x, values = x[known], values[known]
-        rows = {"x": x, "target": values}
-        phase = Fit("digest", rows, self.loss, self.holding.distill, coupled=self.coupled)
-        return weighed(phase, self.holding)
+        return digestion(self.holding, x, values)

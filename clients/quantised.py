@@ -4,18 +4,15 @@ Sattler et al. 2020, "Communication-Efficient Federated Distillation", arXiv 201
 """
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from fedkt import registry
-from fedkt.client import Arrays, Client, Fit, Holding, classification, distillation, transfer_rows
+from fedkt.client import Arrays, Client, Fit, Holding, classification, transfer_rows
+from fedkt.client.digesting import digestion
 from fedkt.client.placing import outgoing
-from fedkt.client.row_weights import weighed
 from fedkt.distill.losses import as_logits
-from fedkt.distill.relations import is_coupled
 from fedkt.knowledge import Dims, Expected, Knowledge, Quantised
 from fedkt.knowledge.quantise import difference, in_bits, probabilities, quantise, stored
 
@@ -34,11 +31,7 @@ class QuantisedClient(Client):
 
     def __init__(self, holding: Holding) -> None:
         super().__init__(holding)
-        settings = holding.settings
-        self.temperature: float = settings["temperature"]
-        loss = registry.find("losses", settings["loss"])
-        self.coupled = is_coupled(loss)
-        self.loss = partial(distillation, loss=loss, temperature=self.temperature)
+        self.temperature: float = holding.settings["temperature"]
         self._base: Arrays | None = None
 
     @staticmethod
@@ -82,6 +75,4 @@ class QuantisedClient(Client):
             teacher["values"], self.holding.settings["bits_down"], self.holding.dims.classes
         )
         x = transfer_rows(self.holding, teacher.get("rows"))
-        rows = {"x": x, "target": as_logits(values, self.temperature)}
-        phase = Fit("digest", rows, self.loss, self.holding.distill, coupled=self.coupled)
-        return weighed(phase, self.holding)
+        return digestion(self.holding, x, as_logits(values, self.temperature))

@@ -51,6 +51,10 @@ class StateStore(ABC):
         """Return the newest state with a version below ``below``, None if there is none."""
 
     @abstractmethod
+    def later(self, client: str, version: int) -> ClientState | None:
+        """Return the newest state with that version or a later one, None if there is none."""
+
+    @abstractmethod
     def save(
         self, client: str, version: int, state: ClientState, kept: int, *, durable: bool = False
     ) -> None:
@@ -101,6 +105,11 @@ class DiskStore(StateStore):
         """Read the newest file with a version below ``below``."""
         file = self.newest(client, below)
         return None if file is None else ClientState(*read_tensors(file))
+
+    def later(self, client: str, version: int) -> ClientState | None:
+        """Read the newest file with that version or a later one."""
+        there = max(self._versions(client), default=-1)
+        return None if there < version else ClientState(*read_tensors(self._path(client, there)))
 
     def newest(self, client: str, below: int) -> Path | None:
         """Return the file with the newest version below ``below``, None if there is none."""
@@ -192,6 +201,11 @@ class MemoryStore(StateStore):
             self._newest.move_to_end(client)
             return held[1]
         return self._disk.load(client, below)
+
+    def later(self, client: str, version: int) -> ClientState | None:
+        """Return the state in memory if it is late enough, else one on disk."""
+        held = self._newest.get(client)
+        return held[1] if held is not None and held[0] >= version else self._disk.later(client, version)
 
     def folder_of(self, client: str) -> Path:
         """Return the folder on disk."""

@@ -9,6 +9,7 @@ from torch import Tensor
 from fedkt.distill.alignment import Alignment, check_marginals
 from fedkt.privacy.modes import mode_of
 from fedkt.strategy.base import Strategy, StrategyConfig
+from fedkt.strategy.choosing.utility import entropy
 from fedkt.strategy.rounds.given import Setting
 
 if TYPE_CHECKING:
@@ -81,7 +82,6 @@ def certain(probabilities: Tensor, most: float) -> Tensor:
     >>> certain(torch.tensor([[[0.8, 0.1, 0.1]], [[0.5, 0.3, 0.2]]]), 0.6).tolist()  # .582 and .937
     [[1.0], [0.0]]
     """
-    entropy = -torch.special.xlogy(probabilities, probabilities).sum(-1)
-    sure = entropy <= most * torch.tensor(float(probabilities.shape[-1])).log() + 1e-6
+    sure = entropy(probabilities) <= most * torch.tensor(float(probabilities.shape[-1])).log() + 1e-6
     heard: Tensor = (sure | ~sure.any(0)).to(probabilities.dtype)
     return heard

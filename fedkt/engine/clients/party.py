@@ -6,7 +6,6 @@ Every engine and every deployed site runs this code. What trains or predicts is 
 """
 
 import math
-import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -398,9 +397,10 @@ class Party:
             }
             self._digested, self._prepared = state.note["digested"], state.note["prepared"]
             self._undone, self._taught = state.note.get("undone", False), state.note.get("taught", False)
-        # What was paid is known to the newest state, which is a later one where a round is done again.
-        if self.guard is not None and (newest := self.store.load(self.client, below=sys.maxsize)) is not None:
-            self.guard.check(newest.note.get("ledger"))
+        if self.guard is not None:
+            # What was paid is known to the newest state, which is a later one where a round is done again.
+            newest = self.store.later(self.client, version) or state
+            self.guard.check(None if newest is None else newest.note.get("ledger"))
         return state is not None
 
     def _there(self, tensors: Arrays) -> Arrays:
@@ -411,7 +411,7 @@ class Party:
 
     def _refuse_replay(self, version: int) -> None:
         """Raise Rejected where the server said before that no resume can start this early."""
-        newest = self.store.load(self.client, below=sys.maxsize)
+        newest = self.store.later(self.client, version)
         if newest is not None and version // 2 <= newest.note["kept"]:
             raise Rejected("replay", f"the message is about round {version // 2}, which is over.")
 

@@ -77,8 +77,7 @@ class Setting:
         else:
             raise InputError(
                 "data.transfer.policy looks at the transfer rows, of which the server holds none here; it "
-                "must be "
-                "another one, or the rows be made."
+                "must be another one, or the rows be made."
             )
         rows = (raw.toarray() if hasattr(raw, "tocsr") else np.asarray(raw)).reshape(raw.shape[0], -1)
         filled = np.where(np.isnan(rows), np.nanmean(rows, axis=0), rows) if rows.dtype.kind == "f" else rows

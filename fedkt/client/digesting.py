@@ -1,8 +1,9 @@
-"""How much a client learns of each transfer row: more of those like its own (``clients.distill.weigh``).
+"""How a client learns what a teacher says of transfer rows, and how much of each row.
 
-After Nan, Wang, Zhu, Sheng, Shi, Cao 2022, "Improving Fake News Detection of Influential Domain via Domain-
-and Instance-Level Transfer" (DITFEND), COLING, arXiv 2209.08902, which weighs instances of other domains by
-how likely the target domain's language model finds them.
+With ``clients.distill.weigh`` more of rows like its own: after Nan, Wang, Zhu, Sheng, Shi, Cao 2022,
+"Improving Fake News Detection of Influential Domain via Domain- and Instance-Level Transfer" (DITFEND),
+COLING, arXiv 2209.08902, which weighs instances of other domains by how likely the target domain's language
+model finds them.
 
 What differs from the paper: the step that uses its weights is not published, and there is no language model
 here; a row's score is the ratio of two densities, the client's rows' and the transfer rows'
@@ -15,12 +16,26 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from fedkt.client.behaviour import Arrays, Fit, Forward, Holding, RowLoss
+from fedkt import registry
+from fedkt.client.behaviour import Arrays, Fit, Forward, Holding, RowLoss, distillation
 from fedkt.client.density_ratio import HELD_OUT, KuLSIF
+from fedkt.distill.relations import is_coupled
 from fedkt.rng import torch_stream
 
 MOST_COMPARED = 500
 """Rows of which distances are taken for the kernel's width: their median."""
+
+
+def digestion(holding: Holding, x: Tensor, target: Tensor) -> Fit:
+    """Return the distillation of logits ``target`` [n, classes] on rows ``x`` [n, ...].
+
+    By the settings ``loss`` and ``temperature``; rows count as the setting ``weigh`` says.
+    """
+    loss = registry.find("losses", holding.settings["loss"])
+    of_rows = partial(distillation, loss=loss, temperature=holding.settings["temperature"])
+    rows = {"x": x, "target": target}
+    phase = Fit("digest", rows, of_rows, holding.distill, coupled=is_coupled(loss))
+    return weighed(phase, holding)
 
 
 def likeness(x: Tensor, own: Tensor, seed: int, client: str) -> Tensor:
