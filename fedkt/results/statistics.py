@@ -164,6 +164,20 @@ def _corrected(table: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
+def by_seed(rounds: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Return one method's figures as a table of rounds by seeds; one that ended early stays where it was.
+
+    ``rounds``: the rows of one block and method. Without that, a mean over seeds would jump in the round
+    after which patience ended one of them. A round that a run did not measure is NaN.
+
+    >>> longer = pd.concat([rounds, rounds[rounds["seed"] == 1].assign(round=2, personal_mean=0.9)])
+    >>> by_seed(longer[longer["method"] == "fd"], "personal_mean").values.tolist()
+    [[0.7, 0.76], [0.7, 0.9]]
+    """
+    wide = rounds[rounds[column].notna()].pivot_table(index="round", columns="seed", values=column)
+    return wide.where(wide.bfill().notna(), wide.ffill())
+
+
 def decline(rounds: pd.DataFrame, metric: str) -> pd.DataFrame:
     """Return what was lost after the best round: ``best at_best last fall low high``, per block and method.
 
@@ -178,7 +192,7 @@ def decline(rounds: pd.DataFrame, metric: str) -> pd.DataFrame:
     column = f"{metric}_mean"
     rows = []
     for key, group in rounds[rounds[column].notna()].groupby(KEYS, sort=False):
-        by_round = group.pivot_table(index="round", columns="seed", values=column).dropna()
+        by_round = by_seed(group, column).dropna()
         if by_round.empty:
             continue
         means = by_round.mean(axis=1)

@@ -157,7 +157,8 @@ class Scenario(Settings):
     rounds: Whole = 10
     """Times that knowledge goes up and down."""
     patience: Whole | None = None
-    """Rounds without a better mean accuracy on validation rows after which a run ends; null: all are run."""
+    """Measured rounds without a better mean accuracy on validation rows after which a run ends; null: all
+    are run."""
     participation: Participation = Participation()
     """Who takes part in a round."""
     robust: Robust = Robust()

@@ -100,6 +100,20 @@ def test_finished_runs_are_kept_and_others_added(here: Path) -> None:
     assert len(again.runs) == 4 * 2
 
 
+def test_patience_ends_a_run_of_a_comparison_for_good(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first round is called the best of each run, so all end after three of five."""
+    monkeypatch.setattr(
+        "fedkt.engine.loop.loop.better", lambda best, number, _: best or {"round": number, "validation": 1.0}
+    )
+    patient = {**SMALL, "rounds": 5, "patience": 2, "data": {**SMALL["data"], "validation": 0.2}}
+    done = fedkt.compare(patient, "fd", "0", out="c")
+    assert set(done.runs["rounds"]) == {3} and set(statuses(here / "c").values()) == {"finished"}
+    ran = [file.stat().st_mtime_ns for file in sorted((here / "c").rglob("summary.json"))]
+    fedkt.compare(patient, "fd", "0", out="c", resume=True)
+    assert [file.stat().st_mtime_ns for file in sorted((here / "c").rglob("summary.json"))] == ran
+    assert len(list((here / "c").glob("cells/small/*/default/0/confusion.json"))) == 3
+
+
 def test_a_failed_run_is_shown_and_tried_again(here: Path) -> None:
     with pytest.raises(
         RunError, match=r"1 of 4 runs have no result.*failing:Raises seed 0: failed, .*a mistake"

@@ -114,6 +114,8 @@ def test_the_best_round_is_the_first_of_the_best() -> None:
     assert best == {"round": 3, "validation": 0.7}
     assert [exhausted(best, number, 2) for number in (3, 4, 5)] == [False, False, True]
     assert not exhausted(best, 99, None) and not exhausted(None, 99, 2)
+    # Measured in every third round: the best in 3, then 6 and 9 were no better; between, nothing was asked.
+    assert [exhausted(best, number, 2, every=3) for number in range(6, 10)] == [False, False, False, True]
 
 
 def test_a_run_ends_when_it_gets_no_better_and_its_best_round_can_be_taken_out(
@@ -129,6 +131,8 @@ def test_a_run_ends_when_it_gets_no_better_and_its_best_round_can_be_taken_out(
     assert run.summary["rounds"] == 4 and run.summary["stopped"]
     assert run.summary["best"] == {"round": 2, "validation": 0.8}
     assert run_state(run.path, load(SMALL, [*JUDGED, "rounds=9", "patience=2"])) == "finished"
+    # What is taken for what is known of the round that turned out to be the last.
+    assert json.loads((run.path / "confusion.json").read_text())["round"] == 4
     again = fedkt.simulate(SMALL, [*JUDGED, "rounds=9", "patience=2"], out=tmp_path / "run", resume=True)
     assert again.summary["rounds"] == 4
 

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
+from importlib.metadata import version
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -420,6 +421,14 @@ def test_a_folder_of_an_older_version_is_one_sentence(tmp_path: Path, kind: str)
     ended = CliRunner().invoke(app, ["report", str(tmp_path)])
     assert ended.exit_code == 2 and ended.stderr.count("\n") == 1
     assert f"{tmp_path} was written by fedkt 0.0.3 and lacks what this one, " in ended.stderr
+
+    # With a folder of this version the same error is a fault of fedkt's own, and is not called another's.
+    write_json(run / "environment.json", about | {"versions": {"fedkt": version("fedkt")}})
+    with pytest.raises(KeyError, match="bytes"):
+        report_of(tmp_path, {})
+    (run / "rounds.jsonl").write_text('{"round": 1,\n')
+    with pytest.raises(InputError, match=f"^a file in {tmp_path} is damaged \\(.*; restore it, or run what"):
+        report_of(tmp_path, {})
     assert "(KeyError: 'bytes'); make its report with that version, or run it again." in ended.stderr
 
 

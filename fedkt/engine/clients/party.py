@@ -368,7 +368,10 @@ class Party:
             when, rows, predictor = key.split("|")
             parts[when][rows, predictor] = values
         how = self.world.federation, self.world.shards[self.client], self.behaviour.decides_own
-        if self._round == self.world.scenario.rounds and (found := confusion(parts["after"], *how)):
+        scenario = self.world.scenario
+        # Where patience may end the run, any round may turn out to have been its last.
+        last = self._round == scenario.rounds or scenario.patience is not None
+        if last and (found := confusion(parts["after"], *how)):
             # As what is measured in a private mode: not in any message.
             write_json(self.store.folder_of(self.client) / CONFUSION, {"round": self._round, **found})
         return measured(parts["before"], parts["after"], *how)

@@ -20,9 +20,9 @@ def better(best: Best | None, round_: int, validation: float | None) -> Best | N
     return {"round": round_, "validation": validation}
 
 
-def exhausted(best: Best | None, round_: int, patience: int | None) -> bool:
-    """Say whether so many rounds have not been better that the run ends."""
-    return patience is not None and best is not None and round_ - best["round"] >= patience
+def exhausted(best: Best | None, round_: int, patience: int | None, every: int = 1) -> bool:
+    """Say whether so many measured rounds have not been better that the run ends; ``every``: which are."""
+    return patience is not None and best is not None and round_ // every - best["round"] // every >= patience
 
 
 def folder_of(checkpoint: Path, round_: int) -> Path:

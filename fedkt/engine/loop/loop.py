@@ -127,8 +127,12 @@ class Loop:
     @property
     def over(self) -> bool:
         """Whether all rounds were run, or too many were not better than the best one."""
-        return self.round >= self.scenario.rounds or exhausted(
-            self.totals.best, self.round, self.scenario.patience
+        return self._over_after(self.round)
+
+    def _over_after(self, number: int) -> bool:
+        scenario = self.scenario
+        return number >= scenario.rounds or exhausted(
+            self.totals.best, number, scenario.patience, scenario.evaluate.every
         )
 
     def summary(self) -> dict[str, Any]:
@@ -331,8 +335,11 @@ class Loop:
         before = totals.best
         if measured:
             totals.best = better(before, number, self._spread().get("validation_mean"))
-        done = number == self.scenario.rounds or exhausted(totals.best, number, self.scenario.patience)
-        if done or totals.best is not before or number % self.scenario.checkpoint.every == 0:
+        if (
+            self._over_after(number)
+            or totals.best is not before
+            or number % self.scenario.checkpoint.every == 0
+        ):
             self._save(number, partial(self.folder.append, row, clients, lost))
         else:
             self.folder.append(row, clients, lost)

@@ -8,7 +8,7 @@ import pandas as pd
 
 from fedkt.drawing import BOUNDS, HUES, blank, look, write_picture
 from fedkt.results.comparison.frames import Comparison
-from fedkt.results.statistics import BLOCK, against_epsilon, critical_difference
+from fedkt.results.statistics import BLOCK, against_epsilon, by_seed, critical_difference
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -94,7 +94,7 @@ def _curves(comparison: Comparison, table: pd.DataFrame) -> "Figure":
     for block, axes in panels:
         here = rounds[(rounds[BLOCK] == list(block)).all(axis=1) & rounds[column].notna()]
         for method, group in here.groupby("method", sort=False):
-            values = 100 * group.groupby("round")[column].agg(["mean", "min", "max"])
+            values = 100 * by_seed(group, column).agg(["mean", "min", "max"], axis=1)
             axes.plot(values.index, values["mean"], linewidth=1.8, label=method, **looks[method])
             axes.fill_between(
                 values.index,

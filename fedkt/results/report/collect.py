@@ -20,6 +20,7 @@ from fedkt.results.result import Result
 from fedkt.results.statistics import (
     BLOCK,
     against_epsilon,
+    by_seed,
     critical_difference,
     gains,
     overview,
@@ -149,13 +150,15 @@ def _curves(comparison: Comparison, metric: str) -> list[dict[str, Any]]:
     found = []
     for (scenario, condition, method), group in rounds.groupby([*BLOCK, "method"], sort=False):
         measured = group[group[column].notna()]
-        by_round = measured.groupby("round")
-        values = by_round[column].agg(["mean", "min", "max"])
+        values = by_seed(measured, column).agg(["mean", "min", "max"], axis=1)
         found.append(
             {"block": blocks[scenario, condition], "method": methods[method]}
             | {"rounds": [int(number) for number in values.index]}
             | {name: _rounded(values[name], 4) for name in ("mean", "min", "max")}
-            | {name: _rounded(by_round[name].mean(), 6) for name in ("megabytes", "seconds")}
+            | {
+                name: _rounded(by_seed(measured, name).mean(axis=1).reindex(values.index), 6)
+                for name in ("megabytes", "seconds")
+            }
         )
     return found
 
@@ -168,9 +171,9 @@ def _losses(comparison: Comparison, part: str) -> list[dict[str, Any]]:
         return []
     found = []
     for (scenario, condition, method), group in rounds.groupby([*BLOCK, "method"], sort=False):
-        values = group[group[column].notna()].groupby("round")[column].agg(["mean", "min", "max"])
-        if values.empty:
+        if group[column].isna().all():
             continue
+        values = by_seed(group, column).agg(["mean", "min", "max"], axis=1)
         found.append(
             {"block": blocks[scenario, condition], "method": methods[method]}
             | {"rounds": [int(number) for number in values.index]}

@@ -79,19 +79,31 @@ def report_of(folder: Path, settings: Mapping[str, Any]) -> Path:
 
 @contextmanager
 def _readable(folder: Path) -> Iterator[None]:
-    """Raise InputError where a folder lacks what the block reads of it, as those of other versions may."""
+    """Raise InputError where a folder is damaged, or lacks what the block reads of it since another version
+    wrote it. What goes wrong with a whole folder of this version is a fault of fedkt, and not hidden."""
     try:
         yield
     except (KeyError, TypeError, json.JSONDecodeError) as error:
         if os.environ.get("FEDKT_DEBUG") == "1":
             raise
-        file = next(iter(sorted(folder.rglob("environment.json"))), None)
-        written = json.loads(file.read_text(encoding="utf-8")) if file else {}
+        if isinstance(error, json.JSONDecodeError):
+            raise InputError(
+                f"a file in {folder} is damaged ({error}); restore it, or run what wrote it again."
+            ) from error
+        now = str(package_version("fedkt"))
+        others = sorted(_versions(folder) - {now})
+        if not others:
+            raise
         raise InputError(
-            f"{folder} was written by fedkt {written.get('versions', {}).get('fedkt', '(no version named)')} "
-            f"and lacks what this one, {package_version('fedkt')}, reads of it ({type(error).__name__}: "
-            f"{error}); make its report with that version, or run it again."
+            f"{folder} was written by fedkt {' and '.join(others)} and lacks what this one, {now}, reads of "
+            f"it ({type(error).__name__}: {error}); make its report with that version, or run it again."
         ) from error
+
+
+def _versions(folder: Path) -> set[str]:
+    """Return which versions wrote the runs in a folder."""
+    written = [json.loads(file.read_text(encoding="utf-8")) for file in folder.rglob("environment.json")]
+    return {str(one.get("versions", {}).get("fedkt", "(no version named)")) for one in written}
 
 
 def _check(comparison: Comparison) -> None:
