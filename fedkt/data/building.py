@@ -10,6 +10,7 @@ import numpy as np
 
 from fedkt.data.content import roles
 from fedkt.data.content.transfer_set import transfer_hash
+from fedkt.data.content.withheld import withheld
 from fedkt.data.federation import Federation, Shard, share_of
 from fedkt.data.loaded import check_classes, check_settings, choices_of, constants, load_named
 from fedkt.data.made.stock import made_of, stock_of
@@ -120,8 +121,19 @@ def build(scenario: "Scenario", data_dir: Path | None = None) -> Federation:
         transfer_labels=hidden,
         label_names=split.label_names,
     )
+    federation = keeping(federation, scenario, data_dir)
     notes = (*shared.notes, *left_out_notes(out), *unnamed_notes(named), *beyond_notes(federation))
     return noted(federation, notes)
+
+
+def keeping(federation: Federation, scenario: "Scenario", data_dir: Path | None) -> Federation:
+    """Return the federation without rows that clients do not use any more. Raises InputError."""
+    part = scenario.participation
+    if not (part.withdrawn_rows or part.blocked):
+        return federation
+    owned = {shard.id: np.sort(np.concatenate([shard.rows, shard.validation])) for shard in federation.shards}
+    classes, names = federation.classes, federation.label_names
+    return federation.without(withheld(part, owned, federation.pool.y, classes, names, data_dir))
 
 
 def _left_to_test(

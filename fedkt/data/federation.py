@@ -1,6 +1,6 @@
 """Who holds which rows: everything about data that a run needs, built from a scenario."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -171,6 +171,17 @@ class Federation:
         rows = np.sort(np.concatenate([shard.rows for shard in self.shards]))
         validation = np.sort(np.concatenate([shard.validation for shard in self.shards]))
         return Shard("pooled", rows, validation, None, None, share_of(self.pool.y[rows], self.classes))
+
+    def without(self, left_out: Mapping[str, Indices]) -> "Federation":
+        """Return the federation in which clients do not hold some of their rows, numbers of ``pool``."""
+        shards = []
+        for shard in self.shards:
+            gone = left_out.get(shard.id, np.zeros(0, np.int64))
+            rows, validation = (np.setdiff1d(part, gone) for part in (shard.rows, shard.validation))
+            same = len(rows) == len(shard.rows) and len(validation) == len(shard.validation)
+            share = shard.share if same or not len(rows) else share_of(self.pool.y[rows], self.classes)
+            shards.append(replace(shard, rows=rows, validation=validation, share=share))
+        return replace(self, shards=tuple(shards), _kept={})
 
     def counts(self) -> NDArray[np.int64]:
         """Return the number of training rows [clients, classes]."""

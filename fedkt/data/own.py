@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fedkt.data.building import HELD_OUT
+from fedkt.data.building import HELD_OUT, keeping
 from fedkt.data.columns.choices import Choices
 from fedkt.data.columns.labels import listed
 from fedkt.data.content import roles
@@ -131,7 +131,7 @@ def build_own(name: str, sources: Sources, scenario: "Scenario") -> Federation:
         stock=stock,
     )
     return noted(
-        federation,
+        keeping(federation, scenario, sources.folder),
         (
             *beyond_notes(federation),
             *shared.notes,

@@ -30,6 +30,11 @@ from fedkt.scenario.settings import (
     say,
 )
 
+Rows = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Strict(False)]
+Blocked = Annotated[
+    tuple[Annotated[int, Field(ge=0)] | Text, ...], Strict(False), Field(min_length=1, examples=[[9]])
+]
+
 
 class StrategySpec(Named):
     """A strategy and its settings.
@@ -63,6 +68,12 @@ class Participation(Settings):
     """Ask this many times more clients than needed; the first replies count, the others are late."""
     withdrawn: dict[Text, Whole] = Field(default_factory=dict)
     """Clients that are not asked any more, with the first round without them; fedkt forget writes it."""
+    withdrawn_rows: dict[Text, Text | Rows] = Field(default_factory=dict)
+    """By client the numbers of its rows that it does not use any more, counted from 0 among the rows of
+    ``data.dataset``: a list, or a file with one number per line. ``fedkt forget --rows`` writes it."""
+    blocked: dict[Text, Blocked] = Field(default_factory=dict)
+    """By client the classes, numbers or names, that it never learns: it leaves its own rows of them out and
+    takes them out of every teacher. ``fedkt forget --class`` writes it."""
 
     @field_validator("retries", mode="before")
     @classmethod

@@ -14,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from fedkt import scenario as scenarios
@@ -85,6 +86,22 @@ def test_what_a_policy_says_of_strategies_that_share_more():
     assert reasons(strategy={"name": "local"}, participation={"quorum": 1}) == []
     assert reasons(participation={"quorum": 1}) == ["participants"]
     assert reasons(strategy={"name": "no-such"}) == ["strategy"]
+
+
+def test_what_a_site_never_learns_is_left_out_and_kept_from_it(tmp_path: Path):
+    y = np.arange(60) % 3
+    np.savez(tmp_path / "rows.npz", x=np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32), y=y)
+    (tmp_path / "site.yaml").write_text(
+        "name: basel\nsuperlink: {address: 'fedkt.example.org:443'}\ndata: {rows: 'npz:rows.npz'}\n"
+        "policy: {never_learn: [2]}\n"
+    )
+    site = Site.load(tmp_path)
+    scenario = scenarios.from_dict(SMALL | {"clients": {"models": ["mlp"]}, "strategy": {"name": "fedproto"}})
+    assert site.adapted(scenario).participation.blocked == {"basel": (2,)}
+    assert site.federation(scenario).counts()[0, 2] == 0
+    weights = scenarios.from_dict(SMALL | {"strategy": {"name": "fedavg"}, "allow": ["weights"]})
+    policy = Policy(kinds=["weights"], never_learn=[2], min_participants=1)
+    assert [refusal.reason for refusal in objections(policy, weights)] == ["classes"]
 
 
 class Speaker(BaseHTTPRequestHandler):

@@ -20,7 +20,7 @@ ROOMS = (
     *("knowledge", "distill", "scenario"),
     *("data.columns", "data.images", "data.sets", "data.content"),
     *("data.made", "data.made.pictures", "data"),
-    *("client", "models"),
+    *("client", "client.lessons", "models"),
     *("privacy.attacks", "privacy", "adversity"),
     *("strategy.choosing", "strategy.fusing", "strategy.rounds", "strategy"),
     *("results", "results.comparison", "results.report"),

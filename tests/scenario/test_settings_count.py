@@ -437,6 +437,7 @@ EVERYWHERE: dict[str, dict[str, Any]] = {
     "standardise": {"data__standardise": True},
     "fraction": {"participation__fraction": 0.5},
     "withdrawn": {"participation__withdrawn": {"0": 2}},
+    "blocked": {"participation__blocked": {"0": [1]}},
     "guard": {"clients__guard": {"validation": 0.3}},
     "robust centre": {"robust": {"centre": "median"}},
     "robust filter": {"robust": {"filter": "krum", "hostile": 0.3}},

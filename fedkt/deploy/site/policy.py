@@ -2,6 +2,7 @@
 
 from fedkt import registry
 from fedkt.client.behaviour import Client
+from fedkt.client.lessons.blocking import maskable
 from fedkt.deploy.site.site_file import Policy
 from fedkt.deploy.wire.refusal import Refused
 from fedkt.errors import InputError
@@ -34,6 +35,14 @@ def objections(policy: Policy, scenario: Scenario) -> list[Refused]:
         found.append(
             Refused(
                 "kind", f"strategy '{name}' exchanges {kind}; this site allows {', '.join(policy.kinds)}."
+            )
+        )
+    if (policy.never_learn or scenario.participation.blocked) and not maskable(behaviour.accepts):
+        found.append(
+            Refused(
+                "classes",
+                f"this site takes classes out of what it is taught, but teachers of strategy '{name}' are "
+                f"{behaviour.accepts.kind}, from which none can be taken out.",
             )
         )
     made = scenario.data.transfer is not None and scenario.data.transfer.made

@@ -83,6 +83,9 @@ class Policy(_Part):
     """Knowledge is only given where at least this many are fused: the scenario's quorum."""
     max_reply_bytes: Whole = 64 << 20
     """The largest reply."""
+    never_learn: list[Annotated[int, Field(ge=0)] | Text] = Field(default_factory=list, examples=[[9]])
+    """Classes, numbers or names, that this site's model never learns: its rows of them are left out, and they
+    are taken out of every teacher, whatever the scenario says."""
 
 
 class SiteFile(_Part):
@@ -158,7 +161,7 @@ class Site:
             data.vocabulary,
             data.overlap,
         )
-        return build_own(self.file.name, sources, scenario)
+        return build_own(self.file.name, sources, self.kept(scenario))
 
     def adapted(self, scenario: Scenario) -> Scenario:
         """Return the scenario with the site's own model, ledger and budget. Raises InputError.
@@ -180,7 +183,16 @@ class Site:
         most = min((limit for limit in budgets if limit is not None), default=None)
         own = {"ledger": str(self.state / "ledger"), "max_epsilon": most}
         privacy = scenario.privacy.model_copy(update=own)
-        return scenario.model_copy(update={"clients": clients, "privacy": privacy})
+        part = self.kept(scenario).participation
+        return scenario.model_copy(update={"clients": clients, "privacy": privacy, "participation": part})
+
+    def kept(self, scenario: Scenario) -> Scenario:
+        """Return the scenario in which this site never learns what it does not want to, either."""
+        name, never, part = self.file.name, self.file.policy.never_learn, scenario.participation
+        if not never:
+            return scenario
+        blocked = {**part.blocked, name: tuple(dict.fromkeys((*part.blocked.get(name, ()), *never)))}
+        return scenario.model_copy(update={"participation": part.model_copy(update={"blocked": blocked})})
 
 
 _EMPTY = "the file is empty or no mapping; it must hold a site's settings, such as 'name: cleveland'."

@@ -9,6 +9,7 @@ Reason = Literal[
     "scenario",  # the scenario is none that this fedkt understands
     "run",  # the message belongs to another run than the invitation
     "strategy",
+    "classes",  # what the site never learns cannot be taken out of what it would be taught
     "kind",
     "privacy",
     "budget",

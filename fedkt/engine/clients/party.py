@@ -16,6 +16,7 @@ from torch import Tensor
 from fedkt.client.behaviour import Arrays, Client, Fit
 from fedkt.client.guarding import costly
 from fedkt.client.joint import joined, untaught
+from fedkt.client.lessons.blocking import masked
 from fedkt.client.placing import placed
 from fedkt.client.state import CONFUSION, ClientState, StateStore
 from fedkt.client.training import all_finite
@@ -141,6 +142,9 @@ class Party:
         if arrays:
             there = yield PlaceJob("place", arrays, self.world.device)
         rows = there.pop(_ROWS, None)
+        if there and (blocked := self.world.blocked(self.client)):
+            told = {**self.world.settings, "classes": self.world.federation.classes}
+            there = masked(self.behaviour.accepts, there, blocked, told)
         self._arrived = there
         return rows
 

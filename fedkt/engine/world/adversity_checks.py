@@ -5,6 +5,7 @@ from pathlib import Path
 
 from fedkt.adversity import churn
 from fedkt.adversity.churn import Trace
+from fedkt.client.lessons.blocking import maskable
 from fedkt.data import Federation
 from fedkt.data.sets.npz import find_file
 from fedkt.engine.world.world import World
@@ -14,7 +15,7 @@ from fedkt.scenario import Scenario
 
 def problems_of(world: World) -> list[str]:
     """Return what does not fit the world, in sentences."""
-    problems = [*_robust(world), *_attacks(world), *_withdrawn(world)]
+    problems = [*_robust(world), *_attacks(world), *_withdrawn(world), *_blocked(world)]
     problems += churn.problems_of(world.scenario.churn, world.scenario.rounds)
     try:
         world.hostile  # noqa: B018 (names and numbers are checked where they are dealt)
@@ -33,12 +34,24 @@ def trace_of(scenario: Scenario, federation: Federation, data_dir: Path | None) 
 
 
 def _withdrawn(world: World) -> Iterator[str]:
-    for client in world.scenario.participation.withdrawn:
-        if client not in world.shards:
-            yield (
-                f"participation.withdrawn names '{client}', which is no client; "
-                f"there are {', '.join(world.shards)}."
-            )
+    part = world.scenario.participation
+    for key in ("withdrawn", "withdrawn_rows", "blocked"):
+        for client in getattr(part, key):
+            if client not in world.shards:
+                yield (
+                    f"participation.{key} names '{client}', which is no client; "
+                    f"there are {', '.join(world.shards)}."
+                )
+
+
+def _blocked(world: World) -> Iterator[str]:
+    """Yield why a class cannot be kept from a client: what comes down cannot be read by classes."""
+    if world.scenario.participation.blocked and not maskable(world.behaviour.accepts):
+        yield (
+            "participation.blocked takes classes out of teachers, but those of strategy "
+            f"'{world.scenario.strategy.name}' are {world.behaviour.accepts.kind}, from which no class can "
+            "be taken out; name another strategy, or leave it out."
+        )
 
 
 def _has_values(world: World) -> bool:

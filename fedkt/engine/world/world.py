@@ -20,6 +20,7 @@ from fedkt.client.placing import placed
 from fedkt.client.shared_weights import shared
 from fedkt.client.training import lay_out, seeded
 from fedkt.data import Federation
+from fedkt.data.content.withheld import class_numbers
 from fedkt.data.federation import Shard, share_of
 from fedkt.data.identity import changed, data_hashes, party_hash
 from fedkt.data.sets.sample import stratified
@@ -182,6 +183,15 @@ class World:
         if not described.active and part.over_select == 1:
             return None
         return Churn(described, list(self.shards), self.scenario.rounds, self.scenario.seed, self._trace)
+
+    def blocked(self, client: str) -> tuple[int, ...]:
+        """Return the numbers of the classes that a client never learns."""
+        given = self.scenario.participation.blocked.get(client)
+        if given is None:
+            return ()
+        return class_numbers(
+            given, self.federation.classes, self.federation.label_names, "participation.blocked"
+        )
 
     def player(self, client: str, holding: Holding | None = None) -> Client:
         """Return the behaviour of a client, a hostile one where it is to attack.
