@@ -2,15 +2,14 @@
 
     python -m benchmarks.auditor [--seeds 20]
 
-Private training here is that of ``fedkt audit --must-refute`` (:mod:`fedkt.engine.runs.planted`), at a claim
-of 4.
+Private training here is that of :mod:`fedkt.engine.audits.planted`, at a claim of 4.
 """
 
 import argparse
 
 import numpy as np
 
-from fedkt.engine.runs.planted import BUGS, SOUND, noise_for, planted
+from fedkt.engine.audits.planted import BUGS, SOUND, noise_for, planted
 from fedkt.privacy.attacks.audit import Finding, judge
 from fedkt.privacy.attacks.one_run import gaussian_epsilon
 

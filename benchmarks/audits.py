@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from fedkt import scenario
-from fedkt.engine.runs.audited import audit_scenario
+from fedkt.engine.audits.audited import audit_scenario
 
 COMMON = (
     "privacy={mode: dpsgd, delta: 1e-5, target_epsilon: 8}",

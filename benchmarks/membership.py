@@ -20,10 +20,12 @@ import numpy as np
 from fedkt import data, scenario
 from fedkt.client.state import DiskStore, MemoryStore
 from fedkt.data import Federation
-from fedkt.engine.runs import audited
+from fedkt.engine.audits import audited
+from fedkt.engine.audits.released import Reader
 from fedkt.engine.world.checked import checked_world
 from fedkt.files import write_json
 from fedkt.privacy.attacks import audit
+from fedkt.privacy.attacks.scores import margins
 from fedkt.results.folder import RunFolder
 from fedkt.results.observer import Silent
 
@@ -59,19 +61,22 @@ def area(seed: int, canaries: int, made: bool) -> float:
         run = RunFolder.create(Path(folder) / "run", world.scenario, resume=False)
         try:
             store = MemoryStore(DiskStore(run.checkpoint / "clients"))
-            seen, _ = audited._watched_run(world, store, run, Silent())
+            reader = Reader(world, store, federation.shards[0].id, labels, len(federation.shards[0].rows))
+            seen, _ = audited.watched_run(world, store, run, Silent(), reader)
         finally:
             run.close()
     score = np.zeros(canaries)
-    for _, clients, values, _ in seen:
-        margins = np.stack(
+    for one in seen:
+        assert one.answers is not None
+        clients, values = one.clients, one.answers.values
+        sure = np.stack(
             [
-                np.mean([audit.margins(said[nearest[:, n]], labels) for n in range(nearest.shape[1])], axis=0)
+                np.mean([margins(said[nearest[:, n]], labels) for n in range(nearest.shape[1])], axis=0)
                 for said in values
             ]
         )
         own = clients.index(federation.shards[0].id)
-        score += margins[own] - np.delete(margins, own, 0).mean(0)
+        score += sure[own] - np.delete(sure, own, 0).mean(0)
     return float(audit.judge(score, members, audited.NO_DELTA).auc)
 
 

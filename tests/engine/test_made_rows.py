@@ -99,7 +99,7 @@ def test_canaries_of_made_images_are_as_bright_as_private_ones(tmp_path: Path) -
     """Private digits are numbers in [0, 1], made ones whole grey levels; of rows that are gone nothing is
     learned."""
     from fedkt.data import build
-    from fedkt.engine.runs.audited import audit_scenario, plant
+    from fedkt.engine.audits.audited import audit_scenario, plant
 
     same = from_dict({**FRESH, "data": {**FRESH["data"], "transfer": {"from": "made:shapes", "size": 60}}})
     planted, labels, members = plant(build(same), 60)

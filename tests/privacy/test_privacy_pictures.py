@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fedkt.client.training import one_thread
-from fedkt.engine.runs import inverted as attack
+from fedkt.engine.audits import inverted as attack
 from fedkt.engine.world.checked import checked_world
 from fedkt.errors import InputError
 from fedkt.privacy import budget as pictures

@@ -1,5 +1,6 @@
 """Bounds under a claimed curve, and audits that can fail: planted bugs are refuted, sound training is not."""
 
+import json
 import math
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from typer.testing import CliRunner
 
 from benchmarks.auditor import gaussian_run
 from fedkt.cli.commands import app
-from fedkt.engine.runs.planted import BUGS, SOUND, noise_for, planted
+from fedkt.engine.audits.planted import BUGS, SOUND, noise_for, planted
 from fedkt.privacy.accounting import Event, spent, trade_off
 from fedkt.privacy.attacks.audit import judge, verdict
 from fedkt.privacy.attacks.one_run import (
@@ -184,9 +185,9 @@ def test_must_refute_on_the_command_line(tmp_path: Path) -> None:
     [
         (("--must-refute", "noise-of"), SCENARIO, "unknown bug 'noise-of'; did you mean 'noise-off' or"),
         (
-            ("--must-refute", "noise-off", "--canaries", "39"),
+            ("--must-refute", "noise-off", "--canaries", "1"),
             SCENARIO,
-            "--canaries is 39; it must be at least 40",
+            "--canaries is 1; it must be at least 2",
         ),
         (
             ("--must-refute", "noise-off"),
@@ -211,6 +212,23 @@ def test_too_few_canaries_say_what_they_could_show(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.exception
     assert "this audit could not have failed, for 60 canaries are too few; take more" in done.output
     assert "it could have shown" in done.output
+
+
+def test_canaries_of_a_strategy_without_transfer_rows_are_test_rows(tmp_path: Path) -> None:
+    """Ten of them, guessed by sums of the class means that leave; two guesses, both right, show nothing."""
+    means = SCENARIO.replace("  transfer: {size: 60}\n", "").replace("knfu", "fd")
+    means = means.replace("  distill: {epochs: 1}\n", "").replace(
+        "{mode: dpsgd, delta: 1e-5, noise_multiplier: 1.5, max_epsilon: 9}", "{mode: none}"
+    )
+    done = audit(tmp_path, "--canaries", "10", "--out", str(tmp_path / "out"), scenario=means)
+    assert done.exit_code == 0, done.exception
+    found = json.loads((tmp_path / "out" / "audit.json").read_text())
+    assert found["decides"] == "sums" and list(found["attacks"]) == list(found["roc"]) == ["sums"]
+    # What is exact tells ten coins apart: each class has more numbers than canaries.
+    assert found["run"]["auc"] == 1.0 and found["run"]["curve_right"] == 2
+    assert found["run"]["curve_ceiling"] == 0 and "NO CLAIM" in done.output
+    alone = audit(tmp_path, "--canaries", "10", scenario=means.replace("{name: fd}", "{name: local}"))
+    assert alone.exit_code == 2 and "releases nothing" in alone.output
 
 
 def test_verdicts() -> None:

@@ -24,7 +24,8 @@ ROOMS = (
     *("privacy.attacks", "privacy", "adversity"),
     *("strategy.choosing", "strategy.fusing", "strategy.rounds", "strategy"),
     *("results", "results.comparison", "results.report"),
-    *("engine.world", "engine.clients", "engine.loop", "engine.runtimes", "engine.runs", "engine"),
+    *("engine.world", "engine.clients", "engine.loop", "engine.runtimes"),
+    *("engine.audits", "engine.runs", "engine"),
     *("deploy.wire", "deploy.site", "deploy.coordinator", "deploy", "comparing"),
     *("cli.runs", "cli"),
 )

@@ -30,11 +30,11 @@ def audit(
     ] = False,
 ) -> None:
     """Run a scenario with canaries, attack what it releases: a lower bound of epsilon against the claim."""
-    from fedkt.engine.runs.audited import audit_scenario, report
+    from fedkt.engine.audits.audited import audit_scenario, report
 
     described = load_scenario(scenario, set_, None, None)
     if must_refute is not None:
-        from fedkt.engine.runs.planted import audit_bug
+        from fedkt.engine.audits.planted import audit_bug
 
         refuted, told = audit_bug(described, must_refute, data_dir=data_dir, canaries=canaries)
         typer.echo(told)

@@ -6,7 +6,6 @@ nothing, and the largest bound that so many guesses could have shown stands besi
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,6 +18,20 @@ from fedkt.privacy.attacks.one_run import LEVEL, Curves
 
 SHARE, CURVE_SHARE = 20, 10
 """One in so many canaries is guessed, for the bound of a claim and of a curve; fixed before looking."""
+
+FEWEST = 2
+"""Canaries: one that is a member, one that is not. So few show nothing, which the verdict says."""
+
+
+def toss(canaries: int, coins: np.random.Generator) -> NDArray[np.bool_]:
+    """Return who is a member [canaries], by fair coins; they are tossed again where all fell alike.
+
+    That happens once in 2^(canaries - 1): where guesses could show anything, never.
+    """
+    while True:
+        members = coins.random(canaries) < 0.5
+        if members.any() and not members.all():
+            return members
 
 
 def two_sided_bound(hits: int, members: int, alarms: int, others: int, delta: float) -> float:
@@ -126,18 +139,6 @@ def relative(told: NDArray[np.float64], average: NDArray[np.float64]) -> NDArray
     return found
 
 
-def cooperative(own: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the scores [rows] of cooperative LiRA from margins [rows] and those of others [clients, rows].
-
-    The peers, who never saw a row, are the shadow models of a likelihood ratio with a Gaussian for outsiders
-    (Shi, Ouyang, Wang 2025, arXiv 2502.08001): how many of their deviations the margin lies above theirs. The
-    deviation is at least a tenth of its mean over rows, since few peers may agree by chance.
-    """
-    spread = others.std(0, ddof=1) if len(others) > 1 else np.ones(others.shape[1])
-    found: NDArray[np.float64] = (own - others.mean(0)) / np.maximum(spread, 0.1 * spread.mean() + 1e-12)
-    return found
-
-
 def distance(told: NDArray[np.float64], truth: NDArray[np.float64]) -> float:
     """Return the total variation between two distributions [classes], in 0 to 1."""
     return float(np.abs(told / told.sum() - truth).sum() / 2)
@@ -163,16 +164,3 @@ def verdict(found: Finding, claim: float | None) -> str:
         else f"this audit could not have failed, for {found.canaries} canaries are too few; take more"
     )
     return f"PASS: {shown}, no more than the {claim:.3g} that is claimed; {could}."
-
-
-def margins(values: NDArray[np.float64], labels: Sequence[int] | NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return log-odds [rows] of the planted label from probabilities or logits [rows, classes]."""
-    rows = np.asarray(values, np.float64)
-    if rows.min() >= 0 and np.allclose(rows.sum(-1), 1, atol=1e-3):
-        rows = np.log(np.clip(rows, 1e-12, None))
-    own = rows[np.arange(len(rows)), labels]
-    rest = rows.copy()
-    rest[np.arange(len(rows)), labels] = -np.inf
-    largest = rest.max(-1)
-    found: NDArray[np.float64] = own - (largest + np.log(np.exp(rest - largest[:, None]).sum(-1)))
-    return found

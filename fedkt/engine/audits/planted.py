@@ -18,15 +18,13 @@ from fedkt.engine.world.private import epsilons
 from fedkt.errors import InputError
 from fedkt.privacy.accounting import Event, calibrate, spent
 from fedkt.privacy.attacks import one_run
-from fedkt.privacy.attacks.audit import Finding, judge
+from fedkt.privacy.attacks.audit import FEWEST, Finding, judge, toss
 from fedkt.privacy.dpsgd import Dpsgd, fit_privately, from_entropy
 from fedkt.registry import did_you_mean
 from fedkt.scenario import Scenario
 
 ROUNDS = 30
 """Of the accountant that forgets all but one."""
-FEWEST = 40
-"""Canaries without which no attack is worth a run."""
 _SEED = 7
 
 
@@ -80,7 +78,7 @@ def planted(bug: Bug, canaries: int, noise: float, delta: float) -> Finding:
     ``noise``: the multiplier that the claim is made with. A record is zeroed out where its coin says so: all
     canaries have a slot.
     """
-    members = np.random.default_rng().random(canaries) < 0.5
+    members = toss(canaries, np.random.default_rng())
     rows = torch.eye(canaries)[torch.from_numpy(members)] * bug.length
     steps = Steps(1, canaries, "sgd", 1.0)
     phase = Fit("train", {"x": rows}, output, steps, private=True, slots=canaries)

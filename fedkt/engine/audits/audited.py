@@ -1,10 +1,9 @@
 """``fedkt audit``: run a scenario with canaries in one client's data, and attack what it released.
 
 The attacker is the server, or whoever chose the transfer set: records with labels of their own are among the
-public rows, and a coin from the system's entropy decided for each whether the client also trained on it. The
-attack reads nothing but released knowledge: how sure the client is of the planted label, beyond what the
-other clients are (they never saw it), on average over rounds. Setting, bound:
-:mod:`fedkt.privacy.attacks.audit`.
+public rows, and a coin from the system's entropy decided for each whether the client also trained on it. What
+was released decides which attacks there are (:mod:`fedkt.engine.audits.released`,
+:mod:`fedkt.privacy.attacks.scores`); the bounds are those of :mod:`fedkt.privacy.attacks.audit`.
 """
 
 import os
@@ -23,15 +22,16 @@ from fedkt.client.state import DiskStore, MemoryStore, StateStore
 from fedkt.data import Federation
 from fedkt.data.identity import data_hashes
 from fedkt.data.sets.dataset import concat
+from fedkt.engine.audits import inverted as inversion
+from fedkt.engine.audits.released import Reader, Round, watch
 from fedkt.engine.clients.app import make_app
 from fedkt.engine.loop.loop import Loop
-from fedkt.engine.runs import inverted as inversion
 from fedkt.engine.runtimes.inline import InlineGrid
 from fedkt.engine.world.checked import checked_world
 from fedkt.engine.world.world import World
 from fedkt.errors import InputError
 from fedkt.files import write_json
-from fedkt.knowledge.contributions import Contributions
+from fedkt.knowledge.kinds import Nothing
 from fedkt.privacy.accounting import spent, trade_off
 from fedkt.privacy.attacks import audit, roc
 from fedkt.privacy.attacks.one_run import Curves, Inverse, Points
@@ -40,13 +40,10 @@ from fedkt.privacy.ledger import Ledger
 from fedkt.results.folder import RunFolder
 from fedkt.results.observer import Observer, Silent
 from fedkt.scenario import Scenario
-from fedkt.strategy.base import Strategy
 
 PICTURE = "roc.png"
 NO_DELTA = 1e-5
 """At which bounds are given where nothing is claimed."""
-Seen = list[tuple[int, tuple[str, ...], NDArray[np.float64], NDArray[np.int64]]]
-"""What was released: round, clients, values [clients, rows, classes], the transfer rows."""
 
 
 def audit_scenario(
@@ -60,30 +57,28 @@ def audit_scenario(
 ) -> dict[str, Any]:
     """Run the scenario once with canaries and return what the attack found; it is in ``audit.json``, too.
 
-    ``canaries``: how many of the transfer rows get a planted label; ``lokt``: also reconstruct what another
-    client's classes look like (:mod:`fedkt.engine.runs.inverted`). Raises InputError where the strategy
-    releases no predictions on transfer rows, or there are too few of them, and where ``lokt`` has no images.
+    ``canaries``: how many of the transfer rows (of the common test rows, where the strategy has no transfer
+    set) get a planted label; ``lokt``: also reconstruct what another client's classes look like
+    (:mod:`fedkt.engine.audits.inverted`). Raises InputError where nothing is released, or there are too few
+    such rows, and where ``lokt`` has no images.
     """
     federation = data.build(scenario, data_dir)
-    total = 0 if federation.transfer is None else len(federation.transfer)
     inline = scenario.engine.model_copy(update={"kind": "inline", "cohort": "off"})
     quiet = scenario.evaluate.model_copy(update={"every": scenario.rounds})
     private = scenario.privacy.model_copy(update={"ledger": None})  # an audit pays for nothing but itself
     scenario = scenario.model_copy(update={"engine": inline, "evaluate": quiet, "privacy": private})
-    if checked_world(scenario, data_dir, federation).strategy.needs_transfer is False or not total:
-        raise InputError(
-            f"strategy '{scenario.strategy.name}' releases nothing about single rows, which this audit "
-            "attacks; audit one that exchanges predictions on a transfer set."
-        )
+    releases(checked_world(scenario, data_dir, federation))
+    rows, total = canary_source(federation)
     if federation.fresh:
         raise InputError(
             "data.transfer.refresh is round, so that no row is asked about twice, but an audit follows "
             "its canaries "
             "through all rounds; set it to never."
         )
-    if not 40 <= canaries <= total:
+    if not audit.FEWEST <= canaries <= total:
         raise InputError(
-            f"--canaries is {canaries}; it must be at least 40 and at most the transfer set's {total} rows."
+            f"--canaries is {canaries}; it must be at least {audit.FEWEST} and at most the {rows}'s {total} "
+            "rows."
         )
     target = federation.shards[0].id
     planted, labels, members = plant(federation, canaries)
@@ -93,10 +88,11 @@ def audit_scenario(
     folder = RunFolder.create(out, world.scenario, resume=False, data=data_hashes(federation))
     try:
         store = MemoryStore(DiskStore(folder.checkpoint / "clients"))
-        seen, summary = _watched_run(world, store, folder, observer or Silent())
+        reader = Reader(world, store, target, labels, len(federation.shards[0].rows))
+        seen, summary = watched_run(world, store, folder, observer or Silent(), reader)
         epsilon, claim = _claim(world, store, folder, target)
         delta = scenario.privacy.delta or NO_DELTA
-        rounds, judged, scores = attack(seen, target, labels, members, delta, claim)
+        rounds, judged, scores = attack(seen, labels, members, delta, claim)
         curves = {name: roc.curve(values, members) for name, values in scores.items()}
         found: dict[str, Any] = {"rounds": [{"round": n, **one.to_json()} for n, one in rounds]}
         found |= {
@@ -108,6 +104,8 @@ def audit_scenario(
             "claimed_epsilon": epsilon,
             "delta": delta,
             "label_leak": label_leaks(seen, planted),
+            "decides": next(iter(scores)),
+            "attacks": {name: audit.judge(v, members, delta).to_json() for name, v in scores.items()},
             "auc": {name: audit.area(v[members], v[~members]) for name, v in scores.items()},
             "roc": curves,
             "verdict": audit.verdict(judged, epsilon),
@@ -125,16 +123,18 @@ def audit_scenario(
 def plant(federation: Federation, canaries: int) -> tuple[Federation, NDArray[np.int64], NDArray[np.bool_]]:
     """Give the first client each canary by the toss of a coin.
 
-    Canaries are the first transfer rows, with labels drawn at random, so that only memory tells them. Returns
-    the federation, the planted labels and who is a member, [canaries] each.
+    Canaries are the first transfer rows (test rows, where there is no transfer set), with labels drawn at
+    random, so that only memory tells them. Returns the federation, the planted labels and who is a member,
+    [canaries] each.
     """
-    if federation.transfer is None:
-        raise ValueError("there is no transfer set to plant canaries in")
+    source = federation.test if federation.transfer is None else federation.transfer
+    if source is None:
+        raise ValueError("there are no rows to plant canaries of")
     coins = _coins()
     labels = coins.integers(0, federation.classes, canaries)
-    members = coins.random(canaries) < 0.5
+    members = audit.toss(canaries, coins)
     pool, rows = federation.pool, np.flatnonzero(members)
-    added = federation.transfer.take(rows)
+    added = source.take(rows)
     bigger = replace(
         pool,
         x=concat([pool, added]).x,  # made images have whole grey levels, private ones may not
@@ -151,37 +151,28 @@ def plant(federation: Federation, canaries: int) -> tuple[Federation, NDArray[np
 
 
 def attack(
-    seen: Seen,
-    target: str,
+    seen: list[Round],
     labels: NDArray[np.int64],
     members: NDArray[np.bool_],
     delta: float,
     claim: Curves | None,
 ) -> tuple[list[tuple[int, audit.Finding]], audit.Finding, dict[str, NDArray[np.float64]]]:
-    """Score each canary in every round; judge the scores of each, and their mean against the claim.
+    """Score each canary in every round; judge the scores of each, and their sum against the claim.
 
-    Returns also the scores [canaries] by attack: ``margin``, which is what is judged, and ``cooperative``
-    (:func:`~fedkt.privacy.attacks.audit.cooperative`), for its ROC curve.
+    The attack that comes first decides. Returns also the scores [canaries] by attack, for their ROC curves.
     """
-    total, likelihood = np.zeros(len(labels)), np.zeros(len(labels))
+    total: dict[str, NDArray[np.float64]] = {}
     rounds = []
-    for number, clients, values, rows in seen:
-        scores = np.zeros(len(labels))
-        there = np.flatnonzero(rows < len(labels))
-        asked = rows[there]
-        own = clients.index(target) if target in clients else 0
-        margin = np.stack([audit.margins(client[there], labels[asked]) for client in values])
-        others = np.delete(margin, own, 0)
-        scores[asked] = margin[own] - (others.mean(0) if len(others) else 0.0)
-        total += scores
-        if len(others):
-            likelihood[asked] += audit.cooperative(margin[own], others)
-        rounds.append((number, audit.judge(scores, members, delta)))
-    named = {"margin": total, "cooperative": likelihood}
-    return rounds, audit.judge(total, members, delta, claim), named
+    for one in seen:
+        found = {name: s for part in one.released for name, s in part.attacked(labels).items()}
+        rounds.append((one.number, audit.judge(next(iter(found.values())), members, delta)))
+        total |= {name: total.get(name, 0.0) + scores for name, scores in found.items()}
+    if not total:  # no round was released, so the attacker knows nothing
+        total = {"nothing": np.zeros(len(labels))}
+    return rounds, audit.judge(next(iter(total.values())), members, delta, claim), total
 
 
-def label_leaks(seen: Seen, federation: Federation) -> dict[str, float]:
+def label_leaks(seen: list[Round], federation: Federation) -> dict[str, float]:
     """Return how far the clients' mean predictions are from their label shares, over all rounds.
 
     Label-share inference (Shi, Ouyang, Wang 2025, arXiv 2502.08001). ``released``: KL(true shares || mean
@@ -192,7 +183,10 @@ def label_leaks(seen: Seen, federation: Federation) -> dict[str, float]:
     shares = {shard.id: shard.share for shard in federation.shards}
     average = np.mean(list(shares.values()), axis=0)
     told, blind, near, far, sharp = [], [], [], [], []
-    for _, clients, values, _ in seen:
+    for one in seen:
+        if one.answers is None:
+            continue
+        clients, values = one.clients, one.answers.values
         means = np.stack([_probabilities(predicted).mean(0) for predicted in values])
         guessed = dict(zip(clients, audit.relative(means, average), strict=True))
         sharp += [audit.distance(guessed[one], shares[one]) for one in clients if one in shares]
@@ -215,6 +209,11 @@ def report(found: Mapping[str, Any]) -> str:
         f"for the curve guessed {run['curve_guesses']}, right {run['curve_right']}",
         f"ROC-AUC {run['auc']:.3f}, TPR at 1 % FPR {run['tpr_at_1_percent_fpr']:.3f}, "
         f"advantage {run['advantage']:.3f}, exposure {run['exposure']:.2f} bits",
+        "attacks (ROC-AUC): "
+        + ", ".join(
+            f"{name} {area:.3f}{', which decides' if name == found['decides'] else ''}"
+            for name, area in found["auc"].items()
+        ),
     ]
     if leak:
         lines.append(
@@ -228,31 +227,33 @@ def report(found: Mapping[str, Any]) -> str:
     return "\n".join([*lines, found["verdict"]])
 
 
-def _watched_run(
-    world: World, store: StateStore, folder: RunFolder, observer: Observer
-) -> tuple[Seen, dict[str, Any]]:
+def watched_run(
+    world: World, store: StateStore, folder: RunFolder, observer: Observer, reader: Reader
+) -> tuple[list[Round], dict[str, Any]]:
+    """Run a world in this process; return what was released, and the run's summary."""
     setting = world.setting(folder.run, folder.checkpoint / "server")
     strategy = world.strategy(world.config, setting)
-    seen = _watch(strategy)
+    seen = watch(strategy, reader)
     loop = Loop(strategy, folder, observer, threading.Event())
     loop.run(InlineGrid(make_app(lambda: (world, store), raise_errors=True), len(world.shards)))
     return seen, loop.summary()
 
 
-def _watch(strategy: Strategy) -> Seen:
-    """Note what the attacker sees of each round: contributions, or at a trusted server what leaves it."""
-    seen: Seen = []
-    opened = strategy.course.open
+def releases(world: World) -> None:
+    """Raise InputError where clients release nothing that could be attacked."""
+    sends = world.behaviour.contribution(world.dims(world.names[0]), world.settings)
+    if world.behaviour.sends is Nothing or not sends:
+        raise InputError(
+            f"strategy '{world.scenario.strategy.name}' releases nothing, so there is nothing to audit; "
+            "audit one whose clients send something."
+        )
 
-    def note(server_round: int, contributions: Contributions) -> Contributions | None:
-        found = opened(server_round, contributions)
-        if found is not None:
-            rows = np.arange(found.values.shape[1]) if found.rows is None else found.rows.numpy()
-            seen.append((server_round, found.clients, found.values.double().numpy(), rows.astype(np.int64)))
-        return found
 
-    vars(strategy.course)["open"] = note
-    return seen
+def canary_source(federation: Federation) -> tuple[str, int]:
+    """Return what canaries are rows of, and how many there are."""
+    if federation.transfer is not None:
+        return "transfer set", len(federation.transfer)
+    return "common test set", 0 if federation.test is None else len(federation.test)
 
 
 def _coins() -> np.random.Generator:
