@@ -29,8 +29,8 @@ def untaught(training: Fit, holding: Holding, transfer: "Transfer | None") -> Fi
     everybody back to the uniform prediction.
     """
     rows = 0 if holding.transfer is None else len(holding.transfer)
-    asked = rows if transfer is None or transfer.rows is None else min(rows, transfer.rows)
-    steps = holding.distill.count(asked)
+    most = 0 if transfer is None else transfer.asked
+    steps = holding.distill.count(min(rows, most or rows))
     return (
         training
         if steps <= training.count

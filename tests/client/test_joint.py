@@ -198,6 +198,12 @@ def test_before_anybody_is_taught_there_are_as_many_steps_as_distillation_takes(
     assert untaught(training, held, Transfer(size=7)).count == 6
     assert untaught(training, held, Transfer(size=7, rows=2)) is training
     assert untaught(training, replace(held, transfer=None), None) is training
+    # Two sets of 3 at an audition are 6 rows, 2 batches a pass; of two sets of 300 a round asks about 300
+    # of the 600 rows, 100 batches a pass.
+    sets = ["made:shapes", "made:strokes"]
+    assert untaught(training, held, Transfer(size=3, audition=sets)).count == 2 * 2
+    many = replace(held, transfer=torch.zeros(600, 2))
+    assert untaught(training, many, Transfer(size=300, audition=sets)).count == 2 * 100
 
 
 def test_a_private_run_may_join_where_noise_is_added_to_what_is_sent(tmp_path: Path) -> None:

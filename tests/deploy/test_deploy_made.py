@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from flwr.app import Message
 
 from fedkt import scenario as scenarios
 from fedkt.data.made.recipe import Recipe
@@ -13,6 +14,7 @@ from fedkt.deploy.coordinator.server_app import _stock, coordinate
 from fedkt.deploy.site.policy import objections
 from fedkt.deploy.site.site_file import Policy, Site
 from fedkt.deploy.wire.hello import Facts
+from fedkt.engine.runtimes.flwr_internals import FIRST_NODE
 from fedkt.engine.world.world import World
 from tests.deploy.sites import SMALL, SitesGrid, edit, events, invite, sites_of
 
@@ -38,6 +40,42 @@ def test_sites_make_fresh_rows_themselves_round_after_round(
     rounds = [event for event in events(capsys) if event["event"] == "round"]
     assert [event["row"]["replies"]["accepted"] for event in rounds] == [3, 3]
     assert [event["row"]["status"] for event in rounds] == ["fused", "fused"]
+
+
+def test_rows_of_a_later_round_that_differ_at_a_site_are_declined_with_both_versions(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first round's rows agree, so that all are seated; site 1 makes other rows for the second."""
+    sites = sites_of(tmp_path / "sites", MADE)
+    invitation = invite(MADE)
+    assert invitation.numpy == np.__version__
+    assert (invite(SMALL).numpy, '"numpy"' in invite(SMALL).text()) == ("", False)
+    grid, rows, visit = SitesGrid(invitation, sites), Recipe.rows, SitesGrid.visit
+    at = {"node": 0}
+
+    def visited(self: SitesGrid, message: Message) -> Message:
+        at["node"] = message.metadata.dst_node_id
+        try:
+            return visit(self, message)
+        finally:
+            at["node"] = 0
+
+    def off_by_one(recipe: Recipe, round_: int) -> object:
+        found = rows(recipe, round_).copy()
+        found[0, 0, 0, 0] ^= int(round_ == 2 and at["node"] == FIRST_NODE + 1)
+        return found
+
+    monkeypatch.setattr(SitesGrid, "visit", visited)
+    monkeypatch.setattr(Recipe, "rows", off_by_one)
+    coordinate(grid, invitation, tmp_path / "runs")
+    rounds = [event for event in events(capsys) if event["event"] == "round"]
+    assert [event["row"]["replies"]["accepted"] for event in rounds] == [3, 2]
+    (no,) = [client for client in rounds[1]["clients"] if client["status"] == "declined"]
+    assert (no["reason"], no["detail"]) == (
+        "transfer",
+        "rows that the same recipe makes here for round 2 differ from those that the coordinator asks about: "
+        f"numpy {np.__version__} here, {np.__version__} there.",
+    )
 
 
 def test_what_a_site_agrees_to_talk_about() -> None:

@@ -88,6 +88,21 @@ def transfer_objection(policy: Policy, held: str, wanted: str | None) -> Refused
     return None
 
 
+def made_objection(number: int, held: str, wanted: str, versions: tuple[str, str]) -> Refused | None:
+    """Say whether the rows of a round are others here than those that it asks about (their hashes).
+
+    ``versions``: of NumPy, here and at the coordinator.
+    """
+    if held == wanted:
+        return None
+    here, there = versions
+    return Refused(
+        "transfer",
+        f"rows that the same recipe makes here for round {number} differ from those that the coordinator asks "
+        f"about: numpy {here} here, {there or 'an unknown version'} there.",
+    )
+
+
 def size_objection(policy: Policy, expected: Expected) -> Refused | None:
     """Say whether a reply with these arrays is too large."""
     size = sum(spec.nbytes for spec in expected.values())

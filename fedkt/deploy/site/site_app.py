@@ -9,6 +9,7 @@ import time
 import traceback
 from collections.abc import Callable
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from fedkt.deploy.site import desk
-from fedkt.deploy.site.policy import objections, size_objection, transfer_objection
+from fedkt.deploy.site.policy import made_objection, objections, size_objection, transfer_objection
 from fedkt.deploy.site.site_file import Site
 from fedkt.deploy.wire.hello import Facts, here_i_am, not_me
 from fedkt.deploy.wire.invitation import Invitation
@@ -121,6 +122,11 @@ def _answer(visit: Visit) -> RecordDict:
     if known is not None:
         return unpacked(known)
     world = visit.world()
+    if world.federation.fresh:
+        held, versions = world.transfer_hash_in(binding.round), (version("numpy"), visit.invitation.numpy)
+        no = made_objection(binding.round, held, binding.transfer, versions)
+        if no is not None:
+            raise no
     app = make_app(lambda: (world, visit.desk.store))
     reply = app(visit.message, node_context(0, 1)).content
     if status_of(reply)[0] == "accepted":

@@ -11,6 +11,7 @@ import json
 import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from typing import Any
 
 from fedkt import scenario as scenarios
@@ -27,13 +28,15 @@ MAX_BYTES = 1 << 20
 class Invitation:
     """``scenario``: resolved, as plain values; ``nonce``: 32 hexadecimal digits; ``sites``: how many are
     waited for before the first round (None: those who come in time); ``wait_s``: for how long; ``transfer``:
-    hash of the transfer set that all must hold (None: that of most)."""
+    hash of the transfer set that all must hold (None: that of most); ``numpy``: the coordinator's version,
+    where rows are made, empty elsewhere."""
 
     scenario: Mapping[str, Any]
     nonce: str
     sites: int | None = None
     wait_s: float = 60.0
     transfer: str | None = None
+    numpy: str = ""
 
     @classmethod
     def to(
@@ -48,7 +51,9 @@ class Invitation:
         """Invite to a scenario; ``nonce``: that of a run that is continued."""
         plain = scenarios.to_dict(scenario)
         del plain["engine"]  # where a simulation would run
-        return cls(plain, nonce or secrets.token_hex(16), sites, wait_s, transfer)
+        said = scenario.data.transfer
+        numpy = version("numpy") if said is not None and said.made else ""
+        return cls(plain, nonce or secrets.token_hex(16), sites, wait_s, transfer, numpy)
 
     @property
     def run(self) -> str:
@@ -58,7 +63,8 @@ class Invitation:
 
     def text(self) -> str:
         """Return the invitation as JSON."""
-        return json.dumps({"format": FORMAT, **asdict(self)}, indent=1)
+        told = {key: value for key, value in asdict(self).items() if key != "numpy" or value}
+        return json.dumps({"format": FORMAT, **told}, indent=1)
 
     @classmethod
     def read(cls, text: str) -> "Invitation":
@@ -70,7 +76,9 @@ class Invitation:
                     "scenario", "the invitation has another format than this fedkt's; upgrade the older one."
                 )
             invitation = cls(**found)
-            if len(bytes.fromhex(invitation.nonce)) != 16 or not isinstance(invitation.scenario, dict):
+            if len(bytes.fromhex(invitation.nonce)) != 16 or not (
+                isinstance(invitation.scenario, dict) and isinstance(invitation.numpy, str)
+            ):
                 raise ValueError
         except (ValueError, TypeError, KeyError, AttributeError):
             raise Refused("scenario", "the invitation cannot be read; it must come from fedkt.") from None
