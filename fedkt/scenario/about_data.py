@@ -18,9 +18,15 @@ from pydantic_core import PydanticCustomError
 from fedkt.registry import IMPORT_PATH
 from fedkt.scenario.settings import NotNegative, Positive, Settings, Text, Whole, differs, must_be, say
 
-Utility = Literal["random", "disagreement", "entropy", "margin", "sure", "gap"]
-Mechanism = Literal["top", "sample", "cover", "strata"]
-PolicyName = Literal["random", "disagreement", "entropy", "margin", "sure", "gap", "cover", "strata"]
+Utility = Literal[
+    "random", "disagreement", "telling", "gap", "entropy", "margin", "sure", "changing", "rare", "dense"
+]
+Mechanism = Literal["top", "sample", "cover", "strata", "domains"]
+MECHANISMS = ("cover", "strata", "domains")
+"""Those whose name alone is a policy, with all rows worth the same."""
+PolicyName = Utility | Literal["cover", "strata", "domains"]
+AGELESS = ("random", "dense")
+"""Utilities that need nothing that was said of the same rows before."""
 POLICY_TAGS = ("policy-by-name", "policy-by-parts")
 """Pydantic puts these into the place of an error; they are no keys."""
 MADE = "made:"
@@ -149,11 +155,14 @@ class RowPolicy(Settings):
     """
 
     utility: Utility = "random"
-    """``random``: all alike; ``disagreement``: how much clients contradict one another; ``gap``: how far they
-    are from their teacher; ``entropy``, ``margin``: how unsure the newest teacher is; ``sure``: how sure."""
+    """``random``: all alike; ``disagreement``: how much clients contradict one another; ``telling``: how much
+    their answers tell rows apart; ``gap``: how far they are from their teacher; ``entropy``, ``margin``: how
+    unsure the newest teacher is; ``sure``: how sure; ``changing``: how much it changed; ``rare``: how seldom
+    the row's class is; ``dense``: how near other rows are."""
     mechanism: Mechanism = "top"
     """``top``: those worth most; ``sample``: by chance, more likely the better; ``cover``: of those worth
-    most, unlike ones; ``strata``: the best of each cluster of rows."""
+    most, unlike ones; ``strata``: the best of each cluster of rows; ``domains``: the best of each set of
+    ``audition``, the more the farther clients are from their teacher there."""
     explore: float = Field(0.0, ge=0, le=1)
     """The share that is picked by chance alone."""
 
@@ -175,16 +184,19 @@ class Transfer(Settings):
         Discriminator(lambda value: POLICY_TAGS[not isinstance(value, str)]),
     ] = "random"
     """Which rows a round asks for, where ``rows`` are fewer: a utility alone, of which the best are taken;
-    ``cover`` or ``strata`` alone, with all rows worth the same; or all parts. Of a set of several sources
+    ``cover``, ``strata`` or ``domains`` alone, with all rows worth the same; or all parts. Of several sources
     ``entropy`` and ``margin`` end in asking for those that tell nothing: nobody is sure of noise."""
     rows: Whole | None = None
     """Rows asked for in each round, at most ``size``; null: all."""
     equal_steps: bool = False
     """Whether distillation takes as many steps as it would with all ``size`` rows, where ``rows`` are
     fewer."""
+    keep: Whole | None = Field(None, examples=[250])
+    """How many rows are talked about once teachers can tell rows apart: those that they find most typical of
+    a class, of each class alike; null: all."""
     audition: list[Text] = Field(default_factory=list, examples=[["made:shapes", "made:strokes"]])
     """Sets of ``size`` rows of which, in place of ``from``, the one is talked about that is answered most
-    variously in the first rounds."""
+    variously in the first rounds; with policy ``domains`` all of them are, one more than another."""
     refresh: Literal["never", "round"] = "never"
     """Whether made rows are others in each round."""
     generator: dict[Text, Any] = Field(default_factory=dict, examples=[{"fall": 0.5, "length": 80}])
@@ -216,8 +228,10 @@ class Transfer(Settings):
     @property
     def asked(self) -> int:
         """How many rows a round asks for at most; 0: all."""
-        if not self.audition:
-            return self.rows or 0
+        if not self.audition or self.keep is not None:
+            return 0 if self.keep is not None else self.rows or 0
+        if self.rule.mechanism == "domains":
+            return self.rows or self.size
         return max(self.rows or self.size, len(self.audition) * min(HEARD, self.size))
 
     @property
@@ -225,9 +239,9 @@ class Transfer(Settings):
         """The policy with all its parts."""
         if isinstance(self.policy, RowPolicy):
             return self.policy
-        if self.policy == "cover" or self.policy == "strata":
-            return RowPolicy(mechanism=self.policy)
-        return RowPolicy(utility=self.policy)
+        if self.policy in MECHANISMS:
+            return RowPolicy(mechanism=self.policy)  # type: ignore[arg-type]
+        return RowPolicy(utility=self.policy)  # type: ignore[arg-type]
 
     @field_validator("audition")
     @classmethod
@@ -259,13 +273,37 @@ class Transfer(Settings):
             )
         if info.field_name == "generator" and value and info.data.get("audition"):
             raise say("is given, but generators at an audition have their defaults; it must be left out")
-        if value == "round" and policy not in (None, "random", "cover", "strata"):
+        if value == "round" and policy not in (None, *AGELESS, *MECHANISMS):
             raise say(
                 f"is round, but policy {policy} chooses by what was said of the same rows before; with "
                 f"new rows in "
                 "each round policy must be random"
             )
+        if value == "round" and info.data.get("keep") is not None:
+            raise say("is round, but data.transfer.keep keeps rows for all rounds; one must be left out")
         return value
+
+    @field_validator("keep")
+    @classmethod
+    def _some(cls, value: int | None, info: ValidationInfo) -> int | None:
+        size, rows = info.data.get("size"), info.data.get("rows")
+        if value is not None and size is not None and not (rows or 1) <= value < size:
+            least = f" and at least data.transfer.rows, {rows}" if rows else ""
+            raise PydanticCustomError(
+                "requirement", "{words}", {"words": f"below the set's size, {size}{least}"}
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _one_choice(self) -> "Transfer":
+        if self.audition and self.keep is not None:
+            raise say(
+                "has audition and keep; a set that is chosen by what is said of some of its rows is kept "
+                "whole, so one must be left out"
+            )
+        if self.rule.mechanism == "domains" and not self.audition:
+            raise say("has policy domains, but no several sets; audition must name them")
+        return self
 
 
 class PublicSpec(Settings):

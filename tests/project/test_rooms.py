@@ -22,7 +22,7 @@ ROOMS = (
     *("data.made", "data.made.pictures", "data"),
     *("client", "client.lessons", "models"),
     *("privacy.attacks", "privacy", "adversity"),
-    *("strategy.choosing", "strategy.fusing", "strategy.rounds", "strategy"),
+    *("strategy.choosing.utilities", "strategy.choosing", "strategy.fusing", "strategy.rounds", "strategy"),
     *("results", "results.comparison", "results.report"),
     *("engine.world", "engine.clients", "engine.loop", "engine.runtimes"),
     *("engine.audits", "engine.runs", "engine"),

@@ -20,7 +20,15 @@ from fedkt.scenario.about_data import Transfer
 from fedkt.strategy.choosing import picking
 from fedkt.strategy.choosing.audition import Audition, information
 from fedkt.strategy.choosing.chooser import RowChoice
-from fedkt.strategy.choosing.utility import UTILITIES, gap
+from fedkt.strategy.choosing.shares import Shares, cross_entropy
+from fedkt.strategy.choosing.sieve import Sieve, typical
+from fedkt.strategy.choosing.utilities.changing import changing
+from fedkt.strategy.choosing.utilities.dense import dense
+from fedkt.strategy.choosing.utilities.gap import gap
+from fedkt.strategy.choosing.utilities.rare import rare
+from fedkt.strategy.choosing.utilities.said import Said
+from fedkt.strategy.choosing.utilities.telling import telling
+from fedkt.strategy.choosing.utility import UTILITIES
 from tests.engine.test_engine import SMALL, final_states
 
 
@@ -43,10 +51,56 @@ def test_gap_by_hand() -> None:
 def test_permuted_rows_are_worth_the_same(name: str) -> None:
     said = torch.rand(3, 8, 4, generator=torch.Generator().manual_seed(0)).softmax(-1)
     order = torch.randperm(8, generator=torch.Generator().manual_seed(1))
-    of = UTILITIES[name].of
-    found, permuted = of(said, said[:1]), of(said[:, order], said[:1, order])
+    utility = UTILITIES[name]
+    if utility.rows is not None:
+        seen = said[0].double().numpy()
+        found, permuted = (torch.from_numpy(utility.rows(rows)) for rows in (seen, seen[order]))
+    else:
+        found = utility.of(Said(said, said[:1], said[1]))
+        permuted = utility.of(Said(said[:, order], said[:1, order], said[1, order]))
     assert found.shape == (8,)
     assert torch.allclose(found[order], permuted, atol=1e-6)
+
+
+def test_telling_by_hand() -> None:
+    """Usual answer (.6, .4) of (.9, .1), (.1, .9), (.5, .5), (.9, .1): KL .9 ln 1.5 + .1 ln .25 = .2263, then
+    .5506, .0204, .2263; their mean .2559 is the information of row and answer."""
+    rows = torch.tensor([[[0.9, 0.1], [0.1, 0.9], [0.5, 0.5], [0.9, 0.1]]])
+    found = telling(rows)
+    assert found.tolist() == pytest.approx([0.2263, 0.5506, 0.0204, 0.2263], abs=1e-4)
+    assert found.mean() == pytest.approx(information(rows), abs=1e-6)
+    # Who says the same of all rows tells nothing, nor does who leaves rows out.
+    same = torch.tensor([[[1.0, 0.0]] * 4])
+    assert telling(same).tolist() == [0, 0, 0, 0]
+    assert telling(torch.cat([rows, 0 * rows])).tolist() == pytest.approx(found.tolist())
+
+
+def test_changes_seldom_classes_and_neighbours_by_hand() -> None:
+    """Half of |.9 - .6| + |.1 - .4| is .3. Shares (.75, .25): -.9 ln .75 - .1 ln .25 = .3975, then .8630 for
+    (.6, .4). Of 0, 1, 3 and 7 on a line the mean distances to the three others are 11/3, 9/3, 9/3, 17/3."""
+    teachers = torch.tensor([[[0.9, 0.1], [0.6, 0.4]]])
+    found = changing(teachers, torch.tensor([[0.6, 0.4], [0.6, 0.4]]))
+    assert found.tolist() == pytest.approx([0.3, 0.0])
+    assert rare(teachers).tolist() == pytest.approx([0.3975, 0.7271], abs=1e-4)
+    line = np.array([[0.0], [1.0], [3.0], [7.0]])
+    assert dense(line).tolist() == pytest.approx([-11 / 3, -3, -3, -17 / 3])
+    assert dense(line[:1]).tolist() == [0]
+
+
+def test_what_changed_is_told_by_the_round_before() -> None:
+    choice = RowChoice(transfer(policy="changing"), 6, 0)
+    sure = torch.tensor([[1.0, 0.0], [0.5, 0.5]])
+    choice.learn(np.array([0, 1], np.int32), None, sure[None])
+    assert choice.worth is not None
+    assert choice.worth[:2].tolist() == [0.5, 0.0]
+    assert choice.worth[2:].isinf().all()
+    tensors, note = choice.state()
+    again = RowChoice(transfer(policy="changing"), 6, 0)
+    again.load({name: tensor.clone() for name, tensor in tensors.items()}, note)
+    for one in (choice, again):
+        one.learn(np.array([0, 1], np.int32), None, sure.flip(0)[None])
+        assert one.worth is not None
+        assert one.worth[:2].tolist() == [0.5, 0.5]
 
 
 def test_cover_takes_the_farthest_each_time() -> None:
@@ -92,6 +146,87 @@ def test_equal_steps_by_hand() -> None:
         return world.holding("0").distill.count(10)
 
     assert (steps(), steps(equal_steps=True)) == (3, 6)
+
+
+# Several sets, and rows that are kept -------------------------------------------------------------
+
+
+def test_shares_of_domains_by_hand() -> None:
+    """Ratios 2, 1.0714 and 3: exp 7.389, 2.920, 20.086, so (.2431, .0961, .6608); once more, with half of
+    the shares alike, (.2252, .1758, .5990). A teacher that is sure has the ratio 5."""
+    shares = Shares(3, 10)
+    assert shares.counts(10).tolist() == [4, 3, 3]
+    floor, lost = torch.tensor([1.0, 1.4, 1.0]), torch.tensor([2.0, 1.5, 3.0])
+    shares.ratios = (lost / floor).double().numpy()
+    shares.hear(np.zeros(0, np.int32), torch.zeros(1, 0, 2), torch.zeros(1, 0, 2))
+    assert shares.values == pytest.approx([0.2431, 0.0961, 0.6608], abs=1e-4)
+    assert shares.counts(10).tolist() == [2, 1, 7]
+    assert shares.counts(20).tolist() == [8, 2, 10]  # the third has no more
+    shares.hear(np.zeros(0, np.int32), torch.zeros(1, 0, 2), torch.zeros(1, 0, 2))
+    assert shares.values == pytest.approx([0.2252, 0.1758, 0.5990], abs=1e-4)
+    # CE of (.8, .2) to (.9, .1): -.9 ln .8 - .1 ln .2 = .3618; entropy of (.9, .1): .3251.
+    said, teacher = torch.tensor([[[0.8, 0.2]]]), torch.tensor([[[0.9, 0.1]]])
+    assert cross_entropy(said, teacher).tolist() == pytest.approx([0.3618], abs=1e-4)
+    alike = Shares(2, 1)
+    alike.hear(None, said.expand(1, 2, 2), torch.cat([teacher, torch.tensor([[[1.0, 0.0]]])], 1))
+    assert alike.ratios == pytest.approx([0.3618 / 0.3251, 5.0], abs=1e-3)
+
+
+def test_rows_typical_of_each_class_are_kept_by_hand() -> None:
+    """Of class 0 rows 0 (.9), 3 (.8) and 1 (.6), of class 1 rows 4 (.9) and 2 (.7): in turn 0, 4, 3, 2."""
+    said = torch.tensor([[0.9, 0.1], [0.6, 0.4], [0.3, 0.7], [0.8, 0.2], [0.1, 0.9]])
+    assert typical(said, 3).tolist() == [0, 3, 4]
+    assert typical(said, 4).tolist() == [0, 2, 3, 4]
+    sieve, found = Sieve(3), []
+    for teachers in (torch.full((1, 5, 2), 0.5), said[None]):
+        sieve.hear(teachers)
+        found.append(None if sieve.kept is None else sieve.kept.tolist())
+    assert found == [None, [0, 3, 4]]
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        "{from: 'made:shapes', size: 60, keep: 24, rows: 10}",
+        "{audition: ['made:shapes', 'made:leaves'], size: 30, policy: domains, rows: 20}",
+        *(
+            pytest.param(f"{{from: 'made:shapes', size: 60, rows: 10, {more}}}", marks=pytest.mark.slow)
+            for more in (
+                "policy: {utility: changing, explore: 0.2}",
+                "policy: {utility: dense, mechanism: cover}, refresh: round",
+            )
+        ),
+    ],
+)
+def test_a_choice_of_rows_goes_on_after_a_resume(
+    told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fedkt.engine.loop.loop import Loop
+
+    changes = [f"data.transfer={told}", "strategy={name: fedmd, average: probabilities}", "rounds=3"]
+    one_round = Loop._one_round
+
+    def dies(loop: Loop, grid: Any, number: int) -> None:
+        one_round(loop, grid, number)
+        if number == 2:
+            raise KeyboardInterrupt
+
+    result = fedkt.simulate(SMALL, changes, out=tmp_path / "whole")
+    assert result.rounds["status"].tolist() == ["fused"] * 3
+    with monkeypatch.context() as patch:
+        patch.setattr(Loop, "_one_round", dies)
+        with pytest.raises(KeyboardInterrupt):
+            fedkt.simulate(SMALL, changes, out=tmp_path / "cut")
+    fedkt.simulate(SMALL, changes, out=tmp_path / "cut", resume=True)
+    assert final_states(tmp_path / "cut") == final_states(tmp_path / "whole")
+    lines = [json.loads(line) for line in (tmp_path / "cut" / "rounds.jsonl").read_text().splitlines()]
+    said = lines[-1]["report"]
+    if "keep" in told:
+        assert said["kept"] == 24
+        assert lines[-1]["bytes"]["up"] < lines[0]["bytes"]["up"] / 4
+    if "domains" in told:
+        assert sum(said["domains"].values()) == pytest.approx(1, abs=1e-3)
+        assert min(said["domains"].values()) >= 0.25
 
 
 # Audition -----------------------------------------------------------------------------------------
@@ -205,6 +340,26 @@ def test_an_audition_goes_on_after_a_resume(tmp_path: Path, monkeypatch: pytest.
         (
             "from: 'made:shapes', refresh: round, policy: {utility: gap}",
             None,
+        ),
+        (
+            "from: 'made:shapes', keep: 5, refresh: round",
+            "data.transfer.refresh is round, but data.transfer.keep keeps rows for all rounds; one must be "
+            "left out.",
+        ),
+        ("keep: 20", "data.transfer.keep is 20; it must be below the set's size, 20."),
+        (
+            "rows: 9, keep: 5",
+            "data.transfer.keep is 5; it must be below the set's size, 20 and at least "
+            "data.transfer.rows, 9.",
+        ),
+        (
+            "audition: ['made:shapes', 'made:strokes'], keep: 5",
+            "data.transfer has audition and keep; a set that is chosen by what is said of some of its rows "
+            "is kept whole, so one must be left out.",
+        ),
+        (
+            "rows: 5, policy: domains",
+            "data.transfer has policy domains, but no several sets; audition must name them.",
         ),
     ],
 )

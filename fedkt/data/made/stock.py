@@ -46,11 +46,13 @@ class Stock:
 
     def rows(self, round_: int) -> Dataset:
         """Return the unlabelled rows of a round."""
-        return self._keep("rows", round_, lambda: concat([self._part(part, round_) for part in self.parts]))
+        at = round_ if self.fresh else self.first
+        return self._keep("rows", at, lambda: concat([self._part(part, at) for part in self.parts]))
 
     def hash(self, round_: int) -> str:
         """Return the transfer hash of a round's rows."""
-        return self._keep("hash", round_, lambda: transfer_hash(self.rows(round_).x))
+        at = round_ if self.fresh else self.first
+        return self._keep("hash", at, lambda: transfer_hash(self.rows(at).x))
 
     @property
     def recipes(self) -> tuple[Recipe, ...]:
@@ -79,7 +81,6 @@ class Stock:
     def _keep(self, what: str, round_: int, make: Callable[[], T]) -> T:
         """Return what was made for a round, which need not be made again while few rounds are talked
         about."""
-        round_ = round_ if self.fresh else 0
         if (what, round_) not in self._kept:
             self._kept[what, round_] = make()
             while len(self._kept) > 2 * KEPT:

@@ -98,8 +98,8 @@ def made_objection(number: int, held: str, wanted: str, versions: tuple[str, str
     here, there = versions
     return Refused(
         "transfer",
-        f"rows that the same recipe makes here for round {number} differ from those that the coordinator asks "
-        f"about: numpy {here} here, {there or 'an unknown version'} there.",
+        f"rows that the same recipe makes here for round {number} differ from those that the coordinator "
+        f"asks about: numpy {here} here, {there or 'an unknown version'} there.",
     )
 
 

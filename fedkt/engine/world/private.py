@@ -22,6 +22,7 @@ from fedkt.privacy.modes import LogitGauss
 from fedkt.privacy.protection import float_arrays
 from fedkt.rng import torch_stream
 from fedkt.scenario.about_privacy import Privacy
+from fedkt.strategy.choosing.utility import UTILITIES
 
 
 def privacy_problems(world: World) -> list[str]:
@@ -168,10 +169,11 @@ def _fit(world: World) -> Iterator[str]:
             "sees that; data.transfer.from must name the set."
         )
     utility = "random" if transfer is None else transfer.rule.utility
-    if mode is not None and mode.at_server and utility in ("disagreement", "gap"):
+    if mode is not None and mode.at_server and UTILITIES[utility].answers:
+        others = [name for name, other in UTILITIES.items() if not other.answers]
         yield (
             f"data.transfer.policy is {utility}, but in privacy mode '{settings.mode}' nobody sees what "
-            "single clients say; it must be random, entropy, margin or sure."
+            f"single clients say; it must be {', '.join(others[:-1])} or {others[-1]}."
         )
     if mode is not None and world.scenario.patience is not None:
         yield (

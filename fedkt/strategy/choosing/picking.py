@@ -56,6 +56,12 @@ def strata(clusters: Rows, worth: Values, count: int) -> Rows:
     return order[np.lexsort((np.arange(len(order)), turn))][:count]
 
 
+def of_each(groups: Rows, wanted: Rows, worth: Values) -> Rows:
+    """Return places of rows [n], of each group the ``wanted`` [groups] that are worth most."""
+    order = top(worth, len(worth))
+    return np.concatenate([order[groups[order] == group][:count] for group, count in enumerate(wanted)])
+
+
 def clusters_of(features: Values, count: int, seed: int) -> Rows:
     """Return which of k-means' clusters each row [n, d] is in, so many that each has to give about five
     rows."""

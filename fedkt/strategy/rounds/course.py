@@ -264,8 +264,7 @@ class Course:
         elif fused is not None and choice.by_teachers:
             teachers = torch.stack([self._probabilities(teacher["values"]) for teacher in fused.teachers])
         choice.learn(self.rows, answers, teachers)
-        if choice.audition is not None:
-            self.report = {**self.report, "audition": choice.audition.report()}
+        self.report = {**self.report, **choice.report()}
 
     def _probabilities(self, values: Tensor) -> Tensor:
         return values.softmax(-1) if self._method.client_settings.get("form") == "logits" else values
@@ -337,8 +336,7 @@ class Course:
         if not self._method.needs_transfer or transfer is None:
             return None
         setting, total = self._setting, next(iter(self._setting.dims.values())).transfer
-        looks = transfer.rule.mechanism in ("cover", "strata")
-        return RowChoice(transfer, total, setting.seed, setting.transfer_features if looks else None)
+        return RowChoice(transfer, total, setting.seed, setting.transfer_features)
 
     def _forecaster(self) -> Declining | None:
         """Return what declines on clients' behalf, None where nothing does."""

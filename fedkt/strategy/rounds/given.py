@@ -63,15 +63,16 @@ class Setting:
         """Return the hash of the transfer set that a round speaks about."""
         return self.stock.hash(round_) if self.stock is not None and self.stock.fresh else self.transfer
 
-    def transfer_features(self) -> "NDArray[np.float64]":
-        """Return the transfer set [rows, d] as numbers that rows are compared by: each of unit deviation.
+    def transfer_features(self, round_: int) -> "NDArray[np.float64]":
+        """Return a round's transfer set [rows, d] as numbers that rows are compared by: each of unit
+        deviation.
 
         Raises InputError where the server holds no rows.
         """
         import numpy as np
 
         if self.stock is not None:
-            raw = self.stock.rows(self.stock.first).x
+            raw = self.stock.rows(round_).x
         elif self.federation is not None and self.federation.transfer is not None:
             raw = self.federation.transfer.x
         else:
