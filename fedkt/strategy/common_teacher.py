@@ -9,7 +9,7 @@ from torch import Tensor
 from fedkt.distill.alignment import Alignment, check_marginals
 from fedkt.privacy.modes import mode_of
 from fedkt.strategy.base import Strategy, StrategyConfig
-from fedkt.strategy.choosing.utilities.entropy import entropy
+from fedkt.strategy.choosing.utilities.doubt import entropy
 from fedkt.strategy.rounds.given import Setting
 
 if TYPE_CHECKING:

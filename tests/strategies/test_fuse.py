@@ -21,7 +21,7 @@ from fedkt.strategies.knfu import KnFu, KnFuConfig, effectiveness
 from fedkt.strategies.local import Local
 from fedkt.strategy import Contributions, Fused, StrategyConfig, client_order, mix, stack
 from fedkt.strategy.averaging import WeightAveraging, weighted_mean
-from fedkt.strategy.choosing.utilities.entropy import entropy
+from fedkt.strategy.choosing.utilities.doubt import entropy
 from fedkt.strategy.choosing.utilities.margin import margin
 from fedkt.strategy.fusing.fusion import MOST_WEIGHED, weights_report
 

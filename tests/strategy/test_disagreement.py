@@ -8,7 +8,7 @@ import torch
 from fedkt.scenario.about_data import Transfer
 from fedkt.strategy.choosing.chooser import RowChoice
 from fedkt.strategy.choosing.utilities.disagreement import disagreement
-from fedkt.strategy.choosing.utilities.entropy import entropy
+from fedkt.strategy.choosing.utilities.doubt import entropy
 
 A, B, HALF, NONE = [0.9, 0.1], [0.1, 0.9], [0.5, 0.5], [0.0, 0.0]
 

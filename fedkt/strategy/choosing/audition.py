@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fedkt.scenario.about_data import HEARD
-from fedkt.strategy.choosing.utilities.entropy import entropy
+from fedkt.strategy.choosing.utilities.doubt import entropy
 
 TELLING = 0.02
 """Mean information, in nats, below which models are too little trained to tell sets apart."""

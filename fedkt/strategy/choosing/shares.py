@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fedkt.strategy.choosing.utilities.entropy import entropy
+from fedkt.strategy.choosing.utilities.doubt import entropy
 from fedkt.strategy.choosing.utilities.said import spoke
 
 MOST = 5.0

@@ -11,7 +11,7 @@ from torch import Tensor
 from fedkt.strategy.choosing.utilities.changing import changing
 from fedkt.strategy.choosing.utilities.dense import dense
 from fedkt.strategy.choosing.utilities.disagreement import disagreement
-from fedkt.strategy.choosing.utilities.entropy import entropy
+from fedkt.strategy.choosing.utilities.doubt import entropy
 from fedkt.strategy.choosing.utilities.gap import gap
 from fedkt.strategy.choosing.utilities.margin import margin
 from fedkt.strategy.choosing.utilities.rare import rare

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from fedkt.strategy.choosing.utilities.entropy import entropy
+from fedkt.strategy.choosing.utilities.doubt import entropy
 from fedkt.strategy.choosing.utilities.said import spoke
 
 
