@@ -15,12 +15,14 @@ def audit(
     out: Annotated[
         Path | None, typer.Option(help="The audit's folder [default: runs/<name>-<time>].")
     ] = None,
-    canaries: Annotated[int, typer.Option(help="Transfer rows that get a planted label.")] = 500,
+    canaries: Annotated[
+        int, typer.Option(help="Transfer rows, or test rows without these, that get a planted label.")
+    ] = 500,
     must_refute: Annotated[
         str | None,
         typer.Option(
             metavar="BUG",
-            help="Instead plant a bug into private training of the scenario's planned epsilon; exit with 1 "
+            help="Instead plant a bug into the private training of the scenario's own model; exit with 1 "
             "unless the audit refutes the claim. noise-off, noise-tenth, clip-off, accountant-forgets or "
             "seed-known.",
         ),

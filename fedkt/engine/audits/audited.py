@@ -10,7 +10,6 @@ import os
 import threading
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from fedkt.data import Federation
 from fedkt.data.identity import data_hashes
 from fedkt.data.sets.dataset import concat
 from fedkt.engine.audits import inverted as inversion
+from fedkt.engine.audits.claims import curves_of
 from fedkt.engine.audits.released import Reader, Round, watch
 from fedkt.engine.clients.app import make_app
 from fedkt.engine.loop.loop import Loop
@@ -32,9 +32,9 @@ from fedkt.engine.world.world import World
 from fedkt.errors import InputError
 from fedkt.files import write_json
 from fedkt.knowledge.kinds import Nothing
-from fedkt.privacy.accounting import spent, trade_off
+from fedkt.privacy.accounting import spent
 from fedkt.privacy.attacks import audit, roc
-from fedkt.privacy.attacks.one_run import Curves, Inverse, Points
+from fedkt.privacy.attacks.one_run import Curves
 from fedkt.privacy.curator import ledger_folder
 from fedkt.privacy.ledger import Ledger
 from fedkt.results.folder import RunFolder
@@ -284,14 +284,7 @@ def _claim(
     if not events or any(event.noise <= 0 for event in events):
         return None, None
 
-    def epsilon(noise: float) -> float:
-        return spent([event.scaled(noise) for event in events], delta, mode.unit).epsilon
-
-    @cache
-    def curve(noise: float) -> Inverse:
-        return Points(*trade_off([event.scaled(noise) for event in events]))
-
-    return epsilon(1.0), Curves(epsilon, curve)
+    return spent(events, delta, mode.unit).epsilon, curves_of(events, delta, mode.unit)
 
 
 def _lengthened(names: Any, more: int) -> Any:
