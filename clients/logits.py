@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fedkt.client import Arrays, Client, Fit, Holding, classification, transfer_rows
 from fedkt.client.density_ratio import familiar
-from fedkt.client.digesting import digestion
+from fedkt.client.digesting import digestion, self_training
 from fedkt.client.familiarity import log_ratio
 from fedkt.client.placing import outgoing
 from fedkt.distill.alignment import align
@@ -37,6 +37,7 @@ class LogitsClient(Client):
 
     sends = Logits
     distils_transfer_rows = True
+    learns_unlabelled = True
     accepts = Logits
     can_vote = True
 
@@ -92,10 +93,16 @@ class LogitsClient(Client):
         steps = replace(self.holding.local, epochs=epochs, batches=None)
         return Fit("prepare", {"x": public[0], "y": public[1]}, classification, steps)
 
-    def train(self, teacher: Arrays | None) -> Fit:
-        """Train on private rows with cross entropy."""
+    def train(self, teacher: Arrays | None) -> Fit | None:
+        """Train on private rows with cross entropy; without labels by what the teacher makes believe."""
         holding = self.holding
+        if not holding.labelled:
+            return None if teacher is None else self._without_labels(teacher)
         return Fit("train", {"x": holding.x, "y": holding.y}, classification, holding.local, private=True)
+
+    def _without_labels(self, teacher: Arrays) -> Fit:
+        x, values = self._told(teacher)
+        return self_training(self.holding, x, values if self.probabilities else values.softmax(-1))
 
     def inputs(self, rows: Tensor | None) -> Tensor:
         """Predict the transfer rows asked for, and private ones where these are compared with them."""
@@ -140,11 +147,15 @@ class LogitsClient(Client):
 
     def digest(self, teacher: Arrays) -> Fit:
         """Distil on the rows that the teacher speaks about."""
-        values = teacher["values"]
+        x, values = self._told(teacher)
         if self.probabilities:
             values = as_logits(values, self.temperature)
-        x = transfer_rows(self.holding, teacher.get("rows"))
-        if "selector" in self.holding.settings:
-            known = teacher["values"].sum(-1) > 0
-            x, values = x[known], values[known]
         return digestion(self.holding, x, values)
+
+    def _told(self, teacher: Arrays) -> tuple[Tensor, Tensor]:
+        """Return the rows that the teacher speaks about [n, ...], and what it says of them [n, classes]."""
+        x, values = transfer_rows(self.holding, teacher.get("rows")), teacher["values"]
+        if "selector" in self.holding.settings:
+            known = values.sum(-1) > 0
+            x, values = x[known], values[known]
+        return x, values

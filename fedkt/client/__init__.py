@@ -14,13 +14,12 @@ from fedkt.client.behaviour import (
     RowLoss,
     Steps,
     beside,
-    class_counts,
-    class_means,
     classification,
     distillation,
     transfer_rows,
     tutored,
 )
+from fedkt.client.mean_features import class_counts, class_means
 
 __all__ = [
     "Arrays",

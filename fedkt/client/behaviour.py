@@ -61,6 +61,9 @@ class Movable(Forward, Protocol):
         ...
 
 
+REFERENCES = "features of references"
+"""No array of a message has this name."""
+
 RowLoss = Callable[[Forward, Arrays, Arrays], Tensor]
 """``loss(net, batch, constants) -> [B]``: one value per row; the engine takes the mean over rows."""
 
@@ -120,6 +123,18 @@ class Others:
 
 
 @dataclass(frozen=True)
+class Asked:
+    """What a model is asked as a phase begins: features and logits of ``x`` [m, ...].
+
+    ``rows(features [m, width], logits [m, classes])`` makes further rows of the phase of them, by name, which
+    stay as they are while the model is trained.
+    """
+
+    x: Tensor
+    rows: Callable[[Tensor, Tensor], Arrays]
+
+
+@dataclass(frozen=True)
 class Fit:
     """One training phase.
 
@@ -128,9 +143,10 @@ class Fit:
     client; ``private`` says whether the rows are the party's own data, which is what differential
     privacy protects; ``only``: the names of the parameters that are trained (empty: all of them);
     ``coupled``: whether a row's loss depends on the other rows of its batch, so that batches may be neither
-    padded nor taken apart; ``others``: which of the rows are of another kind than those that ``steps`` speak
-    of (:mod:`fedkt.client.joint`); ``slots``: a public number that
-    private training counts in place of its rows.
+    padded nor taken apart; ``first``: what the model is asked as the phase begins, which becomes rows;
+    ``others``: which of the rows are of another kind than those
+    that ``steps`` speak of (:mod:`fedkt.client.joint`); ``slots``: a public number that private training
+    counts in place of its rows.
 
     >>> rows = {"x": torch.zeros(100, 1, 8, 8), "y": torch.zeros(100, dtype=torch.int64)}
     >>> Fit("train", rows, classification, Steps(3, 32, "adam", 0.001), private=True).size
@@ -145,6 +161,7 @@ class Fit:
     private: bool = False
     only: frozenset[str] = frozenset()
     coupled: bool = False
+    first: "tuple[Asked, ...]" = ()
     slots: int | None = None
     others: Others | None = None
 
@@ -190,6 +207,8 @@ class Holding:
     local: Steps
     distill: Steps
     settings: Mapping[str, Any]
+    labelled: bool = True
+    """Whether ``y`` are labels; where the scenario says that the client has none they are -1."""
 
 
 class Client(ABC):
@@ -231,6 +250,9 @@ class Client(ABC):
 
     digests_private_rows: ClassVar[bool] = False
     """Whether :meth:`digest` trains on private rows too, which private training is not planned for."""
+
+    learns_unlabelled: ClassVar[bool] = False
+    """Whether it can learn without labels of its own, from teachers alone."""
 
     distils_transfer_rows: ClassVar[bool] = False
     """Whether :meth:`digest` distils on transfer rows alone, so that ``clients.distill.together`` can do it
@@ -320,10 +342,15 @@ class Client(ABC):
         """
         return None
 
+    def references(self) -> Tensor | None:
+        """Return rows [n, ...] whose features :meth:`predictors` compares others with (None: none)."""
+        return None
+
     def predictors(self, features: Tensor, logits: Tensor, teacher: Arrays) -> dict[str, Tensor]:
         """Return further scores [n, classes] to evaluate beside the model's own, by name.
 
-        ``features`` [n, width] and ``logits`` [n, classes] are of test rows.
+        ``features`` [n, width] and ``logits`` [n, classes] are of test rows; ``teacher`` holds the features
+        of :meth:`references` as :data:`REFERENCES`, where there are some.
         """
         return {}
 
@@ -410,30 +437,3 @@ def beside(
     rows = {"x": torch.cat([x, other_x]), "y": torch.cat([y, other_y])}
     rows |= {"source": torch.cat(parts), "scale": torch.cat(scale)}
     return rows, replace(steps, batch_size=round(steps.batch_size * total / max(own, 1)))
-
-
-def class_means(rows: Tensor, y: Tensor, classes: int) -> tuple[Tensor, Tensor]:
-    """Return the mean row of each class [classes, d] (zeros where there is none) and counts int64 [classes].
-
-    ``rows`` [n, d]; ``y`` int64 [n] below ``classes``.
-
-    >>> means, counts = class_means(torch.tensor([[1.0], [3.0], [5.0]]), torch.tensor([0, 0, 2]), classes=3)
-    >>> means.tolist(), counts.tolist()
-    ([[2.0], [0.0], [5.0]], [2, 0, 1])
-    """
-    counts = class_counts(y, classes)
-    # Summed in double precision: means of probabilities then add up to one to the last bit that is sent.
-    exact = torch.float32 if rows.device.type == "mps" else torch.float64  # Apple's GPUs have no doubles
-    sums = torch.zeros(classes, rows.shape[1], dtype=exact, device=rows.device)
-    sums.index_add_(0, y, rows.to(exact))
-    return (sums / counts.clamp_min(1)[:, None]).float(), counts
-
-
-def class_counts(y: Tensor, classes: int) -> Tensor:
-    """Return how many labels ``y`` int64 [n] are of each class, int64 [classes].
-
-    >>> class_counts(torch.tensor([0, 2, 2]), classes=3).tolist()
-    [1, 0, 2]
-    """
-    # Not bincount, for whose size an accelerator is waited for.
-    return torch.zeros(classes, dtype=torch.int64, device=y.device).index_add_(0, y, torch.ones_like(y))

@@ -10,6 +10,7 @@ here; a row's score is the ratio of two densities, the client's rows' and the tr
 (:class:`fedkt.client.density_ratio.KuLSIF`).
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
@@ -17,9 +18,9 @@ import torch
 from torch import Tensor
 
 from fedkt import registry
-from fedkt.client.behaviour import Arrays, Fit, Forward, Holding, RowLoss, distillation
+from fedkt.client.behaviour import Arrays, Asked, Fit, Forward, Holding, RowLoss, distillation
 from fedkt.client.density_ratio import HELD_OUT, KuLSIF
-from fedkt.distill.relations import is_coupled
+from fedkt.distill.relations import is_coupled, looks_back
 from fedkt.rng import torch_stream
 
 MOST_COMPARED = 500
@@ -32,10 +33,72 @@ def digestion(holding: Holding, x: Tensor, target: Tensor) -> Fit:
     By the settings ``loss`` and ``temperature``; rows count as the setting ``weigh`` says.
     """
     loss = registry.find("losses", holding.settings["loss"])
-    of_rows = partial(distillation, loss=loss, temperature=holding.settings["temperature"])
+    back, temperature = looks_back(loss), holding.settings["temperature"]
+    of_rows = partial(keeping if back else distillation, loss=loss, temperature=temperature)
     rows = {"x": x, "target": target}
-    phase = Fit("digest", rows, of_rows, holding.distill, coupled=is_coupled(loss))
+    if back:
+        rows["held"] = (holding.label_share > 0).expand(len(x), -1)
+    first = (Asked(x, lambda features, logits: {"before": logits}),) if back and len(x) else ()
+    phase = Fit("digest", rows, of_rows, holding.distill, coupled=is_coupled(loss), first=first)
     return weighed(phase, holding)
+
+
+def keeping(
+    net: Forward, batch: Arrays, constants: Arrays, *, loss: Callable[..., Tensor], temperature: float
+) -> Tensor:
+    """Return a distillation loss [B] that also reads ``batch['before']`` and ``held``, [B, classes] each."""
+    _, logits = net(batch["x"])
+    back = {name: batch[name] for name in ("before", "held")}
+    return loss(logits, batch["target"], temperature, **back)
+
+
+def self_training(holding: Holding, x: Tensor, target: Tensor) -> Fit:
+    """Return training of a client without labels on its own rows, by what a teacher says of others.
+
+    ``x`` [n, ...], ``target`` probabilities [n, classes]: the transfer rows that the teacher speaks about and
+    what it says. As the phase begins they give each class a prototype in the client's own features, and its
+    own rows beliefs (:func:`believed`) that they are trained on.
+    """
+    many = len(x)
+
+    def rows(features: Tensor, logits: Tensor) -> Arrays:
+        centres = prototypes_of(features[:many], target)
+        return {"believed": believed(features[many:], logits[many:].softmax(-1), centres)}
+
+    first = (Asked(torch.cat([x, holding.x]), rows),)
+    return Fit("train", {"x": holding.x}, by_belief, holding.local, private=True, first=first)
+
+
+def prototypes_of(features: Tensor, target: Tensor) -> Tensor:
+    """Return each class's prototype [classes, width]: the mean of features [n, width] by ``target``.
+
+    ``target`` [n, classes]: probabilities; that of a class without any is the mean of all.
+    """
+    share = target / target.sum(0).clamp_min(1e-12)
+    share = torch.where(target.sum(0) > 1e-6, share, 1 / max(len(target), 1))
+    return share.T @ features
+
+
+def believed(features: Tensor, own: Tensor, prototypes: Tensor) -> Tensor:
+    """Return what a client without labels is to believe of rows [n, classes]: rows that sum to one.
+
+    In proportion to softmax(-|z - c|) over the prototypes c [classes, width] nearest to its features z
+    [n, width], times its own predictions ``own`` [n, classes]: who is near a class and thought to be of it.
+
+    After Ge, Hu et al. 2023, "ProKD: An Unsupervised Prototypical Knowledge Distillation Network for
+    Zero-Resource Cross-Lingual Named Entity Recognition", AAAI, arXiv 2301.08855: soft labels by distances to
+    prototypes, and self-training on them. What differs: nothing but the teacher's answers crosses the wire,
+    so prototypes are those of transfer rows in the client's own features, and no contrastive loss pulls them
+    apart. GLC (Qu et al. 2023, arXiv 2303.07110), for parties whose classes differ too, clusters instead.
+    """
+    near = (-torch.cdist(features, prototypes)).softmax(-1) * own
+    return near / near.sum(-1, keepdim=True).clamp_min(1e-12)
+
+
+def by_belief(net: Forward, batch: Arrays, constants: Arrays) -> Tensor:
+    """Return the cross entropy [B] of the model to ``batch['believed']`` [B, classes]."""
+    _, logits = net(batch["x"])
+    return -(batch["believed"] * logits.log_softmax(-1)).sum(-1)
 
 
 def likeness(x: Tensor, own: Tensor, seed: int, client: str) -> Tensor:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from fedkt.client.behaviour import Arrays, Fit, Forward, Holding, Others, RowLoss
+from fedkt.client.behaviour import Arrays, Asked, Fit, Forward, Holding, Others, RowLoss
 
 if TYPE_CHECKING:
     from fedkt.scenario.about_data import Transfer
@@ -61,8 +61,20 @@ def joined(training: Fit, digestion: Fit) -> Fit:
         rows=rows,
         loss=partial(jointly, own=training.loss, other=other_loss),
         coupled=digestion.coupled,
+        first=_filled(training.first, 0, digestion.size) + _filled(digestion.first, training.size, 0),
         others=Others(digestion.size, digestion.steps.batch_size),
     )
+
+
+def _filled(first: tuple[Asked, ...], ahead: int, behind: int) -> tuple[Asked, ...]:
+    """Return what is asked of rows of one kind for both: zeros for ``ahead`` and ``behind`` of the other."""
+
+    def filled(features: Tensor, logits: Tensor, asked: Asked) -> Arrays:
+        made = asked.rows(features, logits)
+        padded = {name: [t.new_zeros(n, *t.shape[1:]) for n in (ahead, behind)] for name, t in made.items()}
+        return {name: torch.cat([padded[name][0], t, padded[name][1]]) for name, t in made.items()}
+
+    return tuple(Asked(one.x, partial(filled, asked=one)) for one in first)
 
 
 def jointly(net: Forward, batch: Arrays, constants: Arrays, *, own: RowLoss, other: RowLoss) -> Tensor:

@@ -289,3 +289,28 @@ class MemoryStore(StateStore):
     def clients(self) -> Iterable[str]:
         """Return the clients with a state in memory or on disk."""
         return {*self._newest, *self._disk.clients()}
+
+
+_OPTIMIZER = "optimizer:"
+
+
+def packed(
+    model: Mapping[str, Tensor], teacher: Mapping[str, Tensor], optimizers: Mapping[str, Mapping[str, Tensor]]
+) -> dict[str, Tensor]:
+    """Return the tensors of a state under one name each: the model's, the newest teacher's, and by phase
+    those of its optimiser."""
+    parts = {"model": model, "teacher": teacher}
+    parts |= {f"{_OPTIMIZER}{phase}": slots for phase, slots in optimizers.items()}
+    return {f"{part}/{name}": tensor for part, held in parts.items() for name, tensor in held.items()}
+
+
+def unpacked(
+    tensors: Mapping[str, Tensor],
+) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, dict[str, Tensor]]]:
+    """Return model, teacher and optimisers of :func:`packed`; what else a state holds is left out."""
+    parts: dict[str, dict[str, Tensor]] = {"model": {}, "teacher": {}}
+    for key, tensor in tensors.items():
+        part, _, name = key.partition("/")
+        parts.setdefault(part, {})[name] = tensor
+    optimizers = {p.removeprefix(_OPTIMIZER): held for p, held in parts.items() if p.startswith(_OPTIMIZER)}
+    return parts["model"], parts["teacher"], optimizers

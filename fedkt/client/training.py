@@ -23,7 +23,7 @@ from fedkt.rng import numpy_stream, seed_of
 OptimState = dict[str, Tensor]
 """Optimiser state, flat: ``<parameter>/<slot>``."""
 
-SIMPLE = {"x", "y", "target", "own", "other", "weight"}
+SIMPLE = {"x", "y", "target", "own", "other", "weight", "before", "held"}
 """What the rows of a phase hold whose loss asks the model for nothing but features and logits of ``x``."""
 
 PREDICT_BATCH = 256

@@ -13,18 +13,31 @@ from typing import Any, Literal
 
 from fedkt.distill.losses import Loss, ce, dkd, kl, mae, mse, mse_prob
 from fedkt.distill.prototype import PrototypeLoss, nd, prototype_mse, supervised_contrastive
-from fedkt.distill.relations import dist, is_coupled, logit_std, pkt, rkd, row_graph, skd_direction, spkd
+from fedkt.distill.relations import (
+    class_relation,
+    dist,
+    is_coupled,
+    logit_std,
+    looks_back,
+    pkt,
+    rkd,
+    row_graph,
+    skd_direction,
+    spkd,
+)
 
 __all__ = [
     "Loss",
     "PrototypeLoss",
     "about",
     "ce",
+    "class_relation",
     "dist",
     "dkd",
     "is_coupled",
     "kl",
     "logit_std",
+    "looks_back",
     "mae",
     "mse",
     "mse_prob",

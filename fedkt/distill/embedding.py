@@ -89,3 +89,16 @@ def distance(embedded: Tensor, mask: Tensor, reference: Tensor) -> Tensor:
     count = mask.sum()
     mean = (embedded * mask.unsqueeze(-1)).sum(0) / count.clamp(min=1)
     return (mean - reference).square().sum() * (count > 0)
+
+
+def relative(features: Tensor, anchors: Tensor) -> Tensor:
+    """Return how much rows [n, width] resemble each of ``anchors`` [A, width]: cosines [n, A], in [-1, 1].
+
+    Both less the anchors' mean feature. Cosines do not change where a model turns or scales its features, so
+    those of unlike models, of any width, can be compared.
+
+    Moschella et al. 2023, "Relative representations enable zero-shot latent space communication", ICLR,
+    arXiv:2209.15430, there without a mean taken off.
+    """
+    mean = anchors.mean(0)
+    return F.normalize(features - mean, dim=-1) @ F.normalize(anchors - mean, dim=-1).T

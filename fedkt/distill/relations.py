@@ -7,6 +7,7 @@ rows or more is wanted: of two, correlations are 1 or -1 whatever the values. Al
 teacher say the same, and for a single row where there is nothing to relate.
 """
 
+import inspect
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -31,6 +32,45 @@ def coupled(loss: F_) -> F_:
 def is_coupled(loss: Callable[..., Tensor]) -> bool:
     """Say whether a loss is marked so."""
     return bool(getattr(loss, "coupled", False))
+
+
+def looks_back(loss: Callable[..., Tensor]) -> bool:
+    """Say whether a loss also reads what the model said before the phase: it has a parameter ``before``.
+
+    >>> looks_back(class_relation), looks_back(dist)
+    (True, False)
+    """
+    return "before" in inspect.signature(loss).parameters
+
+
+@coupled
+def class_relation(
+    student: Tensor,
+    teacher: Tensor,
+    temperature: float = 1.0,
+    *,
+    before: Tensor,
+    held: Tensor,
+    weight: float = 1.0,
+) -> Tensor:
+    """T² (KL(teacher || student) + weight g / mean g KL(q || p)), q and p over the held classes alone.
+
+    ``before`` [B, K]: the model's own logits of these rows before it was taught; ``held`` bool [B, K]: the
+    classes that its party holds, the same in all rows. q is what it said before, p what it says now, both
+    brought to sum one over held classes; g is what it gives these classes now, without a gradient, mean g
+    over the batch. So a teacher moves a row between classes that are held and others, but hardly how held
+    ones relate. Weight 0 is ``kl``; a party of one class has nothing to keep.
+
+    Gu, Zhang, Xu, He 2023, "Class-relation Knowledge Distillation for Novel Class Discovery" (Cr-KD), ICCV,
+    arXiv:2307.09158, where known classes are kept while novel ones are found.
+    """
+    target, p = (F.log_softmax(z / temperature, -1) for z in (teacher, student))
+    lowest = torch.finfo(student.dtype).min / 4
+    kept, now = (F.log_softmax((z / temperature).masked_fill(~held, lowest), -1) for z in (before, student))
+    moved = (kept.exp() * (kept - now)).masked_fill(~held, 0).sum(-1)
+    share = (p.detach().exp() * held).sum(-1)
+    learned = (target.exp() * (target - p)).sum(-1)
+    return temperature**2 * (learned + weight * share / share.mean().clamp_min(SMALL) * moved)
 
 
 def logit_std(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:

@@ -398,6 +398,8 @@ class Data(Settings):
     ) = None
     """Constants that images are scaled by, or ``transfer``: each channel's own mean and deviation in the
     transfer set, or ``none``: pixels stay in [0, 1]. Null: ``transfer`` where there is one, else ``none``."""
+    unlabelled: list[Text] = Field(default_factory=list, examples=[["switzerland"]])
+    """Clients that have no labels: they learn from teachers alone, and what they say is not fused."""
     validation: float = Field(0.0, ge=0, le=0.5)
     """The share of its own rows that each client sets aside."""
     missing: Literal["mean", "median", "zero"] | None = None
@@ -410,7 +412,7 @@ class Data(Settings):
     standardise: bool = False
     """Whether columns of a table are scaled to mean 0, deviation 1 of each client's own training rows."""
 
-    @field_validator("columns", "labels")
+    @field_validator("columns", "labels", "unlabelled")
     @classmethod
     def _each_once(cls, value: list[str] | None) -> list[str] | None:
         """Refuse a name that stands for two places."""

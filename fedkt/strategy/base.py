@@ -74,8 +74,6 @@ class Strategy(AsSetting, FlowerStrategy):
     """Whether the scenario must have a public set."""
     labelled: ClassVar[str] = ""
     """The setting that says of how many transfer rows the server must know the labels; empty: of none."""
-    one_width: ClassVar[bool] = False
-    """Whether all models must have one feature width."""
     one_model: ClassVar[bool] = False
     """Whether all clients must have one architecture."""
     takes_mean: ClassVar[bool] = True

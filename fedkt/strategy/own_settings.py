@@ -16,6 +16,13 @@ class AsSetting:
     config: BaseModel
     counts_rounds: ClassVar[bool] = False
     """Whether what a method does in a round depends on how many there will be."""
+    one_width: ClassVar[bool] = False
+    """Whether all models must have one feature width."""
+
+    @classmethod
+    def same_width(cls, config: Any) -> bool:
+        """Say whether these settings need one feature width of all models."""
+        return cls.one_width
 
     def as_setting(self) -> dict[str, Any]:
         """Return its name (the class, which the scenario names) beside the settings that were given."""

@@ -1,24 +1,39 @@
 """Losses of how answers relate: the numbers of their sources' code, and laws that must hold."""
 
+import json
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+import fedkt
 from fedkt import registry
 from fedkt.client import Fit, Steps, classification, distillation
+from fedkt.client.digesting import digestion
 from fedkt.client.joint import joined
 from fedkt.client.training import ModuleForward, batches
-from fedkt.distill import dist, is_coupled, logit_std, pkt, rkd, row_graph, skd_direction, spkd
+from fedkt.distill import (
+    class_relation,
+    dist,
+    is_coupled,
+    kl,
+    logit_std,
+    pkt,
+    rkd,
+    row_graph,
+    skd_direction,
+    spkd,
+)
 from fedkt.engine.clients.cohorts import _may_be_stacked
 from fedkt.engine.clients.jobs import FitJob
 from fedkt.engine.world.checked import checked_world
 from fedkt.errors import InputError
 from fedkt.rng import numpy_stream
-from fedkt.scenario import from_dict
+from fedkt.scenario import from_dict, to_dict
 
 STUDENT = torch.tensor([[2.0, 0.0, -1.0], [0.0, 1.0, 0.5], [1.0, -1.0, 0.0]]).double()
 TEACHER = torch.tensor([[3.0, 1.0, 0.0], [0.0, 2.0, -1.0], [0.0, 0.0, 2.0]]).double()
@@ -77,6 +92,57 @@ def test_the_graph_of_nearest_rows() -> None:
     assert not near(row_graph(STUDENT, TEACHER, neighbours=2).sum(), 0.0103)
 
 
+HELD = torch.tensor([[True, True, False, False]])
+
+
+def test_relations_of_held_classes_are_kept() -> None:
+    """Own (2, 1, 0, 0), now (1, 1, 2, 0), 0 and 1 held: g .3932, KL of (.7311, .2689) to (.5, .5) .1109.
+
+    A batch of one row has g / mean g = 1, so what comes to kl is that KL; twice it with weight 2, and with
+    two rows each one's share of g.
+    """
+    own, now = torch.tensor([[2.0, 1.0, 0.0, 0.0]]).double(), torch.tensor([[1.0, 1.0, 2.0, 0.0]]).double()
+    teacher = torch.tensor([[0.0, 0.0, 3.0, 0.0]]).double()
+    given: dict[str, Any] = {"before": own, "held": HELD}
+    learned = kl(now, teacher)
+    assert near(class_relation(now, teacher, **given) - learned, 0.1109)
+    assert near(class_relation(now, teacher, weight=2.0, **given) - learned, 0.2219)
+    assert torch.equal(class_relation(now, teacher, weight=0.0, **given), learned)
+    # (1, 1, 4, 0) gives the held classes 2e/(2e + e^4 + 1) = .0891; the mean of both is .2411.
+    two, both = torch.tensor([[1.0, 1.0, 2.0, 0.0], [1.0, 1.0, 4.0, 0.0]]).double(), teacher.repeat(2, 1)
+    held = class_relation(two, both, before=own.repeat(2, 1), held=HELD.repeat(2, 1)) - kl(two, both)
+    assert near(held, 0.1809, 0.0410)
+    # One class has no relations; none is held where nothing is.
+    for held_here in (HELD & torch.tensor([True, False, False, False]), HELD & False):
+        assert torch.equal(class_relation(now, teacher, before=own, held=held_here), learned)
+
+
+def test_what_was_said_before_goes_into_the_phase(tmp_path: Path) -> None:
+    """The rows of a digestion get it as it begins; in joint steps too."""
+    told = scenario("dwc", "class_relation")
+    world = checked_world(told)
+    held = world.holding("0")
+    phase = digestion(held, drawn(5, 1, 8, 8).float(), drawn(5, 10).float())
+    assert phase.coupled
+    (asked,) = phase.first
+    assert asked.rows(drawn(5, 4), TEACHER)["before"] is TEACHER
+    assert torch.equal(phase.rows["held"][0], held.label_share > 0)
+    training = world.behaviour(held).train(None)
+    assert training is not None
+    (asked,) = joined(training, phase).first
+    filled = asked.rows(drawn(5, 4), TEACHER)["before"]
+    assert torch.equal(filled, torch.cat([torch.zeros(20, 3).double(), TEACHER]))
+    for together in (False, True):
+        described = from_dict({**to_dict(told), "rounds": 2, "engine": {"kind": "inline"}})
+        found = fedkt.simulate(
+            described, [f"clients.distill.together={json.dumps(together)}"], out=tmp_path / str(together)
+        )
+        assert found.clients["global"].notna().all()
+    served = from_dict({**to_dict(told), "server_model": {"model": "mlp"}})
+    with pytest.raises(InputError, match="of which the server's model has none"):
+        checked_world(served)
+
+
 @every
 def test_a_student_like_its_teacher_costs_nothing(name: str) -> None:
     z = drawn(6, 4)
@@ -118,7 +184,7 @@ def test_equal_or_few_rows_give_finite_values_and_gradients(name: str, rows: int
 
 def test_those_that_compare_rows_are_marked_and_not_stacked() -> None:
     assert {name for name in registry.names("losses") if is_coupled(registry.find("losses", name))} == set(
-        BETWEEN_ROWS
+        [*BETWEEN_ROWS, "class_relation"]
     )
     plain = Fit("digest", {"x": torch.zeros(2, 2)}, classification, Steps(1, 2, "sgd", 0.1))
     job = FitJob("digest", torch.nn.Linear(2, 2), {}, plain, {}, 0, "0", 1)

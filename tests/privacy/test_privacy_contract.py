@@ -36,6 +36,7 @@ FITS: dict[str, set[str]] = {
     "transferability": ON_ROWS,
     "kshot": ON_ROWS,
     "complementary": {"dpsgd", "logit_gauss"},  # votes do not say how sure a client is
+    "comd": {"dpsgd", "logit_gauss"},
     "dynamic_logits": {"dpsgd", "logit_gauss"},
     "dwc": {"logit_gauss"},  # how familiar rows are depends on private ones
     "held": {"logit_gauss"},  # label shares
@@ -44,6 +45,7 @@ FITS: dict[str, set[str]] = {
     "cfd": {"dpsgd"},
     # means per class
     "fd": CLASS_MEANS,
+    "fd_ratio": {"logit_gauss"},  # two phases on private rows
     "fedproto": CLASS_MEANS,
     "fedtgp": CLASS_MEANS,
     "fedpcl": CLASS_MEANS,

@@ -392,7 +392,8 @@ WRITTEN: dict[str, Any] = {
 READS = {"fedka": STEPS, "feddf": {"loss", "temperature"}, "fedgkt": {"loss", "temperature"}}
 """What strategies read of ``clients.distill`` that do neither read all nor nothing of it."""
 ALL = (
-    "cfd comet complementary dsfl dwc dynamic_logits fedmd held knfu kshot ktpfl selective_fd transferability"
+    "cfd comd comet complementary dsfl dwc dynamic_logits fedmd held knfu kshot ktpfl selective_fd"
+    " transferability"
 )
 ROWS = {*ALL.split(), "fedka"}
 """Those that ask about rows of the transfer set."""
@@ -485,6 +486,7 @@ CONTEXT: dict[tuple[str, str], dict[str, Any]] = {
     ("dynamic_logits", "top"): {"strategy__alpha": "search"},
     ("dynamic_logits", "step"): {"strategy__alpha": "search"},
     ("dwc", "smoothing"): {"strategy__weights": "aligned"},
+    ("fedproto", "anchors"): {"strategy__space": "relative", "to": 5},
 }
 """What a setting is changed to, or needs beside it, so that it can be seen to count in a run this small."""
 

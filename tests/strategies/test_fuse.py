@@ -1,6 +1,7 @@
 """What each strategy makes of contributions, against numbers worked out by hand and laws that must hold."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,13 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 from torch import Tensor
 
+import fedkt
+from fedkt.distill.embedding import relative
+from fedkt.engine.world.checked import checked_world
+from fedkt.errors import InputError
+from fedkt.scenario import from_dict
 from fedkt.strategies.dsfl import DSFL, DSFLConfig, era
-from fedkt.strategies.fd import FD, FDConfig, leave_one_out
+from fedkt.strategies.fd import FD, FDConfig
 from fedkt.strategies.fedmd import FedMD, FedMDConfig
 from fedkt.strategies.fedproto import FedProto, FedProtoConfig
 from fedkt.strategies.knfu import KnFu, KnFuConfig, effectiveness
@@ -23,7 +29,7 @@ from fedkt.strategy import Contributions, Fused, StrategyConfig, client_order, m
 from fedkt.strategy.averaging import WeightAveraging, weighted_mean
 from fedkt.strategy.choosing.utilities.doubt import entropy
 from fedkt.strategy.choosing.utilities.margin import margin
-from fedkt.strategy.fusing.fusion import MOST_WEIGHED, weights_report
+from fedkt.strategy.fusing.fusion import MOST_WEIGHED, leave_one_out, weights_report
 
 
 def fuse(kind: Any, config: Any, **held: Tensor) -> Fused:
@@ -453,3 +459,73 @@ def test_client_order_does_not_depend_on_the_order_before(names: set[str], rando
     shuffled = list(names)
     random.shuffle(shuffled)
     assert sorted(shuffled, key=client_order) == sorted(names, key=client_order)
+
+
+# ---- FedProto by similarities to transfer rows
+
+
+def test_relative_representations_by_hand() -> None:
+    """Anchors (2, 0), (0, 2), their mean (1, 1): less it (1, -1) and (-1, 1); (3, 1) is (2, 0), ±.7071."""
+    anchors = torch.tensor([[2.0, 0.0], [0.0, 2.0]])
+    rows = torch.tensor([[3.0, 1.0], [2.0, 0.0], [2.0, 2.0], [1.0, 1.0]])
+    expected = torch.tensor([[0.7071, -0.7071], [1.0, -1.0], [0.0, 0.0], [0.0, 0.0]])
+    assert torch.allclose(relative(rows, anchors), expected, atol=1e-4)
+    # A model that turns its features, makes them larger or has more of them says the same.
+    turn, _ = torch.linalg.qr(torch.randn(5, 5, generator=torch.Generator().manual_seed(0)))
+    wide = lambda z: 3 * torch.nn.functional.pad(z, (0, 3)) @ turn + 7  # noqa: E731
+    assert torch.allclose(relative(wide(rows[:3]), wide(anchors)), expected[:3], atol=1e-4)
+
+
+def unlike(**more: Any) -> Any:
+    models = [{"name": "mlp", "width": width, "hidden": [8]} for width in (6, 9)]
+    return from_dict(
+        {
+            "name": "unlike",
+            "data": {"partition": {"clients": 2, "samples_per_client": 30}, "transfer": {"size": 40}},
+            "clients": {"models": models, "local": {"epochs": 1}},
+            "strategy": {"name": "fedproto", "space": "relative", "anchors": 25, **more.pop("strategy", {})},
+            "rounds": 2,
+            "engine": {"kind": "inline"},
+            **more,
+        }
+    )
+
+
+def test_prototypes_of_models_of_any_width(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="needs one feature width"):
+        checked_world(unlike(strategy={"space": "features", "anchors": 100}))
+    world = checked_world(unlike())
+    assert [world.full_contribution(n)["values"].shape for n in "01"] == [(10, 25)] * 2
+    told = fedkt.simulate(unlike(), out=tmp_path / "run").clients
+    assert told["prototype_personal"].notna().all()
+    # What a client does by itself is what it would do alone.
+    alone = fedkt.simulate(unlike(), ["strategy=local"], out=tmp_path / "alone").clients
+    assert told["global"].tolist() == alone["global"].tolist()
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        ({"strategy": {"weight": 2.0}}, "strategy.weight has no effect with strategy.space 'relative'"),
+        ({"strategy": {"anchors": 41}}, "compares rows with the first 41 transfer rows in every round"),
+        (
+            {"strategy": {"space": "features"}},
+            "strategy.anchors has no effect with strategy.space 'features'",
+        ),
+        (
+            {"data": {"partition": {"clients": 2, "samples_per_client": 30}}},
+            "compares rows with transfer rows, but data.transfer is not set",
+        ),
+        (
+            {
+                "privacy": {"mode": "proto_gauss", "delta": 1e-5, "max_epsilon": 8, "noise_multiplier": 4}
+                | {"provenance": "public"}
+            },
+            "privacy mode 'proto_gauss' adds noise to mean features",
+        ),
+    ],
+)
+def test_what_similarities_need(more: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(InputError) as raised:
+        checked_world(unlike(**more))
+    assert sentence in str(raised.value)

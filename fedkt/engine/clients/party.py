@@ -7,18 +7,19 @@ Every engine and every deployed site runs this code. What trains or predicts is 
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fedkt.client.behaviour import Arrays, Client, Fit
+from fedkt.client.behaviour import REFERENCES, Arrays, Client, Fit
 from fedkt.client.guarding import costly
 from fedkt.client.joint import joined, untaught
 from fedkt.client.lessons.blocking import masked
 from fedkt.client.placing import placed
-from fedkt.client.state import CONFUSION, ClientState, StateStore
+from fedkt.client.state import CONFUSION, ClientState, StateStore, packed, unpacked
 from fedkt.client.training import all_finite
 from fedkt.engine.clients.jobs import FetchJob, FitJob, PlaceJob, PredictJob, Work, no_predictions
 from fedkt.engine.clients.measuring import Scores, confusion, measured
@@ -37,7 +38,6 @@ _DONE = {"prepare": "preparation", "digest": "distillation", "train": "training"
 
 _ROWS, _MODEL, _AWAITED = "the rows asked for", "the model's ", "awaited "
 """Names that no array of a message has."""
-_OPTIMIZER = "optimizer:"
 Stage = Callable[[str], None]
 """Told the name of each stage as it begins, so that an error can say where it happened."""
 
@@ -225,6 +225,9 @@ class Party:
         else:
             phase, private = self.guard.phase(describe, number)
         if phase is not None:
+            for asked in phase.first:
+                features, logits = yield from self._predict(stage, asked.x)
+                phase = replace(phase, rows={**phase.rows, **asked.rows(features, logits)})
             state = self._optimizers.get(phase.name, {})
             seed = self.world.scenario.seed
             self.model, self._optimizers[phase.name], means = yield FitJob(
@@ -359,7 +362,12 @@ class Party:
     def _scored(self, stage: str, x: Tensor, teacher: Arrays) -> Work[dict[str, Tensor]]:
         """Return the scores of rows [n, classes] by predictor; that which decides has no name."""
         features, logits = yield from self._predict(stage, x)
-        more = self.behaviour.predictors(features, logits, teacher) if teacher and self._taught else {}
+        if not (teacher and self._taught):
+            return {"": logits}
+        if (rows := self.behaviour.references()) is not None:
+            others, _ = yield from self._predict(stage, rows)
+            teacher = {**teacher, REFERENCES: others}
+        more = self.behaviour.predictors(features, logits, teacher)
         return {"": more.pop(self.behaviour.decides, logits), **more}
 
     def _measured(self, before: Scores, after: Scores) -> Work[dict[str, float]]:
@@ -391,17 +399,7 @@ class Party:
             fresh = {name: t.detach() for name, t in self.world.net(self.client).state_dict().items()}
             self.model = placed([fresh], self.world.device)[0]
         else:
-            parts: dict[str, dict[str, Tensor]] = {"model": {}, "teacher": {}}
-            for key, tensor in self._there(state.tensors).items():
-                part, name = key.split("/", 1)
-                parts.setdefault(part, {})[name] = tensor
-            self.model = parts.pop("model")
-            self._teacher = parts.pop("teacher")
-            self._optimizers = {
-                part.removeprefix(_OPTIMIZER): held
-                for part, held in parts.items()
-                if part.startswith(_OPTIMIZER)
-            }
+            self.model, self._teacher, self._optimizers = unpacked(self._there(state.tensors))
             self._digested, self._prepared = state.note["digested"], state.note["prepared"]
             self._undone, self._taught = state.note.get("undone", False), state.note.get("taught", False)
         if self.guard is not None:
@@ -424,10 +422,7 @@ class Party:
 
     def _save(self, version: int, kept: int) -> None:
         # On the device, if that is where they are: a store brings to the CPU what it writes.
-        tensors = {f"model/{name}": t for name, t in self.model.items()}
-        tensors |= {f"teacher/{name}": t for name, t in self._teacher.items()}
-        for phase, slots in self._optimizers.items():
-            tensors |= {f"{_OPTIMIZER}{phase}/{name}": t for name, t in slots.items()}
+        tensors = packed(self.model, self._teacher, self._optimizers)
         statistics = self.world.federation.statistics(self.world.shards[self.client])
         if statistics is not None:  # without which nobody could use the model on rows as they are
             tensors |= {f"statistics/{name}": t for name, t in statistics.tensors().items()}

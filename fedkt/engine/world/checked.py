@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from fedkt import data, models, registry
 from fedkt.client.behaviour import Client, Steps
-from fedkt.distill import about, is_coupled
+from fedkt.distill import about, is_coupled, looks_back
 from fedkt.engine.world import adversity_checks as adversity
 from fedkt.engine.world import memory
 from fedkt.engine.world.device import device_of, device_problems, model_problem
@@ -91,7 +91,7 @@ def checked_world(
                 f"strategy '{scenario.strategy.name}' needs one architecture, but clients.models deals "
                 f"{len(nets)}; name a single model."
             )
-        if strategy is not None and strategy.one_width and len(widths) > 1:
+        if config is not None and strategy is not None and strategy.same_width(config) and len(widths) > 1:
             problems.append(
                 f"strategy '{scenario.strategy.name}' needs one feature width, but clients.models have "
                 f"{widths}; set the same width for each."
@@ -107,7 +107,7 @@ def checked_world(
         raise InputError(*dict.fromkeys(problems))
     trace = _try(problems, lambda: adversity.trace_of(scenario, federation, data_dir))
     world = World(scenario, federation, trace, slots, left_out)
-    problems += [*guard_problems(world), *label_problems(world)]
+    problems += [*guard_problems(world), *label_problems(world), *unlabelled_problems(world)]
     problems += [*adversity.problems_of(world), *privacy_problems(world)]
     if problems:
         raise InputError(*dict.fromkeys(problems))
@@ -260,6 +260,40 @@ def label_problems(world: World) -> list[str]:
     ]
 
 
+def unlabelled_problems(world: World) -> list[str]:
+    """Return why clients cannot do without labels, in sentences."""
+    without, names = world.scenario.data.unlabelled, world.names
+    if not without:
+        return []
+    strangers = [name for name in without if name not in world.shards]
+    found = [
+        f"data.unlabelled names '{name}', but there is no such client; {registry.did_you_mean(name, names)}"
+        for name in strangers
+    ]
+    if not strangers and len(names) - len(without) < max(2, world.scenario.participation.quorum):
+        found.append(
+            f"data.unlabelled leaves {len(names) - len(without)} clients with labels, of which "
+            f"{max(2, world.scenario.participation.quorum)} must take part; it must name fewer."
+        )
+    name, mode, clients = world.scenario.strategy.name, world.mode, world.scenario.clients
+    if not world.behaviour.learns_unlabelled or "selector" in world.settings:
+        found.append(
+            f"strategy '{name}' learns from labels of one's own, which data.unlabelled says that some "
+            "clients lack; use one that teaches about transfer rows, such as dwc."
+        )
+    if mode is not None and mode.training_noise(1.0) is not None:
+        found.append(
+            f"privacy mode '{world.scenario.privacy.mode}' trains on labelled rows, which data.unlabelled "
+            "says that some clients lack; use a mode that adds noise to what is sent."
+        )
+    if clients.guard is not None:
+        found.append(
+            "clients.guard decides by labelled rows, which data.unlabelled says that some clients lack; "
+            "leave one of them out."
+        )
+    return found
+
+
 def teaches_otherwise(strategy: type[Strategy], behaviour: type[Client]) -> bool:
     """Say whether a strategy teaches, but not by distillation on transfer rows.
 
@@ -287,6 +321,13 @@ def _config(strategy: type[Strategy], scenario: Scenario) -> StrategyConfig:
             f"loss '{name}' compares rows with one another, which strategy '{scenario.strategy.name}' "
             "has none for; it must compare each row by itself, as kl does."
         )
+    served = scenario.server_model
+    theirs = None if served is None else (served.distill and served.distill.loss) or name
+    if theirs is not None and looks_back(registry.find("losses", theirs)):
+        raise InputError(
+            f"loss '{theirs}' keeps what a client knows of its own classes, of which the server's model has "
+            "none; server_model.distill.loss must be another one, such as kl."
+        )
     if problems := [*without_effect(scenario, strategy, config)]:
         raise InputError(*problems)
     return config
@@ -298,7 +339,9 @@ def _try_loss(name: str) -> None:
     made = torch.linspace(-1.0, 1.0, 6).view(2, 3)
     takes = "(student, teacher, temperature) of scores [B, classes]"
     try:
-        if about(loss) == "scores":
+        if looks_back(loss):
+            found = loss(made, made.flip(0), 1.0, before=made, held=made > 0)
+        elif about(loss) == "scores":
             found = loss(made, made.flip(0), 1.0)
         else:
             takes = "(features, prototypes, y, *, known) of features [B, width]"

@@ -314,6 +314,9 @@ class World:
             kept = torch.from_numpy(np.setdiff1d(np.arange(len(y)), aside))
             x, y = x[kept], y[kept]
             share = share_of(y.numpy(), federation.classes)
+        labelled = client not in self.scenario.data.unlabelled
+        if not labelled:
+            y, share = torch.full_like(y, -1), np.zeros_like(share)
         transfer = None if federation.transfer is None else self._moved(federation.transfer_tensor(shard))
         public = None
         if federation.public is not None:
@@ -333,6 +336,7 @@ class World:
             local=Steps.local(parts.local),
             distill=self._distillation(),
             settings=self.settings,
+            labelled=labelled,
         )
 
 

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fedkt.strategy.fusing.robust import weighted_mean
+
 
 @dataclass(frozen=True)
 class Fused:
@@ -64,6 +66,20 @@ def others(values: Tensor, centre: Callable[[Tensor], Tensor] | None = None) -> 
         total = values.double()  # so that the mean of equal values is that value
         return ((total.sum(0) - total) / (n - 1)).to(values.dtype)
     return torch.stack([centre(torch.cat([values[:i], values[i + 1 :]])) for i in range(n)])
+
+
+def leave_one_out(
+    values: Tensor, counts: Tensor, centre: Callable[[Tensor, Tensor], Tensor] = weighted_mean
+) -> tuple[Tensor, Tensor]:
+    """Return each client's mean (or ``centre``) over the other clients that hold the class, and their number.
+
+    ``values`` [clients, classes, d], ``counts`` int [clients, classes] (0: the client does not hold the
+    class). Returns [clients, classes, d], zeros where nobody else holds it, and int32 [clients, classes].
+    """
+    held = (counts > 0).int()
+    not_self = 1 - torch.eye(len(values), dtype=torch.int32)
+    means = [centre(values.double(), held * mask.unsqueeze(-1)) for mask in not_self]
+    return torch.stack(means).to(values.dtype), (held.sum(0) - held).int()
 
 
 MOST_WEIGHED = 50

@@ -119,6 +119,8 @@ class Course:
         arrays = {client: reply.arrays for client, reply in accepted.items() if reply.arrays is not None}
         clients = tuple(sorted(arrays, key=client_order))
         self._contributed = frozenset(clients)
+        # What clients say that have no labels is somebody else's opinion.
+        clients = tuple(c for c in clients if c not in self._setting.scenario.data.unlabelled)
         self.report = {}
         quorum = self._setting.scenario.participation.quorum
         told = self._method.decode(stack(clients, arrays, self.rows)) if len(clients) >= quorum else None
