@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fedkt.client.behaviour import class_counts
+from fedkt.client.mean_features import class_counts
 from fedkt.client.state import StateStore
 from fedkt.client.training import predict
 from fedkt.data import Federation
