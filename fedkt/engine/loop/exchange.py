@@ -11,6 +11,7 @@ from fedkt.adversity.churn import Fate
 from fedkt.errors import Interrupted
 
 POLL_S = 0.02
+"""A grid is asked again so long after it was asked and had nothing; one that waits itself is at once."""
 
 
 def exchange(
@@ -31,13 +32,14 @@ def exchange(
     while waiting and len(replies) < enough and time.monotonic() < end:
         if stop.is_set():
             raise Interrupted
+        asked = time.monotonic()
         pulled = list(grid.pull_messages(waiting))
         for reply in pulled:
             waiting.discard(reply.metadata.reply_to_message_id)
             replied()
         replies += pulled
         if not pulled:
-            time.sleep(POLL_S)
+            time.sleep(max(0.0, asked + POLL_S - time.monotonic()))
     return replies
 
 

@@ -2,7 +2,10 @@
 
 import ctypes
 import os
+from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +18,8 @@ SLOTS = {"sgd": 1, "adam": 2, "adamw": 2}
 """Tensors of the model's size that an optimiser keeps at most."""
 SHARE = 0.5
 """Share of the free memory that cohorts are planned for: the rest is for data, states and others."""
+RECENT = 64 * 2**20
+"""Bytes of clients' own rows that a process keeps ready: all else is cut from the data when it is asked for."""
 _KEPT = 256 * 2**20
 """Freed bytes that a training process keeps for its next step."""
 _LARGEST = 32 * 2**20
@@ -22,6 +27,32 @@ _LARGEST = 32 * 2**20
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _GROUP = Path("/sys/fs/cgroup")
 _MACHINE = Path("/proc/meminfo")
+
+T = TypeVar("T")
+
+
+class Recent(Generic[T]):
+    """What was made last, as far as it takes at most ``limit`` bytes together; it stays behind when pickled."""
+
+    def __init__(self, limit: float) -> None:
+        self._limit = limit
+        self._held: OrderedDict[str, tuple[T, int]] = OrderedDict()
+        self._bytes = 0
+
+    def get(self, key: str, make: Callable[[], T], size: Callable[[T], int]) -> T:
+        """Return what there is under a key, made now where it is not there (any more)."""
+        if key in self._held:
+            self._held.move_to_end(key)
+            return self._held[key][0]
+        made = make()
+        self._held[key] = made, size(made)
+        self._bytes += self._held[key][1]
+        while self._bytes > self._limit:
+            self._bytes -= self._held.popitem(last=False)[1][1]
+        return made
+
+    def __reduce__(self) -> tuple[type["Recent[T]"], tuple[float]]:
+        return type(self), (self._limit,)
 
 
 def keep_freed() -> None:

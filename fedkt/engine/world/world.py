@@ -1,6 +1,7 @@
 """What a process needs to play the clients of a scenario: built once per process, from the scenario alone."""
 
 import json
+import math
 import pickle
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ from fedkt.data.content.withheld import class_numbers
 from fedkt.data.federation import Shard, share_of
 from fedkt.data.identity import changed, data_hashes, party_hash
 from fedkt.data.sets.sample import stratified
+from fedkt.engine.world import memory
 from fedkt.engine.world.costs import Costs, costs
 from fedkt.engine.world.device import device_of
 from fedkt.errors import RunError
@@ -95,7 +97,8 @@ class World:
         """This process's module of each architecture that is in use."""
         self._there: dict[tuple[str, str], torch.Tensor] = {}
         self._sources: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
-        self._holdings: dict[str, Holding] = {}
+        own_device = self.device.type != "cpu"  # where rows stay for the run, while its memory lasts
+        self._holdings: memory.Recent[Holding] = memory.Recent(math.inf if own_device else memory.RECENT)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Arrive in another process, where what is looked up by name must be found too."""
@@ -292,11 +295,14 @@ class World:
 
     def holding(self, client: str) -> Holding:
         """Collect what the client holds, on this world's device; of made rows those of the first round."""
-        if self.device.type == "cpu":
-            return self._holding(client)
-        if client not in self._holdings:
-            self._holdings[client] = self._holding(client)
-        return self._holdings[client]
+        return self._holdings.get(client, lambda: self._holding(client), self._bytes_of)
+
+    def _bytes_of(self, holding: Holding) -> int:
+        """Return the bytes of a client's own tensors: those that all clients see alike are there once."""
+        own = [holding.x, holding.y, holding.label_share]
+        if self.federation.preprocess.by_client:
+            own += [rows for rows in (holding.transfer, *(holding.public or ())) if rows is not None]
+        return sum(rows.numel() * rows.element_size() for rows in own)
 
     def _distillation(self) -> Steps:
         """Return the steps of distillation: where they are to be equal, as many as for all transfer rows."""
