@@ -81,6 +81,7 @@ CASES = {
     "unlike widths": (["strategy={name: fedproto}", "clients.models=[mlp, {name: mlp, width: 5}]"], "width"),
     "no such GPU": (["engine.gpus=64"], "engine asks for 64 GPUs"),
     "no workers": (["engine.workers=0"], "engine.workers"),
+    "much memory": (["engine.memory_limit=900TiB"], "engine.memory_limit is 900TiB, but cpu has"),
     "little memory": (["engine.memory_limit=1KiB"], "engine.memory_limit is 1KiB, but one client's state"),
     "quorum": (["participation.quorum=9"], "participation.quorum is 9"),
 }

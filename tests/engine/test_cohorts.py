@@ -356,7 +356,7 @@ def test_auto_stacks_where_a_trial_gains(
 
     taken = iter(seconds)
     monkeypatch.setattr(trial, "_known", {})
-    monkeypatch.setattr(trial, "_time", lambda run: run() and next(taken))
+    monkeypatch.setattr(trial, "_time", lambda run, device: run() and next(taken))
     world = checked_world(scenario.load(SCENARIO, ["engine.cohort=auto", "clients.models=[mlp]"]))
     plan = trial.plan(world, trial.units(world, 1), 1.0)
     assert plan.sizes == ({world.architecture("0"): 8} if size == 8 else {})

@@ -208,6 +208,13 @@ def test_doubles_are_refused_on_apples_gpus() -> None:
     assert device.model_problem(module.float(), torch.device("mps")) is None
 
 
+def test_sparse_gradients_are_refused_which_fused_optimisers_do_not_take() -> None:
+    words = torch.nn.Sequential(torch.nn.EmbeddingBag(5, 2, sparse=True), torch.nn.Linear(2, 2))
+    said = device.model_problem(words, torch.device("cpu"))
+    assert said is not None and said.startswith("its layer 0 makes sparse gradients")
+    assert device.model_problem(torch.nn.Embedding(5, 2), torch.device("cpu")) is None
+
+
 def test_the_sentence_of_a_run() -> None:
     described = small("knfu", engine={"kind": "inline", "device": "mps"})
     with pytest.raises(InputError, match="write auto or cpu") as ended:

@@ -80,7 +80,7 @@ def checked_world(
                 if net is not None and (why := strategy.no_model(net))
             ]
         problems += [
-            f"model {name} cannot be trained on engine.device, since {why}."
+            f"model {name} cannot be trained, since {why}."
             for name, net in nets.items()
             if net is not None and (why := model_problem(net, device_of(scenario.engine)))
         ]
@@ -154,10 +154,16 @@ def _check_memory(scenario: Scenario, nets: Sequence[models.Net]) -> list[str]:
     engine, parts = scenario.engine, scenario.clients
     if engine.memory_limit is None or not nets:
         return []
+    device, asked = device_of(engine), memory.size_of(engine.memory_limit)
+    if engine.address is None and not device_problems(engine, 1) and asked > (there := memory.whole(device)):
+        return [
+            f"engine.memory_limit is {engine.memory_limit}, but {device.type} has {there / 2**30:.1f}GiB; "
+            "lower it, or leave it out."
+        ]
     phases = (Steps.local(parts.local), Steps.distill(parts.distill, parts.local))
     workers = 1 if engine.kind == "inline" or engine.workers == "auto" else engine.workers
     need = workers * max(memory.state(net, phases) for net in nets)
-    if memory.size_of(engine.memory_limit) >= need:
+    if asked >= need:
         return []
     return [
         f"engine.memory_limit is {engine.memory_limit}, but one client's state in each of {workers} workers "

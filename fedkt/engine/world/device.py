@@ -49,5 +49,14 @@ def device_problems(engine: Engine, workers: int) -> list[str]:
 def model_problem(module: torch.nn.Module, device: torch.device) -> str | None:
     """Return why a model cannot be trained on a device, as a clause (None: it can)."""
     if device.type == "mps" and any(p.dtype == torch.float64 for p in module.parameters()):
-        return "its parameters are float64, which Apple's GPUs do not have; make them float32"
+        return (
+            "engine.device is mps and its parameters are float64, which Apple's GPUs do not have; make them "
+            "float32"
+        )
+    for name, layer in module.named_modules():
+        if isinstance(layer, torch.nn.Embedding | torch.nn.EmbeddingBag) and layer.sparse:
+            return (
+                f"its layer {name or type(layer).__name__} makes sparse gradients, which PyTorch's fused "
+                "optimisers do not take; build it without sparse=True"
+            )
     return None

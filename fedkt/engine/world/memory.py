@@ -19,7 +19,7 @@ SLOTS = {"sgd": 1, "adam": 2, "adamw": 2}
 SHARE = 0.5
 """Share of the free memory that cohorts are planned for: the rest is for data, states and others."""
 RECENT = 64 * 2**20
-"""Bytes of clients' own rows that a process keeps ready: all else is cut from the data when it is asked for."""
+"""Bytes of clients' own rows that a process keeps ready: others are cut from the data when asked for."""
 _KEPT = 256 * 2**20
 """Freed bytes that a training process keeps for its next step."""
 _LARGEST = 32 * 2**20
@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 
 class Recent(Generic[T]):
-    """What was made last, as far as it takes at most ``limit`` bytes together; it stays behind when pickled."""
+    """What was made last, of at most ``limit`` bytes together; it stays behind when pickled."""
 
     def __init__(self, limit: float) -> None:
         self._limit = limit
@@ -77,6 +77,13 @@ def free(device: torch.device) -> int:
         there = min(there, 1024 * int(fields["MemAvailable"].split()[0]))
     used = _number(_GROUP / "memory.current")
     return there if used is None else min(there, max(0, total() - used))
+
+
+def whole(device: torch.device) -> int:
+    """Return all memory of the device; for the CPU the machine's, or a container's limit."""
+    if device.type in ("cuda", "xpu"):
+        return int(torch.accelerator.get_memory_info(device)[1])
+    return total()
 
 
 def total() -> int:
