@@ -295,22 +295,21 @@ _OPTIMIZER = "optimizer:"
 
 
 def packed(
-    model: Mapping[str, Tensor], teacher: Mapping[str, Tensor], optimizers: Mapping[str, Mapping[str, Tensor]]
+    parts: Mapping[str, Mapping[str, Tensor]], optimizers: Mapping[str, Mapping[str, Tensor]]
 ) -> dict[str, Tensor]:
-    """Return the tensors of a state under one name each: the model's, the newest teacher's, and by phase
-    those of its optimiser."""
-    parts = {"model": model, "teacher": teacher}
-    parts |= {f"{_OPTIMIZER}{phase}": slots for phase, slots in optimizers.items()}
-    return {f"{part}/{name}": tensor for part, held in parts.items() for name, tensor in held.items()}
+    """Return the tensors of a state under one name each: those of its parts (the model, the newest teacher),
+    and by phase those of its optimiser."""
+    held = {**parts, **{f"{_OPTIMIZER}{phase}": slots for phase, slots in optimizers.items()}}
+    return {f"{part}/{name}": tensor for part, tensors in held.items() for name, tensor in tensors.items()}
 
 
 def unpacked(
     tensors: Mapping[str, Tensor],
-) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, dict[str, Tensor]]]:
-    """Return model, teacher and optimisers of :func:`packed`; what else a state holds is left out."""
-    parts: dict[str, dict[str, Tensor]] = {"model": {}, "teacher": {}}
+) -> tuple[dict[str, dict[str, Tensor]], dict[str, dict[str, Tensor]]]:
+    """Return the parts and the optimisers of :func:`packed`; a part without tensors is not there."""
+    held: dict[str, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         part, _, name = key.partition("/")
-        parts.setdefault(part, {})[name] = tensor
-    optimizers = {p.removeprefix(_OPTIMIZER): held for p, held in parts.items() if p.startswith(_OPTIMIZER)}
-    return parts["model"], parts["teacher"], optimizers
+        held.setdefault(part, {})[name] = tensor
+    optimizers = {p.removeprefix(_OPTIMIZER): held.pop(p) for p in [*held] if p.startswith(_OPTIMIZER)}
+    return held, optimizers

@@ -1,5 +1,6 @@
 """A client undoes what a teacher cost it, by rows that it set aside, and says so."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -133,3 +134,59 @@ def test_what_is_wrong_is_said() -> None:
     privacy = {"mode": "dpsgd", "delta": 1e-5, "noise_multiplier": 1.0, "max_epsilon": 1e6}
     with pytest.raises(InputError, match=r"does not pay for what clients\.guard decides on private rows"):
         checked_world(scenario(FEDMD, data=SMALL, privacy=privacy))
+
+
+# In place of rows set aside: copies that do without a part each -------------------------------------------
+
+FOLDS: Any = {"guard": {"folds": 3}}
+
+
+def test_folds_share_out_all_rows_by_class_and_nobody_loses_any() -> None:
+    world = checked_world(scenario(FEDMD, data=SMALL, clients=FOLDS))
+    for client, shard in world.shards.items():
+        folds = world.folds(client)
+        assert sorted(row for fold in folds for row in fold) == list(range(40))
+        assert [len(fold) for fold in folds] == [14, 13, 13]
+        labels = world.federation.pool.y[shard.rows]
+        for label in set(labels.tolist()):
+            held = [int((labels[fold] == label).sum()) for fold in folds]
+            assert max(held) - min(held) <= 1
+        assert len(world.holding(client).y) == 40 and len(world.aside(client)) == 0
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_who_is_not_made_better_predicts_as_alone(tmp_path: Path, together: bool) -> None:
+    """To the bit, and the model that everybody shares knowledge of is that of a run without a guard."""
+    told = [
+        scenario(FEDMD, data=SMALL, distill={"together": together}, clients=c)
+        for c in (FOLDS, {"guard": None})
+    ]
+    kept, bare = (fedkt.simulate(t, out=tmp_path / str(i)).clients for i, t in enumerate(told))
+    alone = scenario({"name": "local"}, data=SMALL, clients={"distill": {}, "guard": None})
+    by_itself = fedkt.simulate(alone, out=tmp_path / "alone").clients
+    assert kept["global"].tolist() == bare["global"].tolist()
+    assert kept["model_personal"].tolist() == bare["personal"].tolist()
+    better = kept["trusted"] == 1
+    expected = bare["personal"].where(better, by_itself["personal"])
+    assert kept["personal"].tolist() == expected.tolist()
+    assert not better.all()  # a plain mean takes what they know of their three classes
+
+
+def test_copies_go_on_after_a_stop(tmp_path: Path) -> None:
+    told = scenario(FEDMD, data=SMALL, clients=FOLDS)
+    whole = fedkt.simulate(told, out=tmp_path / "whole").clients
+    fedkt.simulate(told, ["rounds=1"], out=tmp_path / "parts")
+    fedkt.simulate(told, out=tmp_path / "parts", resume=True)
+    parts = (tmp_path / "parts" / "clients.jsonl").read_text().splitlines()
+    last = [json.loads(line) for line in parts][-4:]
+    assert [line["personal"] for line in last] == whole["personal"].tolist()[-4:]
+
+
+def test_what_folds_need() -> None:
+    with pytest.raises(InputError, match=r"clients\.guard has validation, which sets rows aside, and folds"):
+        scenario(FEDMD, data=SMALL, clients={"guard": {"validation": 0.1, "folds": 3}})
+    few = {"partition": {**SMALL["partition"], "samples_per_client": 6}}
+    with pytest.raises(InputError, match="folds is 10, but client 0 has 6 training rows"):
+        checked_world(scenario(FEDMD, data=few, clients={"guard": {"folds": 10}}))
+    again = from_dict(to_dict(scenario(FEDMD, data=SMALL, clients=FOLDS)))
+    assert again.clients.guard is not None and again.clients.guard.folds == 3

@@ -7,7 +7,6 @@ Every engine and every deployed site runs this code. What trains or predicts is 
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -16,12 +15,12 @@ from torch import Tensor
 
 from fedkt.client.behaviour import REFERENCES, Arrays, Client, Fit
 from fedkt.client.guarding import costly
-from fedkt.client.joint import joined, untaught
 from fedkt.client.lessons.blocking import masked
 from fedkt.client.placing import placed
 from fedkt.client.state import CONFUSION, ClientState, StateStore, packed, unpacked
 from fedkt.client.training import all_finite
-from fedkt.engine.clients.jobs import FetchJob, FitJob, PlaceJob, PredictJob, Work, no_predictions
+from fedkt.engine.clients.copies import BESIDE, Copies, fitted, training_of
+from fedkt.engine.clients.jobs import FetchJob, PlaceJob, PredictJob, Work, no_predictions
 from fedkt.engine.clients.measuring import Scores, confusion, measured
 from fedkt.engine.world.guard import Describe, Guard, guard_of
 from fedkt.engine.world.world import World
@@ -68,6 +67,8 @@ class Party:
         self._prepared = False
         self._guards = len(world.aside(client)) > 0
         """Whether what a teacher does to this client is undone where it costs too much."""
+        self._copies = Copies(world, client, self.net)
+        """Those by which it is found whether teachers make the client better; none without folds."""
         self._undone = False
         """Whether that happened in this round."""
         self._taught = False
@@ -90,6 +91,7 @@ class Party:
         stage("train")
         self._undone = False
         yield from self._train(number)
+        yield from self._copies.train(self._teacher, self._digested, number)
         stage("extract")
         knowledge = yield from self._extract(number, rows, self.contribution(request))
         yield from self._settle("extract")
@@ -117,7 +119,10 @@ class Party:
         found: dict[str, float] = {}
         if request.evaluate:
             stage("evaluate")
-            found = yield from self._measured(before, (yield from self._scores("evaluate", self._teacher)))
+            if self._copies.names:
+                yield from self._copies.compare("evaluate", self._own, self._fetch)
+                found["trusted"] = float(self._copies.better)
+            found |= yield from self._measured(before, (yield from self._scores("evaluate", self._teacher)))
             if self._guards:
                 found["undone"] = float(self._undone)
         yield from self._settle("evaluate")
@@ -154,14 +159,7 @@ class Party:
         return [lambda behaviour: about(behaviour, made).digest(teacher)] if teacher else []
 
     def _training(self, behaviour: Client) -> Fit | None:
-        behaviour = self.world.about(behaviour, self._digested) if self._teacher else behaviour
-        training = behaviour.train(self._teacher or None)
-        if training is None or not self.world.together:
-            return training
-        if not self._teacher:
-            return untaught(training, behaviour.holding, self.world.scenario.data.transfer)
-        digestion = behaviour.digest(self._teacher)
-        return training if digestion is None else joined(training, digestion)
+        return training_of(self.world, behaviour, self._teacher, self._digested)
 
     def _prepare(self, number: int, stage: Stage) -> Work[None]:
         for describe in self._preparation():
@@ -181,6 +179,7 @@ class Party:
             self.model = {**self.model, **{name: adopted[name] for name in self.model if name in adopted}}
         for describe in phases:
             yield from self._guarded("digest", self._fit("digest", describe, request.binding.round))
+        yield from self._copies.digest(self._teacher, request.teacher_round, request.binding.round)
         self._digested = request.teacher_round
         return True
 
@@ -225,14 +224,9 @@ class Party:
         else:
             phase, private = self.guard.phase(describe, number)
         if phase is not None:
-            for asked in phase.first:
-                features, logits = yield from self._predict(stage, asked.x)
-                phase = replace(phase, rows={**phase.rows, **asked.rows(features, logits)})
-            state = self._optimizers.get(phase.name, {})
-            seed = self.world.scenario.seed
-            self.model, self._optimizers[phase.name], means = yield FitJob(
-                stage, self.net, self.model, phase, state, seed, self.client, number, private
-            )
+            state, at = self._optimizers.get(phase.name, {}), (self.world.scenario.seed, self.client, number)
+            done = yield from fitted(stage, self.net, self.model, phase, state, at, private)
+            self.model, self._optimizers[phase.name], means = done
             self._when_known(means, lambda here: self._losses.update(metrics.losses_of(stage, here.tolist())))
             what = f"'s model is no longer finite after {_DONE[stage]} in round {number}"
             where: remedies.Where = "digest" if stage == "digest" else "train"
@@ -355,9 +349,19 @@ class Party:
             sets["validation"] = lambda: federation.validation_tensors(shard)[0]
         found: Scores = {}
         for name, rows in sets.items():
-            scores = yield from self._scored(stage, world.kept_there(name, self.client, rows), teacher)
+            x = world.kept_there(name, self.client, rows)
+            scores = yield from self._scored(stage, x, teacher)
+            if self._copies.names:
+                own = scores.get(self.behaviour.decides_own, scores[""])
+                better = self._copies.better
+                scores[BESIDE] = own if better else (yield from self._copies.scores(stage, x))
             found |= {(name, f"{other}_" if other else ""): values for other, values in scores.items()}
         return found
+
+    def _own(self, behaviour: Client, features: Tensor, logits: Tensor) -> Tensor:
+        """Return the scores of a client's own predictions [n, classes] by the newest teacher."""
+        more = behaviour.predictors(features, logits, self._teacher) if self._teacher else {}
+        return more.get(behaviour.decides_own, more.get(behaviour.decides, logits))
 
     def _scored(self, stage: str, x: Tensor, teacher: Arrays) -> Work[dict[str, Tensor]]:
         """Return the scores of rows [n, classes] by predictor; that which decides has no name."""
@@ -379,8 +383,8 @@ class Party:
         for key, values in here.items():
             when, rows, predictor = key.split("|")
             parts[when][rows, predictor] = values
-        how = self.world.federation, self.world.shards[self.client], self.behaviour.decides_own
-        scenario = self.world.scenario
+        own = BESIDE if self._copies.names else self.behaviour.decides_own
+        how, scenario = (self.world.federation, self.world.shards[self.client], own), self.world.scenario
         # Where patience may end the run, any round may turn out to have been its last.
         last = self._round == scenario.rounds or scenario.patience is not None
         if last and (found := confusion(parts["after"], *how)):
@@ -398,8 +402,11 @@ class Party:
             self._refuse_replay(version)
             fresh = {name: t.detach() for name, t in self.world.net(self.client).state_dict().items()}
             self.model = placed([fresh], self.world.device)[0]
+            self._copies.begin(self.model)
         else:
-            self.model, self._teacher, self._optimizers = unpacked(self._there(state.tensors))
+            parts, self._optimizers = unpacked(self._there(state.tensors))
+            self.model, self._teacher = parts["model"], parts.get("teacher", {})
+            self._copies.load(parts, self._optimizers, state.note.get("better", False))
             self._digested, self._prepared = state.note["digested"], state.note["prepared"]
             self._undone, self._taught = state.note.get("undone", False), state.note.get("taught", False)
         if self.guard is not None:
@@ -422,7 +429,9 @@ class Party:
 
     def _save(self, version: int, kept: int) -> None:
         # On the device, if that is where they are: a store brings to the CPU what it writes.
-        tensors = packed(self.model, self._teacher, self._optimizers)
+        copies, optimizers = self._copies.parts()
+        parts = {"model": self.model, "teacher": self._teacher, **copies}
+        tensors = packed(parts, {**self._optimizers, **optimizers})
         statistics = self.world.federation.statistics(self.world.shards[self.client])
         if statistics is not None:  # without which nobody could use the model on rows as they are
             tensors |= {f"statistics/{name}": t for name, t in statistics.tensors().items()}
@@ -435,6 +444,8 @@ class Party:
         }
         if self._guards:
             note["undone"] = self._undone
+        if self._copies.names:
+            note["better"] = self._copies.better
         if self.guard is not None:
             note["ledger"] = self.guard.anchor()
         # Shares of classes, which no privacy mode pays for: no private model is exported with them.

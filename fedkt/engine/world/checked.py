@@ -245,6 +245,13 @@ def guard_problems(world: World) -> list[str]:
     guard = world.scenario.clients.guard
     if guard is None:
         return []
+    if guard.folds is not None:
+        return [
+            f"clients.guard.folds is {guard.folds}, but client {name} has {len(shard.rows)} training rows; "
+            "it must be at most their number, or guard must be left out."
+            for name, shard in world.shards.items()
+            if len(shard.rows) < guard.folds
+        ][:1]
     least = math.ceil(1 / guard.validation)
     return [
         f"clients.guard.validation is {guard.validation:g}, but client {name} has {len(shard.rows)} training "

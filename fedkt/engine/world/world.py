@@ -246,10 +246,10 @@ class World:
     def aside(self, client: str) -> NDArray[np.int64]:
         """Return which of its training rows a client sets aside to see what a teacher costs it, by class.
 
-        None where there is no guard, or nobody teaches anything.
+        None where there is no guard, it has folds, or nobody teaches anything.
         """
         guard, shard = self.scenario.clients.guard, self.shards[client]
-        if guard is None or not teaches(self.strategy):
+        if guard is None or guard.folds is not None or not teaches(self.strategy):
             return np.zeros(0, np.int64)
         labels, stream = self.federation.pool.y[shard.rows], numpy_stream(self.scenario.seed, "guard", client)
         return stratified(labels, int(guard.validation * len(labels)), stream)
@@ -259,6 +259,18 @@ class World:
         x, y = self.federation.tensors(self.shards[client])
         rows = torch.from_numpy(self.aside(client))
         return x[rows].to(self.device), y[rows]
+
+    def folds(self, client: str) -> list[NDArray[np.int64]]:
+        """Return the folds of its training rows that a client's copies do without, by class.
+
+        None where the guard has no folds, or nobody teaches anything.
+        """
+        guard, shard = self.scenario.clients.guard, self.shards[client]
+        if guard is None or guard.folds is None or not teaches(self.strategy):
+            return []
+        labels, stream = self.federation.pool.y[shard.rows], numpy_stream(self.scenario.seed, "folds", client)
+        order = np.argsort(labels[shuffled := stream.permutation(len(labels))], kind="stable")
+        return [np.sort(shuffled[order[k :: guard.folds]]) for k in range(guard.folds)]
 
     def kept_there(self, name: str, client: str, make: Callable[[], torch.Tensor]) -> torch.Tensor:
         """Return a client's rows on the device, where an accelerator keeps them for the run.

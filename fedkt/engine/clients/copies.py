@@ -1,0 +1,168 @@
+"""Copies of a client's model that show what teachers do to it (``clients.guard.folds``).
+
+One copy trains alone on all rows, as a client of strategy ``local`` does. Of each fold of the rows two are
+kept from it: one trains alone and one is taught as the model is. On every row the two that did not train with
+it are compared, so that all rows count and none is set aside (Stone 1974, "Cross-validatory choice and
+assessment of statistical predictions", JRSS B 36). Where those that are taught are better by more than one
+standard error, the client's own predictions are its model's, else those of the copy that trains alone.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from fedkt.client.behaviour import Arrays, Client, Fit, classification
+from fedkt.client.guarding import costly
+from fedkt.client.joint import joined, untaught
+from fedkt.client.training import OptimState
+from fedkt.engine.clients.jobs import FitJob, Fitted, PredictJob, Work
+from fedkt.engine.world.world import World
+from fedkt.privacy.dpsgd import Dpsgd
+
+BESIDE = "guarded"
+"""The predictor that is the copy's or the model's, whichever was found to be better."""
+ALONE = "alone"
+_OF_FOLD = ("alone", "taught")
+
+Optimizers = dict[str, OptimState]
+
+
+def training_of(world: World, behaviour: Client, teacher: Arrays, made: int) -> Fit | None:
+    """Return what a client trains on private rows in this world, with the newest teacher, of round ``made``.
+
+    ``teacher`` is empty before there is one.
+    """
+    behaviour = world.about(behaviour, made) if teacher else behaviour
+    training = behaviour.train(teacher or None)
+    if training is None or not world.together:
+        return training
+    if not teacher:
+        return untaught(training, behaviour.holding, world.scenario.data.transfer)
+    digestion = behaviour.digest(teacher)
+    return training if digestion is None else joined(training, digestion)
+
+
+def fitted(
+    stage: str,
+    net: nn.Module,
+    tensors: Arrays,
+    phase: Fit,
+    state: OptimState,
+    at: tuple[int, str, int],
+    private: Dpsgd | None = None,
+) -> Work[Fitted]:
+    """Train through a phase, after the model was asked what the phase begins with.
+
+    ``at``: seed, client and round, on which the order of batches depends.
+    """
+    for asked in phase.first:
+        features, logits = yield PredictJob(stage, net, tensors, asked.x)
+        phase = replace(phase, rows={**phase.rows, **asked.rows(features, logits)})
+    done: Fitted = yield FitJob(stage, net, tensors, phase, state, *at, private)
+    return done
+
+
+@dataclass
+class _Fold:
+    """The two copies that do without some rows: their behaviour, and the rows ``x`` and labels ``y``."""
+
+    taught: Client
+    x: Tensor
+    y: Tensor
+
+
+class Copies:
+    """The copies of one client, for the time of a message."""
+
+    def __init__(self, world: World, client: str, net: nn.Module) -> None:
+        self._world, self._client, self._net = world, client, net
+        self._holding = world.holding(client)
+        self._folds: list[_Fold] = []
+        for rows in world.folds(client):
+            out = torch.zeros(len(self._holding.y), dtype=torch.bool, device=self._holding.y.device)
+            out[torch.from_numpy(rows).to(out.device)] = True
+            x, y = self._holding.x, self._holding.y
+            share = torch.bincount(y[~out], minlength=self._holding.dims.classes) / max(int((~out).sum()), 1)
+            kept = replace(self._holding, x=x[~out], y=y[~out], label_share=share.float())
+            self._folds.append(_Fold(world.player(client, kept), x[out], y[out]))
+        self.models: dict[str, Arrays] = {}
+        """State dicts by name, empty where no copies are kept; they never change in place."""
+        self._optimizers: Optimizers = {}
+        self.better = False
+        """Whether those that are taught were better when they were last compared."""
+
+    @property
+    def names(self) -> list[str]:
+        """The names of all copies, none where there are no folds."""
+        folds = [f"{kind} {k}" for k in range(len(self._folds)) for kind in _OF_FOLD]
+        return [ALONE, *folds] if folds else []
+
+    def begin(self, model: Arrays) -> None:
+        """Let all copies be as the client's model is before anything."""
+        self.models = dict.fromkeys(self.names, model)
+
+    def load(self, parts: Mapping[str, Arrays], optimizers: Optimizers, better: bool) -> None:
+        """Restore what :meth:`parts` returned from a state's parts and optimisers, which lose theirs."""
+        self.models = {name: parts[name] for name in self.names}
+        own = [key for key in optimizers if key.partition("|")[0] in self.models and "|" in key]
+        self._optimizers = {key: optimizers.pop(key) for key in own}
+        self.better = better
+
+    def parts(self) -> tuple[dict[str, Arrays], Optimizers]:
+        """Return the models and the optimisers by name, for the client's state."""
+        return self.models, self._optimizers
+
+    def digest(self, teacher: Arrays, made: int, number: int) -> Work[None]:
+        """Let those that are taught learn from a teacher of round ``made``."""
+        for name, fold in self._taught():
+            adopted = fold.taught.adopt(teacher) or {}
+            model = self.models[name]
+            self.models[name] = {**model, **{n: adopted[n] for n in model if n in adopted}}
+            phase = self._world.about(fold.taught, made).digest(teacher)
+            yield from self._fit("digest", name, phase, number)
+
+    def train(self, teacher: Arrays, made: int, number: int) -> Work[None]:
+        """Train all copies on private rows."""
+        held = self._holding
+        for k, fold in enumerate([None, *self._folds] if self._folds else []):
+            x, y = (held.x, held.y) if fold is None else (fold.taught.holding.x, fold.taught.holding.y)
+            alone = Fit("train", {"x": x, "y": y}, classification, held.local, private=True)
+            yield from self._fit("train", ALONE if fold is None else f"alone {k - 1}", alone, number)
+        for name, fold in self._taught():
+            yield from self._fit("train", name, training_of(self._world, fold.taught, teacher, made), number)
+
+    def scores(self, stage: str, x: Tensor) -> Work[Tensor]:
+        """Return the scores [n, classes] of the copy that trains alone."""
+        _, logits = yield PredictJob(stage, self._net, self.models[ALONE], x)
+        found: Tensor = logits
+        return found
+
+    def compare(
+        self, stage: str, own: Callable[[Client, Tensor, Tensor], Tensor], fetch: Callable[..., Work[Arrays]]
+    ) -> Work[None]:
+        """Find out whether those that are taught are better, on each row by the two that lack it.
+
+        ``own(behaviour, features, logits)``: the scores of a client's own predictions; ``fetch(stage,
+        tensors)`` brings tensors to the CPU.
+        """
+        right: dict[str, list[Tensor]] = {kind: [] for kind in _OF_FOLD}
+        for k, fold in enumerate(self._folds):
+            for kind in _OF_FOLD:
+                features, logits = yield PredictJob(stage, self._net, self.models[f"{kind} {k}"], fold.x)
+                scores = own(fold.taught, features, logits) if kind == "taught" else logits
+                right[kind].append(scores.argmax(-1) == fold.y)
+        here = yield from fetch(stage, {kind: torch.cat(rows) for kind, rows in right.items()})
+        self.better = costly(here["taught"], here["alone"])
+
+    def _taught(self) -> Iterator[tuple[str, _Fold]]:
+        return ((f"taught {k}", fold) for k, fold in enumerate(self._folds))
+
+    def _fit(self, stage: str, name: str, phase: Fit | None, number: int) -> Work[None]:
+        if phase is None:
+            return
+        key, at = f"{name}|{phase.name}", (self._world.scenario.seed, self._client, number)
+        state = self._optimizers.get(key, {})
+        done = yield from fitted(stage, self._net, self.models[name], phase, state, at)
+        self.models[name], self._optimizers[key] = done.tensors, done.state
