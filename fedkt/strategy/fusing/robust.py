@@ -58,9 +58,11 @@ def weighted_mean(values: Tensor, weights: Tensor | None = None) -> Tensor:
         return values.mean(0)
     some = min(len(values), max(1, IN_CACHE // max(values[0].numel(), 1)))
     found, room = torch.zeros_like(values[0]), torch.empty_like(values[:some])
-    for share, part in zip(_shares(weights, values).split(some), values.split(some), strict=True):
-        found += torch.mul(share, part, out=room[: len(part)]).sum(0)
-    return found
+    weights = weights.to(values.dtype)
+    wide, total = _wide(weights, values), _wide(weights.sum(0, keepdim=True), values)[0]
+    for weight, part in zip(wide.split(some), values.split(some), strict=True):
+        found += torch.mul(weight, part, out=room[: len(part)]).sum(0)
+    return found.div_(torch.where(total > 0, total, torch.ones_like(total)))
 
 
 def median(values: Tensor, weights: Tensor | None = None) -> Tensor:
