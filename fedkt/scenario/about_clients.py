@@ -61,6 +61,9 @@ class Local(Settings):
     """In [0, 1), of sgd only."""
     weight_decay: NotNegative = 0.0
     """L2 penalty; decoupled with adamw."""
+    augment: Literal["rotations"] | None = None
+    """``rotations``: each image is also learned turned by 90, 180 and 270 degrees, as a class of its own
+    each, and the model learns what these views together say. A step takes four to five times as long."""
 
 
 class Distill(Settings):

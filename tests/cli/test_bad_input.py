@@ -57,6 +57,26 @@ CASES = {
         ],
         "was changed at line 1",
     ),
+    "rehearsal where nobody teaches about rows": (
+        ["strategy={name: fd}", "clients.distill={together: true}"],
+        "strategy 'fd' does not distil on transfer rows; leave it out",
+    ),
+    "a guard without rows to spare": (
+        ["clients.guard={validation: 0.1}", "data.partition.samples_per_client=9"],
+        "rows, of which that is none; it needs at least 10",
+    ),
+    "a guard of more folds than rows": (
+        ["clients.guard={folds: 10}", "data.partition.samples_per_client=9"],
+        "clients.guard.folds is 10, but client 0 has 9 training rows",
+    ),
+    "a forecast that was not fitted": (
+        ["strategy={name: kshot, rows: 10}", "forecast=decline"],
+        "forecast is 'decline', but it was not fitted for strategy 'kshot'",
+    ),
+    "a client without labels that must have some": (
+        ["strategy={name: fd}", "data.unlabelled=['1']"],
+        "strategy 'fd' learns from labels of one's own",
+    ),
     "range": (["participation.fraction=1.5"], "participation.fraction is 1.5"),
     "alpha": (["data.partition.alpha=0"], "data.partition.alpha is 0; it must be greater than 0"),
     "missing file": (["data.dataset=npz:nowhere.npz"], "nowhere.npz"),

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import fedkt
-from fedkt.client.guarding import costly
+from fedkt.engine.clients.copies import costly
 from fedkt.engine.world.checked import checked_world
 from fedkt.errors import InputError
 from fedkt.scenario import from_dict, load, to_dict

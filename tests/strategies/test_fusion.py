@@ -1,6 +1,7 @@
 """Fusion by who knows a row: the hand numbers of each method, and laws that must hold."""
 
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,9 +13,10 @@ from fedkt.client import Holding, Steps
 from fedkt.client.familiarity import log_ratio
 from fedkt.clients.logits import LogitsClient
 from fedkt.distill.alignment import align
+from fedkt.engine.world.checked import checked_world
 from fedkt.errors import InputError
 from fedkt.knowledge import Dims
-from fedkt.scenario import from_dict
+from fedkt.scenario import from_dict, load
 from fedkt.strategies.complementary import Complementary, ComplementaryConfig
 from fedkt.strategies.dwc import DWC, DWCConfig
 from fedkt.strategies.dynamic_logits import DynamicLogits, DynamicLogitsConfig, divergence, searched
@@ -380,3 +382,14 @@ def test_votes_do_not_say_how_sure_a_client_is(kind: Any) -> None:
     why = VoteRR(SimpleNamespace()).misfit(kind, LogitsClient, {})  # type: ignore[arg-type]
     assert why is not None and "votes do not say" in why
     assert VoteRR(SimpleNamespace()).misfit(Transferability, LogitsClient, {}) is None  # type: ignore[arg-type]
+
+
+def test_density_needs_private_rows() -> None:
+    described = load("quickstart", ["data.partition.clients=2", "engine={kind: inline}"])
+    federation = checked_world(described).federation
+    first, second = federation.shards
+    bare = replace(federation, shards=(first, replace(second, rows=second.rows[:0])))
+    with pytest.raises(InputError, match="but client 1 has no private rows; use energy, which follows"):
+        checked_world(described, federation=bare)
+    energy = load("quickstart", ["data.partition.clients=2", "strategy={name: dwc, weights: energy}"])
+    checked_world(energy, federation=bare)

@@ -7,6 +7,7 @@ assessment of statistical predictions", JRSS B 36). Where those that are taught 
 standard error, the client's own predictions are its model's, else those of the copy that trains alone.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
@@ -14,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from fedkt.client.behaviour import Arrays, Client, Fit, classification
-from fedkt.client.guarding import costly
 from fedkt.client.joint import joined, untaught
 from fedkt.client.training import OptimState
+from fedkt.client.views import augmented
 from fedkt.engine.clients.jobs import FitJob, Fitted, PredictJob, Work
 from fedkt.engine.world.world import World
 from fedkt.privacy.dpsgd import Dpsgd
@@ -36,6 +37,7 @@ def training_of(world: World, behaviour: Client, teacher: Arrays, made: int) -> 
     """
     behaviour = world.about(behaviour, made) if teacher else behaviour
     training = behaviour.train(teacher or None)
+    training = training and private(world, training)
     if training is None or not world.together:
         return training
     if not teacher:
@@ -62,6 +64,26 @@ def fitted(
         phase = replace(phase, rows={**phase.rows, **asked.rows(features, logits)})
     done: Fitted = yield FitJob(stage, net, tensors, phase, state, *at, private)
     return done
+
+
+def private(world: World, training: Fit) -> Fit:
+    """Return training on private rows as the scenario has it, with views of images where it asks for them."""
+    return augmented(training) if world.scenario.clients.local.augment else training
+
+
+def costly(before: Tensor, after: Tensor) -> bool:
+    """Say whether a client's predictions became worse by more than one standard error.
+
+    ``before``, ``after`` bool [n]: which of the same held-out rows it predicts rightly. The error is that of
+    the mean difference between pairs: two of six rows lost and none won is a mean of -1/3 at an error of
+    0.21, one of six -1/6 at 1/6, which is not more. A single row shows nothing.
+    """
+    n = len(before)
+    if n < 2:
+        return False
+    difference = after.double() - before.double()
+    error = difference.std().item() / math.sqrt(n)
+    return -difference.mean().item() > error + 1e-9
 
 
 @dataclass
@@ -129,7 +151,8 @@ class Copies:
         for k, fold in enumerate([None, *self._folds] if self._folds else []):
             x, y = (held.x, held.y) if fold is None else (fold.taught.holding.x, fold.taught.holding.y)
             alone = Fit("train", {"x": x, "y": y}, classification, held.local, private=True)
-            yield from self._fit("train", ALONE if fold is None else f"alone {k - 1}", alone, number)
+            name = ALONE if fold is None else f"alone {k - 1}"
+            yield from self._fit("train", name, private(self._world, alone), number)
         for name, fold in self._taught():
             yield from self._fit("train", name, training_of(self._world, fold.taught, teacher, made), number)
 

@@ -14,12 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedkt.client.behaviour import REFERENCES, Arrays, Client, Fit
-from fedkt.client.guarding import costly
 from fedkt.client.lessons.blocking import masked
 from fedkt.client.placing import placed
 from fedkt.client.state import CONFUSION, ClientState, StateStore, packed, unpacked
 from fedkt.client.training import all_finite
-from fedkt.engine.clients.copies import BESIDE, Copies, fitted, training_of
+from fedkt.engine.clients.copies import BESIDE, Copies, costly, fitted, private, training_of
 from fedkt.engine.clients.jobs import FetchJob, PlaceJob, PredictJob, Work, no_predictions
 from fedkt.engine.clients.measuring import Scores, confusion, measured
 from fedkt.engine.world.guard import Describe, Guard, guard_of
@@ -192,7 +191,8 @@ class Party:
             yield from self._fit("train", self._training_alone, number)
 
     def _training_alone(self, behaviour: Client) -> Fit | None:
-        return self.world.about(behaviour, self._digested).train(self._teacher)
+        training = self.world.about(behaviour, self._digested).train(self._teacher)
+        return training and private(self.world, training)
 
     def _guarded(self, stage: str, learning: Work[None]) -> Work[bool]:
         """Let the client learn from a teacher; undo it where that cost too much, and say whether it did."""

@@ -9,7 +9,7 @@ import torch
 from pydantic import ValidationError
 
 from fedkt import data, models, registry
-from fedkt.client.behaviour import Client, Steps
+from fedkt.client.behaviour import Client, Steps, classification
 from fedkt.distill import about, is_coupled, looks_back
 from fedkt.engine.world import adversity_checks as adversity
 from fedkt.engine.world import memory
@@ -108,6 +108,7 @@ def checked_world(
     trace = _try(problems, lambda: adversity.trace_of(scenario, federation, data_dir))
     world = World(scenario, federation, trace, slots, left_out)
     problems += [*guard_problems(world), *label_problems(world), *unlabelled_problems(world)]
+    problems += [*density_problems(world), *view_problems(world)]
     problems += [*adversity.problems_of(world), *privacy_problems(world)]
     if problems:
         raise InputError(*dict.fromkeys(problems))
@@ -270,6 +271,35 @@ def label_problems(world: World) -> list[str]:
     return [
         f"strategy.{name} is {wanted}, but labels of {known} transfer rows are known; it must be at most "
         "their number."
+    ]
+
+
+def view_problems(world: World) -> list[str]:
+    """Return why images cannot be learned with views of them, in sentences."""
+    if world.scenario.clients.local.augment is None:
+        return []
+    shape, name = world.federation.input.shape, world.scenario.strategy.name
+    found = []
+    if world.federation.input.kind != "image" or shape[-1] != shape[-2]:
+        found.append("clients.local.augment turns square images, which these rows are not; leave it out.")
+    phases = [phase for part in world.private_phases(world.names[0]) for phase in part]
+    own_loss = any(phase.loss is not classification for phase in phases)
+    if own_loss or not phases or {"weights", "data"} & set(world.strategy.shares):
+        found.append(
+            f"clients.local.augment belongs to plain classification by clients that keep their models, but "
+            f"strategy '{name}' trains in another way; leave it out."
+        )
+    return found
+
+
+def density_problems(world: World) -> list[str]:
+    """Return which client has no private rows that transfer rows could be compared with."""
+    without = [name for name, shard in world.shards.items() if not len(shard.rows)]
+    if "density" not in world.settings or not without:
+        return []
+    return [
+        f"strategy.weights is density, for which private rows are compared with transfer rows, but client "
+        f"{without[0]} has no private rows; use energy, which follows from predictions."
     ]
 
 

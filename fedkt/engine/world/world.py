@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from fedkt import data, models, registry, scenario
 from fedkt.adversity.churn import Churn, Trace
 from fedkt.adversity.hostile import hostile, who_is_hostile
+from fedkt.client import views
 from fedkt.client.behaviour import Client, Fit, Holding, Steps
 from fedkt.client.placing import placed
 from fedkt.client.shared_weights import shared
@@ -128,6 +129,8 @@ class World:
         net = models.build(self.models[client], self.federation.input, self.federation.classes, seed)
         with seeded(seed_of(seed, "attached")):
             self.behaviour.attach(net, net.width)
+            if self.scenario.clients.local.augment:
+                views.attach(net, net.width, self.federation.classes)
         return net
 
     def architecture(self, client: str) -> str:
