@@ -71,6 +71,12 @@ def private(world: World, training: Fit) -> Fit:
     return augmented(training) if world.scenario.clients.local.augment else training
 
 
+def own_scores(behaviour: Client, features: Tensor, logits: Tensor, teacher: Arrays) -> Tensor:
+    """Return the scores [n, classes] of a client's own predictions by a teacher; the model's without one."""
+    more = behaviour.predictors(features, logits, teacher) if teacher else {}
+    return more.get(behaviour.decides_own, more.get(behaviour.decides, logits))
+
+
 def costly(before: Tensor, after: Tensor) -> bool:
     """Say whether a client's predictions became worse by more than one standard error.
 
@@ -162,19 +168,16 @@ class Copies:
         found: Tensor = logits
         return found
 
-    def compare(
-        self, stage: str, own: Callable[[Client, Tensor, Tensor], Tensor], fetch: Callable[..., Work[Arrays]]
-    ) -> Work[None]:
+    def compare(self, stage: str, teacher: Arrays, fetch: Callable[..., Work[Arrays]]) -> Work[None]:
         """Find out whether those that are taught are better, on each row by the two that lack it.
 
-        ``own(behaviour, features, logits)``: the scores of a client's own predictions; ``fetch(stage,
-        tensors)`` brings tensors to the CPU.
+        ``fetch(stage, tensors)`` brings tensors to the CPU.
         """
         right: dict[str, list[Tensor]] = {kind: [] for kind in _OF_FOLD}
         for k, fold in enumerate(self._folds):
             for kind in _OF_FOLD:
                 features, logits = yield PredictJob(stage, self._net, self.models[f"{kind} {k}"], fold.x)
-                scores = own(fold.taught, features, logits) if kind == "taught" else logits
+                scores = own_scores(fold.taught, features, logits, teacher if kind == "taught" else {})
                 right[kind].append(scores.argmax(-1) == fold.y)
         here = yield from fetch(stage, {kind: torch.cat(rows) for kind, rows in right.items()})
         self.better = costly(here["taught"], here["alone"])

@@ -119,7 +119,7 @@ class Party:
         if request.evaluate:
             stage("evaluate")
             if self._copies.names:
-                yield from self._copies.compare("evaluate", self._own, self._fetch)
+                yield from self._copies.compare("evaluate", self._teacher, self._fetch)
                 found["trusted"] = float(self._copies.better)
             found |= yield from self._measured(before, (yield from self._scores("evaluate", self._teacher)))
             if self._guards:
@@ -357,11 +357,6 @@ class Party:
                 scores[BESIDE] = own if better else (yield from self._copies.scores(stage, x))
             found |= {(name, f"{other}_" if other else ""): values for other, values in scores.items()}
         return found
-
-    def _own(self, behaviour: Client, features: Tensor, logits: Tensor) -> Tensor:
-        """Return the scores of a client's own predictions [n, classes] by the newest teacher."""
-        more = behaviour.predictors(features, logits, self._teacher) if self._teacher else {}
-        return more.get(behaviour.decides_own, more.get(behaviour.decides, logits))
 
     def _scored(self, stage: str, x: Tensor, teacher: Arrays) -> Work[dict[str, Tensor]]:
         """Return the scores of rows [n, classes] by predictor; that which decides has no name."""
