@@ -353,8 +353,7 @@ class Party:
             scores = yield from self._scored(stage, x, teacher)
             if self._copies.names:
                 own = scores.get(self.behaviour.decides_own, scores[""])
-                better = self._copies.better
-                scores[BESIDE] = own if better else (yield from self._copies.scores(stage, x))
+                scores[BESIDE] = own if self._copies.better else (yield from self._copies.scores(stage, x))
             found |= {(name, f"{other}_" if other else ""): values for other, values in scores.items()}
         return found
 
