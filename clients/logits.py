@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from fedkt.client import Arrays, Client, Fit, Holding, classification, transfer_rows
+from fedkt.client.census import counts, groups_of
 from fedkt.client.density_ratio import familiar
 from fedkt.client.digesting import digestion, self_training
 from fedkt.client.familiarity import log_ratio
@@ -31,7 +32,8 @@ class LogitsClient(Client):
     rows unlike the private ones are left out; ``density``: also send how familiar each row is, by a
     classifier with this ridge (:func:`fedkt.client.familiarity.log_ratio`); ``prior``: whether predictions
     of rows that are dealt as the client's own are add :meth:`prior`, which is measured beside the model's
-    own in any case; ``align``: how probabilities are freed of their base rates before they leave
+    own in any case; ``census``: also send how many private rows are near which transfer rows
+    (:mod:`fedkt.client.census`); ``align``: how probabilities are freed of their base rates before they leave
     (:class:`fedkt.distill.alignment.Alignment`).
     """
 
@@ -56,7 +58,8 @@ class LogitsClient(Client):
     @staticmethod
     def reads_private_rows(settings: Mapping[str, Any]) -> bool:
         """Predictions on transfer rows do not; likeness of rows to private ones and counts of labels do."""
-        return "selector" in settings or "density" in settings or settings.get("label_share", False)
+        asked = {"selector", "density", "census"} & set(settings)
+        return bool(asked) or bool(settings.get("label_share", False))
 
     @staticmethod
     def contribution(dims: Dims, settings: Mapping[str, Any]) -> Expected:
@@ -73,6 +76,7 @@ class LogitsClient(Client):
             label_share=settings.get("label_share", False),
             density="density" in settings,
             selected="selector" in settings,
+            census=groups_of(dims.transfer) if "census" in settings else 0,
         )
 
     @staticmethod
@@ -129,7 +133,10 @@ class LogitsClient(Client):
             known = familiar(self._asked, held.x, held.y, held.seed, held.client, **selector)
             values = values * known.unsqueeze(-1)
         share = outgoing(held.label_share) if held.settings.get("label_share") else None
-        return Logits(outgoing(values), label_share=share, density=density)
+        census = None
+        if "census" in held.settings and held.transfer is not None:
+            census = counts(held.x, held.transfer, held.seed).cpu().numpy()
+        return Logits(outgoing(values), label_share=share, density=density, census=census)
 
     def prior(self) -> Tensor:
         """Return log(share of the class among private rows + 1/(2 rows)) [classes].

@@ -90,7 +90,8 @@ class Logits(Knowledge):
     ``label_share`` float32 [classes]: share of each class in the sender's data, sent only where a
     strategy is set to ask for it; ``density`` float32 [rows]: log ratio of how likely a row is among the
     sender's own and among transfer rows (:mod:`fedkt.client.familiarity`), within ±:data:`MOST_DENSE`, where
-    a strategy weighs clients by it.
+    a strategy weighs clients by it; ``census`` int32 [groups]: how many of the sender's rows are near each
+    group of transfer rows, where the row policy asks for it.
 
     >>> Logits.expected(Dims(rows=2, transfer=5, classes=3, width=4), probabilities=False)["values"].shape
     (2, 3)
@@ -101,6 +102,7 @@ class Logits(Knowledge):
     rows: NDArray[np.int32] | None = None
     label_share: NDArray[np.float32] | None = None
     density: NDArray[np.float32] | None = None
+    census: NDArray[np.int32] | None = None
 
     @staticmethod
     def expected(
@@ -111,10 +113,12 @@ class Logits(Knowledge):
         label_share: bool = False,
         density: bool = False,
         selected: bool = False,
+        census: int = 0,
     ) -> Expected:
         """Return the arrays of a message about ``dims.rows`` rows.
 
-        ``selected``: rows that the sender leaves out are zeros, of which packing leaves next to nothing.
+        ``selected``: rows that the sender leaves out are zeros, of which packing leaves next to nothing;
+        ``census``: into how many groups the sender's rows are counted, 0: they are not.
         """
         shape = (dims.rows, dims.classes)
         found = {
@@ -128,6 +132,8 @@ class Logits(Knowledge):
             found["label_share"] = Spec("float32", (dims.classes,), 0.0, 1.0, simplex=True)
         if density:
             found["density"] = Spec("float32", (dims.rows,), -MOST_DENSE, MOST_DENSE)
+        if census:
+            found["census"] = Spec("int32", (census,), 0, 2**31 - 1)
         return found
 
 

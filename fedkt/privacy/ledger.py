@@ -215,9 +215,12 @@ class Ledger:
             self._append(self.entries(), {"state": "note", "text": text, "data": None})
 
     def forget_sent(self, run: str, before: int) -> None:
-        """Delete what was sent in rounds of this run before ``before``: nobody can ask for it again."""
+        """Delete what was sent in rounds of this run before ``before``: nobody can ask for it again.
+
+        What is sent in every round belongs to round 0 and stays.
+        """
         for path in (self.folder / "sent").glob(f"{_safe(run)}-*.safetensors"):
-            if int(path.stem.rsplit("-", 2)[1]) < before:
+            if 0 < int(path.stem.rsplit("-", 2)[1]) < before:
                 path.unlink(missing_ok=True)
 
     # Inside -----------------------------------------------------------------------------------------

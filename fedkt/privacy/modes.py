@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from fedkt.scenario.about_privacy import Privacy
 
 
+CENSUS = "census"
+"""The array of counts of private rows that the row policy of that name asks for."""
+
+
 class Dpsgd(Mode):
     """Record level: the model is trained by DP-SGD; what follows from it alone is free."""
 
@@ -53,8 +57,8 @@ class Dpsgd(Mode):
     def misfit(
         self, strategy: type[Method], client: "type[Client]", settings: Mapping[str, Any]
     ) -> str | None:
-        """Refuse knowledge that is computed from private rows after training."""
-        if client.reads_private_rows(settings):
+        """Refuse knowledge that is computed from private rows after training, but for counts."""
+        if client.reads_private_rows({key: value for key, value in settings.items() if key != CENSUS}):
             return (
                 "what its clients send is computed from private rows once more, which private training does "
                 "not pay for; use proto_gauss with 'provenance: dp_trained' where it sends means per class, "
@@ -65,6 +69,18 @@ class Dpsgd(Mode):
     def training_noise(self, noise: float) -> float | None:
         """The mode's noise is that of the training."""
         return noise
+
+    def once(self, expected: Expected) -> list[Event]:
+        """A census: one row changes one count by one, zeroed out, added or removed."""
+        if CENSUS not in expected:
+            return []
+        return [Event("gauss", "record", self.settings.census_noise, discrete=True)]
+
+    def counted(self, counts: Any) -> NDArray[Any]:
+        """Return counts [groups] with noise, as they may be sent again and again."""
+        steps, noise = np.asarray(counts, np.int64), self.settings.census_noise
+        noisy = mechanisms.gaussian(steps, 1.0, mechanisms.of_counts("add/remove"), noise)
+        return np.maximum(noisy, 0).astype(np.int32)
 
     def privatise(self, arrays: Arrays, expected: Expected, noise: float) -> Arrays:
         """Weigh clients alike: how many examples stand behind weights is not said."""

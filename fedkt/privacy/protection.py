@@ -78,6 +78,10 @@ class Mode:
         """Return what one round's release costs, from the shapes of what is sent."""
         return []
 
+    def once(self, expected: Expected) -> list[Event]:
+        """Return what is paid once a run for what such messages hold beside each round's release."""
+        return []
+
     def privatise(self, arrays: Arrays, expected: Expected, noise: float) -> Arrays:
         """Return what may be sent in place of the arrays."""
         return arrays

@@ -19,7 +19,17 @@ from fedkt.registry import IMPORT_PATH
 from fedkt.scenario.settings import NotNegative, Positive, Settings, Text, Whole, differs, must_be, say
 
 Utility = Literal[
-    "random", "disagreement", "telling", "gap", "entropy", "margin", "sure", "changing", "rare", "dense"
+    "random",
+    "disagreement",
+    "telling",
+    "gap",
+    "entropy",
+    "margin",
+    "sure",
+    "changing",
+    "rare",
+    "dense",
+    "census",
 ]
 Mechanism = Literal["top", "sample", "cover", "strata", "domains"]
 MECHANISMS = ("cover", "strata", "domains")
@@ -158,13 +168,19 @@ class RowPolicy(Settings):
     """``random``: all alike; ``disagreement``: how much clients contradict one another; ``telling``: how much
     their answers tell rows apart; ``gap``: how far they are from their teacher; ``entropy``, ``margin``: how
     unsure the newest teacher is; ``sure``: how sure; ``changing``: how much it changed; ``rare``: how seldom
-    the row's class is; ``dense``: how near other rows are."""
+    the row's class is; ``dense``: how near other rows are; ``census``: how many private rows are near, which
+    clients count."""
     mechanism: Mechanism = "top"
     """``top``: those worth most; ``sample``: by chance, more likely the better; ``cover``: of those worth
     most, unlike ones; ``strata``: the best of each cluster of rows; ``domains``: the best of each set of
     ``audition``, the more the farther clients are from their teacher there."""
     explore: float = Field(0.0, ge=0, le=1)
     """The share that is picked by chance alone."""
+
+    @property
+    def looks(self) -> bool:
+        """Whether the server compares the transfer rows themselves with one another."""
+        return self.mechanism in ("cover", "strata") or self.utility in ("dense", "census")
 
 
 class Transfer(Settings):

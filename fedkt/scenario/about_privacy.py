@@ -25,6 +25,7 @@ _MODES_OF = {
     "training_noise_multiplier": ("proto_gauss",),
     "max_grad_norm": _TRAINED,
     "rows": _TRAINED,
+    "census_noise": ("dpsgd",),
     "clip": ("proto_gauss", "logit_gauss", "central_gauss"),
     "epsilon_per_vote": ("vote_rr",),
     "vote_noise": ("vote_gnmax",),
@@ -64,6 +65,8 @@ class Privacy(Settings):
     rows: Annotated[int, Field(ge=1)] | None = None
     """A public number that rate, steps and divisor of private training follow from, for every client, in
     place of its own number of rows: then a record may be added or removed, not only zeroed out."""
+    census_noise: Positive = 5.0
+    """Standard deviation of the noise on each count that a client sends, once, for row policy ``census``."""
     clip: Positive = 1.0
     """Largest L2 norm of a row's features (proto_gauss), of a released row (logit_gauss), of a client's
     whole contribution (central_gauss)."""

@@ -46,7 +46,7 @@ def _costs(mode: Mode, expected: Expected, phases: Callable[[], Phases], noise: 
     training = mode.training_noise(noise)
     first, each = phases() if training is not None else ([], [])
     return Costs(
-        tuple(training_event(phase, training) for phase in first),
+        (*(training_event(phase, training) for phase in first), *mode.once(expected)),
         (*(training_event(phase, training) for phase in each), *mode.release(expected, noise)),
         noise,
     )

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedkt.client.behaviour import Client, Fit, Holding
+from fedkt.client.census import counts
 from fedkt.engine.world.costs import training_event
 from fedkt.engine.world.world import World
 from fedkt.knowledge.codec import Expected
@@ -24,7 +25,8 @@ from fedkt.privacy.accounting import Event
 from fedkt.privacy.curator import ledger_folder
 from fedkt.privacy.dpsgd import Dpsgd, Generators, from_entropy
 from fedkt.privacy.ledger import Anchor, Ledger, Purpose
-from fedkt.privacy.modes import ProtoGauss
+from fedkt.privacy.modes import CENSUS, ProtoGauss
+from fedkt.privacy.modes import Dpsgd as DpsgdMode
 from fedkt.rng import torch_stream
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -58,11 +60,12 @@ class Guard:
         self._noise = world.costs(client).noise
         self._training = mode.training_noise(self._noise)
         self._own = behaviour
-        self._counted = partial(world.counted, client)
+        self._as_counted = partial(world.counted, client)
         self._public = world.player(client, without_private_rows(behaviour.holding))
         self._seed = world.scenario.seed if settings.deterministic_noise else None
         self._rows = world.party_hash(client)
         self.ledger = Ledger(folder)
+        self._census = Purpose("", 0, CENSUS)
 
     @property
     def releasing(self) -> Client:
@@ -77,7 +80,8 @@ class Guard:
         return self.ledger.released(purpose)
 
     def reserve(self, purpose: Purpose, phases: Sequence[Describe], expected: Expected | None) -> None:
-        """Pay for the private ones of these phases and, unless None, for releasing these arrays.
+        """Pay for the private ones of these phases and, unless None, for releasing these arrays, counts of
+        private rows once a run.
 
         Raises :class:`~fedkt.privacy.ledger.Declined`; data must not be touched before this returns.
         """
@@ -86,19 +90,24 @@ class Guard:
             described = [describe(self._own) for describe in phases]
             # Noise that the seed tells hides nothing, whatever its size.
             noise = self._training if self._seed is None else 0.0
-            private = [self._counted(p) for p in described if p is not None and p.private]
+            private = [self._as_counted(p) for p in described if p is not None and p.private]
             events = [training_event(p, noise) for p in private]
         if expected is not None:
             events += self._mode.release(expected, self._noise)
-        most = self._most if self._seed is None else math.inf
-        mode = self._mode
+        self._pay(purpose, events)
+        once = [] if expected is None else self._mode.once(expected)
+        self._census = Purpose(purpose.run, 0, CENSUS)
+        if once and self.ledger.released(self._census) is None:
+            self._pay(self._census, once)
+
+    def _pay(self, purpose: Purpose, events: Sequence[Event]) -> None:
         self.ledger.reserve(
             purpose,
             events,
             delta=self._delta,
-            unit=mode.unit,
-            change=mode.change,
-            most=most,
+            unit=self._mode.unit,
+            change=self._mode.change,
+            most=self._most if self._seed is None else math.inf,
             data=self._rows,
         )
 
@@ -115,7 +124,7 @@ class Guard:
         if not own.private:
             return public, None
         how = Dpsgd(self._training, self._settings.max_grad_norm, self._generators(own.name, round_))
-        return self._counted(replace(public, rows=own.rows, private=True)), how
+        return self._as_counted(replace(public, rows=own.rows, private=True)), how
 
     def _generators(self, phase: str, round_: int) -> Generators:
         if self._seed is None:
@@ -127,7 +136,18 @@ class Guard:
 
     def privatise(self, arrays: Arrays, expected: Expected) -> Arrays:
         """Return what may be sent in place of what the behaviour made."""
+        if CENSUS in expected and isinstance(self._mode, DpsgdMode):
+            arrays = {**arrays, CENSUS: self._counted(self._mode)}
         return self._mode.privatise(arrays, expected, self._noise)
+
+    def _counted(self, mode: DpsgdMode) -> NDArray[Any]:
+        """Return the noisy counts of private rows: those that were released before, where they were."""
+        held, known = self._own.holding, self.ledger.released(self._census)
+        if known is None:
+            assert held.transfer is not None
+            known = {CENSUS: mode.counted(counts(held.x, held.transfer, held.seed).cpu().numpy())}
+            self.ledger.release(self._census, known)
+        return known[CENSUS]
 
     def class_means(self, features: Tensor, logits: Tensor) -> Arrays | None:
         """Return noisy means per class of the private rows; None where the mode releases something else."""

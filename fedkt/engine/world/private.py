@@ -175,6 +175,11 @@ def _fit(world: World) -> Iterator[str]:
             f"data.transfer.policy is {utility}, but in privacy mode '{settings.mode}' nobody sees what "
             f"single clients say; it must be {', '.join(others[:-1])} or {others[-1]}."
         )
+    if mode is not None and utility == "census" and settings.mode != "dpsgd":
+        yield (
+            f"data.transfer.policy is census, for which clients count their own rows, but privacy mode "
+            f"'{settings.mode}' does not pay for that; use dpsgd, or another policy."
+        )
     if mode is not None and world.scenario.patience is not None:
         yield (
             f"patience ends a run by what is right of clients' validation rows, which privacy mode "

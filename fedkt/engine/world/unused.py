@@ -12,8 +12,10 @@ import torch
 from pydantic import BaseModel
 
 from fedkt import registry
+from fedkt.client.behaviour import Client
 from fedkt.engine.world.world import World
 from fedkt.errors import InputError
+from fedkt.knowledge.kinds import Dims
 from fedkt.scenario import Scenario
 from fedkt.scenario.about_clients import Distill
 from fedkt.strategy.base import Strategy, StrategyConfig
@@ -67,6 +69,13 @@ def without_effect(scenario: Scenario, strategy: type[Strategy], config: Strateg
     if written:
         them = "them" if len(written) > 1 else "it"
         yield f"strategy '{name}' makes nothing of {', '.join(written)}; leave {them} out."
+    behaviour: type[Client] = registry.find("clients", strategy.client)
+    if "census" in told and "census" not in behaviour.contribution(Dims(5, 5, 2, 1), told):
+        votes = ", which sends votes" if told["form"] == "votes" else ""
+        yield (
+            f"data.transfer.policy is census, but clients of strategy '{name}'{votes} count no rows; it must "
+            "be another policy."
+        )
     for key in {"temperature", "loss"} & strategy.reads_distill:
         given, own = getattr(distill, key), strategy.settings(config).get(key)
         if given is not None and own is not None and own != given:

@@ -11,6 +11,7 @@ from torch import Tensor
 from fedkt.rng import numpy_stream, seed_of
 from fedkt.strategy.choosing import picking
 from fedkt.strategy.choosing.audition import Audition
+from fedkt.strategy.choosing.counting import Census
 from fedkt.strategy.choosing.shares import Shares
 from fedkt.strategy.choosing.sieve import Sieve
 from fedkt.strategy.choosing.utilities.said import Said
@@ -42,6 +43,7 @@ class RowChoice:
         """How much of a round each set has, where none is dropped."""
         self.audition = Audition(list(sets), transfer.size) if sets and not mixes else None
         self.sieve = None if transfer.keep is None else Sieve(transfer.keep)
+        self.census = Census(seed) if self._utility.counts else None
         self.worth: Tensor | None = None
         """What each row is worth [total], infinite where nobody was asked; None before the first score."""
         self._before: Tensor | None = None
@@ -86,6 +88,8 @@ class RowChoice:
     ) -> NDArray[np.int64]:
         if self._utility.rows is not None and (self.worth is None or self._transfer.fresh):
             self.worth = torch.from_numpy(self._utility.rows(self._seen(server_round)))
+        if self.census is not None and self.census.by_client:
+            self.worth = self.census.worth(self._seen(server_round))
         worth = np.zeros(len(rows)) if self.worth is None else self.worth.double().numpy()[rows]
         match self._policy.mechanism:
             case "sample":
@@ -152,6 +156,8 @@ class RowChoice:
         """Return everything that a resumed run needs: tensors by name and a JSON note."""
         kept = None if self.sieve is None else self.sieve.kept
         held = {"worth": self.worth, "before": self._before, "kept": kept}
+        if self.census is not None:
+            held = {f"census/{client}": counts for client, counts in self.census.by_client.items()}
         note: dict[str, Any] = {}
         if self.audition is not None:
             one = self.audition
@@ -166,6 +172,12 @@ class RowChoice:
     def load(self, tensors: dict[str, Tensor], note: dict[str, Any]) -> None:
         """Restore what :meth:`state` returned."""
         self.worth, self._before = tensors.get("worth"), tensors.get("before")
+        if self.census is not None:
+            self.census.by_client = {
+                name.removeprefix("census/"): tensor
+                for name, tensor in tensors.items()
+                if name.startswith("census/")
+            }
         if self.audition is not None and note:
             self.audition.rounds, self.audition.chosen = note["rounds"], note["chosen"]
             self.audition.heard = note["heard"]

@@ -23,13 +23,14 @@ from fedkt.strategy.choosing.utilities.telling import telling
 class Utility:
     """``of``: what was said of some rows to their values [rows]; ``answers``, ``teachers``, ``before``: which
     parts of it that looks at; ``rows``: the rows themselves [rows, d] to values, where nothing that is said
-    counts."""
+    counts; ``counts``: whether clients count their own rows, by which these are worth something."""
 
     of: Callable[[Said], Tensor] = lambda said: torch.zeros(0)
     answers: bool = False
     teachers: bool = False
     before: bool = False
     rows: Callable[[NDArray[np.float64]], NDArray[np.float64]] | None = None
+    counts: bool = False
 
     @property
     def hears(self) -> bool:
@@ -48,4 +49,5 @@ UTILITIES: dict[str, Utility] = {
     "changing": Utility(lambda said: changing(said.teachers, said.before), teachers=True, before=True),
     "rare": Utility(lambda said: rare(said.teachers), teachers=True),
     "dense": Utility(rows=dense),
+    "census": Utility(counts=True),
 }

@@ -183,6 +183,8 @@ class Course:
                 raise error.advised(remedies.change(scenario, config)) from error
             raise error.advised(remedies.lower(error.rate, "server", scenario, config)) from error
         self._learn_about_rows(self._answers(contributions), fused)
+        if self._row_choice is not None and self._row_choice.census is not None:
+            self._row_choice.census.hear(contributions.clients, contributions.arrays["census"])
         if self._declining is not None:
             self.report = {**self.report, **self._declining.report()}
         if dropped:
@@ -338,6 +340,8 @@ class Course:
         if not self._method.needs_transfer or transfer is None:
             return None
         setting, total = self._setting, next(iter(self._setting.dims.values())).transfer
+        if transfer.rule.looks:
+            setting.check_features()
         return RowChoice(transfer, total, setting.seed, setting.transfer_features)
 
     def _forecaster(self) -> Declining | None:

@@ -63,23 +63,33 @@ class Setting:
         """Return the hash of the transfer set that a round speaks about."""
         return self.stock.hash(round_) if self.stock is not None and self.stock.fresh else self.transfer
 
+    def check_features(self) -> None:
+        """Raise InputError where the server cannot compare transfer rows with one another."""
+        if self.stock is None and (self.federation is None or self.federation.transfer is None):
+            raise InputError(
+                "data.transfer.policy looks at the transfer rows, of which the server holds none here; it "
+                "must be another one, or the rows be made."
+            )
+        if self.input.kind == "tokens":
+            raise InputError(
+                "data.transfer.policy compares transfer rows by their numbers, but token ids are names of "
+                "words; it must be another one."
+            )
+
     def transfer_features(self, round_: int) -> "NDArray[np.float64]":
         """Return a round's transfer set [rows, d] as numbers that rows are compared by: each of unit
         deviation.
 
-        Raises InputError where the server holds no rows.
+        They must be there (:meth:`check_features`).
         """
         import numpy as np
 
         if self.stock is not None:
             raw = self.stock.rows(round_).x
-        elif self.federation is not None and self.federation.transfer is not None:
-            raw = self.federation.transfer.x
         else:
-            raise InputError(
-                "data.transfer.policy looks at the transfer rows, of which the server holds none here; it "
-                "must be another one, or the rows be made."
-            )
+            assert self.federation is not None
+            assert self.federation.transfer is not None
+            raw = self.federation.transfer.x
         rows = (raw.toarray() if hasattr(raw, "tocsr") else np.asarray(raw)).reshape(raw.shape[0], -1)
         filled = np.where(np.isnan(rows), np.nanmean(rows, axis=0), rows) if rows.dtype.kind == "f" else rows
         centred = filled.astype(np.float64) - filled.mean(0)
