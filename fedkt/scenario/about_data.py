@@ -21,6 +21,7 @@ from fedkt.scenario.settings import NotNegative, Positive, Settings, Text, Whole
 Utility = Literal[
     "random",
     "disagreement",
+    "contested",
     "telling",
     "gap",
     "entropy",
@@ -165,7 +166,8 @@ class RowPolicy(Settings):
     """
 
     utility: Utility = "random"
-    """``random``: all alike; ``disagreement``: how much clients contradict one another; ``telling``: how much
+    """``random``: all alike; ``disagreement``: how much clients contradict one another; ``contested``:
+    which part of all doubt that is; ``telling``: how much
     their answers tell rows apart; ``gap``: how far they are from their teacher; ``entropy``, ``margin``: how
     unsure the newest teacher is; ``sure``: how sure; ``changing``: how much it changed; ``rare``: how seldom
     the row's class is; ``dense``: how near other rows are; ``census``: how many private rows are near, which

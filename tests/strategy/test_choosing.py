@@ -23,6 +23,7 @@ from fedkt.strategy.choosing.chooser import RowChoice
 from fedkt.strategy.choosing.shares import Shares, cross_entropy
 from fedkt.strategy.choosing.sieve import Sieve, typical
 from fedkt.strategy.choosing.utilities.changing import changing
+from fedkt.strategy.choosing.utilities.contested import contested
 from fedkt.strategy.choosing.utilities.dense import dense
 from fedkt.strategy.choosing.utilities.gap import gap
 from fedkt.strategy.choosing.utilities.rare import rare
@@ -60,6 +61,14 @@ def test_permuted_rows_are_worth_the_same(name: str) -> None:
         permuted = utility.of(Said(said[:, order], said[:1, order], said[1, order]))
     assert found.shape == (8,)
     assert torch.allclose(found[order], permuted, atol=1e-6)
+
+
+def test_contested_by_hand() -> None:
+    """(.9, .1) and (.1, .9): .3681 of ln 2 = .6931; sure opposites: all of it; all in doubt alike, or sure of
+    one class: nothing."""
+    a, b, half, one, other = [0.9, 0.1], [0.1, 0.9], [0.5, 0.5], [1.0, 0.0], [0.0, 1.0]
+    found = contested(torch.tensor([[a, one, half, one], [b, other, half, one]]))
+    assert found.tolist() == pytest.approx([0.3681 / 0.6931, 1, 0, 0], abs=1e-4)
 
 
 def test_telling_by_hand() -> None:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedkt.strategy.choosing.utilities.changing import changing
+from fedkt.strategy.choosing.utilities.contested import contested
 from fedkt.strategy.choosing.utilities.dense import dense
 from fedkt.strategy.choosing.utilities.disagreement import disagreement
 from fedkt.strategy.choosing.utilities.doubt import entropy
@@ -44,6 +45,7 @@ UTILITIES: dict[str, Utility] = {
     "margin": Utility(lambda said: margin(said.teachers).mean(0), teachers=True),
     "sure": Utility(lambda said: -entropy(said.teachers).mean(0), teachers=True),
     "disagreement": Utility(lambda said: disagreement(said.answers), answers=True),
+    "contested": Utility(lambda said: contested(said.answers), answers=True),
     "gap": Utility(lambda said: gap(said.answers, said.teachers), answers=True, teachers=True),
     "telling": Utility(lambda said: telling(said.answers), answers=True),
     "changing": Utility(lambda said: changing(said.teachers, said.before), teachers=True, before=True),
