@@ -26,7 +26,13 @@ METHODS = {
     "local": "{name: local}",
     "fedmd": "{name: fedmd, average: probabilities}",
     "dwc": "{name: dwc}",
+    "dwc in phases": "{name: dwc}",
+    "fedpcl": "{name: fedpcl}",
+    "fedpcl, hard": "{name: fedpcl, hard: 0.5}",
+    "fedpcl, hard, made": "{name: fedpcl, hard: 0.5, negatives: 100}",
 }
+USUAL = ("fedmd", "dwc", "dwc in phases")
+CONTRASTS = ("fedpcl", "fedpcl, hard", "fedpcl, hard, made")
 MNIST = "{mean: [0.1307], std: [0.3081]}"
 EXPERIMENTS: dict[str, tuple[str, tuple[str, ...], Mapping[str, str]]] = {
     "digits": (
@@ -40,7 +46,14 @@ EXPERIMENTS: dict[str, tuple[str, tuple[str, ...], Mapping[str, str]]] = {
                 for kind in ("shapes", "strokes", "medley")
             },
             "noise": "{from: 'benchmarks.made:noise8', size: 300}",
+            "noise, pixels in [0, 1]": "{from: 'benchmarks.made:noise8', size: 300}; data.normalise=none",
+            "made:shapes, pixels in [0, 1]": "{from: 'made:shapes', size: 300}; data.normalise=none",
         },
+    ),
+    "negatives": (
+        "fedpcl-digits",
+        ("data.normalise=none",),
+        {"made:shapes": "{from: 'made:shapes', size: 300}"},
     ),
     "mnist": (
         "made-images",
@@ -52,7 +65,15 @@ EXPERIMENTS: dict[str, tuple[str, tuple[str, ...], Mapping[str, str]]] = {
                 f"made:{kind}": f"{{from: 'made:{kind}', size: 1000}}"
                 for kind in ("shapes", "strokes", "medley")
             },
+            "made:medley, 4000 fresh": "{from: 'made:medley', size: 4000, refresh: round}",
             "noise": "{from: 'benchmarks.made:noise28', size: 1000}",
+            "noise, scaled by itself": "{from: 'benchmarks.made:noise28', size: 1000}; "
+            "data.normalise=transfer",
+            **{
+                f"real, 250 {policy}": f"{{from: train, size: 1000, rows: 250, equal_steps: true, "
+                f"policy: {policy}}}"
+                for policy in ("random", "contested")
+            },
         },
     ),
     "cifar10": (
@@ -96,6 +117,10 @@ EXPERIMENTS: dict[str, tuple[str, tuple[str, ...], Mapping[str, str]]] = {
 }
 
 
+_PLAIN = str.maketrans({" ": "", ":": "-", ",": "-", "[": "", "]": ""})
+"""What a folder is not called."""
+
+
 def _noise(side: int, channels: int = 1) -> tuple[Any, Any]:
     stream = numpy_stream(0, "noise", side)
     rows = stream.integers(0, 256, (2000, channels, side, side), dtype=np.uint8)
@@ -129,11 +154,12 @@ def cells(patterns: Sequence[str], methods: Sequence[str]) -> Iterator[tuple[str
             if not any(fnmatch.fnmatch(f"{name}/{rows}", pattern) for pattern in patterns):
                 continue
             spec, *more = told.split("; ")
-            for method in ["local"] if rows == "none" else methods:
+            fitting = [one for one in methods if one in (CONTRASTS if name == "negatives" else USUAL)]
+            for method in ["local"] if rows == "none" else fitting:
                 changes = [*common, f"data.transfer={spec}", *more, f"strategy={METHODS[method]}"]
                 if method == "dwc":
                     changes.append("clients.distill.together=true")
-                elif method == "fedmd":
+                elif method in ("fedmd", "dwc in phases"):
                     changes.append("clients.distill.together=false")
                 yield name, rows, method, changes
 
@@ -160,7 +186,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         data_dir = cifar10.decoded(folder, asked.out / "data") if name == "cifar10" else None
         found = []
         for seed in asked.seeds:
-            out = asked.out / name / rows.replace(" ", "").replace(":", "-") / method / str(seed)
+            words = (text.translate(_PLAIN) for text in (rows, method))
+            out = asked.out.joinpath(name, *words, str(seed))
             found.append(measured(name, changes, seed, out, data_dir).summary["accuracy"])
         values = [
             mean_text([100 * one[key] for one in found if one.get(key) is not None], 1) or "-"
