@@ -101,14 +101,18 @@ def beyond_notes(federation: Federation) -> list[str]:
             assert rows is not None
             column = rows[:, number]
             there = column[~np.isnan(column)]
-            low, high = (min(known.values), max(known.values)) if known.values else (known.low, known.high)
-            count = int(((there < low) | (there > high)).sum())
+            if known.values:
+                allowed = f"is one of {listed(f'{value:g}' for value in known.values)}"
+                count = int((~np.isin(there, np.asarray(known.values, there.dtype))).sum())
+            else:
+                allowed = f"lies in {known.low:g} to {known.high:g}"
+                count = int(((there < known.low) | (there > known.high)).sum())
             if count:
                 names = federation.pool.columns
                 which = listed([names[number]], repr) if names else str(number)
                 notes.append(
-                    f"data.schema: column {which} lies in {low:g} to {high:g}, but {count} of the "
-                    f"{len(there)} training rows here that have it are beyond; no made row asks about such."
+                    f"data.schema: column {which} {allowed}, but {count} of the {len(there)} training rows "
+                    "here that have it are beyond; no made row asks about such."
                 )
     return notes
 

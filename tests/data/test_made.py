@@ -282,6 +282,13 @@ def test_ranges_are_needed_by_name_and_what_leaves_them_is_counted_here() -> Non
         f"that "
         "have it are beyond; no made row asks about such." in federation.notes
     )
+    # Between the values of a category there is nothing either.
+    halves = made_table("data.schema={sex: {values: [-1, 0, 3]}, age: [0, 200]}")
+    ones = int((held[:, 1] == 1).sum())
+    assert (
+        f"data.schema: column 'sex' is one of -1, 0, 3, but {ones} of the {len(held)} training rows here "
+        "that have it are beyond; no made row asks about such." in halves.notes
+    )
 
 
 def test_files_of_words_are_texts_of_texts() -> None:

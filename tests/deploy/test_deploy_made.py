@@ -7,15 +7,19 @@ import numpy as np
 import pytest
 from flwr.app import Message
 
+import fedkt
 from fedkt import scenario as scenarios
 from fedkt.data.made.recipe import Recipe
 from fedkt.deploy.coordinator.reception import alike_made
 from fedkt.deploy.coordinator.server_app import _stock, coordinate
+from fedkt.deploy.rehearsal import Rehearsal
 from fedkt.deploy.site.policy import objections
 from fedkt.deploy.site.site_file import Policy, Site
 from fedkt.deploy.wire.hello import Facts
 from fedkt.engine.runtimes.flwr_internals import FIRST_NODE
 from fedkt.engine.world.world import World
+from fedkt.results.folder import read_rows
+from tests.deploy.rehearsed import SAME, SCENARIO, submitted
 from tests.deploy.sites import SMALL, SitesGrid, edit, events, invite, sites_of
 
 MADE = {
@@ -126,3 +130,17 @@ def test_rows_that_are_others_at_a_site_have_their_own_sentence(
     assert replace(here.recipes[0], size=51).hash != here.recipes[0].hash
     edit(site.folder, policy={"transfer": "held"})
     assert Site.load(site.folder).file.policy.transfer == "held"
+
+
+@pytest.mark.deploy
+def test_real_nodes_with_fresh_rows_give_the_numbers_of_the_simulation(tmp_path: Path) -> None:
+    """SuperLink, three SuperNodes, and 60 other rows in each of three rounds, which nobody sent."""
+    fresh = "data.transfer={from: 'made:shapes', size: 60, refresh: round}"
+    scenario = scenarios.load(SCENARIO, [fresh])
+    simulated = fedkt.simulate(scenario, out=tmp_path / "run")
+    with Rehearsal(scenario, tmp_path / "it") as it:
+        summary = submitted(it, "runs/fresh", "--set", fresh)
+        assert not list(it.folder.glob("**/transfer.npz"))
+        told = read_rows(it.folder / "runs" / "fresh" / "clients.jsonl")
+    assert {key: summary[key] for key in SAME} == {key: simulated.summary[key] for key in SAME}
+    assert told == read_rows(tmp_path / "run" / "clients.jsonl")
