@@ -87,7 +87,8 @@ class FedKA(Strategy):
                 "strategy.voting is off, but server_model learns from voted rows; one of them must change."
             )
         transfer = scenario.data.transfer
-        if config.voting == "off" and transfer is not None and transfer.rule.utility != "random":
+        named = transfer is not None and transfer.policy is not None
+        if config.voting == "off" and transfer is not None and named and transfer.rule.utility != "random":
             found.append(
                 f"data.transfer.policy chooses by {transfer.rule.utility} what is said of rows, but "
                 "strategy.voting is off, so nothing is said; one of them must change."

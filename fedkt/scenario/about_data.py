@@ -188,8 +188,8 @@ class RowPolicy(Settings):
 class Transfer(Settings):
     """The unlabelled rows that every client can see.
 
-    >>> Transfer(from_="train", size=300, rows=100).policy
-    'random'
+    >>> Transfer(from_="train", size=300, rows=100).rule.utility
+    'contested'
     """
 
     from_: Text = Field("train", alias="from")
@@ -197,13 +197,17 @@ class Transfer(Settings):
     generator makes of the scenario alone, so that nobody has to give any."""
     size: Whole = Field(examples=[1000])
     """Rows in the set."""
-    policy: Annotated[
-        Annotated[PolicyName, Tag(POLICY_TAGS[0])] | Annotated[RowPolicy, Tag(POLICY_TAGS[1])],
-        Discriminator(lambda value: POLICY_TAGS[not isinstance(value, str)]),
-    ] = "random"
+    policy: (
+        Annotated[
+            Annotated[PolicyName, Tag(POLICY_TAGS[0])] | Annotated[RowPolicy, Tag(POLICY_TAGS[1])],
+            Discriminator(lambda value: POLICY_TAGS[not isinstance(value, str)]),
+        ]
+        | None
+    ) = None
     """Which rows a round asks for, where ``rows`` are fewer: a utility alone, of which the best are taken;
     ``cover``, ``strata`` or ``domains`` alone, with all rows worth the same; or all parts. Of several sources
-    ``entropy`` and ``margin`` end in asking for those that tell nothing: nobody is sure of noise."""
+    ``entropy`` and ``margin`` end in asking for those that tell nothing: nobody is sure of noise. Null:
+    ``contested``, or ``random`` where rows are others in each round."""
     rows: Whole | None = None
     """Rows asked for in each round, at most ``size``; null: all."""
     equal_steps: bool = False
@@ -255,6 +259,8 @@ class Transfer(Settings):
     @property
     def rule(self) -> RowPolicy:
         """The policy with all its parts."""
+        if self.policy is None:
+            return RowPolicy(utility="random" if self.fresh else "contested")
         if isinstance(self.policy, RowPolicy):
             return self.policy
         if self.policy in MECHANISMS:

@@ -500,7 +500,7 @@ def test_dump_writes_every_default_and_only_the_settings_of_the_kind():
         "kind": "iid", "clients": 10, "samples_per_client": None, "sizes": "equal", "min_samples": 1,
     }  # fmt: skip
     assert written["data"]["transfer"] == {
-        "from": "train", "size": 5, "policy": "random", "rows": None, "equal_steps": False, "keep": None,
+        "from": "train", "size": 5, "policy": None, "rows": None, "equal_steps": False, "keep": None,
         "audition": [], "refresh": "never", "generator": {},
     }  # fmt: skip
     assert written["strategy"] == {"name": "dwc"}

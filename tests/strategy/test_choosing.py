@@ -134,6 +134,21 @@ def test_samples_come_with_exponential_chances() -> None:
     assert set(picking.sample(np.array([0.0, np.inf, 5.0, np.inf]), 2, draws)) == {1, 3}
 
 
+def test_without_a_policy_contested_rows_are_asked_about_where_rows_stay(tmp_path: Path) -> None:
+    """A trusted server sees no client's own answers and fedka may hear none at all: then it is by chance."""
+    assert transfer().rule.utility == "contested"
+    assert transfer(**{"from": "made:shapes", "refresh": "round"}).rule.utility == "random"
+    data = {**SMALL["data"], "transfer": {"size": 60, "rows": 12}}  # type: ignore[dict-item]
+    private = {"mode": "central_gauss", "delta": 1e-5, "noise_multiplier": 1.0, "max_epsilon": 1e6}
+    fedmd = {"name": "fedmd", "average": "probabilities"}
+    for number, parts in enumerate(
+        ({"strategy": fedmd, "privacy": private}, {"strategy": {"name": "fedka", "voting": "off"}})
+    ):
+        scenario = from_dict({**SMALL, "data": data, "rounds": 2, **parts})
+        result = fedkt.simulate(scenario, out=tmp_path / str(number))
+        assert result.rounds["status"].tolist() == ["fused"] * 2
+
+
 def test_a_share_is_picked_by_chance() -> None:
     """Of 100 rows 10 a round, the best 5 always and 5 others: these differ from round to round."""
     policy = {"utility": "sure", "explore": 0.5}

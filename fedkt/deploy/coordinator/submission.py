@@ -154,7 +154,13 @@ def _watch(control: Control, run: int, folder: RunFolder, observer: Observer) ->
                 observer.replied(event["round"], event["stage"])
             case "round" if event["row"]["round"] > done:
                 done = event["row"]["round"]
-                folder.append(event["row"], event["clients"])
+                clients = [{k: v for k, v in its.items() if k != "loss"} for its in event["clients"]]
+                lost = [
+                    {"round": its["round"], "client": its["client"], **its["loss"]}
+                    for its in event["clients"]
+                    if its.get("loss")
+                ]
+                folder.append(event["row"], clients, lost)
                 observer.round_done(event["row"], event["clients"])
             case "refused":
                 print(f"refused: {event['who']}: {event['reason']}: {event['detail']}", flush=True)

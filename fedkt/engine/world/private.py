@@ -169,7 +169,8 @@ def _fit(world: World) -> Iterator[str]:
             "sees that; data.transfer.from must name the set."
         )
     utility = "random" if transfer is None else transfer.rule.utility
-    if mode is not None and mode.at_server and UTILITIES[utility].answers:
+    named = transfer is not None and transfer.policy is not None
+    if mode is not None and mode.at_server and named and UTILITIES[utility].answers:
         others = [name for name, other in UTILITIES.items() if not other.answers]
         yield (
             f"data.transfer.policy is {utility}, but in privacy mode '{settings.mode}' nobody sees what "
