@@ -141,9 +141,11 @@ def test_without_a_policy_contested_rows_are_asked_about_where_rows_stay(tmp_pat
     data = {**SMALL["data"], "transfer": {"size": 60, "rows": 12}}  # type: ignore[dict-item]
     private = {"mode": "central_gauss", "delta": 1e-5, "noise_multiplier": 1.0, "max_epsilon": 1e6}
     fedmd = {"name": "fedmd", "average": "probabilities"}
-    for number, parts in enumerate(
-        ({"strategy": fedmd, "privacy": private}, {"strategy": {"name": "fedka", "voting": "off"}})
-    ):
+    cases: list[dict[str, Any]] = [
+        {"strategy": fedmd, "privacy": private},
+        {"strategy": {"name": "fedka", "voting": "off"}},
+    ]
+    for number, parts in enumerate(cases):
         scenario = from_dict({**SMALL, "data": data, "rounds": 2, **parts})
         result = fedkt.simulate(scenario, out=tmp_path / str(number))
         assert result.rounds["status"].tolist() == ["fused"] * 2
