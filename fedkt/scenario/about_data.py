@@ -36,6 +36,8 @@ Mechanism = Literal["top", "sample", "cover", "strata", "domains"]
 MECHANISMS = ("cover", "strata", "domains")
 """Those whose name alone is a policy, with all rows worth the same."""
 PolicyName = Utility | Literal["cover", "strata", "domains"]
+EXPLORED = 0.2
+"""The share of rows by chance where no policy is named: chosen on validation rows, docs/results/row-policies.md."""
 AGELESS = ("random", "dense")
 """Utilities that need nothing that was said of the same rows before."""
 POLICY_TAGS = ("policy-by-name", "policy-by-parts")
@@ -207,7 +209,7 @@ class Transfer(Settings):
     """Which rows a round asks for, where ``rows`` are fewer: a utility alone, of which the best are taken;
     ``cover``, ``strata`` or ``domains`` alone, with all rows worth the same; or all parts. Of several sources
     ``entropy`` and ``margin`` end in asking for those that tell nothing: nobody is sure of noise. Null:
-    ``contested``, or ``random`` where rows are others in each round."""
+    ``contested`` with a fifth by chance, or ``random`` where rows are others in each round."""
     rows: Whole | None = None
     """Rows asked for in each round, at most ``size``; null: all."""
     equal_steps: bool = False
@@ -260,7 +262,7 @@ class Transfer(Settings):
     def rule(self) -> RowPolicy:
         """The policy with all its parts."""
         if self.policy is None:
-            return RowPolicy(utility="random" if self.fresh else "contested")
+            return RowPolicy() if self.fresh else RowPolicy(utility="contested", explore=EXPLORED)
         if isinstance(self.policy, RowPolicy):
             return self.policy
         if self.policy in MECHANISMS:

@@ -136,7 +136,7 @@ def test_samples_come_with_exponential_chances() -> None:
 
 def test_without_a_policy_contested_rows_are_asked_about_where_rows_stay(tmp_path: Path) -> None:
     """A trusted server sees no client's own answers and fedka may hear none at all: then it is by chance."""
-    assert transfer().rule.utility == "contested"
+    assert (transfer().rule.utility, transfer().rule.explore) == ("contested", 0.2)
     assert transfer(**{"from": "made:shapes", "refresh": "round"}).rule.utility == "random"
     data = {**SMALL["data"], "transfer": {"size": 60, "rows": 12}}  # type: ignore[dict-item]
     private = {"mode": "central_gauss", "delta": 1e-5, "noise_multiplier": 1.0, "max_epsilon": 1e6}
