@@ -37,7 +37,7 @@ MECHANISMS = ("cover", "strata", "domains")
 """Those whose name alone is a policy, with all rows worth the same."""
 PolicyName = Utility | Literal["cover", "strata", "domains"]
 EXPLORED = 0.2
-"""The share of rows by chance where no policy is named: docs/results/row-policies.md says how it was chosen."""
+"""The share of rows by chance where no policy is named; how it was chosen: docs/results/row-policies.md."""
 AGELESS = ("random", "dense")
 """Utilities that need nothing that was said of the same rows before."""
 POLICY_TAGS = ("policy-by-name", "policy-by-parts")
