@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from fedkt.client import Arrays, Client, Fit, Holding, classification, transfer_rows
-from fedkt.client.census import counts, groups_of
 from fedkt.client.density_ratio import familiar
 from fedkt.client.digesting import digestion, self_training
 from fedkt.client.familiarity import log_ratio
 from fedkt.client.placing import outgoing
+from fedkt.data.content.census import counts, groups_of
 from fedkt.distill.alignment import align
 from fedkt.distill.losses import as_logits
 from fedkt.knowledge import Dims, Expected, Knowledge, Logits, Votes
@@ -33,7 +33,7 @@ class LogitsClient(Client):
     classifier with this ridge (:func:`fedkt.client.familiarity.log_ratio`); ``prior``: whether predictions
     of rows that are dealt as the client's own are add :meth:`prior`, which is measured beside the model's
     own in any case; ``census``: also send how many private rows are near which transfer rows
-    (:mod:`fedkt.client.census`); ``align``: how probabilities are freed of their base rates before they leave
+    (:mod:`fedkt.data.content.census`); ``align``: how probabilities are freed of their base rates before they leave
     (:class:`fedkt.distill.alignment.Alignment`).
     """
 

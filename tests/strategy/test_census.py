@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import fedkt
-from fedkt.client.census import centres, counts, groups_of, nearest
+from fedkt.data.content.census import centres, counts, groups_of, nearest
 from fedkt.engine.world.checked import checked_world
 from fedkt.errors import InputError
 from fedkt.knowledge import Dims, Logits

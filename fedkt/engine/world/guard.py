@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedkt.client.behaviour import Client, Fit, Holding
-from fedkt.client.census import counts
+from fedkt.data.content.census import counts
 from fedkt.engine.world.costs import training_event
 from fedkt.engine.world.world import World
 from fedkt.knowledge.codec import Expected

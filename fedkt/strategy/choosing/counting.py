@@ -5,11 +5,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fedkt.client.census import centres, nearest
+from fedkt.data.content.census import centres, nearest
 
 
 class Census:
-    """``seed``: the scenario's, from which every party has the same groups (:mod:`fedkt.client.census`)."""
+    """``seed``: the scenario's, from which every party has the same groups (:mod:`fedkt.data.content.census`)."""
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
