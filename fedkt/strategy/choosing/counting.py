@@ -9,7 +9,7 @@ from fedkt.data.content.census import centres, nearest
 
 
 class Census:
-    """``seed``: the scenario's, from which every party has the same groups (:mod:`fedkt.data.content.census`)."""
+    """``seed``: the scenario's, from which every party has the same groups."""
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
