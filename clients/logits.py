@@ -33,8 +33,8 @@ class LogitsClient(Client):
     classifier with this ridge (:func:`fedkt.client.familiarity.log_ratio`); ``prior``: whether predictions
     of rows that are dealt as the client's own are add :meth:`prior`, which is measured beside the model's
     own in any case; ``census``: also send how many private rows are near which transfer rows
-    (:mod:`fedkt.data.content.census`); ``align``: how probabilities are freed of their base rates before they leave
-    (:class:`fedkt.distill.alignment.Alignment`).
+    (:mod:`fedkt.data.content.census`); ``align``: how probabilities are freed of their base rates before
+    they leave (:class:`fedkt.distill.alignment.Alignment`).
     """
 
     sends = Logits
