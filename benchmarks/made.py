@@ -65,7 +65,8 @@ EXPERIMENTS: dict[str, tuple[str, tuple[str, ...], Mapping[str, str]]] = {
                 f"made:{kind}": f"{{from: 'made:{kind}', size: 1000}}"
                 for kind in ("shapes", "strokes", "medley")
             },
-            "made:medley, 4000 fresh": "{from: 'made:medley', size: 4000, refresh: round}",
+            "made:medley, 4000 fresh": "{from: 'made:medley', size: 4000, refresh: round}; "
+            "clients.distill.batch_size=256",
             "noise": "{from: 'benchmarks.made:noise28', size: 1000}",
             "noise, scaled by itself": "{from: 'benchmarks.made:noise28', size: 1000}; "
             "data.normalise=transfer",
