@@ -10,14 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fedkt.client import Arrays, Client, Fit, Holding, classification, transfer_rows
+from fedkt.client import Arrays, Client, Fit, Holding, transfer_rows
 from fedkt.client.density_ratio import familiar
 from fedkt.client.digesting import digestion, self_training
 from fedkt.client.familiarity import log_ratio
 from fedkt.client.placing import outgoing
 from fedkt.data.content.census import counts, groups_of
 from fedkt.distill.alignment import align
-from fedkt.distill.losses import as_logits
 from fedkt.knowledge import Dims, Expected, Knowledge, Logits, Votes
 from fedkt.knowledge.kinds import MOST_DENSE
 
@@ -48,8 +47,7 @@ class LogitsClient(Client):
         settings = holding.settings
         self.temperature: float = settings["temperature"]
         self.votes = settings["form"] == "votes"
-        if self.votes:
-            vars(self).update(sends=Votes)
+        vars(self).update(sends=Votes if self.votes else holding.task.answers)
         self.probabilities = settings["form"] == "probabilities" or self.votes
         self.compares = "density" in settings and not self.votes
         if settings.get("prior", False):
@@ -70,7 +68,7 @@ class LogitsClient(Client):
         if settings["form"] == "votes":
             return Votes.expected(dims)
         probabilities = settings["form"] == "probabilities"
-        return Logits.expected(
+        return dims.predictions.expected(
             dims,
             probabilities=probabilities,
             label_share=settings.get("label_share", False),
@@ -82,7 +80,7 @@ class LogitsClient(Client):
     @staticmethod
     def teacher(dims: Dims, settings: Mapping[str, Any], *, with_rows: bool) -> Expected:
         """Return one array [rows, classes], and the ids of the rows where they are not all."""
-        return Logits.expected(
+        return dims.predictions.expected(
             dims,
             probabilities=settings["form"] != "logits",
             with_rows=with_rows,
@@ -95,14 +93,14 @@ class LogitsClient(Client):
         if public is None or not epochs:
             return None
         steps = replace(self.holding.local, epochs=epochs, batches=None)
-        return Fit("prepare", {"x": public[0], "y": public[1]}, classification, steps)
+        return Fit("prepare", {"x": public[0], "y": public[1]}, self.holding.training, steps)
 
     def train(self, teacher: Arrays | None) -> Fit | None:
-        """Train on private rows with cross entropy; without labels by what the teacher makes believe."""
+        """Train on private rows; without labels by what the teacher makes believe."""
         holding = self.holding
         if not holding.labelled:
             return None if teacher is None else self._without_labels(teacher)
-        return Fit("train", {"x": holding.x, "y": holding.y}, classification, holding.local, private=True)
+        return Fit("train", {"x": holding.x, "y": holding.y}, holding.training, holding.local, private=True)
 
     def _without_labels(self, teacher: Arrays) -> Fit:
         x, values = self._told(teacher)
@@ -124,7 +122,7 @@ class LogitsClient(Client):
         held, values = self.holding, logits
         aligned = held.settings.get("align")
         if self.probabilities:
-            values = (logits / self.temperature).softmax(-1)
+            values = held.task.said(logits, "probabilities", self.temperature)
             values = values if aligned is None else align(values, **aligned)
         if self.votes:
             return Votes(outgoing((logits if aligned is None else values).argmax(-1).to(torch.int16)))
@@ -136,7 +134,7 @@ class LogitsClient(Client):
         census = None
         if "census" in held.settings and held.transfer is not None:
             census = counts(held.x, held.transfer, held.seed).cpu().numpy()
-        return Logits(outgoing(values), label_share=share, density=density, census=census)
+        return held.task.answers(outgoing(values), label_share=share, density=density, census=census)
 
     def prior(self) -> Tensor:
         """Return log(share of the class among private rows + 1/(2 rows)) [classes].
@@ -150,13 +148,13 @@ class LogitsClient(Client):
 
     def predictors(self, features: Tensor, logits: Tensor, teacher: Arrays) -> dict[str, Tensor]:
         """Score with the client's prior beside the model's own scores."""
-        return {"prior": logits + self.prior()}
+        return {"prior": logits + self.prior()} if self.holding.task.exclusive else {}
 
     def digest(self, teacher: Arrays) -> Fit:
         """Distil on the rows that the teacher speaks about."""
         x, values = self._told(teacher)
         if self.probabilities:
-            values = as_logits(values, self.temperature)
+            values = self.holding.task.heard(values, "probabilities", self.temperature)
         return digestion(self.holding, x, values)
 
     def _told(self, teacher: Arrays) -> tuple[Tensor, Tensor]:

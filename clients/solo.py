@@ -5,12 +5,12 @@ from typing import Any
 
 from torch import Tensor
 
-from fedkt.client import Arrays, Client, Fit, classification
+from fedkt.client import Arrays, Client, Fit
 from fedkt.knowledge import Dims, Expected, Knowledge, Nothing
 
 
 class SoloClient(Client):
-    """Trains on private labels with cross entropy; nothing leaves, nothing comes in."""
+    """Trains on private labels; nothing leaves, nothing comes in."""
 
     sends = Nothing
     accepts = Nothing
@@ -33,7 +33,7 @@ class SoloClient(Client):
     def train(self, teacher: Arrays | None) -> Fit:
         """Train on private rows."""
         holding = self.holding
-        return Fit("train", {"x": holding.x, "y": holding.y}, classification, holding.local, private=True)
+        return Fit("train", {"x": holding.x, "y": holding.y}, holding.training, holding.local, private=True)
 
     def extract(self, features: Tensor, logits: Tensor, params: Arrays) -> Knowledge:
         """Send nothing."""

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from fedkt.client import Arrays, Fit, Forward
+from fedkt.client import Arrays, Fit, Forward, supervised
 from fedkt.client import shared_weights as weights
 from fedkt.knowledge import Dims, Expected, Knowledge, Nothing, Weights
+from fedkt.tasks import CLASSIFICATION, Task
 
 
 class WeightsClient(weights.SharingClient):
@@ -48,7 +48,8 @@ class WeightsClient(weights.SharingClient):
         mu = holding.settings["proximal"]
         anchor = self.adopt(teacher) if mu and teacher else {}
         rows = {"x": holding.x, "y": holding.y}
-        return Fit("train", rows, partial(proximal, mu=mu), holding.local, anchor, private=True)
+        loss = partial(proximal, mu=mu, task=holding.task)
+        return Fit("train", rows, loss, holding.local, anchor, private=True)
 
     def extract(self, features: Tensor, logits: Tensor, params: Arrays) -> Knowledge:
         """Send the weights."""
@@ -57,10 +58,11 @@ class WeightsClient(weights.SharingClient):
         return weights.contribution(params, len(self.holding.y))
 
 
-def proximal(net: Forward, batch: Arrays, constants: Arrays, *, mu: float) -> Tensor:
-    """Return CE(f(x), y) + mu/2 * |w - w_server|^2 per row [B]."""
-    _, logits = net(batch["x"])
-    own = torch.nn.functional.cross_entropy(logits, batch["y"], reduction="none")
+def proximal(
+    net: Forward, batch: Arrays, constants: Arrays, *, mu: float, task: Task = CLASSIFICATION
+) -> Tensor:
+    """Return the task's loss, as CE(f(x), y), + mu/2 * |w - w_server|^2 per row [B]."""
+    own = supervised(net, batch, constants, task=task)
     if not constants:
         return own
     distance = sum(((p - constants[name]) ** 2).sum() for name, p in net.params.items())

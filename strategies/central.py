@@ -5,22 +5,25 @@ a client would train; each client then evaluates the model of its architecture.
 """
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, ClassVar
 
 from torch import Tensor
 
 from fedkt import models
-from fedkt.client import Fit, Steps, classification
+from fedkt.client import Fit, Steps, supervised
 from fedkt.client import shared_weights as weights
 from fedkt.errors import InputError
 from fedkt.rng import seed_of
 from fedkt.strategy import Contributions, Fused, Setting, Shares, Strategy, StrategyConfig
 from fedkt.strategy.fusing.server_model import Trained
+from fedkt.tasks import EVERY
 
 
 class Central(Strategy):
     """Train on everybody's data at once."""
 
+    tasks = EVERY
     shares: ClassVar[tuple[Shares, ...]] = ("data",)
     client = "weights"
     reads_distill = frozenset()
@@ -48,7 +51,7 @@ class Central(Strategy):
         """Train the pooled models and give each client that of its architecture."""
         x, y = self.federation.pooled()
         steps = Steps.local(self.setting.scenario.clients.local)
-        phase = Fit("train", {"x": x, "y": y}, classification, steps)
+        phase = Fit("train", {"x": x, "y": y}, partial(supervised, task=self.task), steps)
         for net in self._nets.values():
             net.fit(phase, self.setting.seed, self.round)
         teachers = {name: weights.teacher(net.module, len(y)) for name, net in self._nets.items()}

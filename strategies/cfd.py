@@ -41,6 +41,7 @@ class CFDConfig(StrategyConfig):
 class CFD(Strategy):
     """Give every client the labels of a server model that learned from all clients' labels."""
 
+    one_class = "it quantises distributions over classes"
     client = "quantised"
     needs_transfer = True
     Config = CFDConfig

@@ -22,6 +22,7 @@ from torch import Tensor
 from fedkt.rng import seed_of
 from fedkt.strategy import Contributions, Fused, Strategy, StrategyConfig
 from fedkt.strategy.fusing.robust import weighted_mean
+from fedkt.tasks import EVERY
 
 if TYPE_CHECKING:
     from fedkt.scenario import Scenario
@@ -42,6 +43,7 @@ class CometConfig(StrategyConfig):
 class Comet(Strategy):
     """Give each client the mean prediction of those that predict alike."""
 
+    tasks = EVERY
     client = "logits"
     needs_transfer = True
     default_loss = "mse"

@@ -41,6 +41,7 @@ class ComplementaryConfig(StrategyConfig):
 class Complementary(Strategy):
     """Give each client its own predictions, and the peers' where these are surer."""
 
+    one_class = "it asks which classes a client knows"
     client = "logits"
     needs_transfer = True
     takes_votes = False

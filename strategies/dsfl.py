@@ -11,6 +11,7 @@ and the run say where that is passed. ``align``, ``prior`` and ``abstain`` are n
 """
 
 import math
+from functools import partial
 from typing import Any
 
 from pydantic import Field
@@ -30,6 +31,8 @@ class DSFLConfig(CommonTeacherConfig):
 class DSFL(CommonTeacher):
     """Give every client the sharpened mean probabilities of all."""
 
+    tasks = frozenset({"classification", "multilabel"})
+    one_class = "a number has no distribution to sharpen; fedmd is the same without"
     default_loss = "ce"
     Config = DSFLConfig
     config: DSFLConfig
@@ -52,7 +55,8 @@ class DSFL(CommonTeacher):
 
     def fuse(self, contributions: Contributions) -> Fused:
         """Average over clients and sharpen."""
-        return Fused({"values": era(self.mean(contributions.values), self.config.era_temperature)})
+        sharper = partial(era, temperature=self.config.era_temperature)
+        return Fused({"values": self.task.each_distribution(self.mean(contributions.values), sharper)})
 
 
 def sharpens_below(classes: int) -> float:
@@ -63,5 +67,5 @@ def sharpens_below(classes: int) -> float:
 
 
 def era(mean: Tensor, temperature: float) -> Tensor:
-    """Return softmax(mean / temperature) of mean probabilities [rows, classes]."""
+    """Return softmax(mean / temperature) of mean probabilities [..., classes]."""
     return (mean / temperature).softmax(-1)

@@ -24,9 +24,9 @@ from pydantic import Field
 from torch import Tensor
 
 from fedkt.distill.alignment import Marginals, align, check_marginals
-from fedkt.distill.losses import as_logits
-from fedkt.strategy import Contributions, Fused, Setting, Strategy, StrategyConfig
+from fedkt.strategy import Contributions, Fused, Setting, Strategy, StrategyConfig, needs_classes
 from fedkt.strategy.fusing.weighing import by_density, by_energy
+from fedkt.tasks import EVERY, task_of
 
 
 class DWCConfig(StrategyConfig):
@@ -51,6 +51,7 @@ class DWCConfig(StrategyConfig):
 class DWC(Strategy):
     """Give every client the mean prediction of all, weighed on each row by who knows it."""
 
+    tasks = EVERY
     client = "logits"
     needs_transfer = True
     takes_votes = False
@@ -68,12 +69,21 @@ class DWC(Strategy):
     @classmethod
     def problems(cls, config: Any, scenario: Any, clients: int) -> list[str]:
         """Refuse a comparison of private rows with others where only the training is private."""
+        task, found = task_of(scenario.data), needs_classes(config, scenario, "prior", "align")
+        if (config.weights == "energy" and not task.bounded) or (
+            config.weights == "aligned" and not task.exclusive
+        ):
+            found.append(
+                f"strategy.weights is {config.weights}, which speaks of classes, but data.task is "
+                f"{task.name}; "
+                "it must be density."
+            )
         if config.weights == "density" and scenario.privacy.mode == "dpsgd":
-            return [
+            found += [
                 "strategy.weights is density, for which clients compare private rows with transfer rows once "
                 "more than privacy mode 'dpsgd' pays for; use energy, which follows from predictions."
             ]
-        return []
+        return found
 
     def __init__(self, config: StrategyConfig, setting: Setting) -> None:
         super().__init__(config, setting)
@@ -88,8 +98,8 @@ class DWC(Strategy):
         if config.weights == "density":
             weights = by_density(contributions.arrays["density"])
         elif logits:
-            weights = by_energy(values, config.sharpness)
-            values = (values / temperature).softmax(-1)
+            weights = by_energy(self.task.energy(values.double()), config.sharpness).to(values.dtype)
+            values = self.task.said(values, "probabilities", temperature)
         if config.align or config.weights == "aligned":
             values = align(values, config.smoothing, config.marginals)
         mixed = self.centre(values, weights)
@@ -97,4 +107,7 @@ class DWC(Strategy):
         if weights is not None:
             report["share"] = weights.mean(1).tolist()
             report["largest"] = weights.amax(0).mean().item()
-        return Fused({"values": as_logits(mixed, temperature) if logits else mixed}, report=report)
+        return Fused(
+            {"values": self.task.heard(mixed, "probabilities", temperature) if logits else mixed},
+            report=report,
+        )

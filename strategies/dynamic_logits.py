@@ -44,6 +44,7 @@ class DynamicLogitsConfig(StrategyConfig):
 class DynamicLogits(Strategy):
     """Give each client its own predictions shifted by its peers'."""
 
+    one_class = "it shifts logits by base rates of classes"
     client = "logits"
     needs_transfer = True
     takes_votes = False

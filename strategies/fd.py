@@ -26,6 +26,7 @@ class FDConfig(StrategyConfig):
 class FD(Strategy):
     """Give each client the others' mean prediction per class."""
 
+    one_class = "it shares what is known per class"
     client = "class_logits"
     reads_distill = frozenset()
     Config = FDConfig

@@ -5,7 +5,10 @@ arXiv 1602.05629, algorithm 1.
 """
 
 from fedkt.strategy.averaging import WeightAveraging
+from fedkt.tasks import EVERY
 
 
 class FedAvg(WeightAveraging):
     """Average the clients' weights by their numbers of rows."""
+
+    tasks = EVERY

@@ -24,6 +24,7 @@ from fedkt.client import shared_weights as weights
 from fedkt.strategy import Contributions, Fused, StrategyConfig
 from fedkt.strategy.averaging import WeightAveraging
 from fedkt.strategy.fusing.server_model import Trained
+from fedkt.tasks import EVERY
 
 
 class FedDFConfig(StrategyConfig):
@@ -40,6 +41,7 @@ class FedDFConfig(StrategyConfig):
 class FedDF(WeightAveraging):
     """Give every client the mean model of its architecture, taught by the ensemble of all."""
 
+    tasks = EVERY
     one_model = False
     server_transfer = True
     reads_distill = frozenset({"loss", "temperature"})

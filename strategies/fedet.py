@@ -55,6 +55,7 @@ class FedETConfig(StrategyConfig):
 class FedET(WeightAveraging):
     """Give every client the mean model of its architecture with the server's last layer."""
 
+    one_class = "a model's say is how its logits vary over classes"
     one_model = False
     one_width = True
     server_transfer = True

@@ -56,6 +56,7 @@ class FedGenConfig(StrategyConfig):
 class FedGen(WeightAveraging):
     """Give every client the mean model and a generator of features that all clients' heads agree on."""
 
+    one_class = "it shares what is known per class"
     shares = ("weights", "knowledge")
     client = "fedgen"
     Config = FedGenConfig

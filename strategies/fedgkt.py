@@ -58,6 +58,7 @@ class FedGKTConfig(StrategyConfig):
 class FedGKT(Strategy):
     """Give each client the server's logits of its own rows."""
 
+    one_class = "its server learns classes of features"
     shares = ("features",)
     client = "features"
     reads_distill = frozenset({"loss", "temperature"})

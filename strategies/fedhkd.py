@@ -38,6 +38,7 @@ class FedHKDConfig(StrategyConfig):
 class FedHKD(WeightAveraging):
     """Give every client the mean model and everybody's mean features and predictions per class."""
 
+    one_class = "it shares what is known per class"
     shares = ("weights", "knowledge")
     client = "fedhkd"
     Config = FedHKDConfig

@@ -60,6 +60,7 @@ class FedKAConfig(StrategyConfig):
 class FedKA(Strategy):
     """Give every client the reference embedding and the voted labels."""
 
+    one_class = "its clients vote on classes"
     client = "adaptation"
     reads_distill = frozenset({"steps"})
     needs_transfer = True

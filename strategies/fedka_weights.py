@@ -58,6 +58,7 @@ class FedKAWeightsConfig(StrategyConfig):
 class FedKAWeights(WeightAveraging):
     """Average the adapted models and let their votes teach the mean."""
 
+    one_class = "its clients vote on classes"
     counts_rounds = True
     client = "adversarial"
     server_transfer = True

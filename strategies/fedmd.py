@@ -20,6 +20,7 @@ from pydantic import Field
 
 from fedkt.strategy import Contributions, Fused, idle
 from fedkt.strategy.common_teacher import CommonTeacher, CommonTeacherConfig
+from fedkt.tasks import EVERY
 
 
 class FedMDConfig(CommonTeacherConfig):
@@ -34,6 +35,7 @@ class FedMDConfig(CommonTeacherConfig):
 class FedMD(CommonTeacher):
     """Give every client the mean prediction of all."""
 
+    tasks = EVERY
     default_loss = "mae"
     Config = FedMDConfig
     config: FedMDConfig

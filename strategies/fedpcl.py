@@ -46,6 +46,7 @@ class FedPCLConfig(StrategyConfig):
 class FedPCL(Strategy):
     """Give every client everybody's prototypes."""
 
+    one_class = "it shares what is known per class"
     client = "contrastive"
     reads_distill = frozenset()
     needs_public = True

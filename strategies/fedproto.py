@@ -39,6 +39,7 @@ class FedProtoConfig(StrategyConfig):
 class FedProto(Strategy):
     """Give every client the mean prototype of each class."""
 
+    one_class = "it shares what is known per class"
     client = "prototypes"
     reads_distill = frozenset()
     one_width = True

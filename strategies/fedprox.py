@@ -9,6 +9,7 @@ from pydantic import Field
 
 from fedkt.strategy import StrategyConfig
 from fedkt.strategy.averaging import WeightAveraging
+from fedkt.tasks import EVERY
 
 
 class FedProxConfig(StrategyConfig):
@@ -21,6 +22,7 @@ class FedProxConfig(StrategyConfig):
 class FedProx(WeightAveraging):
     """Average weights; clients are pulled back to the server's by a proximal term."""
 
+    tasks = EVERY
     Config = FedProxConfig
 
     @classmethod

@@ -46,6 +46,7 @@ class FedTGPConfig(StrategyConfig):
 class FedTGP(Strategy):
     """Give every client the trained prototype of each class."""
 
+    one_class = "it shares what is known per class"
     client = "prototypes"
     reads_distill = frozenset()
     one_width = True

@@ -2,9 +2,9 @@
 
 Fusion by holders, for clients that hold few of the classes or another few in each round: the teacher's
 share of class c is the mean over the clients that hold c of what they predict for it, divided by the sum
-over classes. A client without a class predicts it at next to nothing because it has not seen it, not
-because it is not there; its silence then does not count. Where nobody holds a class any more, those count
-who held it before.
+over classes (of several labels of a row each stays by itself). A client without a class predicts it at next
+to nothing because it has not seen it, not because it is not there; its silence then does not count. Where
+nobody holds a class any more, those count who held it before.
 
 No paper is known to us for this rule; without holders it is the mean of probabilities (FedMD, arXiv
 1910.03581, with ``average: probabilities``). Label histograms are sent, one number per class, so it is
@@ -18,7 +18,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from fedkt.strategy import Contributions, Fused, Strategy, StrategyConfig
+from fedkt.strategy import Contributions, Fused, Strategy, StrategyConfig, needs_classes
 
 
 class HeldConfig(StrategyConfig):
@@ -33,6 +33,8 @@ class HeldConfig(StrategyConfig):
 class Held(Strategy):
     """Give every client what the holders of each class predict for it."""
 
+    tasks = frozenset({"classification", "multilabel"})
+    one_class = "it asks who holds which class"
     client = "logits"
     needs_transfer = True
     takes_votes = False
@@ -49,6 +51,11 @@ class Held(Strategy):
         """Exchange probabilities and the label histogram."""
         return {"form": "probabilities", "label_share": True, "prior": config.prior}
 
+    @classmethod
+    def problems(cls, config: Any, scenario: Any, clients: int) -> list[str]:
+        """Refuse class frequencies as a prior where rows are of no one class."""
+        return needs_classes(config, scenario, "prior")
+
     def fuse(self, contributions: Contributions) -> Fused:
         """Average over the holders of each class."""
         now = contributions.arrays["label_share"] > self.config.least
@@ -57,9 +64,7 @@ class Held(Strategy):
         ever = torch.stack([self._ever[client] for client in contributions.clients])
         values = contributions.values.transpose(1, 2)  # a point for each class
         mixed = self.centre(values, holders(now, ever).to(values.dtype)).transpose(0, 1).clamp_min(0)
-        total = mixed.sum(-1, keepdim=True)
-        uniform = torch.full_like(mixed, 1 / mixed.shape[-1])
-        taught = torch.where(total > 0, mixed / total.clamp_min(1e-12), uniform)
+        taught = self.task.normalised(mixed)
         report = {"clients": list(contributions.clients), "holders": now.sum(0).tolist()}
         return Fused({"values": taught}, report=report)
 

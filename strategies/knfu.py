@@ -20,9 +20,7 @@ from torch import Tensor
 
 from fedkt.strategy import Contributions, Fused, Strategy, StrategyConfig, temperature_of
 from fedkt.strategy.fusing.fusion import weights_report
-
-SMALLEST = 1e-8
-"""Probabilities are clipped here before a logarithm is taken."""
+from fedkt.tasks import CLASSIFICATION, EVERY, Task, task_of
 
 
 class KnFuConfig(StrategyConfig):
@@ -43,6 +41,7 @@ class KnFuConfig(StrategyConfig):
 class KnFu(Strategy):
     """Give each client the knowledge of its semantic neighbours."""
 
+    tasks = EVERY
     client = "logits"
     needs_transfer = True
     Config = KnFuConfig
@@ -53,26 +52,38 @@ class KnFu(Strategy):
         """Exchange probabilities, and the label histogram where it is the EPD."""
         return {"form": "probabilities", "label_share": config.epd == "labels", **temperature_of(config)}
 
+    @classmethod
+    def problems(cls, config: Any, scenario: Any, clients: int) -> list[str]:
+        """Refuse histograms of numbers."""
+        task = task_of(scenario.data)
+        if config.epd == "predictions" or task.bounded:
+            return []
+        return [f"strategy.epd is labels, of which data.task {task.name} has none; it must be predictions."]
+
     def fuse(self, contributions: Contributions) -> Fused:
         """Weigh the clients for each client and mix their predictions."""
         config, knowledge = self.config, contributions.values
-        epd = contributions.arrays["label_share"] if config.epd == "labels" else knowledge.mean(1)
-        weights = effectiveness(epd, config.beta, config.direction, include_self=config.include_self)
+        task = self.task
+        epd = contributions.arrays["label_share"] if config.epd == "labels" else task.described(knowledge)
+        how = (config.beta, config.direction)
+        weights = effectiveness(epd, *how, include_self=config.include_self, task=task)
         report = weights_report(contributions.clients, weights)
         return Fused({"values": self.mixed(weights, knowledge)}, personal=True, report=report)
 
 
 def effectiveness(
-    epd: Tensor, beta: float, direction: str = "forward", *, include_self: bool = True
+    epd: Tensor,
+    beta: float,
+    direction: str = "forward",
+    *,
+    include_self: bool = True,
+    task: Task = CLASSIFICATION,
 ) -> Tensor:
     """Return a [clients, clients]: how much of client m's knowledge client n takes; rows sum to one.
 
-    ``epd`` [clients, classes] are distributions; ``beta`` per nat.
+    ``epd`` [clients, d] are distributions, as the task describes clients; ``beta`` per nat.
     """
-    p = epd.double().clamp_min(SMALLEST)
-    log_p = p.log()
-    # KL(p_n || p_m) = sum_k p_nk log p_nk - sum_k p_nk log p_mk, for all pairs at once.
-    distance = (p * log_p).sum(-1, keepdim=True) - p @ log_p.T
+    distance = task.divergence(epd)
     if direction == "reverse":
         distance = distance.T
     scores = -beta * distance

@@ -45,6 +45,7 @@ class KShotConfig(StrategyConfig):
 class KShot(Strategy):
     """Give every client what those say who are right on the labelled rows."""
 
+    one_class = "it shares what is known per class"
     client = "logits"
     needs_transfer = True
     joint = True

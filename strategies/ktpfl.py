@@ -33,6 +33,7 @@ from fedkt.strategy import (
     temperature_of,
 )
 from fedkt.strategy.fusing.fusion import weights_report
+from fedkt.tasks import EVERY
 
 ENOUGH = 0.01
 """Mean absolute change of a row's coefficients that the official code's learning rate just exceeds."""
@@ -57,6 +58,7 @@ class KTpFLConfig(StrategyConfig):
 class KTpFL(Strategy):
     """Give each client a mix of all predictions whose coefficients are learned."""
 
+    tasks = EVERY
     client = "logits"
     needs_transfer = True
     default_loss = "mse_prob"

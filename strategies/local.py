@@ -3,11 +3,13 @@
 from typing import ClassVar
 
 from fedkt.strategy import Contributions, Fused, Shares, Strategy
+from fedkt.tasks import EVERY
 
 
 class Local(Strategy):
     """Train alone, share nothing."""
 
+    tasks = EVERY
     shares: ClassVar[tuple[Shares, ...]] = ("nothing",)
     client = "solo"
     reads_distill = frozenset()

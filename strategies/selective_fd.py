@@ -38,6 +38,7 @@ class SelectiveFDConfig(StrategyConfig):
 class SelectiveFD(Strategy):
     """Give every client the mean prediction of those who know the row."""
 
+    one_class = "a row that a client leaves out is told by zeros, which are an answer elsewhere"
     client = "logits"
     needs_transfer = True
     default_loss = "ce"

@@ -37,6 +37,7 @@ class TransferabilityConfig(StrategyConfig):
 class Transferability(Strategy):
     """Give each client a mixture of its own and its peers' predictions, by likeness."""
 
+    one_class = "it takes directions away from the uniform prediction"
     client = "logits"
     needs_transfer = True
     joint = True

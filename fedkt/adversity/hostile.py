@@ -20,7 +20,7 @@ from torch import Tensor
 from fedkt.client.behaviour import Arrays, Client, Fit, Holding
 from fedkt.errors import InputError
 from fedkt.knowledge.codec import Expected, Spec
-from fedkt.knowledge.kinds import MOST_DENSE, Dims, Knowledge, Logits
+from fedkt.knowledge.kinds import MOST_DENSE, Answers, Dims, Knowledge
 from fedkt.rng import numpy_stream
 
 if TYPE_CHECKING:
@@ -180,7 +180,7 @@ class Echo(Wrapper):
             return super().extract(features, logits, params)
         values = values.copy()
         said = known.cpu().numpy()
-        if isinstance(knowledge, Logits):
+        if isinstance(knowledge, Answers):
             total = self.holding.dims.transfer
             asked, about = _ids(self._rows, total), _ids(self._teacher.get("rows"), total)
             place = {int(row): i for i, row in enumerate(about)}
@@ -247,7 +247,7 @@ class Liar(Wrapper):
         knowledge: Any = _here(honest)
         if not hasattr(knowledge, "values"):
             return honest
-        dims = self.holding.dims.about(len(knowledge.values) if isinstance(knowledge, Logits) else 0)
+        dims = self.holding.dims.about(len(knowledge.values) if isinstance(knowledge, Answers) else 0)
         spec = type(self.inner).contribution(dims, self.holding.settings)["values"]
         counts = getattr(knowledge, "counts", None)
         values = torch.from_numpy(knowledge.values)

@@ -43,11 +43,17 @@ def show_scenario(world: World, out: Path | None) -> None:
         more = f" and {len(columns) - MOST_LABELS} more" if len(columns) > MOST_LABELS else ""
         console.print(f"columns: {', '.join(columns[:MOST_LABELS])}{more}")
     rows = describe.table(world.federation)
-    title = "partition: training rows of each class (0, 1, …)"
+    task = world.federation.task
+    console.print(f"task: {task.name}, {task.about(world.federation.classes)}")
+    title = f"partition: training rows of each {task.grouped} (0, 1, …)"
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     for heading in rows[0]:
         left = heading in ("client", "domain")
-        table.add_column(heading.removeprefix("class "), justify="left" if left else "right", no_wrap=True)
+        table.add_column(
+            _short(heading),
+            justify="left" if left else "right",
+            no_wrap=True,
+        )
     table.add_column("model", no_wrap=True)
     for row in rows[:MOST_CLIENTS]:
         table.add_row(*map(Text, row.values()), Text(_model(*world.models[row["client"]])))
@@ -80,6 +86,12 @@ def show_scenario(world: World, out: Path | None) -> None:
                 problem = f"{picture} cannot be written ({error.strerror}); name another folder with --out."
                 raise InputError(problem) from error
             console.print(f"drawn: {picture}")
+
+
+def _short(heading: str) -> str:
+    """Return a group's number alone."""
+    word, _, number = heading.partition(" ")
+    return number if word in ("class", "label", "fifth") and number else heading
 
 
 def _model(name: str, settings: dict[str, Any]) -> str:

@@ -13,12 +13,13 @@ from fedkt.client.behaviour import (
     Movable,
     RowLoss,
     Steps,
-    beside,
     classification,
     distillation,
+    supervised,
     transfer_rows,
     tutored,
 )
+from fedkt.client.joint import beside
 from fedkt.client.mean_features import class_counts, class_means
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "class_means",
     "classification",
     "distillation",
+    "supervised",
     "transfer_rows",
     "tutored",
 ]

@@ -11,14 +11,15 @@ The steps of a round: ``digest`` the teacher, ``train`` on private data, ``extra
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-import torch
 from torch import Tensor, nn
 
 from fedkt.knowledge.codec import Expected
 from fedkt.knowledge.kinds import Dims, Knowledge
+from fedkt.tasks import CLASSIFICATION, Task
 
 if TYPE_CHECKING:
     from fedkt.distill.losses import Loss
@@ -185,10 +186,10 @@ class Fit:
 class Holding:
     """Everything that one party holds and a behaviour may read.
 
-    ``x`` [n, ...], ``y`` int64 [n]: private rows; ``transfer`` [rows, ...]: the transfer set, None
-    without one; ``public``: labelled public rows (x, y) or None; ``label_share`` [classes]: share of
-    each class among the private rows; ``local``, ``distill``: the scenario's training and distillation;
-    ``settings``: the behaviour's settings from its strategy.
+    ``x`` [n, ...], ``y`` int64 [n], or as its ``task`` has targets: private rows; ``transfer`` [rows, ...]:
+    the transfer set, None without one; ``public``: labelled public rows (x, y) or None; ``label_share``
+    [classes]: share of each class among the private rows; ``local``, ``distill``: the scenario's training and
+    distillation; ``settings``: the behaviour's settings from its strategy.
 
     >>> steps = Steps(1, 32, "sgd", 0.1)
     >>> x, y, share = torch.zeros(2, 5), torch.tensor([0, 1]), torch.tensor([0.5, 0.5])
@@ -209,6 +210,12 @@ class Holding:
     settings: Mapping[str, Any]
     labelled: bool = True
     """Whether ``y`` are labels; where the scenario says that the client has none they are -1."""
+    task: Task = CLASSIFICATION
+
+    @property
+    def training(self) -> "RowLoss":
+        """The loss of training on rows ``x`` and their targets ``y``; of classes :func:`classification`."""
+        return classification if self.task == CLASSIFICATION else partial(supervised, task=self.task)
 
 
 class Client(ABC):
@@ -370,6 +377,18 @@ def transfer_rows(holding: Holding, rows: Tensor | None) -> Tensor:
     return holding.transfer if rows is None else holding.transfer[rows.long()]
 
 
+def supervised(net: Forward, batch: Arrays, constants: Arrays, *, task: Task) -> Tensor:
+    """Return the task's loss [B] of the model on ``batch['x']`` against the targets ``batch['y']``.
+
+    >>> sure = lambda x: (x, torch.tensor([[0.0, 0.0]]))
+    >>> batch = {"x": torch.zeros(1, 2), "y": torch.tensor([1])}
+    >>> supervised(sure, batch, {}, task=CLASSIFICATION)  # ln 2
+    tensor([0.6931])
+    """
+    _, logits = net(batch["x"])
+    return task.row_loss(logits, batch["y"])
+
+
 def classification(net: Forward, batch: Arrays, constants: Arrays) -> Tensor:
     """Cross entropy [B], in nats, of the model on ``batch['x']`` against the labels ``batch['y']`` int64 [B].
 
@@ -377,8 +396,7 @@ def classification(net: Forward, batch: Arrays, constants: Arrays) -> Tensor:
     >>> classification(sure, {"x": torch.zeros(1, 2), "y": torch.tensor([1])}, {})  # ln 2
     tensor([0.6931])
     """
-    _, logits = net(batch["x"])
-    return torch.nn.functional.cross_entropy(logits, batch["y"], reduction="none")
+    return supervised(net, batch, constants, task=CLASSIFICATION)
 
 
 def distillation(
@@ -412,28 +430,5 @@ def tutored(
     tensor([2.6931, 0.6931])
     """
     _, logits = net(batch["x"])
-    own = torch.nn.functional.cross_entropy(logits, batch["y"], reduction="none")
+    own = CLASSIFICATION.row_loss(logits, batch["y"])
     return own + alpha * batch["known"] * loss(logits, batch["target"], temperature)
-
-
-def beside(
-    x: Tensor, y: Tensor, other_x: Tensor, other_y: Tensor, steps: Steps
-) -> tuple[dict[str, Tensor], Steps]:
-    """Return rows of a phase on private rows and others beside them, and its steps.
-
-    ``y`` int64, -1 where there is no label. Beside ``x`` and ``y`` come ``source``, 1 for private rows, else
-    0, and ``scale``, by which each kind of rows has a mean of its own in the mean over all. A batch is as
-    many private rows as ever and others in proportion, so steps stay as many.
-
-    >>> x, y, none = torch.zeros(2, 5), torch.tensor([0, 1]), torch.tensor([-1, -1, -1, -1])
-    >>> rows, steps = beside(x, y, torch.ones(4, 5), none, Steps(1, batch_size=10, optimizer="sgd", lr=0.1))
-    >>> rows["source"].tolist(), rows["scale"].tolist(), steps.batch_size
-    ([1.0, 1.0, 0.0, 0.0, 0.0, 0.0], [3.0, 3.0, 1.5, 1.5, 1.5, 1.5], 30)
-    """
-    own, other = len(y), len(other_y)
-    total = own + other
-    parts = [torch.full((n,), value, device=x.device) for n, value in ((own, 1.0), (other, 0.0))]
-    scale = [torch.full((n,), total / max(n, 1), device=x.device) for n in (own, other)]
-    rows = {"x": torch.cat([x, other_x]), "y": torch.cat([y, other_y])}
-    rows |= {"source": torch.cat(parts), "scale": torch.cat(scale)}
-    return rows, replace(steps, batch_size=round(steps.batch_size * total / max(own, 1)))

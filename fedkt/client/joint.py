@@ -137,3 +137,26 @@ def _beside(
         )
         found[name] = torch.cat([first, last])
     return found
+
+
+def beside(
+    x: Tensor, y: Tensor, other_x: Tensor, other_y: Tensor, steps: Steps
+) -> tuple[dict[str, Tensor], Steps]:
+    """Return rows of a phase on private rows and others beside them, and its steps.
+
+    ``y`` int64, -1 where there is no label. Beside ``x`` and ``y`` come ``source``, 1 for private rows, else
+    0, and ``scale``, by which each kind of rows has a mean of its own in the mean over all. A batch is as
+    many private rows as ever and others in proportion, so steps stay as many.
+
+    >>> x, y, none = torch.zeros(2, 5), torch.tensor([0, 1]), torch.tensor([-1, -1, -1, -1])
+    >>> rows, steps = beside(x, y, torch.ones(4, 5), none, Steps(1, batch_size=10, optimizer="sgd", lr=0.1))
+    >>> rows["source"].tolist(), rows["scale"].tolist(), steps.batch_size
+    ([1.0, 1.0, 0.0, 0.0, 0.0, 0.0], [3.0, 3.0, 1.5, 1.5, 1.5, 1.5], 30)
+    """
+    own, other = len(y), len(other_y)
+    total = own + other
+    parts = [torch.full((n,), value, device=x.device) for n, value in ((own, 1.0), (other, 0.0))]
+    scale = [torch.full((n,), total / max(n, 1), device=x.device) for n in (own, other)]
+    rows = {"x": torch.cat([x, other_x]), "y": torch.cat([y, other_y])}
+    rows |= {"source": torch.cat(parts), "scale": torch.cat(scale)}
+    return rows, replace(steps, batch_size=round(steps.batch_size * total / max(own, 1)))

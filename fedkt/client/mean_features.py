@@ -1,4 +1,5 @@
-"""What the clients have in common that send each class's mean feature (FedProto, FedTGP, FedPCL)."""
+"""Means per class, and what the clients have in common that send each class's mean feature (FedProto, FedTGP,
+FedPCL)."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -11,6 +11,7 @@ from fedkt.comparing.plan import Cell
 from fedkt.comparing.watching import ComparisonProgress
 from fedkt.results.comparison.frames import Comparison
 from fedkt.results.folder import read_rows
+from fedkt.results.metrics import measured_in
 from fedkt.results.result import Result, size_text
 
 WORDS = {"local": "alone", "central": "all data in one place"}
@@ -43,7 +44,7 @@ class Growing(ComparisonProgress):
         super().at_round(cell, number)
         self._rounds = cell.scenario.rounds
         rows = read_rows(self._folder / cell.path / "rounds.jsonl")[:number]
-        self._grown[words_of(cell)] = [(row["accuracy"] or {}).get("personal_mean") for row in rows]
+        self._grown[words_of(cell)] = [measured_in(row).get("personal_mean") for row in rows]
         while all(len(values) > self._told for values in self._grown.values()):
             if not self.console.is_terminal:
                 told = "   ".join(f"{w} {_percent(v[self._told])}" for w, v in self._grown.items())
@@ -77,7 +78,7 @@ def closing(done: Comparison, page: Path) -> list[str]:
     found = {one["strategy"]: done.path / one["path"] for one in done.cells}
     together = next(name for name in found if name not in WORDS)
     runs = {name: Result.read(path) for name, path in found.items()}
-    mean = {name: run.summary["accuracy"]["personal_mean"] for name, run in runs.items()}
+    mean = {name: measured_in(run.summary)["personal_mean"] for name, run in runs.items()}
     summary = runs[together].summary
     sent = (summary["bytes"]["up"] + summary["bytes"]["down"]) / summary["clients"] / summary["rounds"]
     states = DiskStore(runs[together].path / "checkpoint" / "clients")

@@ -12,7 +12,7 @@ from fedkt.data.content import roles
 from fedkt.data.content.transfer_set import transfer_hash
 from fedkt.data.content.withheld import withheld
 from fedkt.data.federation import Federation, Shard, share_of
-from fedkt.data.loaded import check_classes, check_settings, choices_of, constants, load_named
+from fedkt.data.loaded import check_settings, choices_of, constants, load_named
 from fedkt.data.made.stock import made_of, stock_of
 from fedkt.data.notes import beyond_notes, left_out_notes, noted, unnamed_notes
 from fedkt.data.partition import OWN_TEST, Indices, check, partition
@@ -21,6 +21,7 @@ from fedkt.data.sets.preprocess import Preprocess, input_of
 from fedkt.data.sets.sample import stratified
 from fedkt.errors import InputError
 from fedkt.rng import numpy_stream
+from fedkt.tasks import task_of
 
 if TYPE_CHECKING:
     from fedkt.scenario import Data, Scenario
@@ -42,7 +43,7 @@ def build(scenario: "Scenario", data_dir: Path | None = None) -> Federation:
     depends on the scenario's seed and its purpose alone. Raises InputError with all problems of a stage
     (loading, fitting together, dealing).
     """
-    data, seed = scenario.data, scenario.seed
+    data, seed, task = scenario.data, scenario.seed, task_of(scenario.data)
     split, target, extras, out = load_named(data, data_dir, choices_of(scenario))
     common = None if target is None else target.train if target.test is None else target.test
     problems = check_settings(data, split, common, extras, transfer=data.transfer is not None)
@@ -53,11 +54,12 @@ def build(scenario: "Scenario", data_dir: Path | None = None) -> Federation:
         if alike[f"data.{name}.from"] == "data.dataset"
     ]
     train, tests = split.train, split.test
+    strata = task.strata(train.y, train.y)
     held = np.zeros(0, np.int64)
     own: Dataset | None = None
     personal = data.partition.kind in OWN_TEST
     if personal or common is None:
-        held = _missing_tests(train, tests, data, seed)
+        held = _missing_tests(train, tests, strata, data, seed)
         parts = [part for part in (tests, train.take(held) if len(held) else None) if part is not None]
         own = concat(parts) if parts else None
     free = np.setdiff1d(np.arange(len(train)), held)
@@ -66,9 +68,9 @@ def build(scenario: "Scenario", data_dir: Path | None = None) -> Federation:
     free = left["data.dataset"]
     if common is not None and target is not None and target.test is None:
         common = _left_to_test(data, common, alike, left, problems)
-    labels = train.y[free]
+    labels = strata[free]
     problems += check(labels, _at(train.domain, free), _at(train.ids, free), data.partition)
-    problems += check_classes(labels, split.classes, split.label_names)
+    problems += task.lacking(train.y[free], split.classes, split.label_names)
     if problems:
         raise InputError(*problems)
 
@@ -93,7 +95,8 @@ def build(scenario: "Scenario", data_dir: Path | None = None) -> Federation:
         dealt = sorted(dealt, key=_first_row(train.domain))
     others = [part for part in (test, own, transfer, public) if part is not None]
     input_ = input_of(train, data.image, others)
-    shards = _shards(dealt, train, own if personal else None, data, split.classes, seed)
+    groups = len(task.groups(split.classes))
+    shards = _shards(dealt, train, strata, own if personal else None, data, groups, seed)
     shared = roles.compare(
         train,
         np.concatenate([rows for shard in shards for rows in (shard.rows, shard.validation)]),
@@ -120,6 +123,7 @@ def build(scenario: "Scenario", data_dir: Path | None = None) -> Federation:
         preprocess=Preprocess(input_, data.missing, data.standardise, constants(data, transfer, input_)),
         transfer_labels=hidden,
         label_names=split.label_names,
+        task=task,
     )
     federation = keeping(federation, scenario, data_dir)
     notes = (*shared.notes, *left_out_notes(out), *unnamed_notes(named), *beyond_notes(federation))
@@ -133,7 +137,7 @@ def keeping(federation: Federation, scenario: "Scenario", data_dir: Path | None)
         return federation
     owned = {shard.id: np.sort(np.concatenate([shard.rows, shard.validation])) for shard in federation.shards}
     classes, names = federation.classes, federation.label_names
-    return federation.without(withheld(part, owned, federation.pool.y, classes, names, data_dir))
+    return federation.without(withheld(part, owned, federation.strata, classes, names, data_dir))
 
 
 def _left_to_test(
@@ -191,7 +195,7 @@ def _groups(part: Dataset, train: Dataset, data: "Data") -> Names | None:
     return part.ids if data.partition.kind == "natural-id" and train.ids is not None else part.domain
 
 
-def _missing_tests(train: Dataset, test: Dataset | None, data: "Data", seed: int) -> Indices:
+def _missing_tests(train: Dataset, test: Dataset | None, strata: Indices, data: "Data", seed: int) -> Indices:
     """Return the training rows to hold out for testing: 20 % by class of each group without test rows.
 
     A group of a single row keeps it; any other gives at least one.
@@ -210,7 +214,7 @@ def _missing_tests(train: Dataset, test: Dataset | None, data: "Data", seed: int
         if name in known or len(rows) < 2:
             continue
         count = max(1, round(HELD_OUT * len(rows)))
-        found.append(rows[stratified(train.y[rows], count, numpy_stream(seed, "test", str(name)))])
+        found.append(rows[stratified(strata[rows], count, numpy_stream(seed, "test", str(name)))])
     return np.sort(np.concatenate(found))
 
 
@@ -246,7 +250,13 @@ def _hold_out(
 
 
 def _shards(
-    dealt: list[Indices], train: Dataset, own: Dataset | None, data: "Data", classes: int, seed: int
+    dealt: list[Indices],
+    train: Dataset,
+    strata: Indices,
+    own: Dataset | None,
+    data: "Data",
+    groups: int,
+    seed: int,
 ) -> tuple[Shard, ...]:
     owners = _groups(train, train, data) if own is not None else None
     tested = _groups(own, train, data) if own is not None else None
@@ -257,7 +267,7 @@ def _shards(
         named = data.partition.kind == "domain" and name is not None and NAME.fullmatch(name)
         client = name if named and name is not None else str(number)
         aside = stratified(
-            train.y[rows], int(data.validation * len(rows)), numpy_stream(seed, "validation", client)
+            strata[rows], int(data.validation * len(rows)), numpy_stream(seed, "validation", client)
         )
         kept = np.delete(rows, aside)
         shards.append(
@@ -267,7 +277,7 @@ def _shards(
                 validation=rows[aside],
                 test=None if name is None or tested is None else np.flatnonzero(tested == name),
                 domain=name,
-                share=share_of(train.y[kept], classes),
+                share=share_of(strata[kept], groups),
             )
         )
     return tuple(shards)

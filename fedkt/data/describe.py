@@ -41,9 +41,9 @@ def table(federation: Federation) -> list[dict[str, str]]:
         row["validation"] = str(len(shard.validation))
         if shard.test is not None:
             row["test"] = str(len(shard.test))
-        row["classes"] = str(int((count > 0).sum()))
-        if federation.classes <= _MAX_NAMES:
-            row |= {f"class {label}": str(int(n)) for label, n in enumerate(count)}
+        row["classes" if federation.task.exclusive else "groups"] = str(int((count > 0).sum()))
+        if len(federation.groups) <= _MAX_NAMES:
+            row |= dict(zip(federation.groups, (str(int(n)) for n in count), strict=True))
         rows.append(row)
     return rows
 
@@ -65,7 +65,7 @@ def draw(federation: Federation, path: Path) -> None:
     else:
         _draw_heat(figure, below, counts)
     below.set_xlim(-0.6, clients - 0.4)
-    below.set_ylabel("class", labelpad=8)
+    below.set_ylabel(federation.task.grouped, labelpad=8)
     figure.align_ylabels([above, below])
     _name_ticks(below, federation)
     write_picture(figure, path, dpi=150)
@@ -132,7 +132,7 @@ def _draw_heat(figure: "Figure", axes: Any, counts: Any) -> None:
 
 def _name_ticks(axes: Any, federation: Federation) -> None:
     """Name every client and class where there is room, else some."""
-    clients, classes = len(federation.shards), federation.classes
+    clients, classes = len(federation.shards), len(federation.groups)
     step = 1 if clients <= _MAX_DOTS[0] else 10 ** int(np.log10(clients / 4))
     shown = np.arange(0, clients, step)
     names = [federation.shards[k].domain for k in shown]

@@ -13,6 +13,7 @@ from fedkt.data.partition import Indices
 from fedkt.data.sets.common_rows import CommonRows
 from fedkt.data.sets.dataset import Dataset, InputSpec
 from fedkt.data.sets.preprocess import Preprocess, Statistics
+from fedkt.tasks import CLASSIFICATION, Task
 
 if TYPE_CHECKING:
     import torch
@@ -29,7 +30,8 @@ class Shard:
     ``id``: the client's name, that of its domain where rows are dealt by domain, else its number; ``rows``
     and ``validation``: of ``Federation.pool``, disjoint; ``test``: own test rows, of ``Federation.own_test``
     (domain and natural-id partitions), else None; ``domain``: the domain or natural id, else None; ``share``
-    float64 [classes]: share of each class in ``rows``, which adds up to 1.
+    float64 [groups]: share of each group (of rows alike in target, see :meth:`fedkt.tasks.Task.strata`; here
+    each class) in ``rows``, which adds up to 1.
     """
 
     id: str
@@ -65,6 +67,8 @@ class Federation:
     """What the classes are called, in the order of their numbers; None where labels are numbers."""
     notes: tuple[str, ...] = ()
     """What should be known of the data before anything runs: what was left out, what is out of scale."""
+    task: Task = CLASSIFICATION
+    """What is to be predicted."""
     stock: Stock | None = None
     """What makes the transfer rows, where they are made; ``transfer`` are then those of the first round."""
     _kept: dict[Any, Any] = field(default_factory=dict, repr=False)
@@ -78,7 +82,7 @@ class Federation:
         return replace(self.preprocess.input, common=self._keep("input", make))
 
     def tensors(self, shard: Shard) -> "Labelled":
-        """Return training rows: x [n, *input.shape] (int64 for tokens, else float32), y int64 [n]."""
+        """Return training rows: x [n, *input.shape] (int64 for tokens, else float32), targets y."""
         return self._labelled(self.pool, shard, shard.rows)
 
     def validation_tensors(self, shard: Shard) -> "Labelled":
@@ -170,22 +174,40 @@ class Federation:
         """One client that holds all clients' rows: for the bound that pools all data."""
         rows = np.sort(np.concatenate([shard.rows for shard in self.shards]))
         validation = np.sort(np.concatenate([shard.validation for shard in self.shards]))
-        return Shard("pooled", rows, validation, None, None, share_of(self.pool.y[rows], self.classes))
+        return Shard("pooled", rows, validation, None, None, share_of(self.strata[rows], len(self.groups)))
 
     def without(self, left_out: Mapping[str, Indices]) -> "Federation":
         """Return the federation in which clients do not hold some of their rows, numbers of ``pool``."""
-        shards = []
+        shards, groups = [], len(self.groups)
         for shard in self.shards:
             gone = left_out.get(shard.id, np.zeros(0, np.int64))
             rows, validation = (np.setdiff1d(part, gone) for part in (shard.rows, shard.validation))
             same = len(rows) == len(shard.rows) and len(validation) == len(shard.validation)
-            share = shard.share if same or not len(rows) else share_of(self.pool.y[rows], self.classes)
+            share = shard.share if same or not len(rows) else share_of(self.strata[rows], groups)
             shards.append(replace(shard, rows=rows, validation=validation, share=share))
         return replace(self, shards=tuple(shards), _kept={})
 
     def counts(self) -> NDArray[np.int64]:
-        """Return the number of training rows [clients, classes]."""
-        return np.stack([np.bincount(self.pool.y[s.rows], minlength=self.classes) for s in self.shards])
+        """Return the number of training rows [clients, groups]."""
+        return np.stack([np.bincount(self.strata[s.rows], minlength=len(self.groups)) for s in self.shards])
+
+    @property
+    def groups(self) -> list[str]:
+        """What the groups are called by which rows are dealt: the classes."""
+        return self.task.groups(self.classes)
+
+    @property
+    def strata(self) -> Indices:
+        """The group of each row of ``pool``, int64 [n]."""
+        return self._keep("strata", lambda: self.task.strata(self.pool.y, self.pool.y))
+
+    @property
+    def test_strata(self) -> Indices | None:
+        """The group of each row of the common test set, None without one."""
+        test = self.test
+        return (
+            None if test is None else self._keep("test strata", lambda: self.task.strata(test.y, self.pool.y))
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_kept": {}}

@@ -7,14 +7,14 @@ import numpy as np
 
 from fedkt import registry
 from fedkt.data.columns.choices import Choices, Form
-from fedkt.data.columns.labels import LabelNames, Labels, listed
-from fedkt.data.columns.named import copies_of
+from fedkt.data.columns.labels import listed
 from fedkt.data.made.stock import made_of
 from fedkt.data.sets.dataset import Dataset, InputSpec, Split
 from fedkt.data.sets.joining import sized, together
 from fedkt.data.sets.preprocess import Preprocess
 from fedkt.data.sets.reading import load_dataset
 from fedkt.errors import InputError
+from fedkt.tasks import named
 
 if TYPE_CHECKING:
     from fedkt.scenario import Data, Scenario
@@ -120,7 +120,7 @@ def _check_copies(train: Dataset, choices: Choices) -> None:
     """Refuse columns by name that say the label of every row, unless they were asked for."""
     if train.kind != "tabular" or train.columns is None or choices.columns is not None:
         return
-    copies = [train.columns[i] for i in copies_of(train.y, train.x)]
+    copies = [train.columns[i] for i in named(choices.task).copies(train.y, train.x)]
     if copies:
         raise InputError(
             f"data.dataset: {listed(copies, repr)} says the label of every row; data.drop must name what is "
@@ -183,7 +183,7 @@ def check_settings(
             problems.append(
                 f"a row of {where} has shape {part.shape} but one of data.dataset {train.shape}; {remedy}."
             )
-        if where != "data.transfer.from" and part.y.max(initial=0) >= split.classes:
+        if where != "data.transfer.from" and part.y.ndim == 1 and part.y.max(initial=0) >= split.classes:
             held = "" if part.label_names is None else f" ({part.label_names[part.y.max()]})"
             problems.append(
                 f"{where} holds label {part.y.max()}{held} but data.dataset has {split.classes} classes; "
@@ -195,19 +195,3 @@ def check_settings(
     if data.missing is None and any(np.isnan(part.x).any() for part in holes):
         problems.append("values are missing (NaN) in the data; data.missing must be mean, median or zero.")
     return problems
-
-
-def check_classes(labels: Labels, classes: int, names: LabelNames | None = None) -> list[str]:
-    """Return which classes have no training row at all."""
-    if classes < 2:
-        return [f"the data has {classes} class; at least 2 are needed."]
-    lost = np.setdiff1d(np.arange(classes), labels)
-    if not len(lost):
-        return []
-    told = [f"{n}" if names is None else f"{n} ({names[n]})" for n in lost[:10]]
-    which = f"class {told[0]}" if len(lost) == 1 else f"classes {', '.join(told)}"
-    return [
-        f"no row of {which} is left to deal, so no client can hold it; labels must be "
-        f"0 to {classes - 1}, with "
-        "training rows of each besides those held out."
-    ]

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedkt.data.columns.labels import listed
-from fedkt.data.columns.named import LeftOut, copies_of
+from fedkt.data.columns.named import LeftOut
 from fedkt.data.federation import Federation
 from fedkt.data.sets.dataset import Dataset
 from fedkt.knowledge.codec import LIMIT
@@ -39,7 +39,7 @@ def table_notes(federation: Federation) -> list[str]:
     if pool.kind != "tabular":
         return notes
     x, names = pool.x, pool.columns
-    copies = copies_of(pool.y, x)
+    copies = federation.task.copies(pool.y, x)
     if copies:
         notes.append(f"data.dataset: {_columns(copies, names)} says the label of every row.")
     if not federation.preprocess.standardise:

@@ -29,6 +29,7 @@ from fedkt.data.sets.reading import load_dataset
 from fedkt.data.sets.sample import stratified
 from fedkt.errors import InputError
 from fedkt.rng import numpy_stream
+from fedkt.tasks import task_of
 
 if TYPE_CHECKING:
     from fedkt.scenario import Scenario
@@ -60,7 +61,7 @@ def build_own(name: str, sources: Sources, scenario: "Scenario") -> Federation:
     Where its rows come without test rows, and there is no common test set, a seeded 20 % by class is held
     out; of a single row nothing is.
     """
-    data, seed = scenario.data, scenario.seed
+    data, seed, task = scenario.data, scenario.seed, task_of(scenario.data)
     parts = _load(sources, scenario)
     out = {f"data.{key}": list(held.left_out) for key, held in parts.items()}
     split = parts["rows"]
@@ -82,18 +83,16 @@ def build_own(name: str, sources: Sources, scenario: "Scenario") -> Federation:
             "numbers in the federation are not known; data.labels of the scenario must list the "
             "names of all classes."
         )
-    if split.classes < 2:
+    if split.classes < 2 and task.exclusive:
         problems.append("data.rows holds one class only; data.classes must say how many there are in all.")
     if problems:
         raise InputError(*problems)
-    rows = np.arange(len(train))
+    rows, strata = np.arange(len(train)), task.strata(train.y, train.y)
     if own is None and common is None and len(rows) > 1:  # a single row is trained on, as in a simulation
         count = max(1, round(HELD_OUT * len(rows)))
-        held = np.sort(stratified(train.y, count, numpy_stream(seed, "test", name)))
+        held = np.sort(stratified(strata, count, numpy_stream(seed, "test", name)))
         own, rows = train.take(held), np.setdiff1d(rows, held)
-    aside = stratified(
-        train.y[rows], int(data.validation * len(rows)), numpy_stream(seed, "validation", name)
-    )
+    aside = stratified(strata[rows], int(data.validation * len(rows)), numpy_stream(seed, "validation", name))
     kept = np.delete(rows, aside)
     shard = Shard(
         id=name,
@@ -101,7 +100,7 @@ def build_own(name: str, sources: Sources, scenario: "Scenario") -> Federation:
         validation=rows[aside],
         test=None if own is None else np.arange(len(own)),
         domain=name,
-        share=share_of(train.y[kept], split.classes),
+        share=share_of(strata[kept], len(task.groups(split.classes))),
     )
     shared = _shared(sources, scenario, parts, train, rows, own)
     if shared.problems:
@@ -129,6 +128,7 @@ def build_own(name: str, sources: Sources, scenario: "Scenario") -> Federation:
         preprocess=Preprocess(input_, data.missing, data.standardise, constants(data, transfer, input_)),
         label_names=names,
         stock=stock,
+        task=task,
     )
     return noted(
         keeping(federation, scenario, sources.folder),

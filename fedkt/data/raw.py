@@ -159,6 +159,8 @@ def described(federation: "Federation", data: "Data") -> dict[str, Any]:
             "rounded": image and data.image is not None and pool.shape == spec.shape,
         },
         "classes": federation.classes,
+        "task": data.task,
+        "targets": data.targets,
         "labels": _label_names(federation, data.target),
         "columns": federation.pool.columns,
         "notes": federation.notes,

@@ -21,8 +21,10 @@ class Dims:
     """The sizes that fix the shape of every kind of knowledge.
 
     ``rows``: number of transfer rows that the message speaks about; ``transfer``: size of the transfer
-    set (0: none); ``classes``; ``width``: feature width of the client's model; ``parameters``: the
-    shapes of its parameters and running statistics by name; ``clients``: how many take part in the run.
+    set (0: none); ``classes``: outputs of a model; ``width``: feature width of the client's model;
+    ``parameters``: the shapes of its parameters and running statistics by name; ``clients``: how many take
+    part in the run;
+    ``answers``: the kind of knowledge that answers about transfer rows are (default: :class:`Logits`).
 
     >>> Dims(rows=100, transfer=300, classes=10, width=64).about(0).rows
     300
@@ -34,6 +36,12 @@ class Dims:
     width: int
     parameters: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     clients: int = 0
+    answers: "type[Answers] | None" = None
+
+    @property
+    def predictions(self) -> "type[Answers]":
+        """The kind of knowledge that answers about transfer rows are."""
+        return self.answers or Logits
 
     def about(self, rows: int) -> "Dims":
         """Return the sizes of a message about this many rows (0: the whole transfer set)."""
@@ -82,30 +90,34 @@ class Nothing(Knowledge):
 
 
 @dataclass(frozen=True, eq=False)
-class Logits(Knowledge):
-    """Predictions on transfer rows.
+class Answers(Knowledge):
+    """Base of what clients answer about transfer rows, and of what a teacher says of them.
 
-    ``values`` float32 [rows, classes]: logits, or probabilities whose rows sum to one; ``rows`` int32
-    [rows]: the transfer rows that a teacher speaks about (None: the whole set in order);
-    ``label_share`` float32 [classes]: share of each class in the sender's data, sent only where a
-    strategy is set to ask for it; ``density`` float32 [rows]: log ratio of how likely a row is among the
-    sender's own and among transfer rows (:mod:`fedkt.client.familiarity`), within ±:data:`MOST_DENSE`, where
-    a strategy weighs clients by it; ``census`` int32 [groups]: how many of the sender's rows are near each
-    group of transfer rows, where the row policy asks for it.
+    ``values`` float32 [rows, outputs]; ``rows`` int32 [rows]: the transfer rows that a teacher speaks about
+    (None: the whole set in order); ``label_share`` float32 [outputs]: how frequent each output is in the
+    sender's data, sent only where a strategy is set to ask for it; ``density`` float32 [rows]: log ratio of
+    how likely a row is among the sender's own and among transfer rows (:mod:`fedkt.client.familiarity`),
+    within ±:data:`MOST_DENSE`, where a strategy weighs clients by it; ``census``
+    int32 [groups]: how many of the sender's rows are near each group of transfer rows, where the row policy
+    asks for it.
 
-    >>> Logits.expected(Dims(rows=2, transfer=5, classes=3, width=4), probabilities=False)["values"].shape
-    (2, 3)
+    >>> dims = Dims(rows=2, transfer=5, classes=3, width=4)
+    >>> Answers.expected(dims, probabilities=False, density=True)["density"].shape
+    (2,)
     """
 
-    kind = "logits"
     values: NDArray[np.float32]
     rows: NDArray[np.int32] | None = None
     label_share: NDArray[np.float32] | None = None
     density: NDArray[np.float32] | None = None
     census: NDArray[np.int32] | None = None
 
-    @staticmethod
+    shares_sum: ClassVar[bool] = False
+    """Whether frequencies of outputs sum to one."""
+
+    @classmethod
     def expected(
+        cls,
         dims: Dims,
         *,
         probabilities: bool,
@@ -117,24 +129,84 @@ class Logits(Knowledge):
     ) -> Expected:
         """Return the arrays of a message about ``dims.rows`` rows.
 
-        ``selected``: rows that the sender leaves out are zeros, of which packing leaves next to nothing;
-        ``census``: into how many groups the sender's rows are counted, 0: they are not.
+        ``probabilities``: in place of a model's outputs as they are; ``selected``: rows that the sender
+        leaves out are zeros, of which packing leaves next to nothing; ``census``: into how many groups
+        the sender's rows are counted, 0: they are not.
         """
         shape = (dims.rows, dims.classes)
-        found = {
-            "values": Spec("float32", shape, 0.0, 1.0, simplex=True, empty_rows=selected, packed=selected)
-            if probabilities
-            else Spec("float32", shape)
-        }
+        values = cls.probable(shape, selected=selected) if probabilities else Spec("float32", shape)
+        found = {"values": values}
         if with_rows:
             found["rows"] = row_ids(dims)
         if label_share:
-            found["label_share"] = Spec("float32", (dims.classes,), 0.0, 1.0, simplex=True)
+            found["label_share"] = Spec("float32", (dims.classes,), 0.0, 1.0, simplex=cls.shares_sum)
         if density:
             found["density"] = Spec("float32", (dims.rows,), -MOST_DENSE, MOST_DENSE)
         if census:
             found["census"] = Spec("int32", (census,), 0, 2**31 - 1)
         return found
+
+    @classmethod
+    def probable(cls, shape: tuple[int, ...], *, selected: bool) -> Spec:
+        """Return what probabilities must be. Raises TypeError where the kind has none."""
+        raise TypeError(f"{cls.__name__} has no probabilities")
+
+
+@dataclass(frozen=True, eq=False)
+class Logits(Answers):
+    """Predictions of classes on transfer rows.
+
+    ``values``: logits, or probabilities whose rows sum to one; ``label_share``: share of each class.
+
+    >>> Logits.expected(Dims(rows=2, transfer=5, classes=3, width=4), probabilities=False)["values"].shape
+    (2, 3)
+    """
+
+    kind = "logits"
+    shares_sum = True
+
+    @classmethod
+    def probable(cls, shape: tuple[int, ...], *, selected: bool) -> Spec:
+        """Rows sum to one; one that is left out is zeros."""
+        return Spec("float32", shape, 0.0, 1.0, simplex=True, empty_rows=selected, packed=selected)
+
+
+@dataclass(frozen=True, eq=False)
+class LabelProbabilities(Answers):
+    """Predictions of several labels of a row, each by itself.
+
+    ``values``: logits, or probabilities of each label in [0, 1], whose rows sum to anything;
+    ``label_share``: share of the sender's rows that have each label.
+
+    >>> dims = Dims(rows=2, transfer=5, classes=3, width=4)
+    >>> LabelProbabilities.expected(dims, probabilities=True)["values"].simplex
+    False
+    """
+
+    kind = "label_probabilities"
+
+    @classmethod
+    def probable(cls, shape: tuple[int, ...], *, selected: bool) -> Spec:
+        """Each in [0, 1]; rows that are left out have no sign of their own, so there are none."""
+        if selected:
+            raise TypeError("of several labels zeros are an answer; no row can be left out by them")
+        return Spec("float32", shape, 0.0, 1.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Numbers(Answers):
+    """Predictions of numbers: ``values`` float32 [rows, targets], finite, within ± ``LIMIT``.
+
+    >>> Numbers.expected(Dims(rows=2, transfer=5, classes=1, width=4), probabilities=True)["values"].high
+    10000.0
+    """
+
+    kind = "numbers"
+
+    @classmethod
+    def probable(cls, shape: tuple[int, ...], *, selected: bool) -> Spec:
+        """There are no probabilities: predictions as they are."""
+        return Spec("float32", shape)
 
 
 @dataclass(frozen=True, eq=False)

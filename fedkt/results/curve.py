@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from fedkt.drawing import blank, write_picture
+from fedkt.results.metrics import measured_in
+from fedkt.tasks import CLASSIFICATION, Metric
 
 LINES = (
     ("personal", "personal", "#0b6e99"),
@@ -16,8 +18,10 @@ _LABEL_GAP = 0.06
 """Least distance between two labels, as a share of the axis."""
 
 
-def draw_accuracy(rounds: Sequence[Mapping[str, Any]], path: Path, title: str = "") -> None:
-    """Draw mean accuracy over clients per round, with a band of one standard deviation, as PNG.
+def draw_accuracy(
+    rounds: Sequence[Mapping[str, Any]], path: Path, title: str = "", metric: Metric = CLASSIFICATION.metric
+) -> None:
+    """Draw the leading figure, mean over clients, per round, with a band of one standard deviation, as PNG.
 
     ``rounds``: lines of ``rounds.jsonl``. Each line carries its last value. Rounds that were not evaluated
     have no point; without any point there is no picture.
@@ -32,13 +36,13 @@ def draw_accuracy(rounds: Sequence[Mapping[str, Any]], path: Path, title: str = 
     axes = figure.add_subplot()
     for _, color, points in drawn:
         at, mean, std = zip(*points, strict=True)
-        low = [max(0.0, m - s) for m, s in zip(mean, std, strict=True)]
+        low = [max(100 * metric.lowest, m - s) for m, s in zip(mean, std, strict=True)]
         high = [min(100.0, m + s) for m, s in zip(mean, std, strict=True)]
         axes.fill_between(at, low, high, color=color, alpha=0.13, linewidth=0)
         marker = "o" if len(points) <= 40 else None
         axes.plot(at, mean, color=color, linewidth=2, marker=marker, markersize=3.5)
     lowest = min(m - s for _, _, points in drawn for _, m, s in points)
-    bottom = max(0.0, 10 * (lowest // 10))
+    bottom = max(100 * metric.lowest, 10 * (lowest // 10))
     axes.set_ylim(bottom, 100)
     lasts = [points[-1][1] for _, _, points in drawn]
     heights = _apart(lasts, _LABEL_GAP * (100 - bottom), bottom, 100)
@@ -61,8 +65,8 @@ def draw_accuracy(rounds: Sequence[Mapping[str, Any]], path: Path, title: str = 
     axes.xaxis.set_major_locator(MaxNLocator(nbins=10, integer=True))
     axes.yaxis.set_major_formatter(PercentFormatter(decimals=0, symbol=" %"))
     axes.set_xlabel("round")
-    axes.set_title(title or "accuracy", loc="left", fontsize=12, fontweight="bold", pad=22)
-    caption = "accuracy of each client's own model: mean over clients, band ± one standard deviation"
+    axes.set_title(title or metric.title, loc="left", fontsize=12, fontweight="bold", pad=22)
+    caption = f"{metric.title} of each client's own model: mean over clients, band ± one standard deviation"
     axes.text(0, 1.03, caption, transform=axes.transAxes, fontsize=8.5, color="#5b6770")
     axes.grid(axis="y", color=_FAINT, linewidth=0.8)
     axes.set_axisbelow(True)
@@ -74,7 +78,7 @@ def draw_accuracy(rounds: Sequence[Mapping[str, Any]], path: Path, title: str = 
 
 def _points(rounds: Sequence[Mapping[str, Any]], name: str) -> list[tuple[int, float, float]]:
     """Return (round, mean, standard deviation) in per cent where the metric was measured."""
-    measured = ((row["round"], row.get("accuracy") or {}) for row in rounds)
+    measured = ((row["round"], measured_in(row)) for row in rounds)
     return [
         (number, 100 * found[f"{name}_mean"], 100 * (found.get(f"{name}_std") or 0.0))
         for number, found in measured

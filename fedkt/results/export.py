@@ -22,6 +22,7 @@ from fedkt.models import Net, build
 from fedkt.results.folder import read_rows
 from fedkt.results.result import Result
 from fedkt.scenario import load
+from fedkt.tasks import CLASSIFICATION, Task, named
 
 MOST_NAMES = 20
 _PROTOTYPES = "prototypes"
@@ -32,8 +33,10 @@ class ExportedModel(Net):
     """A client's model that takes rows as they are: ``model(rows) -> (features, scores)``.
 
     ``rows``: see :class:`~fedkt.data.raw.Preparation`, which :attr:`prepare` is; they become what the client
-    measured its accuracy on. ``scores`` [n, classes]: the largest is the prediction; ``labels``: what the
-    classes are called, None where they are numbers. ``features`` and ``head`` take rows that are prepared.
+    measured its accuracy on. ``scores`` [n, classes]: the largest is the prediction (of several
+    labels logits: those above 0 are there; of numbers the predictions, in the targets' units); ``labels``:
+    what the classes are called, None where they are numbers; ``task``: what is predicted. ``features`` and
+    ``head`` take rows that are prepared.
     """
 
     def __init__(
@@ -42,10 +45,12 @@ class ExportedModel(Net):
         prepare: Preparation,
         labels: list[str] | None = None,
         prototypes: tuple[Tensor, Tensor] | None = None,
+        task: Task = CLASSIFICATION,
     ) -> None:
         super().__init__(net.features, net.head, net.width)
         self.prepare = prepare
         self.labels = labels
+        self.task = task
         self.prototypes = prototypes
         """Those [classes, width] whose nearest decides, and which are known; None: the head decides."""
 
@@ -54,7 +59,7 @@ class ExportedModel(Net):
         features, scores = super().forward(self.prepare(x).to(device))
         if self.prototypes is not None:
             scores = nearest(features, *(part.to(device) for part in self.prototypes))
-        return features, scores
+        return features, self.task.in_units(scores)
 
 
 def export(run: Path, client: str, out: Path, round_: str = "last") -> Path:
@@ -172,11 +177,13 @@ def load_model(path: str | Path) -> ExportedModel:
         net.load_state_dict(tensors)
         statistics = None if about["statistics"] is None else Statistics.read(about["statistics"])
         prepare, labels = prepared(about, statistics), about["labels"]
+        ranges = tuple((low, high) for low, high in about.get("targets") or ())
+        task = named(about.get("task", "classification"), ranges)
     except (ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split()).rstrip(".")
         raise InputError(f"the model in {folder} cannot be read ({reason}); export it again.") from error
     prototypes = None if values is None or known is None else (values, known)
-    model = ExportedModel(net, prepare, labels, prototypes)
+    model = ExportedModel(net, prepare, labels, prototypes, task)
     model.eval()
     return model
 

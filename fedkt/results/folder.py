@@ -115,10 +115,12 @@ class RunFolder:
     def finish(self, summary: Row) -> None:
         """Write the summary, then the picture of accuracy per round."""
         from fedkt.results.curve import draw_accuracy
+        from fedkt.results.metrics import metric_of
 
         write_json(self.path / "summary.json", _plain(summary))
         title = f"{summary.get('scenario', '')} · {summary.get('strategy', '')}".strip(" ·")
-        draw_accuracy(self.rows()[0], self.path / "accuracy.png", title)
+        metric = metric_of(summary)
+        draw_accuracy(self.rows()[0], self.path / f"{metric.part}.png", title, metric)
 
     def close(self) -> None:
         """Give the folder free for other processes."""

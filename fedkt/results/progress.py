@@ -10,6 +10,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from fedkt.results.metrics import measured_in
 from fedkt.results.result import Result, clock, facts, size_text
 
 RECENT = 5
@@ -88,7 +89,7 @@ class Progress:
 def round_text(row: Mapping[str, Any]) -> str:
     """Return a round's accuracy, bytes and what went wrong, in one line."""
     parts = []
-    accuracy = row["accuracy"] or {}
+    accuracy = measured_in(row)
     for name in ("personal", "global"):
         if accuracy.get(f"{name}_mean") is not None:
             parts.append(f"{name} {100 * accuracy[f'{name}_mean']:5.1f} %")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fedkt.errors import InputError
 from fedkt.results.folder import is_run, read_rows
+from fedkt.results.metrics import beside_in, measured_in, metric_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,8 +68,9 @@ class Result:
 
         rows = read_rows(self.path / name)
         for row in rows:
-            if row.get("accuracy", {}) is None:  # not measured in this round: no column of its own
-                del row["accuracy"]
+            for part in ("accuracy", "score"):
+                if row.get(part, {}) is None:  # not measured in this round: no column of its own
+                    del row[part]
         return pd.json_normalize(rows)
 
     def __repr__(self) -> str:
@@ -81,11 +83,12 @@ class Result:
             f"<td style='text-align:left'>{html.escape(value)}</td></tr>"
             for name, value in facts(self)
         )
-        picture = self.path / "accuracy.png"
+        part = metric_of(self.summary).part
+        picture = self.path / f"{part}.png"
         image = ""
         if picture.is_file():
             encoded = base64.b64encode(picture.read_bytes()).decode()
-            image = f"<img alt='accuracy per round' width='560' src='data:image/png;base64,{encoded}'>"
+            image = f"<img alt='{part} per round' width='560' src='data:image/png;base64,{encoded}'>"
         return f"<table>{cells}</table>{image}"
 
 
@@ -94,7 +97,8 @@ def facts(result: Result) -> list[tuple[str, str]]:
     summary = result.summary
     if not summary:
         return [("state", "not finished; fedkt simulate --resume continues it"), ("folder", str(result.path))]
-    accuracy, rounds, clients = summary["accuracy"], max(summary["rounds"], 1), max(summary["clients"], 1)
+    accuracy, rounds, clients = measured_in(summary), max(summary["rounds"], 1), max(summary["clients"], 1)
+    title = metric_of(summary).title
     found = [
         ("strategy", str(summary["strategy"])),
         ("clients", f"{summary['clients']}, {summary['rounds']} rounds, seed {summary['seed']}"),
@@ -103,13 +107,14 @@ def facts(result: Result) -> list[tuple[str, str]]:
         mean, std = accuracy.get(f"{name}_mean"), accuracy.get(f"{name}_std")
         if mean is not None:
             found.append(
-                (f"{name} accuracy", f"{100 * mean:.1f} ± {100 * (std or 0):.1f} % (mean ± std over clients)")
+                (f"{name} {title}", f"{100 * mean:.1f} ± {100 * (std or 0):.1f} % (mean ± std over clients)")
             )
+    found += [(f"  {rows}", ", ".join(words)) for rows, words in beside_in(summary).items()]
     if accuracy.get("prototype_personal_mean") is not None:
         text = f"{100 * accuracy['prototype_personal_mean']:.1f} % personal"
         found.append(("  nearest prototype", text))
     if accuracy.get("server") is not None:
-        found.append(("server accuracy", f"{100 * accuracy['server']:.1f} %"))
+        found.append((f"server {title}", f"{100 * accuracy['server']:.1f} %"))
     for way in ("up", "down"):
         sent = summary["bytes"][way]
         text = f"{size_text(sent)}, {size_text(sent / rounds / clients)} per client and round"

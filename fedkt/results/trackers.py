@@ -13,6 +13,7 @@ from typing import Any
 from fedkt.errors import InputError, Interrupted
 from fedkt.files import write_json
 from fedkt.results.folder import PACKAGES, package_version
+from fedkt.results.metrics import measured_in
 from fedkt.results.observer import Observer, Silent
 from fedkt.scenario import Scenario, dump, to_dict
 
@@ -225,7 +226,7 @@ def require(package: str) -> None:
 
 def figures(row: Mapping[str, Any]) -> dict[str, float]:
     """Return the numbers of a round by name: ``accuracy/… loss/… bytes/… replies/… seconds``."""
-    parts = {"accuracy": row["accuracy"] or {}, "loss": row.get("loss") or {}}
+    parts = {("score" if "score" in row else "accuracy"): measured_in(row), "loss": row.get("loss") or {}}
     parts |= {"bytes": row["bytes"], "replies": row["replies"]}
     named = {f"{part}/{name}": value for part, held in parts.items() for name, value in held.items()}
     return {name: float(value) for name, value in named.items() if value is not None} | {

@@ -10,7 +10,8 @@ May import from ``distill`` downwards. Begin with :class:`Scenario` (``schema``)
 
 from fedkt.scenario.about_adversity import Attack, Churn, Robust
 from fedkt.scenario.about_clients import Clients, Distill, Local, ModelSpec
-from fedkt.scenario.about_data import Data, Image, Partition, PublicSpec, Transfer
+from fedkt.scenario.about_data import Data, Partition, PublicSpec, Transfer
+from fedkt.scenario.about_images import Image
 from fedkt.scenario.about_privacy import Privacy
 from fedkt.scenario.explain import setting_keys
 from fedkt.scenario.loading import (

@@ -16,6 +16,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from fedkt.registry import IMPORT_PATH
+from fedkt.scenario.about_images import NORMALISE_TAGS, Image, Normalise
 from fedkt.scenario.settings import NotNegative, Positive, Settings, Text, Whole, differs, must_be, say
 
 Utility = Literal[
@@ -46,6 +47,8 @@ MADE = "made:"
 """How the name of what a generator makes begins."""
 HEARD = 100
 """Rows of each set that a round of an audition asks about."""
+Range = Annotated[list[float], Field(min_length=2, max_length=2)]
+TaskName = Literal["classification", "multilabel", "regression"]
 Sizes = Literal["equal", "lognormal", "linear", "square", "exponential"]
 Kind = Literal["iid", "dirichlet", "pathological", "shard", "domain", "natural-id", "ways-shots"]
 
@@ -345,38 +348,6 @@ class PublicSpec(Settings):
     """Rows."""
 
 
-class Image(Settings):
-    """One shape for the images of all domains.
-
-    >>> Image(size=28, channels=3).channels
-    3
-    """
-
-    size: Whole = Field(examples=[28])
-    """Height and width in pixels."""
-    channels: Literal[1, 3] = Field(examples=[3])
-    """1: grey; 3: colours."""
-
-
-class Normalise(Settings):
-    """Published constants of an image data set: (pixel - mean) / std, with pixels in [0, 1].
-
-    They are fixed in the file, so no private row goes into them.
-
-    >>> Normalise(mean=[0.1307], std=[0.3081]).std
-    [0.3081]
-    """
-
-    mean: Annotated[list[float], Field(min_length=1)] = Field(examples=[[0.1307]])
-    """One number per channel, or one for all."""
-    std: Annotated[list[Positive], Field(min_length=1)] = Field(examples=[[0.3081]])
-    """One number per channel, or one for all."""
-
-
-NORMALISE_TAGS = ("normalise-by-name", "normalise-by-constants")
-"""Pydantic puts these into the place of an error; they are no keys."""
-
-
 class Data(Settings):
     """What is learned from, and who holds which part of it.
 
@@ -390,6 +361,12 @@ class Data(Settings):
     ] = "digits"
     """A data set's name, ``npz:FILE``, ``hf:NAME`` or ``package.module:function``; of several domains, each
     one's."""
+    task: TaskName = "classification"
+    """What is to be predicted of a row: one class, several labels (y {0,1} [rows, labels]), or numbers (y
+    [rows, targets])."""
+    targets: Annotated[list[Range], Field(min_length=1)] | None = Field(None, examples=[[[0, 100]]])
+    """Of regression, smallest and largest value of each target, which all parties know; null: targets are
+    learned as they are."""
     partition: Partition = Partition()
     """How its training rows are dealt."""
     transfer: Transfer | None = None
@@ -437,6 +414,17 @@ class Data(Settings):
     """Makes two classes of the labels: whether the comparison holds."""
     standardise: bool = False
     """Whether columns of a table are scaled to mean 0, deviation 1 of each client's own training rows."""
+
+    @field_validator("targets")
+    @classmethod
+    def _of_numbers(cls, value: list[list[float]] | None, info: ValidationInfo) -> Any:
+        """Refuse ranges of what is no number, and empty ones."""
+        if value is not None and info.data.get("task") != "regression":
+            raise say("gives ranges of numbers, which only data.task regression predicts; leave it out")
+        for low, high in value or ():
+            if not low < high:
+                raise say(f"has the range {low:g} to {high:g}; the first must be below the second")
+        return value
 
     @field_validator("columns", "labels", "unlabelled")
     @classmethod

@@ -7,7 +7,7 @@ May import from ``adversity`` downwards. Begin with :class:`Strategy` and one fi
 from fedkt.knowledge.contributions import Contributions, client_order, stack
 from fedkt.strategy.base import Shares, Strategy, StrategyConfig
 from fedkt.strategy.fusing.fusion import Fused, mix
-from fedkt.strategy.own_settings import idle, settings_for, temperature_of
+from fedkt.strategy.own_settings import idle, needs_classes, settings_for, temperature_of
 from fedkt.strategy.rounds.given import Setting
 from fedkt.strategy.rounds.receiving import Outcome
 
@@ -23,6 +23,7 @@ __all__ = [
     "client_order",
     "idle",
     "mix",
+    "needs_classes",
     "settings_for",
     "stack",
     "temperature_of",

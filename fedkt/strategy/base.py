@@ -182,7 +182,7 @@ class Strategy(AsSetting, FlowerStrategy):
         x = x if self.rows is None else x[torch.from_numpy(self.rows).long()]
         scenario = self.setting.scenario
         told = lesson_settings(scenario, self.client_settings)
-        return lesson(x, values, told, steps_of(scenario), logits=logits)
+        return lesson(x, values, told, steps_of(scenario), logits=logits, task=self.task)
 
     def serve(self, x: Tensor) -> Tensor | None:
         """Return the logits [n, classes] of the server's own model for ``x`` [n, ...] (None: it has none)."""

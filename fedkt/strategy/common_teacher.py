@@ -10,6 +10,7 @@ from fedkt.distill.alignment import Alignment, check_marginals
 from fedkt.privacy.modes import mode_of
 from fedkt.strategy.base import Strategy, StrategyConfig
 from fedkt.strategy.choosing.utilities.doubt import entropy
+from fedkt.strategy.own_settings import needs_classes
 from fedkt.strategy.rounds.given import Setting
 
 if TYPE_CHECKING:
@@ -54,8 +55,10 @@ class CommonTeacher(Strategy):
 
     @classmethod
     def problems(cls, config: Any, scenario: "Scenario", clients: int) -> list[str]:
-        """Refuse to leave out whom nobody sees."""
+        """Refuse to leave out whom nobody sees, and what speaks of one class per row."""
         mode = mode_of(scenario.privacy)
+        if found := needs_classes(config, scenario, "align", "prior", "abstain"):
+            return found
         if config.abstain is None or mode is None or not (mode.at_server or mode.form == "votes"):
             return []
         return [

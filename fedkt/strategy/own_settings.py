@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import BaseModel
 
 from fedkt.privacy.modes import mode_of
+from fedkt.tasks import CLASSIFICATION, Task, task_of
 
 if TYPE_CHECKING:
     from fedkt.scenario import Scenario
@@ -14,6 +15,10 @@ class AsSetting:
     """What stands for a strategy with settings of its own, ``Mine(trim=2)``, in a scenario."""
 
     config: BaseModel
+    tasks: ClassVar[frozenset[str]] = frozenset({"classification"})
+    """What it may be about (``data.task``)."""
+    one_class: ClassVar[str] = "it was made for one class per row"
+    """Why it is for nothing else, as a clause."""
     counts_rounds: ClassVar[bool] = False
     """Whether what a method does in a round depends on how many there will be."""
     one_width: ClassVar[bool] = False
@@ -24,6 +29,12 @@ class AsSetting:
         """Say whether these settings need one feature width of all models."""
         return cls.one_width
 
+    @property
+    def task(self) -> Task:
+        """What is to be predicted; without a scenario, as in a test, classes."""
+        setting = getattr(self, "setting", None)
+        return CLASSIFICATION if setting is None else setting.task
+
     def as_setting(self) -> dict[str, Any]:
         """Return its name (the class, which the scenario names) beside the settings that were given."""
         return {"name": type(self), **self.config.model_dump(exclude_unset=True)}
@@ -33,6 +44,18 @@ def idle(config: BaseModel, why: str, *names: str) -> list[str]:
     """Return sentences about those of these settings that were given although nothing reads them."""
     given = [name for name in names if name in config.model_fields_set]
     return [f"strategy.{name} has no effect {why}; leave it out." for name in given]
+
+
+def needs_classes(config: BaseModel, scenario: "Scenario", *names: str) -> list[str]:
+    """Return sentences about those of these settings that were given, where rows are of no one class."""
+    task = task_of(scenario.data)
+    if task.exclusive:
+        return []
+    return [
+        f"strategy.{name} speaks of one class per row, but data.task is {task.name}; leave it out."
+        for name in names
+        if name in config.model_fields_set and getattr(config, name) not in (None, False)
+    ]
 
 
 def temperature_of(config: Any) -> dict[str, float]:
@@ -60,14 +83,15 @@ def learns_jointly(kind: Any, scenario: "Scenario") -> bool:
 
 def settings_for(kind: Any, config: BaseModel, scenario: "Scenario") -> dict[str, Any]:
     """Return the settings of a strategy's client half: the scenario's distillation, then the method's own."""
-    distill = scenario.clients.distill
+    distill, task = scenario.clients.distill, task_of(scenario.data)
     mode = mode_of(scenario.privacy)
     form = {} if mode is None or mode.form is None else {"form": mode.form}
     # Votes are fused to probabilities, which losses on logits themselves make little of.
-    loss = distill.loss or (kind.default_loss if not form else "ce")
+    loss = distill.loss or (task.default_loss(kind.default_loss) if not form else "ce")
     temperature = distill.temperature or kind.default_temperature
     told: dict[str, Any] = {"weigh": distill.weigh} if distill.weigh else {}
     transfer = scenario.data.transfer
     if transfer is not None and transfer.rule.utility == "census" and kind.needs_transfer:
         told["census"] = True
-    return {"loss": loss, "temperature": temperature, **told, **kind.settings(config), **form}
+    own = {n: v for n, v in kind.settings(config).items() if n != "prior" or task.exclusive}
+    return {"loss": loss, "temperature": temperature, **told, **own, **form}

@@ -227,7 +227,7 @@ def test_an_evaluation_of_nobody_ends_the_run(tmp_path: Path, monkeypatch: pytes
     def broken(*_: Any, **__: Any) -> None:
         raise ZeroDivisionError("on purpose")
 
-    monkeypatch.setattr("fedkt.results.metrics.evaluate", broken)
+    monkeypatch.setattr("fedkt.tasks.scoring.evaluate", broken)
     words = "every client failed in round 1; the first: client a, round 1, stage evaluate: ZeroDivisionError"
     own = r"on purpose \(test_ends.py:\d+, in broken\)"
     with pytest.raises(RunError, match=f"^{words}: {own}; its traceback is in ") as caught:

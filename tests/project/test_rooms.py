@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(
 GROUND = ("errors", "files", "rng", "registry", "drawing", "uncompiled")
 ROOMS = (
     *("knowledge", "distill", "scenario"),
-    *("data.columns", "data.images", "data.sets", "data.content"),
+    *("data.columns", "data.images", "tasks", "data.sets", "data.content", "data.examples"),
     *("data.made", "data.made.pictures", "data"),
     *("client", "client.lessons", "models"),
     *("privacy.attacks", "privacy", "adversity"),

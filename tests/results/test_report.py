@@ -24,10 +24,10 @@ from fedkt.cli.commands import app
 from fedkt.drawing import HUES, look
 from fedkt.errors import InputError
 from fedkt.files import write_atomic, write_json
-from fedkt.results import metrics
 from fedkt.results.measured import read_measured
 from fedkt.results.report import report_of
 from fedkt.results.report.collect import NOTHING, _matrices, _packed
+from fedkt.tasks import scoring
 
 CLIENTS, ROUNDS = 4, 3
 REACHED = {"local": 0.5, "knfu": 0.7, "fd <b>": 0.55, "central": 0.9}
@@ -472,7 +472,7 @@ def test_what_was_taken_for_what_is_counted_by_class(tmp_path: Path) -> None:
     assert counts.shape == (10, 10) and counts.sum() == 2 * test
     assert counts.trace() / counts.sum() == pytest.approx(result.summary["accuracy"]["global_mean"])
     scores = torch.tensor([[2.0, 1.0], [0.0, 1.0], [3.0, 1.0], [float("nan"), 0.0]])
-    assert metrics.confusion(scores, torch.tensor([0, 0, 1, 1]), 2).tolist() == [[1, 1], [1, 0]]
+    assert scoring.confusion(scores, torch.tensor([0, 0, 1, 1]), 2).tolist() == [[1, 1], [1, 0]]
 
 
 # Colours ----------------------------------------------------------------------------------------------

@@ -109,9 +109,9 @@ def test_energy_weights_are_standardised_per_client() -> None:
     """Energies (ln 4, ln 2) and, a hundred times as far apart, their reverse: ±1; softmax of (2, -2)."""
     low, high = math.log(1), math.log(3)
     logits = torch.tensor([[[0.0, high], [0.0, low]], [[0.0, 0.0], [100.0, 0.0]]])
-    assert near(by_energy(logits, 2.0), [[0.98201, 0.01799], [0.01799, 0.98201]], 1e-4)
-    assert near(by_energy(logits, 0.0), [[0.5, 0.5], [0.5, 0.5]])
-    assert near(by_energy(torch.zeros(2, 2, 3), 2.0), [[0.5, 0.5], [0.5, 0.5]])  # no row stands out
+    assert near(by_energy(logits.logsumexp(-1), 2.0), [[0.98201, 0.01799], [0.01799, 0.98201]], 1e-4)
+    assert near(by_energy(logits.logsumexp(-1), 0.0), [[0.5, 0.5], [0.5, 0.5]])
+    assert near(by_energy(torch.zeros(2, 2), 2.0), [[0.5, 0.5], [0.5, 0.5]])  # no row stands out
 
 
 def test_dwc_mixes_by_density() -> None:
@@ -155,7 +155,7 @@ def test_who_claims_every_row_has_no_more_to_say_than_who_claims_none() -> None:
     claims = torch.stack([torch.full((4,), 20.0), torch.full((4,), -20.0), torch.zeros(4)])
     assert near(by_density(claims), [[1 / 3] * 4] * 3, 1e-6)
     sure = torch.stack([torch.full((4, 2), 1e4), torch.zeros(4, 2)])
-    assert near(by_energy(sure, 2.0), [[0.5] * 4] * 2, 1e-6)
+    assert near(by_energy(sure.logsumexp(-1), 2.0), [[0.5] * 4] * 2, 1e-6)
 
 
 def test_a_classifier_between_two_points_has_the_ridges_logit() -> None:

@@ -16,7 +16,8 @@ class Choices:
     ``label``: the column that holds the label; ``columns``: those that are used, in this order, None for all
     that can be; ``drop``: those that are left out; ``kind``: what rows are; ``whole``: what whole numbers are
     where ``kind`` does not say; ``target``: a comparison ``y>N`` that makes two classes; ``labels``: the
-    names of all classes in the order of their numbers; ``labelled``: whether labels are read at all.
+    names of all classes in the order of their numbers; ``labelled``: whether labels are read at all;
+    ``task``: what is to be predicted; ``ranges``: of numbers, smallest and largest value of each.
     """
 
     label: str | None = None
@@ -27,6 +28,8 @@ class Choices:
     target: str | None = None
     labels: tuple[str, ...] | None = None
     labelled: bool = True
+    task: str = "classification"
+    ranges: tuple[tuple[float, float], ...] = ()
 
     @classmethod
     def of(cls, data: "Data", whole: Form | None = None) -> "Choices":
@@ -39,6 +42,8 @@ class Choices:
             whole,
             data.target,
             None if data.labels is None else tuple(data.labels),
+            task=data.task,
+            ranges=tuple((low, high) for low, high in data.targets or ()),
         )
 
     @property

@@ -22,12 +22,13 @@ from numpy.typing import NDArray
 
 from fedkt.data.columns.cells import array_of, float_type, is_missing, names_of, numbers_of, plural, texts_of
 from fedkt.data.columns.choices import Choices
-from fedkt.data.columns.labels import LabelNames, Labels, labels_of
+from fedkt.data.columns.labels import LabelNames
 from fedkt.data.columns.named import LeftOut, chosen, columns_of, features, table_of
 from fedkt.data.images import levels
 from fedkt.data.sets.common_rows import CommonRows
 from fedkt.data.sets.tokens import VOCABULARY, tokenise
 from fedkt.errors import InputError
+from fedkt.tasks import Targets, named
 
 Kind = Literal["image", "tabular", "tokens", "sparse"]
 Names = NDArray[np.str_]
@@ -51,16 +52,17 @@ class Dataset:
     """Raw rows and their labels.
 
     ``x``: images NCHW, uint8 or float32 in [0,1]; tabular [n,d], float32 where that holds the type that was
-    read exactly, else float64; tokens int64 [n,L], 0 is padding; sparse float32 CSR [n,d]. ``y`` int64 [n],
-    -1 where there is none. ``domain`` and ``ids``: a name per row, or None; ``ids`` are the natural ids by
-    which rows can be dealt. ``vocabulary``: number of token ids, 0 for other kinds. ``columns``: the names of
-    a table's columns, None where it has none. ``label_names``: those of the labels in the order of their
-    numbers, None where they are numbers. ``left_out``: what the source holds and was not read, and why.
-    ``whole``: whether these are whole numbers that may be a table as well as token ids.
+    read exactly, else float64; tokens int64 [n,L], 0 is padding; sparse float32 CSR [n,d]. ``y``: targets
+    as the task has them (int64 [n] classes), -1 [n] where there are none. ``domain`` and ``ids``: a name per
+    row, or None; ``ids`` are the natural ids by which rows can be dealt. ``vocabulary``: number of token ids,
+    0 for other kinds. ``columns``: the names of a table's columns, None where it has none. ``label_names``:
+    those of the labels in the order of their numbers, None where they are numbers. ``left_out``: what the
+    source holds and was not read, and why. ``whole``: whether these are whole numbers that may be a table as
+    well as token ids.
     """
 
     x: Any
-    y: Labels
+    y: Targets
     domain: Names | None
     kind: Kind
     ids: Names | None = None
@@ -91,7 +93,7 @@ class Dataset:
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Training rows, test rows where the source has them, and the number of classes."""
+    """Training rows, test rows where the source has them, and the number of classes (or of other outputs)."""
 
     train: Dataset
     test: Dataset | None
@@ -135,7 +137,8 @@ def dataset_of(
     """
     problems: list[str] = []
     rows = _Rows(None, "tabular")
-    labels, names = np.zeros(0, np.int64), None
+    labels: Targets = np.zeros(0, np.int64)
+    names: LabelNames | None = None
     whose: dict[str, Names | None] = {"domain": None, "ids": None}
     try:
         rows = _rows_of(where, x, choices, columns)
@@ -143,7 +146,7 @@ def dataset_of(
         problems.extend(error.problems)
     try:
         if choices.labelled:
-            labels, names = labels_of(where, y, choices.target, label_names)
+            labels, names = named(choices.task, choices.ranges).read(where, y, choices, label_names)
         elif rows.x is not None:
             labels = np.full(rows.x.shape[0], -1)
     except InputError as error:

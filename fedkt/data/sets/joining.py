@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fedkt.data.columns.choices import Choices
-from fedkt.data.columns.labels import vocabulary
+from fedkt.data.columns.labels import listed, vocabulary
 from fedkt.data.columns.named import LeftOut, order_of
 from fedkt.data.images import levels
 from fedkt.data.sets.dataset import AS_READ, Dataset, Split, concat
 from fedkt.data.sets.preprocess import fit_raw
 from fedkt.errors import InputError
+from fedkt.tasks import Targets
 
 if TYPE_CHECKING:
     from fedkt.scenario import Image
@@ -41,7 +42,8 @@ def together(parts: Mapping[str, Dataset], choices: Choices = AS_READ) -> dict[s
             made[name] = replace(part, x=part.x[:, order], columns=reference)
         except InputError as error:
             problems.extend(error.problems)
-    labelled = {name: part for name, part in made.items() if len(part) and part.y.min() >= 0}
+    problems += several_outputs(made, choices.labels)
+    labelled = {name: p for name, p in made.items() if len(p) and p.y.ndim == 1 and p.y.min() >= 0}
     try:
         common = vocabulary({name: part.label_names for name, part in labelled.items()}, choices.labels)
     except InputError as error:
@@ -59,7 +61,37 @@ def together(parts: Mapping[str, Dataset], choices: Choices = AS_READ) -> dict[s
         made[name] = replace(part, y=part.y if become is None else become[part.y], label_names=names)
     if problems:
         raise InputError(*problems)
+    if choices.labels is not None:
+        made = {n: replace(p, label_names=choices.labels) if p.y.ndim == 2 else p for n, p in made.items()}
     return made
+
+
+def several_outputs(parts: Mapping[str, Dataset], given: tuple[str, ...] | None) -> list[str]:
+    """Return where targets of several columns do not fit those of the first part, or ``data.labels``."""
+    several = {name: part for name, part in parts.items() if part.y.ndim == 2}
+    found: list[str] = []
+    if not several:
+        return found
+    first, reference = next(iter(several.items()))
+    names = given or reference.label_names
+    for name, part in several.items():
+        if part.y.shape[1] != reference.y.shape[1]:
+            found.append(
+                f"{name} has {part.y.shape[1]} targets per row but {first} {reference.y.shape[1]}; they must "
+                "be the same."
+            )
+        elif names is not None and part.label_names not in (None, names):
+            whose = "data.labels" if given else first
+            found.append(
+                f"the targets of {name} are {listed(part.label_names or ())}, but those of {whose} "
+                f"{listed(names)}; they must have one order."
+            )
+    if given is not None and len(given) != reference.y.shape[1]:
+        found.append(
+            f"data.labels names {len(given)} labels, but {first} has {reference.y.shape[1]}; it must name "
+            "each."
+        )
+    return found
 
 
 def split_of(
@@ -99,11 +131,18 @@ def _levels(where: str, train: Dataset, test: Dataset | None) -> tuple[Dataset, 
 
 def sized(train: Dataset, test: Dataset | None, classes: int = 0, left_out: Sequence[LeftOut] = ()) -> Split:
     """Make a Split with as many classes as there are names, labels or ``classes``, whichever is most."""
-    highest = max(int(part.y.max()) for part in (train, test) if part is not None and len(part))
+    outputs = max(outputs_of(part.y) for part in (train, test) if part is not None and len(part))
     held = [*left_out, *train.left_out, *(() if test is None else test.left_out)]
-    return Split(
-        train, test, max(classes, highest + 1, len(train.label_names or ())), tuple(dict.fromkeys(held))
-    )
+    return Split(train, test, max(classes, outputs, len(train.label_names or ())), tuple(dict.fromkeys(held)))
+
+
+def outputs_of(y: Targets) -> int:
+    """Return how many outputs targets ask for: one more than the highest class, or as many as columns.
+
+    >>> outputs_of(np.array([0, 2])), outputs_of(np.zeros((5, 4), np.float32))
+    (3, 4)
+    """
+    return int(y.shape[1]) if y.ndim == 2 else int(y.max()) + 1
 
 
 def join_domains(

@@ -29,11 +29,11 @@ import numpy as np
 
 from fedkt import registry
 from fedkt.data.columns.choices import Choices
-from fedkt.data.columns.labels import labels_of
 from fedkt.data.columns.named import chosen
 from fedkt.data.sets.dataset import AS_READ, Dataset, Split, check_unnamed, dataset_of
 from fedkt.data.sets.joining import join_domains, split_of
 from fedkt.errors import InputError
+from fedkt.tasks import named
 
 if TYPE_CHECKING:
     from fedkt.scenario import Image
@@ -199,7 +199,7 @@ def _as_chosen(where: str, part: Dataset, choices: Choices) -> Dataset:
         part = replace(part, x=rows, columns=tuple(kept), left_out=(*part.left_out, *out))
     if not choices.labelled:
         return replace(part, y=np.full(len(part), -1))
-    y, names = labels_of(where, part.y, choices.target, part.label_names)
+    y, names = named(choices.task, choices.ranges).read(where, part.y, choices, part.label_names)
     return replace(part, y=y, label_names=names)
 
 

@@ -8,6 +8,7 @@ import json
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from fedkt.knowledge.contributions import client_order
 from fedkt.scenario import Scenario
 from fedkt.strategy.base import Strategy
 from fedkt.strategy.rounds.given import Setting
+from fedkt.tasks import task_of
 
 ROSTER = "roster.json"
 
@@ -72,11 +74,11 @@ def coordinate(grid: Grid, invitation: Invitation, folder: Path) -> None:
         problems = kind.problems(config, scenario, len(roster))
         if problems:
             raise InputError(*problems)
-        some = next(iter(roster.values()))
+        some, answers = next(iter(roster.values())), task_of(scenario.data).answers
         setting = Setting(
             scenario=scenario,
             run=invitation.run,
-            dims={name: roster[name].dims for name in sorted(roster, key=client_order)},
+            dims={n: replace(roster[n].dims, answers=answers) for n in sorted(roster, key=client_order)},
             transfer=some.transfer,
             input=some.spec,
             own=run.checkpoint / "server",

@@ -71,6 +71,11 @@ def audit_scenario(
     scenario = scenario.model_copy(update={"engine": inline, "evaluate": quiet, "privacy": private})
     releases(checked_world(scenario, data_dir, federation))
     rows, total = canary_source(federation)
+    if not federation.task.exclusive:
+        raise InputError(
+            f"data.task is {federation.task.name}, but an audit plants rows of one class each; it audits "
+            "classification alone."
+        )
     if federation.fresh:
         raise InputError(
             "data.transfer.refresh is round, so that no row is asked about twice, but an audit follows "

@@ -178,7 +178,7 @@ class Copies:
             for kind in _OF_FOLD:
                 features, logits = yield PredictJob(stage, self._net, self.models[f"{kind} {k}"], fold.x)
                 scores = own_scores(fold.taught, features, logits, teacher if kind == "taught" else {})
-                right[kind].append(scores.argmax(-1) == fold.y)
+                right[kind].append(fold.taught.holding.task.goodness(scores, fold.y))
         here = yield from fetch(stage, {kind: torch.cat(rows) for kind, rows in right.items()})
         self.better = costly(here["taught"], here["alone"])
 

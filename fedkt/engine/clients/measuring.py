@@ -1,13 +1,12 @@
 """From scores to what a client says of its accuracy: the same code for every method."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
 
 from fedkt.data import Federation
 from fedkt.data.federation import Shard
-from fedkt.results import metrics
+from fedkt.tasks import Figures
 
 MOST_CLASSES = 100
 """Of more classes nobody reads who is taken for whom."""
@@ -42,36 +41,37 @@ def confusion(scores: Scores, federation: Federation, shard: Shard, own: str) ->
     if rows is None or federation.classes > MOST_CLASSES:
         return None
     chosen = scores.get((rows, f"{own}_"), scores[rows, ""]) if rows == "personal" else scores[rows, ""]
-    counts = metrics.confusion(chosen, federation.test_labels(shard, rows), federation.classes)
-    return {"rows": rows, "counts": counts.tolist()}
+    counts = federation.task.confusion(chosen, federation.test_labels(shard, rows), federation.classes)
+    return None if counts is None else {"rows": rows, "counts": counts.tolist()}
 
 
 def _metrics(scores: Scores, federation: Federation, shard: Shard, own: str) -> dict[str, float]:
     found: dict[str, float | None] = {}
+    task, outputs = federation.task, federation.classes
     for (rows, predictor), values in scores.items():
         y = federation.test_labels(shard, rows)
         if rows == "global":
-            # Where a client has no test rows of its own, the common ones are weighed by its classes.
-            share = shard.share if shard.test is None else None
-            found |= _named(f"{predictor}global", metrics.evaluate(values, y, federation.classes, share))
-            if share is not None:
-                for part in ("personal", "personal_balanced"):
-                    found[f"{predictor}{part}"] = found.pop(f"{predictor}global_{part}")
+            # Where a client has no test rows of its own, the common ones are weighed by its groups.
+            alike = (shard.share, federation.test_strata) if shard.test is None else (None, None)
+            found |= _named(predictor, "global", task.measure(values, y, outputs, *alike))
         elif rows == "personal":
-            found |= _named(f"{predictor}personal", metrics.evaluate(values, y, federation.classes))
+            found |= _named(predictor, "personal", task.measure(values, y, outputs, None, None))
         elif predictor == (f"{own}_" if (rows, f"{own}_") in scores else ""):
-            found["validation"] = metrics.accuracy(values, y)
+            found["validation"] = task.leading(values, y)
     decided = _decided(found, own)
     return {name: value for name, value in decided.items() if value is not None}
 
 
-def _named(prefix: str, measured: Mapping[str, float | None]) -> dict[str, float | None]:
-    """Name the accuracy itself by the prefix, what stands beside it by the prefix and a short word."""
-    short = {"accuracy": prefix, "balanced_accuracy": f"{prefix}_balanced"}
-    return {short.get(name, f"{prefix}_{name}"): value for name, value in measured.items()}
+def _named(predictor: str, rows: str, measured: Figures) -> Figures:
+    """Name the leading figure by whose rows it is of, what stands beside it by that and a short word."""
+    found: Figures = {}
+    for name, value in measured.items():
+        personal = name.partition("_")[0] == "personal"  # on common rows, weighed as the client's own are
+        found[f"{predictor}{name}" if personal else f"{predictor}{rows}{name and f'_{name}'}"] = value
+    return found
 
 
-def _decided(found: Mapping[str, float | None], own: str) -> dict[str, float | None]:
+def _decided(found: Figures, own: str) -> Figures:
     """Return metrics with those of the predictor ``own`` as the personal ones, the model's as ``model_``."""
     personal = [name for name in found if name.startswith("personal") and f"{own}_{name}" in found]
     moved = {f"model_{name}": found[name] for name in personal}

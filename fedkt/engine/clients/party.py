@@ -210,12 +210,12 @@ class Party:
         return True
 
     def _right(self, stage: str) -> Work[Tensor]:
-        """Return which of the rows that it set aside [n] the client predicts rightly."""
+        """Return how well the client predicts the rows [n] that it set aside."""
         x, y = self.world.guard_rows(self.client)
         scores = yield from self._scored(stage, x, self._teacher)
         own = scores.get(self.behaviour.decides_own, scores[""])
         here = yield from self._fetch(stage, {"scores": own})
-        return here["scores"].argmax(-1) == y
+        return self.world.federation.task.goodness(here["scores"], y)
 
     def _fit(self, stage: str, describe: Describe, number: int) -> Work[None]:
         private = None

@@ -147,7 +147,8 @@ class Loop:
             "seed": scenario.seed,
             "rounds": self.round,
             "clients": len(self.strategy.setting.dims),
-            "accuracy": {**accuracy, "server": totals.server},
+            "metric": self.strategy.task.metric.told(),
+            self.strategy.task.metric.part: {**accuracy, "server": totals.server},
             "best": totals.best,
             "stopped": self.round < scenario.rounds,
             "bytes": {"up": totals.up, "down": totals.down},
@@ -311,7 +312,9 @@ class Loop:
         row = {
             "round": number,
             "status": status,
-            "accuracy": {**self._spread(), "server": totals.server} if measured else None,
+            self.strategy.task.metric.part: (
+                {**self._spread(), "server": totals.server} if measured else None
+            ),
             "loss": metrics.mean_losses(
                 its for c, its in told.items() if c not in self.strategy.setting.hostile
             ),
@@ -407,7 +410,7 @@ def server_accuracy(strategy: Strategy) -> float | None:
     federation = strategy.setting.federation
     test = None if federation is None else federation.server_tensors()[1]
     logits = None if test is None else strategy.serve(test[0])
-    return None if test is None or logits is None else metrics.accuracy(logits, test[1])
+    return None if test is None or logits is None else strategy.task.leading(logits, test[1])
 
 
 def group_effect(measured: Iterable[Mapping[str, float]]) -> float | None:

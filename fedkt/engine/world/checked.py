@@ -21,6 +21,7 @@ from fedkt.errors import InputError
 from fedkt.privacy.modes import mode_of
 from fedkt.scenario import Scenario
 from fedkt.strategy.base import Strategy, StrategyConfig
+from fedkt.strategy.for_task import loss_problems, task_problems
 from fedkt.strategy.fusing.forecast import fitted_for
 from fedkt.strategy.own_settings import settings_for
 
@@ -191,6 +192,7 @@ def _check_strategy(strategy: type[Strategy], scenario: Scenario) -> None:
             f"strategy '{name}' needs labelled public rows, but data.public is not set; "
             "write for instance 'public: {from: train, size: 1000}' under data."
         )
+    problems += task_problems(scenario, strategy)
     problems += placebo_problems(strategy, scenario)
     if scenario.forecast != "none":
         problems += [f"forecast is '{scenario.forecast}', but {why}" for why in no_forecast(scenario)]
@@ -222,6 +224,8 @@ def no_forecast(scenario: Scenario) -> list[str]:
     found = []
     if name not in fitted_for():
         found.append(f"it was not fitted for strategy '{name}'; it was for {', '.join(fitted_for())}.")
+    if scenario.data.task != "classification":
+        found.append(f"it was fitted on classes, and data.task is {scenario.data.task}.")
     if mode != "none":
         found.append(f"it was not fitted for noise, which privacy.mode {mode} adds; it must be none.")
     return found
@@ -371,7 +375,7 @@ def _config(strategy: type[Strategy], scenario: Scenario) -> StrategyConfig:
             f"loss '{theirs}' keeps what a client knows of its own classes, of which the server's model has "
             "none; server_model.distill.loss must be another one, such as kl."
         )
-    if problems := [*without_effect(scenario, strategy, config)]:
+    if problems := [*without_effect(scenario, strategy, config), *loss_problems(scenario, strategy, config)]:
         raise InputError(*problems)
     return config
 

@@ -327,7 +327,7 @@ def _made(holding: Holding, input_: InputSpec, classes: int) -> Holding:
     else:
         x = torch.randint(0, max(input_.vocabulary, 1), shape, generator=stream)
         x[:, -1:] = 0  # padding
-    y = torch.arange(_MADE) % classes
+    y = holding.task.made(_MADE, classes)
     share = torch.full((len(holding.label_share),), 1 / classes)
     public = None if holding.public is None else (holding.public[0].cpu(), holding.public[1].cpu())
     transfer = None if holding.transfer is None else holding.transfer.cpu()

@@ -42,9 +42,10 @@ def parties(world: World) -> dict[str, Any]:
     values are JSON values.
     """
     federation = world.federation
-    transfer = federation.transfer
+    transfer, task = federation.transfer, federation.task
     return {
         "classes": federation.classes,
+        **({} if task.exclusive else {"groups": federation.groups, "grouped": task.grouped}),
         "clients": [
             {
                 "client": shard.id,

@@ -23,7 +23,7 @@ from fedkt.client.shared_weights import shared
 from fedkt.client.training import lay_out, seeded
 from fedkt.data import Federation
 from fedkt.data.content.withheld import class_numbers
-from fedkt.data.federation import Shard, share_of
+from fedkt.data.federation import Shard
 from fedkt.data.identity import changed, data_hashes, party_hash
 from fedkt.data.sets.sample import stratified
 from fedkt.engine.world import memory
@@ -174,7 +174,8 @@ class World:
             net = self.net(client)
             total = 0 if self.federation.transfer is None else self.federation.transfer.x.shape[0]
             shapes = {name: tuple(p.shape) for name, p in shared(net).items()}
-            self._dims[key] = Dims(total, total, self.federation.classes, net.width, shapes, len(self.shards))
+            outputs, answers = self.federation.classes, self.federation.task.answers
+            self._dims[key] = Dims(total, total, outputs, net.width, shapes, len(self.shards), answers)
         return self._dims[key]
 
     @cached_property
@@ -254,7 +255,7 @@ class World:
         guard, shard = self.scenario.clients.guard, self.shards[client]
         if guard is None or guard.folds is not None or not teaches(self.strategy):
             return np.zeros(0, np.int64)
-        labels, stream = self.federation.pool.y[shard.rows], numpy_stream(self.scenario.seed, "guard", client)
+        labels, stream = self.federation.strata[shard.rows], numpy_stream(self.scenario.seed, "guard", client)
         return stratified(labels, int(guard.validation * len(labels)), stream)
 
     def guard_rows(self, client: str) -> tuple[torch.Tensor, torch.Tensor]:
@@ -330,20 +331,19 @@ class World:
     def _holding(self, client: str) -> Holding:
         shard, federation = self.shards[client], self.federation
         x, y = federation.tensors(shard)
-        share = shard.share
         if len(aside := self.aside(client)):
             kept = torch.from_numpy(np.setdiff1d(np.arange(len(y)), aside))
             x, y = x[kept], y[kept]
-            share = share_of(y.numpy(), federation.classes)
         labelled = client not in self.scenario.data.unlabelled
-        if not labelled:
-            y, share = torch.full_like(y, -1), np.zeros_like(share)
         transfer = None if federation.transfer is None else self._moved(federation.transfer_tensor(shard))
         public = None
         if federation.public is not None:
             public_x, public_y = federation.public_tensors(shard)
             public = (self._moved(public_x), self._moved(public_y))
         parts = self.scenario.clients
+        share = federation.task.frequencies(y.numpy(), federation.classes)
+        if not labelled:
+            y, share = torch.full_like(y, -1), np.zeros_like(share)
         own = placed([{"x": x, "y": y, "share": torch.from_numpy(share).float()}], self.device)[0]
         return Holding(
             client=client,
@@ -358,6 +358,7 @@ class World:
             distill=self._distillation(),
             settings=self.settings,
             labelled=labelled,
+            task=federation.task,
         )
 
 

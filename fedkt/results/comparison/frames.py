@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from fedkt.errors import InputError
 from fedkt.results.folder import is_run, read_rows
 from fedkt.results.measured import METRICS, Measured, read_measured
+from fedkt.results.metrics import measured_in, metric_of
+from fedkt.tasks import Metric
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,6 +76,11 @@ class Comparison:
             found.append(cell)
         return found
 
+    @property
+    def metric(self) -> Metric:
+        """What the runs' figures are of; where tasks differ that of the first."""
+        return metric_of(next((c["summary"] for c in self.cells if c["summary"]), {}))
+
     @cached_property
     def tuning(self) -> "pd.DataFrame":
         """Mean accuracy on validation rows of every setting that was tried, and which one was chosen.
@@ -87,7 +94,7 @@ class Comparison:
 
         columns = ["scenario", "condition", "method", "tried", "validation", "half", "seeds", "chosen"]
         rows = [
-            {key: c[key] for key in columns[:4]} | {"value": c["summary"]["accuracy"].get("validation_mean")}
+            {key: c[key] for key in columns[:4]} | {"value": measured_in(c["summary"]).get("validation_mean")}
             for c in self.cells
             if c["tried"] and c["status"] == "finished"
         ]
@@ -209,7 +216,7 @@ class Comparison:
 
         if not self.chosen:
             return f"<p>{html.escape(repr(self))}: no run has finished.</p>"
-        head, *rows = summary_rows(self.statistics, self.settings)
+        head, *rows = summary_rows(self.statistics, self.settings, self.metric.title)
         heads = "".join(f"<th>{html.escape(text)}</th>" for text in head)
         body = "".join(
             "<tr>" + "".join(f"<td>{html.escape(text)}</td>" for text in row) + "</tr>" for row in rows
@@ -243,7 +250,7 @@ def _head(cell: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _run_row(summary: Mapping[str, Any], cell: Mapping[str, Any]) -> dict[str, Any]:
-    accuracy = {key: value for key, value in summary["accuracy"].items() if value is not None}
+    accuracy = {key: value for key, value in measured_in(summary).items() if value is not None}
     return {
         "tried": cell["tried"],
         "rounds": summary["rounds"],
@@ -258,7 +265,7 @@ def _run_row(summary: Mapping[str, Any], cell: Mapping[str, Any]) -> dict[str, A
 
 
 def _round_row(row: Mapping[str, Any]) -> dict[str, Any]:
-    accuracy = {key: value for key, value in (row.get("accuracy") or {}).items() if value is not None}
+    accuracy = {key: value for key, value in measured_in(row).items() if value is not None}
     sizes = {"bytes_up": row["bytes"]["up"], "bytes_down": row["bytes"]["down"]}
     lost = {f"loss_{part}": value for part, value in (row.get("loss") or {}).items() if value is not None}
     return {

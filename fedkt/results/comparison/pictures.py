@@ -29,7 +29,9 @@ def write_pictures(comparison: Comparison) -> Path:
     drawn = {"curves": _curves(comparison, table), "accuracy": _accuracy(comparison, table)}
     ranks = critical_difference(table)
     if ranks is not None:
-        drawn["ranks"] = _ranks(ranks, comparison.settings["metric"], _look(table))
+        drawn["ranks"] = _ranks(
+            ranks, f"{comparison.settings['metric']} {comparison.metric.title}", _look(table)
+        )
     private = against_epsilon(comparison.runs, comparison.settings["metric"])
     if private["epsilon"].nunique() > 1:
         drawn["epsilon"] = _epsilon(comparison, table, private)
@@ -107,7 +109,7 @@ def _curves(comparison: Comparison, table: pd.DataFrame) -> "Figure":
         axes.grid(axis="y", color=_FAINT, linewidth=0.8)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("round", fontsize=9)
-        axes.set_ylabel(f"{metric} accuracy, %", fontsize=9)
+        axes.set_ylabel(f"{metric} {comparison.metric.title}, %", fontsize=9)
     _legend(figure, panels[0][1])
     return figure
 
@@ -127,7 +129,7 @@ def _accuracy(comparison: Comparison, table: pd.DataFrame) -> "Figure":
         axes.set_yticks(range(len(here)), here["method"])
         axes.set_ylim(-0.6, len(here) - 0.4)
         axes.grid(axis="x", color=_FAINT, linewidth=0.8)
-        axes.set_xlabel(f"{metric} accuracy, %", fontsize=9)
+        axes.set_xlabel(f"{metric} {comparison.metric.title}, %", fontsize=9)
     return figure
 
 
@@ -152,7 +154,7 @@ def _epsilon(comparison: Comparison, table: pd.DataFrame, private: pd.DataFrame)
         axes.minorticks_off()
         axes.grid(axis="y", color=_FAINT, linewidth=0.8)
         axes.set_xlabel("ε, the largest over clients", fontsize=9)
-        axes.set_ylabel(f"{metric} accuracy, %", fontsize=9)
+        axes.set_ylabel(f"{metric} {comparison.metric.title}, %", fontsize=9)
     _legend(figure, panels[0][1])
     return figure
 
@@ -185,7 +187,7 @@ def _ranks(found: dict[str, Any], metric: str, looks: dict[str, dict[str, Any]])
             fontsize=9,
         )
     axes.set_title(
-        f"mean rank in {metric} accuracy over {found['blocks']} scenarios; critical difference "
+        f"mean rank in {metric} over {found['blocks']} scenarios; critical difference "
         f"{found['difference']:.2f}",
         loc="left",
         fontsize=10,

@@ -32,14 +32,17 @@ def told_apart_by(table: pd.DataFrame) -> list[str]:
     return [key for key in ("scenario", "condition") if table[key].nunique() > 1] + ["method"]
 
 
-def summary_rows(table: pd.DataFrame, settings: Mapping[str, Any]) -> list[list[str]]:
+def summary_rows(
+    table: pd.DataFrame, settings: Mapping[str, Any], title: str = "accuracy"
+) -> list[list[str]]:
     """Return the summary as text: the headings, then one row per scenario, condition and method.
 
-    ``table``: a comparison's statistics; ``settings``: its metric and baseline.
+    ``table``: a comparison's statistics; ``settings``: its metric and baseline;
+    ``title``: what its figures are called.
     """
     named, metric, baseline = told_apart_by(table), settings["metric"], settings["baseline"]
     columns: dict[str, Callable[[pd.Series], str]] = {
-        f"{metric} accuracy in %": lambda row: spread(row["mean"], row["low"], row["high"]),
+        f"{metric} {title} in %": lambda row: spread(row["mean"], row["low"], row["high"]),
         f"to {baseline}": lambda row: points(
             row["difference"], row["low_difference"], row["high_difference"]
         ),

@@ -15,7 +15,7 @@ from fedkt.knowledge.kinds import Weights
 from fedkt.results.comparison.frames import Comparison, text_of
 from fedkt.results.folder import read_rows
 from fedkt.results.measured import METRICS, Measured
-from fedkt.results.metrics import PARTS
+from fedkt.results.metrics import PARTS, measured_in, metric_of
 from fedkt.results.result import Result
 from fedkt.results.statistics import (
     BLOCK,
@@ -46,6 +46,8 @@ def of_comparison(comparison: Comparison) -> dict[str, Any]:
     tables = {m: overview(runs, comparison.rounds, final, **{**settings, "metric": m}) for m in metrics}
     return {
         "kind": "comparison",
+        "figure": comparison.metric.title,
+        "lowest": comparison.metric.lowest,
         "metric": chosen,
         "metrics": metrics,
         "baseline": settings["baseline"],
@@ -74,16 +76,22 @@ def of_run(result: Result) -> dict[str, Any]:
 
     summary, measured = result.summary, read_measured(result.path)
     rounds = read_rows(result.path / "rounds.jsonl")
-    metrics = [
-        m for m in METRICS if any((row["accuracy"] or {}).get(f"{m}_mean") is not None for row in rounds)
+    metrics = [m for m in METRICS if any(measured_in(row).get(f"{m}_mean") is not None for row in rounds)]
+    label, lowest = summary.get("strategy", "run"), metric_of(summary).lowest
+    beside: list[dict[str, Any]] = [
+        {"key": f"{m}_{one.name}", "title": f"{m} {one.title}", "share": one.share}
+        for m in metrics
+        for one in metric_of(summary).beside
     ]
-    label = summary.get("strategy", "run")
     block = {"scenario": summary.get("scenario", result.path.name), "condition": "", "settings": {}}
     sent = np.cumsum([row["bytes"]["up"] + row["bytes"]["down"] for row in rounds])
     clients = max(1, int(summary.get("clients", len(measured.clients)) or 1))
     curve = {"block": 0, "method": 0, "megabytes": (sent / clients / 1e6).round(6).tolist()}
     curve["seconds"] = np.cumsum([row["wall_s"] for row in rounds]).round(3).tolist()
-    curves = {m: [{**curve, "label": m, **_spread_over_clients(rounds, m)}] for m in (*metrics, "validation")}
+    curves = {
+        m: [{**curve, "label": m, **_spread_over_clients(rounds, m, lowest)}]
+        for m in (*metrics, "validation")
+    }
     curves["server"] = [{**curve, "label": "server", **_of_server(rounds)}]
     curves = {
         name: [c for c in held if any(v is not None for v in c["mean"])] for name, held in curves.items()
@@ -91,6 +99,8 @@ def of_run(result: Result) -> dict[str, Any]:
     one = {"block": 0, "method": 0, "seed": summary.get("seed", 0), "path": "."}
     return {
         "kind": "run",
+        "figure": metric_of(summary).title,
+        "lowest": metric_of(summary).lowest,
         "metric": metrics[0] if metrics else "personal",
         "metrics": metrics,
         "baseline": "",
@@ -105,7 +115,8 @@ def of_run(result: Result) -> dict[str, Any]:
         "losses": _losses_of_run(result.path, curve),
         "epsilon": {},
         "runs": [one | _heat(measured, metrics) | _matrices(rounds) | _confusion(result.path)],
-        "clients": _clients(result.path),
+        "clients": _clients(result.path, [one["key"] for one in beside]),
+        "beside": beside,
         "parties": [
             {
                 "block": 0,
@@ -206,18 +217,19 @@ def _losses_of_run(run: Path, curve: dict[str, Any]) -> dict[str, list[dict[str,
 
 def _of_server(rounds: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the accuracy of the server's own model per round."""
-    told = [(row["accuracy"] or {}).get("server") for row in rounds]
+    told = [measured_in(row).get("server") for row in rounds]
     mean = [None if value is None else round(value, 4) for value in told]
     return {"rounds": [row["round"] for row in rounds], "mean": mean}
 
 
-def _clients(run: Path) -> list[dict[str, Any]]:
+def _clients(run: Path, beside: Iterable[str]) -> list[dict[str, Any]]:
     """Return every client's newest figures, with what the last teacher changed and its last losses."""
     found: dict[str, dict[str, Any]] = {}
     for row in read_rows(run / "clients.jsonl"):
         held = found.setdefault(str(row["client"]), {"client": str(row["client"])})
         held |= {key: row[key] for key in ("status", "epsilon") if row.get(key) is not None}
         held |= {m: round(row[m], 4) for m in (*METRICS, "validation") if row.get(m) is not None}
+        held |= {key: _figures(row[key], 4) for key in beside if row.get(key) is not None}
         after = row.get("global") if row.get("global") is not None else row.get("personal")
         if after is not None and row.get("before_digest") is not None:
             held["taught"] = round(after - row["before_digest"], 4)
@@ -276,14 +288,15 @@ def _figures(value: float, digits: int) -> float | None:
     return None if math.isnan(value) else float(f"{value:.{digits}g}")
 
 
-def _spread_over_clients(rounds: list[dict[str, Any]], metric: str) -> dict[str, Any]:
-    """Return a run's mean over clients per round and one standard deviation around it, within [0, 1]."""
-    measured = [(row["round"], row["accuracy"] or {}) for row in rounds]
+def _spread_over_clients(rounds: list[dict[str, Any]], metric: str, lowest: float) -> dict[str, Any]:
+    """Return a run's mean over clients per round and one standard deviation around it, within
+    [lowest, 1]."""
+    measured = [(row["round"], measured_in(row)) for row in rounds]
     numbers = [number for number, accuracy in measured]
     found = [accuracy.get(f"{metric}_mean") for _, accuracy in measured]
     mean = [None if value is None else round(value, 4) for value in found]
     std = [accuracy.get(f"{metric}_std") or 0.0 for _, accuracy in measured]
-    low = [None if m is None else round(max(0.0, m - s), 4) for m, s in zip(mean, std, strict=True)]
+    low = [None if m is None else round(max(lowest, m - s), 4) for m, s in zip(mean, std, strict=True)]
     high = [None if m is None else round(min(1.0, m + s), 4) for m, s in zip(mean, std, strict=True)]
     return {"rounds": numbers, "mean": mean, "min": low, "max": high}
 
@@ -381,13 +394,17 @@ def _federation(folder: Path) -> dict[str, Any]:
 
 
 def _shares(folder: Path) -> dict[str, Any]:
-    """Return the partition: rows of each class and client."""
+    """Return the partition: rows of each class, or other group, and client."""
     about = _federation(folder)
     if not about or about["classes"] > MOST_CLASSES:
         return {}
     clients = [{key: c[key] for key in ("client", "domain", "model", "rows")} for c in about["clients"]]
     found = {"clients": clients, "classes": about["classes"], "transfer": about["transfer"]}
-    return found | {"labels": _labels(folder)}
+    labels = _labels(folder)
+    if "groups" in about:  # of several labels the rarest one, or none; of numbers fifths
+        groups = [*(labels or ()), *about["groups"][len(labels or ()) :]]
+        return found | {"classes": len(groups), "labels": groups, "grouped": about["grouped"]}
+    return found | {"labels": labels}
 
 
 def _exchange(folder: Path) -> dict[str, Any]:

@@ -156,6 +156,7 @@ def render(
         about=about,
         budget=budget,
         kind=data["kind"],
+        figure=data["figure"][:1].upper() + data["figure"][1:],
         style=_hues() + style,
         script=_script(),
     )

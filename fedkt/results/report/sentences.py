@@ -9,6 +9,7 @@ import pandas as pd
 from fedkt.results.comparison.frames import Comparison
 from fedkt.results.comparison.summary import points, spread
 from fedkt.results.measured import METRICS, Measured, read_measured
+from fedkt.results.metrics import beside_in, measured_in, metric_of
 from fedkt.results.result import Result, size_text
 from fedkt.results.statistics import BLOCK, PLACEBO, UPPER_BOUND, critical_difference, interval
 
@@ -22,10 +23,11 @@ MOST_BLOCKS = 6
 def about_comparison(comparison: Comparison) -> list[str]:
     """Return the summary: over all blocks first, then a sentence or three per block."""
     table, settings = comparison.statistics, comparison.settings
-    lines = _over_all(table, settings["metric"])
+    what = f"{settings['metric']} {comparison.metric.title}"
+    lines = _over_all(table, what)
     blocks = table.groupby(BLOCK, sort=False)
     if len(blocks) > MOST_BLOCKS:
-        lines += _ranges(table, settings["metric"])
+        lines += _ranges(table, what)
     else:
         for block, group in blocks:
             lines.append(_about_block(comparison, block, group, settings["metric"], settings["baseline"]))
@@ -44,22 +46,23 @@ def about_run(result: Result) -> list[str]:
     summary = result.summary
     if not summary:
         return ["This run has not finished; fedkt simulate --resume continues it."]
-    accuracy = summary["accuracy"]
+    accuracy, title = measured_in(summary), metric_of(summary).title
     known = [
         (name, accuracy.get(f"{name}_mean"), accuracy.get(f"{name}_std")) for name in ("personal", "global")
     ]
     reached = [
-        f"{100 * mean:.1f} % {name} accuracy (± {100 * (std or 0):.1f} between clients)"
+        f"{100 * mean:.1f} % {name} {title} (± {100 * (std or 0):.1f} between clients)"
         for name, mean, std in known
         if mean is not None
     ]
     lines = [
         f"After {summary['rounds']} rounds, {summary['clients']} clients with strategy {summary['strategy']} "
-        f"reached {' and '.join(reached) or 'an accuracy that was not measured'}."
+        f"reached {' and '.join(reached) or f'no {title} that was measured'}."
     ]
+    lines += [f"Of {rows} rows, {_and(words)}." for rows, words in beside_in(summary).items()]
     measured = read_measured(result.path)
     for name in METRICS:
-        lines += _declined_of_run(measured, name)
+        lines += _declined_of_run(measured, name, title)
     if accuracy.get("server") is not None:
         lines.append(f"The server's own model reached {100 * accuracy['server']:.1f} %.")
     sent = summary["bytes"]["up"] + summary["bytes"]["down"]
@@ -72,7 +75,7 @@ def about_run(result: Result) -> list[str]:
     return lines
 
 
-def _declined_of_run(measured: Measured, metric: str) -> list[str]:
+def _declined_of_run(measured: Measured, metric: str, title: str) -> list[str]:
     """Say whether a run's clients ended worse than they once were, on average."""
     honest = [k for k, name in enumerate(measured.clients) if name not in measured.hostile]
     values = measured.values[metric][:, honest].astype(float)
@@ -85,7 +88,7 @@ def _declined_of_run(measured: Measured, metric: str) -> list[str]:
     if not _is_worse(lost.mean(), high):
         return []
     return [
-        f"It got worse after round {measured.rounds[best]}: {metric} accuracy was "
+        f"It got worse after round {measured.rounds[best]}: {metric} {title} was "
         f"{100 * values[best].mean():.1f} % there and is {100 * values[-1].mean():.1f} % after round "
         f"{measured.rounds[-1]} ({points(lost.mean(), low, high)} points, 95 % interval over clients); "
         "fewer rounds gave more."
@@ -100,7 +103,7 @@ def _over_all(table: pd.DataFrame, metric: str) -> list[str]:
     alike = [found["methods"][i] for first, last in found["groups"] if first == 0 for i in range(1, last + 1)]
     lines = [
         f"Over {found['blocks']} scenarios and conditions, {best} has the best mean rank in {metric} "
-        f"accuracy ({found['ranks'][0]:.1f} of {len(found['methods'])})."
+        f"({found['ranks'][0]:.1f} of {len(found['methods'])})."
     ]
     if found["p"] >= SURE:
         lines.append(
@@ -120,7 +123,7 @@ def _ranges(table: pd.DataFrame, metric: str) -> list[str]:
         if known.empty:
             continue
         worst, best = known.iloc[0], known.iloc[-1]
-        text = f"On {scenario}, {method} reached {100 * best['mean']:.1f} % {metric} accuracy"
+        text = f"On {scenario}, {method} reached {100 * best['mean']:.1f} % {metric}"
         if worst["mean"] != best["mean"]:
             text += f" with {best['condition']}, and {100 * worst['mean']:.1f} % with {worst['condition']}"
         lines.append(text + ".")
@@ -135,10 +138,10 @@ def _about_block(
         group[group["strategy"] != UPPER_BOUND].dropna(subset=["mean"]).sort_values("mean", ascending=False)
     )
     if ranked.empty:
-        return f"On {where}, no accuracy was measured."
+        return f"On {where}, no {comparison.metric.title} was measured."
     best, seeds = ranked.iloc[0], int(ranked.iloc[0]["seeds"])
     first = (
-        f"On {where}, {best['method']} reached the highest {metric} accuracy, "
+        f"On {where}, {best['method']} reached the highest {metric} {comparison.metric.title}, "
         f"{spread(best['mean'], best['low'], best['high'])} %"
         + (f" (95 % interval over {seeds} seeds)" if seeds > 1 else " (one seed: no interval, no test)")
     )
@@ -155,7 +158,8 @@ def _about_block(
     if best["method"] != "local" and not math.isnan(best["worse"]):
         lines.append(f"{_share(best['worse'])} end worse off than training alone.")
     fallen = comparison.declines
-    lines += _declined(fallen[(fallen[BLOCK] == list(block)).all(axis=1)], metric)
+    what = f"{metric} {comparison.metric.title}"
+    lines += _declined(fallen[(fallen[BLOCK] == list(block)).all(axis=1)], what)
     bound = group[group["strategy"] == UPPER_BOUND]
     if len(bound) and not math.isnan(bound.iloc[0]["mean"]):
         lines.append(f"Pooling all data would give {100 * bound.iloc[0]['mean']:.1f} %.")
@@ -203,7 +207,7 @@ def _declined(table: pd.DataFrame, metric: str) -> list[str]:
     ]
     if not found:
         return []
-    return [f"In {metric} accuracy it got worse after its best round: {_and(found)}; fewer rounds gave more."]
+    return [f"In {metric} it got worse after its best round: {_and(found)}; fewer rounds gave more."]
 
 
 def _is_worse(fall: Any, high: Any) -> Any:

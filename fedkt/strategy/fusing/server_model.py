@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from fedkt import models, registry
 from fedkt.client.behaviour import Fit, Steps, distillation
 from fedkt.client.training import OptimState, all_finite, fit, one_thread, predict
-from fedkt.distill.losses import as_logits
 from fedkt.errors import Diverged
 from fedkt.rng import seed_of
+from fedkt.tasks import CLASSIFICATION, Task
 
 if TYPE_CHECKING:
     from fedkt.data.sets.dataset import InputSpec
@@ -60,7 +60,15 @@ def build(spec: Any, input: "InputSpec", classes: int, seed: int) -> Trained:
     return Trained(models.build(spec, input, classes, seed_of(seed, "model", "server")), "server")
 
 
-def lesson(x: Tensor, values: Tensor, settings: Mapping[str, Any], steps: Steps, *, logits: bool) -> Fit:
+def lesson(
+    x: Tensor,
+    values: Tensor,
+    settings: Mapping[str, Any],
+    steps: Steps,
+    *,
+    logits: bool,
+    task: Task = CLASSIFICATION,
+) -> Fit:
     """Return distillation from teachers to the server's model, by the loss and temperature in the settings.
 
     ``x`` [rows, ...]; ``values`` [rows, classes]: what was fused about them; ``logits``: whether these are
@@ -70,7 +78,7 @@ def lesson(x: Tensor, values: Tensor, settings: Mapping[str, Any], steps: Steps,
     temperature = settings["temperature"]
     if not logits:
         known = values.sum(-1) > 0
-        x, values = x[known], as_logits(values[known], temperature)
+        x, values = x[known], task.heard(values[known], "probabilities", temperature)
     loss = partial(distillation, loss=registry.find("losses", settings["loss"]), temperature=temperature)
     return Fit("distill", {"x": x, "target": values}, loss, steps)
 

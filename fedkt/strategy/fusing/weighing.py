@@ -23,17 +23,16 @@ def by_density(log_ratio: Tensor) -> Tensor:
     return weights
 
 
-def by_energy(logits: Tensor, sharpness: float) -> Tensor:
-    """Return weights from logits [clients, rows, classes]: softmax over clients of standardised energies.
+def by_energy(energy: Tensor, sharpness: float) -> Tensor:
+    """Return weights from energies [clients, rows]: softmax over clients of standardised energies.
 
-    The energy log sum_c exp(logit_c) is, up to a constant, the log density that a classifier implies:
-    Grathwohl et al. 2020, "Your classifier is secretly an energy based model", arXiv 1912.03263; by it rows
-    that a model does not know are found by Liu et al. 2020, "Energy-based out-of-distribution detection",
-    arXiv 2010.03759. Its scale means nothing across models, so it is brought to mean 0 and deviation 1 over
-    rows per client; ``sharpness`` >= 0 multiplies it.
+    The energy log sum_c exp(logit_c) (of classes; :meth:`fedkt.tasks.Task.energy`) is, up to a constant, the
+    log density that a classifier implies: Grathwohl et al. 2020, "Your classifier is secretly an energy based
+    model", arXiv 1912.03263; by it rows that a model does not know are found by Liu et al. 2020,
+    "Energy-based out-of-distribution detection", arXiv 2010.03759. Its scale means nothing across models, so
+    it is brought to mean 0 and deviation 1 over rows per client; ``sharpness`` >= 0 multiplies it.
     """
-    energy = logits.double().logsumexp(-1)
     centred = energy - energy.mean(1, keepdim=True)
     deviation = centred.square().mean(1, keepdim=True).sqrt().clamp_min(SMALLEST)
-    weights: Tensor = (sharpness * centred / deviation).softmax(0).to(logits.dtype)
+    weights: Tensor = (sharpness * centred / deviation).softmax(0)
     return weights

@@ -222,7 +222,7 @@ class Course:
         if fused is None or form not in ("votes", "probabilities") or "values" not in fused.arrays:
             return fused
         values = fused.arrays["values"]
-        closed = teachable(values) if form == "votes" else values.clamp(max=1.0)
+        closed = teachable(values) if form == "votes" else self._setting.task.closed(values)
         return replace(fused, arrays={**fused.arrays, "values": closed})
 
     def teach(self, server_round: int, clients: Sequence[str], fused: Fused) -> None:
@@ -271,7 +271,8 @@ class Course:
         self.report = {**self.report, **choice.report()}
 
     def _probabilities(self, values: Tensor) -> Tensor:
-        return values.softmax(-1) if self._method.client_settings.get("form") == "logits" else values
+        form = self._method.client_settings.get("form")
+        return self._setting.task.said(values, "probabilities", 1.0) if form == "logits" else values
 
     # Messages -----------------------------------------------------------------------------------------
 

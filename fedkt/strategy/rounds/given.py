@@ -13,6 +13,7 @@ from fedkt.data.made.stock import Stock
 from fedkt.errors import InputError
 from fedkt.knowledge.kinds import Dims
 from fedkt.strategy.fusing.robust import Probe
+from fedkt.tasks import Task, task_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -52,6 +53,11 @@ class Setting:
     def seed(self) -> int:
         """The scenario's seed."""
         return self.scenario.seed
+
+    @property
+    def task(self) -> Task:
+        """What is to be predicted."""
+        return task_of(self.scenario.data)
 
     @property
     def models(self) -> "dict[str, Dealt]":

@@ -3,7 +3,7 @@
 function drawGains() {
   const groups = ofBlock((D.gains || {})[state.metric]).filter((g) => g.method !== "local");
   if (!groups.length) { fill("gains"); return; }
-  const body = fill("gains", "Each dot is one client of one seed: its accuracy minus that of the same client trained alone, in points. Left of the line it would have been better off alone; the bar is the median.");
+  const body = fill("gains", "Each dot is one client of one seed: its " + D.figure + " minus that of the same client trained alone, in points. Left of the line it would have been better off alone; the bar is the median.");
   const ordered = groups.map((g) => ({ ...g, mid: median(g.gain) })).sort((a, b) => b.mid - a.mid);
   const rows = () => [["strategy", "client", "seed", "gain"], ...ordered.flatMap((g) => g.gain.map((v, k) => [g.method, g.clients[k], g.seeds[k], v]))];
   figure(body, "gains", "Gain of every client against training alone", (svg, W) => {
@@ -56,7 +56,7 @@ function pickRun(bar, runs, memory, redraw, withSeed) {
 function drawHeat() {
   const runs = runsHere((run) => run.heat && run.heat[state.metric]);
   if (!runs.length) { fill("heat"); return; }
-  const body = fill("heat", `The ${state.metric} accuracy of each client (a row) after each round (a column). ${document.documentElement.dataset.theme === "dark" ? "Brighter" : "Darker"} is better; clients are in order of their last accuracy, named with their model and their training rows.`);
+  const body = fill("heat", `The ${state.metric} ${D.figure} of each client (a row) after each round (a column). ${document.documentElement.dataset.theme === "dark" ? "Brighter" : "Darker"} is better; clients are in order of their last accuracy, named with their model and their training rows.`);
   const bar = make(body, "div", { class: "row" });
   const run = pickRun(bar, runs, state.run, drawHeat, true), who = parties(run);
   const raw = unpack(run.heat[state.metric]), columns = run.rounds.length, rows = run.clients.length;
@@ -74,7 +74,7 @@ function drawHeat() {
 function drawClients() {
   if (!D.clients || !D.clients.length) { fill("clients"); return; }
   const run = D.runs[0], who = parties(run), rows = D.clients.map((c) => ({ ...c, who: who(c.client) }));
-  const body = fill("clients", "Every client after its last round. Gained by the last teacher: its accuracy after learning from it minus that before. Losses are means per row of its last round. Click a heading to sort.");
+  const body = fill("clients", "Every client after its last round. Gained by the last teacher: its " + D.figure + " after learning from it minus that before. Losses are means per row of its last round. Click a heading to sort.");
   const points = (name, key) => ({ name, value: (r) => r[key], text: (r) => percent(r[key]) });
   const loss = (name, key) => ({ name, value: (r) => r[key], text: (r) => (missing(r[key]) ? "–" : String(+r[key].toPrecision(3))) });
   table(body, "clients", [
@@ -82,7 +82,8 @@ function drawClients() {
     { name: "site", value: (r) => r.who.about?.domain, text: (r) => r.who.about?.domain ?? "–", left: true },
     { name: "model", value: (r) => r.who.about?.model, text: (r) => r.who.about?.model ?? "–", left: true },
     { name: "training rows", value: (r) => r.who.total },
-    points("personal accuracy, %", "personal"), points("global accuracy, %", "global"), points("validation accuracy, %", "validation"),
+    points(`personal ${D.figure}, %`, "personal"), points(`global ${D.figure}, %`, "global"), points(`validation ${D.figure}, %`, "validation"),
+    ...(D.beside || []).map((one) => ({ name: one.share ? `${one.title}, %` : one.title, value: (r) => r[one.key], text: (r) => (missing(r[one.key]) ? "–" : one.share ? percent(r[one.key]) : String(+r[one.key].toPrecision(3))) })),
     { name: "gained by the last teacher", value: (r) => r.taught, text: (r) => signed(r.taught) },
     loss("training loss", "train"), loss("distillation loss", "distill"),
     { name: "ε", value: (r) => r.epsilon, text: (r) => (missing(r.epsilon) ? "–" : String(+r.epsilon.toPrecision(3))) },

@@ -125,24 +125,24 @@ function drawConfusion() {
 function drawPartition() {
   const parts = D.parties.filter((p) => p.block === state.block && p.clients);
   if (!parts.length) { fill("partition"); return; }
-  const { transfer } = parts[0];
-  const body = fill("partition", "Training rows of each class (a row) at each client (a column): the area of a dot is their number." +
+  const { transfer, grouped = "class" } = parts[0];
+  const body = fill("partition", `Training rows of each ${grouped} (a row) at each client (a column): the area of a dot is their number.` +
     (transfer ? ` Common to all: ${transfer.rows} unlabelled transfer rows.` : ""));
   const bar = make(body, "div", { class: "row" }), holder = make(body, "div");
   const draw = (part) => {
     holder.textContent = "";
     const n = part.clients.length, count = part.classes, classes = part.labels || Array.from({ length: count }, (_, y) => String(y));
-    const told = () => [["client", "site", "model", "class", "rows"], ...part.clients.flatMap((c) => c.rows.map((v, y) => [c.client, c.domain, c.model, classes[y], v]))];
+    const told = () => [["client", "site", "model", grouped, "rows"], ...part.clients.flatMap((c) => c.rows.map((v, y) => [c.client, c.domain, c.model, classes[y], v]))];
     if (n > 60 || count > 40) {
       const high = Math.max(...part.clients.flatMap((c) => c.rows)), bytes = new Uint8Array(n * count);
       part.clients.forEach((c, k) => c.rows.forEach((v, y) => { bytes[y * n + k] = Math.round((250 * v) / high); }));
-      field(holder, bar, "partition", "Rows of each class and client", {
-        bytes, rows: classes.map((c) => [c]), columns: part.clients.map((c) => [String(c.client)]), down: "class", across: "client", range: [0, 250],
-        name: (r, c) => `class ${classes[r]}, client ${part.clients[c].client}: ${part.clients[c].rows[r]} rows, of the largest`,
+      field(holder, bar, "partition", `Rows of each ${grouped} and client`, {
+        bytes, rows: classes.map((c) => [c]), columns: part.clients.map((c) => [String(c.client)]), down: grouped, across: "client", range: [0, 250],
+        name: (r, c) => `${grouped} ${classes[r]}, client ${part.clients[c].client}: ${part.clients[c].rows[r]} rows, of the largest`,
       });
       return;
     }
-    figure(holder, "partition", "Rows of each class and client", (svg, W) => dots(svg, W, part, classes), told);
+    figure(holder, "partition", `Rows of each ${grouped} and client`, (svg, W) => dots(svg, W, part, classes), told);
   };
   if (parts.length > 1) select(bar, "seed", parts.map((p, i) => [i, p.seed]), 0, (i) => draw(parts[+i]));
   draw(parts[0]);
@@ -168,7 +168,7 @@ function dots(svg, W, part, classes) {
     client.rows.forEach((count, y) => {
       if (!count) return;
       const dot = make(svg, "circle", { cx: x, cy: 34 + tall * (y + 0.5), r: Math.max(0.8, most * Math.sqrt(count / largest)), fill: "var(--accent)" });
-      telling(dot, `client ${client.client}${client.domain ? ` (${client.domain})` : ""}, ${client.model}\n${count} rows of class ${classes[y]}, ${total} in all`);
+      telling(dot, `client ${client.client}${client.domain ? ` (${client.domain})` : ""}, ${client.model}\n${count} rows of ${part.grouped || "class"} ${classes[y]}, ${total} in all`);
     });
   });
   const foot = base + (models ? 50 : 36);

@@ -38,7 +38,7 @@ function drawEpsilon() {
     const narrow = isNarrow(W), H = narrow ? 270 : 360, left = 46, right = narrow ? 98 : 190, top = 26, bottom = 42;
     const X = linear(Math.log10(Math.min(...eps)), Math.log10(Math.max(...eps)), left + 20, W - right - 20), Y = linear(low, high, H - bottom, top);
     horizontals(svg, low, high, Y, left, W - right, inPercent);
-    make(svg, "text", { x: 0, y: 11 }, `${state.metric} accuracy`);
+    make(svg, "text", { x: 0, y: 11 }, `${state.metric} ${D.figure}`);
     for (const v of new Set(eps)) make(svg, "text", { x: X(Math.log10(v)), y: H - bottom + 18, "text-anchor": "middle" }, +v.toPrecision(3));
     make(svg, "text", { x: (left + W - right) / 2, y: H - 6, "text-anchor": "middle" }, "ε (logarithmic)");
     const labels = [];

@@ -15,11 +15,11 @@ function drawTable() {
     : "One seed: there are no intervals and no tests.";
   const body = fill("table", test + " Click a heading to sort.");
   const ends = rows.flatMap((r) => [r.mean, r.low, r.high]).filter((v) => !missing(v));
-  const low = Math.max(0, Math.min(...ends)), high = Math.min(1, Math.max(...ends)), scale = linear(low, high, 8, 102);
+  const low = Math.max(D.lowest, Math.min(...ends)), high = Math.min(1, Math.max(...ends)), scale = linear(low, high, 8, 102);
   const share = (r) => (r.reached > 0 && r.reached < 1 ? [`${percent(r.reached, 0)} % of seeds`] : []);
   const seconds = (r) => number(r.to_target_seconds, 1) + give(r.to_target_seconds_half, 1, 1);
   const perMB = (r) => minus(number(r.per_megabyte, r.per_megabyte > 100 ? 0 : 1));
-  const accuracy = `${state.metric} accuracy, %`;
+  const accuracy = `${state.metric} ${D.figure}, %`;
   table(body, "strategies", [
     { name: "strategy", value: (r) => r.method, cell: (td, r) => named(td, r.method), left: true },
     { name: accuracy, value: (r) => r.mean, text: withSpread },
@@ -49,7 +49,7 @@ function drawPairs() {
   const pairs = ofBlock((D.pairs || {})[state.metric]), rows = ofBlock(D.tables[state.metric]).filter((r) => !missing(r.mean)).sort((a, b) => b.mean - a.mean);
   if (rows.length < 3 || !pairs.length) { fill("pairs"); return; }
   const many = pairs.some((p) => !missing(p.low));
-  const body = fill("pairs", `Points of ${state.metric} accuracy by which the strategy of a row is ahead of that of a column` + (many
+  const body = fill("pairs", `Points of ${state.metric} ${D.figure} by which the strategy of a row is ahead of that of a column` + (many
     ? ", ± the 95 % interval of the paired difference over seeds; below it q, the p-value of the paired t-test corrected for all pairs of this report (Benjamini–Yekutieli). Coloured where q < 0.05."
     : "; one seed, so there are no intervals and no tests."));
   const found = (a, b) => {
@@ -73,7 +73,7 @@ function drawSweep() {
   if (blocks.length < 2 || !D.tables[state.metric]) { fill("sweep"); return; }
   const keys = Object.keys(blocks[0].settings), across = keys.length > 1 ? keys.pop() : null;
   const rowOf = (block) => keys.map((name) => block.settings[name]).join(", ");
-  const body = fill("sweep", `Mean ${state.metric} accuracy in per cent` + (D.seeds.length > 1 ? ", ± its 95 % interval over seeds" : "") + "; the best of a row is bold. All figures under one setting are in the table above.");
+  const body = fill("sweep", `Mean ${state.metric} ${D.figure} in per cent` + (D.seeds.length > 1 ? ", ± its 95 % interval over seeds" : "") + "; the best of a row is bold. All figures under one setting are in the table above.");
   if (across !== null && D.methods.length > 1) {
     if (state.swept === undefined) state.swept = Math.max(0, D.methods.findIndex((_, i) => !isBound(i)));
     select(make(body, "div", { class: "row" }), "strategy", D.methods.map((m, i) => [i, m.label]), state.swept, (i) => { state.swept = +i; drawSweep(); });
@@ -110,7 +110,7 @@ function drawTuning() {
     { name: "scenario", value: (r) => [r.scenario, r.condition].filter(Boolean).join(" · "), left: true },
     { name: "strategy", value: (r) => r.method, left: true },
     { name: "settings", value: (r) => r.tried, left: true },
-    { name: "validation accuracy, %", value: (r) => r.validation, text: (r) => percent(r.validation) + give(r.half) },
+    { name: `validation ${D.figure}, %`, value: (r) => r.validation, text: (r) => percent(r.validation) + give(r.half) },
     { name: "seeds", value: (r) => r.seeds },
     { name: "chosen", value: (r) => (r.chosen ? "chosen" : ""), left: true },
   ], D.tuning);

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fedkt.results import metrics
+from fedkt.tasks import scoring as metrics
 
 Y = torch.tensor([0, 0, 0, 1, 1, 3])
 

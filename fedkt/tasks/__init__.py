@@ -1,0 +1,58 @@
+"""What is to be predicted (``data.task``): one class of a row, several labels of it, or numbers.
+
+``task`` says what a task must know, a file each holds one; ``scoring`` measures classes. May import what
+reads columns (``data.columns``) and what stands below. Begin with :class:`Task`, then
+:class:`Classification`.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from fedkt.tasks.classification import Classification
+from fedkt.tasks.multilabel import Multilabel
+from fedkt.tasks.regression import Regression
+from fedkt.tasks.task import Figures, Metric, Targets, Task
+
+if TYPE_CHECKING:
+    from fedkt.scenario import Data
+
+__all__ = [
+    "CLASSIFICATION",
+    "EVERY",
+    "TASKS",
+    "Classification",
+    "Figures",
+    "Metric",
+    "Multilabel",
+    "Regression",
+    "Targets",
+    "Task",
+    "named",
+    "task_of",
+]
+
+CLASSIFICATION = Classification()
+Ranges = tuple[tuple[float, float], ...]
+TASKS: dict[str, Callable[[Ranges], Task]] = {
+    "classification": lambda ranges: CLASSIFICATION,
+    "multilabel": lambda ranges: Multilabel(),
+    "regression": Regression,
+}
+"""All tasks by name. A further one is a class of its own, a line here and a word of ``data.task``."""
+EVERY = frozenset(TASKS)
+"""The names of all tasks."""
+
+
+def named(name: str, ranges: Ranges = ()) -> Task:
+    """Return a task by its name; ``ranges``: smallest and largest value of each target, where known."""
+    return TASKS[name](ranges)
+
+
+def task_of(data: "Data") -> Task:
+    """Return the task of a scenario's data.
+
+    >>> from fedkt.scenario import Data
+    >>> task_of(Data()).metric.name
+    'accuracy'
+    """
+    return named(data.task, tuple((low, high) for low, high in data.targets or ()))

@@ -1,0 +1,275 @@
+"""What a task is: the one object that knows what targets are and what a prediction of them says.
+
+Everything else asks it: reading data, training, what leaves a client and what a teacher's answer becomes,
+weights between clients, what is measured. So a further task is one more class here, and no ``if`` elsewhere.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fedkt.errors import InputError
+from fedkt.knowledge.kinds import Answers
+
+if TYPE_CHECKING:
+    from fedkt.data.columns.choices import Choices
+
+LabelNames = tuple[str, ...]
+Targets = NDArray[Any]
+"""``y`` of a data set: int64 [n] classes, or float32 [n, outputs]."""
+Floats = NDArray[np.float64]
+Figures = dict[str, float | None]
+"""What was measured, by name; the leading figure is called "". None: it is undefined."""
+
+
+@dataclass(frozen=True)
+class Beside:
+    """A figure beside the leading one: its name in files, its title, and whether it is a share."""
+
+    name: str
+    title: str
+    share: bool = True
+
+    def text(self, value: float) -> str:
+        """Return a value as it is told."""
+        return f"{100 * value:.1f} %" if self.share else f"{value:.4g}"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """The leading figure of a task, by which runs are compared and the best round is chosen.
+
+    ``name`` in files, ``title`` in sentences; ``part``: what a run's figures are called in its files.
+    """
+
+    name: str
+    title: str
+    part: str
+    higher_is_better: bool = True
+    lowest: float = 0.0
+    """Where pictures of it begin; it may be below."""
+    beside: tuple[Beside, ...] = ()
+    """What reports tell beside it."""
+
+    def told(self) -> dict[str, Any]:
+        """Return what ``summary.json`` says of it."""
+        return {"name": self.name, "higher_is_better": self.higher_is_better}
+
+
+@dataclass(frozen=True)
+class Misfit:
+    """A setting of a scenario that makes no sense for a task: any value but its default, or some
+    ``values``."""
+
+    path: str
+    why: str
+    """As a clause."""
+    values: tuple[Any, ...] | None = None
+
+
+OTHER_TASKS = (
+    Misfit(
+        "data.transfer.rule.utility",
+        "it asks how sure somebody is of one class",
+        ("entropy", "margin", "sure", "disagreement", "telling", "gap", "changing", "rare"),
+    ),
+    Misfit(
+        "privacy.mode",
+        "what it protects is one class per row",
+        ("vote_rr", "vote_gnmax", "proto_gauss"),
+    ),
+    Misfit("participation.blocked", "it names classes"),
+    Misfit("data.unlabelled", "who has no labels makes classes of what a teacher says"),
+    Misfit("clients.local.augment", "a view is a part of a class there"),
+    Misfit("forecast", "it was fitted on classes"),
+    Misfit("robust.filter", "it compares classes with labels", ("probe",)),
+    Misfit("attacks.kind", "it lies about classes", ("label-flip", "peak", "constant", "collude")),
+)
+"""What speaks of one class per row."""
+
+
+@dataclass(frozen=True)
+class Task(ABC):
+    """Base of the tasks. ``outputs`` is always the number of a model's outputs.
+
+    ``form`` says what crosses the wire: ``logits`` (a model's outputs as they are) or ``probabilities``.
+    """
+
+    name: ClassVar[str]
+    metric: ClassVar[Metric]
+    answers: ClassVar[type[Answers]]
+    """The kind of knowledge that answers about transfer rows are."""
+    grouped: ClassVar[str] = "class"
+    """By what rows are dealt and held out."""
+    exclusive: ClassVar[bool] = False
+    """Whether a row is of exactly one class, so that what is said of it sums to one."""
+    bounded: ClassVar[bool] = True
+    """Whether outputs become probabilities, of which an energy follows."""
+    losses: ClassVar[tuple[str, ...] | None] = None
+    """The names of the registered distillation losses that fit; None: all that are not for another task."""
+    defaults: ClassVar[Mapping[str, str]] = {}
+    """What takes the place of a strategy's default loss."""
+    misfits: ClassVar[tuple[Misfit, ...]] = ()
+    """Settings of a scenario that make no sense here."""
+
+    # Data -----------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def read(
+        self, where: str, y: Any, choices: "Choices", names: Sequence[str] | None = None
+    ) -> tuple[Targets, LabelNames | None]:
+        """Return targets as the task has them, and the names of what they speak of.
+
+        Raises InputError, whose sentences begin with ``where``, unless they are targets of this task.
+        """
+
+    @abstractmethod
+    def about(self, outputs: int) -> str:
+        """Return what there is to predict, in a few words."""
+
+    def in_units(self, outputs: Tensor) -> Tensor:
+        """Return a model's outputs as whoever uses the model wants them."""
+        return outputs
+
+    @abstractmethod
+    def lacking(self, y: Targets, outputs: int, names: LabelNames | None) -> list[str]:
+        """Return why nothing can be learned from the targets of all private rows, in sentences."""
+
+    @abstractmethod
+    def strata(self, y: Targets, of: Targets) -> NDArray[np.int64]:
+        """Return the group [n] of each row, by which rows are dealt and held out; ``of``: of all rows."""
+
+    @abstractmethod
+    def groups(self, outputs: int) -> list[str]:
+        """Return what the groups are called, in order."""
+
+    @abstractmethod
+    def frequencies(self, y: Targets, outputs: int) -> Floats:
+        """Return how frequent each output is in these rows [outputs], in [0, 1]; 0 where that is nothing."""
+
+    @abstractmethod
+    def made(self, rows: int, outputs: int) -> Tensor:
+        """Return targets of made rows, which are nobody's: to try a step on."""
+
+    @abstractmethod
+    def copies(self, y: Targets, x: Any) -> list[int]:
+        """Return which columns of a table [n, d] say the target of every row."""
+
+    # Training and teaching ------------------------------------------------------------------------------
+
+    @abstractmethod
+    def row_loss(self, logits: Tensor, y: Tensor) -> Tensor:
+        """Return the loss of training per row [B], of outputs [B, outputs] against targets."""
+
+    def default_loss(self, name: str) -> str:
+        """Return the distillation loss for a strategy whose default is this."""
+        return self.defaults.get(name, name)
+
+    @abstractmethod
+    def said(self, logits: Tensor, form: str, temperature: float) -> Tensor:
+        """Return what a client says of rows, from its model's outputs [..., outputs]."""
+
+    @abstractmethod
+    def heard(self, values: Tensor, form: str, temperature: float) -> Tensor:
+        """Return outputs [..., outputs] that stand for what was said: what a student is fitted to."""
+
+    def closed(self, values: Tensor) -> Tensor:
+        """Return probabilities that a mean's rounding took a hair above 1 as 1."""
+        return values.clamp(max=1.0)
+
+    # Fusing ---------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def normalised(self, values: Tensor) -> Tensor:
+        """Return numbers from 0 on [..., outputs] as probabilities again."""
+
+    @abstractmethod
+    def each_distribution(self, values: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
+        """Change each distribution [..., K] that probabilities hold, and return probabilities."""
+
+    def energy(self, logits: Tensor) -> Tensor:
+        """Return minus the energy of each row [...]: larger where the model knows it. Not of numbers."""
+        raise TypeError(f"task {self.name} has no energy")
+
+    @abstractmethod
+    def described(self, values: Tensor) -> Tensor:
+        """Return what describes each client [clients, d], of what it said [clients, rows, outputs]."""
+
+    @abstractmethod
+    def divergence(self, described: Tensor) -> Tensor:
+        """Return d[n, m] = KL(client n || client m) in nats, float64 [clients, clients]."""
+
+    # Measuring ------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def measure(
+        self, scores: Tensor, y: Tensor, outputs: int, share: Floats | None, groups: NDArray[np.int64] | None
+    ) -> Figures:
+        """Return the figures of outputs [N, outputs] against the targets of test rows.
+
+        ``share`` [groups]: also ``personal`` figures, of rows that are mixed as a client's own are: those of
+        a group count by its share; ``groups`` [N]: of the test rows.
+        """
+
+    @abstractmethod
+    def leading(self, scores: Tensor, y: Tensor) -> float | None:
+        """Return the leading figure alone."""
+
+    @abstractmethod
+    def goodness(self, scores: Tensor, y: Tensor) -> Tensor:
+        """Return how well each row is predicted [N]: larger is better."""
+
+    def confusion(self, scores: Tensor, y: Tensor, outputs: int) -> NDArray[np.int64] | None:
+        """Return how many rows of each class were taken for each; None where rows are of no one class."""
+        return None
+
+
+def columns_of_targets(where: str, y: Any, what: str, task: str) -> tuple[Floats, LabelNames | None]:
+    """Return targets as numbers [n, columns], and what the columns are called where they have names.
+
+    ``y``: an array, or columns by name; of one dimension it is one column. Raises InputError where it has
+    other dimensions, holds what is no number, or lacks a value.
+    """
+    from fedkt.data.columns.cells import array_of, is_missing, plural
+
+    named = getattr(y, "columns", None)
+    names = None if named is None else tuple(str(name) for name in named)
+    values = array_of(f"{where}: y is", y)
+    if values.ndim == 1:
+        values = values[:, None]
+    if values.ndim != 2 or not values.shape[1]:
+        raise InputError(
+            f"{where}: y has shape {values.shape}; of data.task {task} it must be [rows, {what}]."
+        )
+    missing = is_missing(values.reshape(-1)).reshape(values.shape)
+    if missing.any():
+        row, column = (int(at[0]) for at in missing.nonzero())
+        raise InputError(
+            f"{where}: y lacks {plural(int(missing.sum()), 'value')} (first: row {row}, column "
+            f"{column}); each "
+            "row must have all its targets, so leave those rows out or fill them."
+        )
+    try:
+        numbers = np.asarray(values, np.float64)
+    except (TypeError, ValueError):
+        raise InputError(
+            f"{where}: y holds {str(values.flat[0])[:40]!r}; of data.task {task} it must hold numbers."
+        ) from None
+    if not np.isfinite(numbers).all():
+        raise InputError(f"{where}: y holds infinity; targets must be finite.")
+    return numbers, names
+
+
+def weights_of(share: Floats, groups: NDArray[np.int64]) -> Floats:
+    """Return what each row counts [N] so that those of a group together count its share [groups].
+
+    >>> weights_of(np.array([0.25, 0.75]), np.array([0, 1, 1, 1])).tolist()
+    [0.25, 0.25, 0.25, 0.25]
+    """
+    sizes = np.bincount(groups, minlength=len(share))
+    return np.asarray((share / np.maximum(sizes, 1))[groups])
