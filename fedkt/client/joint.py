@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from fedkt.client.behaviour import Arrays, Asked, Fit, Forward, Holding, Others, RowLoss
+from fedkt.client.behaviour import Arrays, Asked, Fit, Forward, Holding, Others, RowLoss, Steps
 
 if TYPE_CHECKING:
     from fedkt.scenario.about_data import Transfer
