@@ -10,17 +10,19 @@ import importlib
 import os
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from fedkt.errors import InputError
 
 GROUPS = ("strategies", "clients", "models", "datasets", "losses", "generators")
 IMPORT_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 """``package.module:name``. A data set such as ``npz:mnist.npz`` looks the same: look for prefixes first."""
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 HERE = "here:"
 """Before the name of something that only this process, and those that it sends it to, can find."""
@@ -90,6 +92,19 @@ def describe(group: str) -> list[tuple[str, str]]:
     return rows
 
 
+def returns(group: str) -> dict[str, str]:
+    """Return what the functions of a group say that they return, by name: the last word of the annotation.
+
+    Read from the source; empty where that does not say it.
+    """
+    found = {}
+    for name in names(group):
+        node = _node(_entry_points(group)[name])
+        said = ast.unparse(node.returns) if isinstance(node, ast.FunctionDef) and node.returns else ""
+        found[name] = said.strip("\"'").rpartition(".")[2]
+    return found
+
+
 def path_of(plugin: Any) -> str:
     """Return ``package.module:name`` of a function or class: what a scenario writes for it.
 
@@ -144,6 +159,16 @@ def only_here(values: Any) -> list[str]:
         values.values() if isinstance(values, dict) else values if isinstance(values, list | tuple) else ()
     )
     return [name for part in parts for name in only_here(part)]
+
+
+def takes(*kinds: str) -> Callable[[F], F]:
+    """Say which kinds of rows a model's function takes: what a table of whole numbers is follows from it."""
+
+    def mark(function: F) -> F:
+        function.takes = kinds  # type: ignore[attr-defined]
+        return function
+
+    return mark
 
 
 def nearest(word: str, valid: Iterable[str]) -> list[str]:
@@ -235,13 +260,18 @@ def _first_line(plugin: Any) -> str:
 
 def _source_line(points: list[EntryPoint]) -> str | None:
     """Return the first line of a plug-in's docstring from its module's source, None if it is not there."""
+    node = _node(points)
+    return None if node is None else (ast.get_docstring(node) or "").partition("\n")[0]
+
+
+def _node(points: list[EntryPoint]) -> ast.FunctionDef | ast.ClassDef | None:
+    """Return the source of a plug-in, None if it is not there."""
     origin = _origin(points[0].module) if len(points) == 1 else None
     if origin is None or not origin.endswith(".py"):
         return None
-    tree = ast.parse(Path(origin).read_bytes())
-    for node in tree.body:
+    for node in ast.parse(Path(origin).read_bytes()).body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == points[0].attr:
-            return (ast.get_docstring(node) or "").partition("\n")[0]
+            return node
     return None
 
 

@@ -22,6 +22,7 @@ from pydantic import Field
 
 from fedkt import models
 from fedkt.client import Fit
+from fedkt.errors import InputError
 from fedkt.knowledge.quantise import in_bits, probabilities, quantise, restore, stored
 from fedkt.strategy import Contributions, Fused, Setting, Strategy, StrategyConfig, idle
 from fedkt.strategy.fusing.server_model import build, lesson, lesson_settings, steps_of
@@ -53,8 +54,16 @@ class CFD(Strategy):
         setting.transfer_x()  # refused now rather than in the first round
         self._classes = next(iter(setting.dims.values())).classes
         if self.student is None:
-            model = models.deal(setting.scenario.clients.models, 1, setting.seed)[0]
-            self.student = build(model, setting.input, self._classes, setting.seed)
+            likely = models.deal(setting.scenario.clients.models, 1, setting.seed)
+            for model in [*likely, *setting.models.values()]:
+                self.student = build(model, setting.input, self._classes, setting.seed)
+                if not self.student.module.refits:
+                    break
+            else:
+                raise InputError(
+                    "strategy 'cfd' trains a model at the server from round to round, but all of "
+                    "clients.models are estimators; name a net as server_model.model."
+                )
 
     @classmethod
     def settings(cls, config: Any) -> dict[str, Any]:

@@ -31,6 +31,12 @@ def show_names(what: str) -> None:
         found = [(name, scenario_question(name)) for name in scenario.bundled()]
     elif what in registry.GROUPS:
         found = registry.describe(what)
+        if what == "models":
+            kinds = {
+                name: "estimator" if said == "Estimator" else "net"
+                for name, said in registry.returns(what).items()
+            }
+            found = [(name, f"{kinds[name]:<9}  {line}") for name, line in found]
     else:
         raise InputError(f"there is no list '{what}'; {registry.did_you_mean(what, LISTS)}")
     width = max((len(name) for name, _ in found), default=0)

@@ -5,10 +5,14 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
 from fedkt import registry
 from fedkt.errors import InputError
+from fedkt.models.estimator import estimating
+from fedkt.models.estimators.refit import Estimator
 from fedkt.models.net import Net, check, mixes_rows
+from fedkt.models.wrapped import adapted
 from fedkt.rng import numpy_stream
 
 if TYPE_CHECKING:
@@ -17,6 +21,9 @@ if TYPE_CHECKING:
 
 Dealt = tuple[str, dict[str, Any]]
 """A model's name (or ``package.module:name``) and its settings."""
+
+AROUND = ("head", "inputs", "norm", "trainable")
+"""Settings of every net whose function has none of that name: :func:`fedkt.models.wrapped.adapted`."""
 
 _mixing: dict[Any, bool] = {}
 """Whether models mix the rows of a batch, by what they are built of."""
@@ -28,27 +35,33 @@ def build(
     """Build a model on the CPU: the same seed gives the same weights, whatever was built before.
 
     ``spec`` is a name, (name, settings), or both in one as in a scenario. The name stands for a function
-    ``factory(input, classes, **settings)`` that returns a module (see :func:`fedkt.models.net.check`).
+    ``factory(input, classes, **settings)`` that returns a module (see :func:`fedkt.models.net.check`) or an
+    estimator with ``fit`` and ``predict_proba`` (see :mod:`fedkt.models.estimator`).
     torch's global random state is as before afterwards. Raises InputError where there is no such model, a
     setting is unknown or wrong, or the module does not fit the data.
     """
     name, settings = named(spec)
     factory = registry.find("models", name)
     label = name if isinstance(name, str) else getattr(name, "__qualname__", repr(name))
-    _check_known(label, factory, settings)
+    own, around = _apart(factory, settings)
+    _check_known(label, factory, own)
+    # Once for each architecture of a process: a run builds one model per client.
+    key = (factory, repr(settings), repr(input), classes)
     # Only the CPU's generator: seeding all of them would start CUDA, or disturb it.
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         try:
-            module = factory(input, classes, **settings)
+            module = factory(input, classes, **own) if callable(factory) else factory
+            if around:
+                module = adapted(module, around, classes)
         except InputError:
             raise
         except Exception as error:
             reason = " ".join(str(error).split()).rstrip(".")
             raise InputError(f"model {label!r} cannot be built: {type(error).__name__}: {reason}.") from error
+    if not isinstance(module, nn.Module) and (isinstance(module, Estimator) or hasattr(module, "fit")):
+        return estimating(module, factory, label, input, classes, key)
     net = check(module, input, classes, label)
-    # Once for each architecture of a process: a run builds one model per client.
-    key = (factory, repr(settings), repr(input), classes)
     if key not in _mixing:
         _mixing[key] = mixes_rows(net, input)
     net.mixes_rows = _mixing[key]
@@ -101,8 +114,21 @@ def named(spec: Any) -> Dealt:
     return spec, {}
 
 
+def _apart(factory: Any, settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the settings that a model's function takes, and those of ``AROUND`` that it does not."""
+    parameters = inspect.signature(factory).parameters.values() if callable(factory) else ()
+    anything = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    taken = {p.name for p in parameters}
+    around = {k: v for k, v in settings.items() if k in AROUND and k not in taken and not anything}
+    return {k: v for k, v in settings.items() if k not in around}, around
+
+
 def _check_known(name: str, factory: Any, settings: Mapping[str, Any]) -> None:
     """Raise InputError for each setting that the factory does not have."""
+    if not callable(factory) and hasattr(factory, "fit"):
+        if settings:
+            raise InputError(f"model {name!r} is an estimator already, whose settings are its own.")
+        return
     if not callable(factory):
         raise InputError(
             f"model {name!r} is of type {type(factory).__name__}; it must be a function that builds one."

@@ -5,9 +5,9 @@ stacked (``torch.func.functional_call`` under ``vmap``): they keep no running st
 never BatchNorm, and change nothing in place.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from copy import deepcopy
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +16,6 @@ from fedkt.errors import InputError
 
 if TYPE_CHECKING:
     from fedkt.data.sets.dataset import InputSpec
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 TRIAL_ROWS = 2
 
@@ -31,6 +29,8 @@ class Net(nn.Module):
 
     mixes_rows: bool = False
     """Whether in training a row's output depends on its batch (:func:`mixes_rows`), as with BatchNorm."""
+    refits: bool = False
+    """Whether it learns anew from all rows at once, as estimators do, in place of steps from where it was."""
 
     def __init__(self, features: nn.Module, head: nn.Module, width: int) -> None:
         super().__init__()
@@ -128,16 +128,6 @@ def mixes_rows(net: nn.Module, input: "InputSpec") -> bool:
         torch.allclose(one[0], two[0], rtol=1e-3, atol=1e-5, equal_nan=True)
         for one, two in zip(*outs, strict=True)
     )
-
-
-def takes(*kinds: str) -> Callable[[F], F]:
-    """Say which kinds of rows a model's function takes: what a table of whole numbers is follows from it."""
-
-    def mark(function: F) -> F:
-        function.takes = kinds  # type: ignore[attr-defined]
-        return function
-
-    return mark
 
 
 def check_settings(

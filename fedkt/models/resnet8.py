@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from fedkt.errors import InputError
-from fedkt.models.net import Net, check_settings, net, takes
+from fedkt.models.net import Net, check_settings, net
+from fedkt.registry import takes
 
 if TYPE_CHECKING:
     from fedkt.data.sets.dataset import InputSpec

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fedkt.errors import InputError
-from fedkt.models.net import Net, check_settings, takes
+from fedkt.models.net import Net, check_settings
+from fedkt.registry import takes
 
 if TYPE_CHECKING:
     from fedkt.data.sets.dataset import InputSpec

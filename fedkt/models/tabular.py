@@ -3,7 +3,8 @@
 from typing import TYPE_CHECKING
 
 from fedkt.models.mlp import perceptron
-from fedkt.models.net import Net, check_settings, net, takes
+from fedkt.models.net import Net, check_settings, net
+from fedkt.registry import takes
 
 if TYPE_CHECKING:
     from fedkt.data.sets.dataset import InputSpec

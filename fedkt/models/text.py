@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fedkt.errors import InputError
-from fedkt.models.net import Net, check_settings, net, takes
+from fedkt.models.net import Net, check_settings, net
+from fedkt.registry import takes
 
 if TYPE_CHECKING:
     from fedkt.data.sets.dataset import InputSpec

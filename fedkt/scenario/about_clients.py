@@ -79,6 +79,9 @@ class Distill(Settings):
     case. Null: as the strategy has it, and never in training with DP-SGD."""
     weigh: Literal["likeness"] | None = None
     """Likeness: transfer rows count the more, the more they look like the client's own; null: all alike."""
+    weight: Positive = 1.0
+    """Of estimators, which learn private rows and a teacher in one fit: what all of the teacher's rows count
+    together, as a multiple of what all private rows do."""
     epochs: Epochs = 3
     """Passes over the rows that the teacher speaks about, from 0 on."""
     batch_size: Whole = 64

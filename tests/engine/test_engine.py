@@ -289,7 +289,7 @@ def test_an_exception_inline_names_client_round_and_stage(
     def broken(*_: Any, **__: Any) -> None:
         raise ZeroDivisionError("on purpose")
 
-    monkeypatch.setattr("fedkt.engine.clients.jobs.fit", broken)
+    monkeypatch.setattr("fedkt.client.learning.learner.fit", broken)
     words = (
         r"client 0, round 1, stage train: ZeroDivisionError: on purpose \(test_engine\.py:\d+, in broken\)"
     )

@@ -20,7 +20,7 @@ ROOMS = (
     *("knowledge", "distill", "scenario"),
     *("data.columns", "data.images", "tasks", "data.sets", "data.content", "data.examples"),
     *("data.made", "data.made.pictures", "data"),
-    *("client", "client.lessons", "models"),
+    *("client", "client.lessons", "client.learning", "models.estimators", "models"),
     *("privacy.attacks", "privacy", "adversity"),
     *("strategy.choosing.utilities", "strategy.choosing", "strategy.fusing", "strategy.rounds", "strategy"),
     *("results", "results.comparison", "results.report"),

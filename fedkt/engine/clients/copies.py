@@ -36,6 +36,8 @@ def training_of(world: World, behaviour: Client, teacher: Arrays, made: int) -> 
     ``teacher`` is empty before there is one.
     """
     behaviour = world.about(behaviour, made) if teacher else behaviour
+    if world.refits(behaviour.holding.client):
+        return world.refit(behaviour, teacher or None)
     training = behaviour.train(teacher or None)
     training = training and private(world, training)
     if training is None or not world.together:
@@ -44,6 +46,13 @@ def training_of(world: World, behaviour: Client, teacher: Arrays, made: int) -> 
         return untaught(training, behaviour.holding, world.scenario.data.transfer)
     digestion = behaviour.digest(teacher)
     return training if digestion is None else joined(training, digestion)
+
+
+def digestion_of(world: World, behaviour: Client, teacher: Arrays, made: int) -> Fit | None:
+    """Return what a client does when a teacher of round ``made`` arrives (None: it is only kept)."""
+    behaviour = world.about(behaviour, made)
+    again = world.refits(behaviour.holding.client)
+    return world.refit(behaviour, teacher) if again else behaviour.digest(teacher)
 
 
 def fitted(
@@ -148,7 +157,7 @@ class Copies:
             adopted = fold.taught.adopt(teacher) or {}
             model = self.models[name]
             self.models[name] = {**model, **{n: adopted[n] for n in model if n in adopted}}
-            phase = self._world.about(fold.taught, made).digest(teacher)
+            phase = digestion_of(self._world, fold.taught, teacher, made)
             yield from self._fit("digest", name, phase, number)
 
     def train(self, teacher: Arrays, made: int, number: int) -> Work[None]:

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from fedkt.client.behaviour import Arrays, Fit
+from fedkt.client.learning.learner import learner_of
 from fedkt.client.placing import Values, fetched, placed
-from fedkt.client.training import Losses, OptimState, fit, predict, tensors_of
+from fedkt.client.training import Losses, OptimState
 from fedkt.privacy.dpsgd import Dpsgd, fit_privately
 
 STAGES = ("place", "prepare", "measure", "digest", "train", "extract", "evaluate")
@@ -125,17 +126,17 @@ def _attempt(job: Job) -> Any:
     try:
         if isinstance(job, Move):
             return moved([job])[0]
-        job.net.load_state_dict(job.tensors)
+        learner = learner_of(job.net)
+        learner.load(job.tensors)
         if isinstance(job, PredictJob):
-            return predict(job.net, job.x)
+            return learner.predict(job.x)
         losses = Losses(job.phase)
         how: dict[str, Any] = {"seed": job.seed, "client": job.client, "round_": job.round, "losses": losses}
         if job.private is None:
-            state = fit(job.net, job.phase, job.state, **how)
+            state = learner.fit(job.phase, job.state, **how)
         else:
             state = fit_privately(job.net, job.phase, job.state, job.private, **how)
-        job.net.zero_grad(set_to_none=True)
-        return Fitted(tensors_of(job.net), state, losses.means())
+        return Fitted(learner.tensors(), state, losses.means())
     except SystemExit as error:
         return RuntimeError(f"SystemExit: {error}")  # a model of a user's own ends no process
     except Exception as error:

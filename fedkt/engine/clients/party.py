@@ -18,7 +18,7 @@ from fedkt.client.lessons.blocking import masked
 from fedkt.client.placing import placed
 from fedkt.client.state import CONFUSION, ClientState, StateStore, packed, unpacked
 from fedkt.client.training import all_finite
-from fedkt.engine.clients.copies import BESIDE, Copies, costly, fitted, private, training_of
+from fedkt.engine.clients.copies import BESIDE, Copies, costly, digestion_of, fitted, private, training_of
 from fedkt.engine.clients.jobs import FetchJob, PlaceJob, PredictJob, Work, no_predictions
 from fedkt.engine.clients.measuring import Scores, confusion, measured
 from fedkt.engine.world.guard import Describe, Guard, guard_of
@@ -134,8 +134,8 @@ class Party:
     # Steps ----------------------------------------------------------------------------------------
 
     def _preparation(self) -> list[Describe]:
-        """Return the phase before the first round, where it is to come."""
-        return [] if self._prepared else [lambda behaviour: behaviour.prepare()]
+        """Return the phase before the first round, where it is to come and is not forgotten by a refit."""
+        return [] if self._prepared or self.net.refits else [lambda behaviour: behaviour.prepare()]
 
     def _place(self, request: Request) -> Work[Tensor | None]:
         """Bring to the device what the request holds: a new teacher, and the rows asked for."""
@@ -154,8 +154,8 @@ class Party:
 
     def _digestion(self, request: Request) -> list[Describe]:
         """Return the phase of the teacher that arrived, where one did."""
-        teacher, made, about = self._arrived, request.teacher_round, self.world.about
-        return [lambda behaviour: about(behaviour, made).digest(teacher)] if teacher else []
+        teacher, made = self._arrived, request.teacher_round
+        return [lambda behaviour: digestion_of(self.world, behaviour, teacher, made)] if teacher else []
 
     def _training(self, behaviour: Client) -> Fit | None:
         return training_of(self.world, behaviour, self._teacher, self._digested)
@@ -185,7 +185,7 @@ class Party:
     def _train(self, number: int) -> Work[None]:
         """Train; alone where learning from a teacher in the same steps was undone."""
         training = self._fit("train", self._training, number)
-        if not (self.world.together and self._teacher):
+        if not ((self.world.together or self.net.refits) and self._teacher):
             yield from training
         elif (yield from self._guarded("train", training)):
             yield from self._fit("train", self._training_alone, number)

@@ -78,6 +78,8 @@ def _choose(
         job = _job(world, unit[0])
         if job is None:
             return 1, "it does not train", 0
+        if getattr(job.net, "refits", False):
+            return 1, "it is fitted to all rows at once", 0
         stack = Stack(job.net)
         fit_stacked(stack, [job, job])
     except Exception as error:  # where it cannot train at all, each client says so itself

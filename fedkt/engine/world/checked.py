@@ -20,6 +20,8 @@ from fedkt.engine.world.world import World
 from fedkt.errors import InputError
 from fedkt.privacy.modes import mode_of
 from fedkt.scenario import Scenario
+from fedkt.scenario.about_clients import Distill
+from fedkt.strategy.at_once import estimator_problems
 from fedkt.strategy.base import Strategy, StrategyConfig
 from fedkt.strategy.for_task import loss_problems, task_problems
 from fedkt.strategy.fusing.forecast import fitted_for
@@ -73,13 +75,27 @@ def checked_world(
                 nets[repr(dealt)] = _try(problems, build)
         if scenario.server_model is not None:
             model = scenario.server_model.model
-            _try(problems, lambda: models.build(model, federation.input, federation.classes, 0))
+            own = _try(problems, lambda: models.build(model, federation.input, federation.classes, 0))
+            if own is not None and own.refits:
+                problems.append(
+                    "server_model.model is an estimator, but the server's model learns from round to round; "
+                    "name a net, such as mlp."
+                )
         if strategy is not None:
             problems += [
                 f"strategy '{scenario.strategy.name}' cannot use {name}, since {why}; name another model."
                 for name, net in nets.items()
                 if net is not None and (why := strategy.no_model(net))
             ]
+        behaviour = None if strategy is None else _try([], lambda: registry.find("clients", strategy.client))
+        if strategy is not None and behaviour is not None and config is not None:
+            problems += estimator_problems(strategy, behaviour, config, scenario, nets.values())
+        refits = any(net is None or net.refits for net in nets.values())
+        if scenario.clients.distill.weight != Distill().weight and not refits:
+            problems.append(
+                "clients.distill.weight is set, but no model of clients.models is an estimator, for which it "
+                "is; leave it out."
+            )
         problems += [
             f"model {name} cannot be trained, since {why}."
             for name, net in nets.items()

@@ -201,7 +201,13 @@ def _models(world: World) -> Iterator[str]:
     trains_privately = settings.mode == "dpsgd" or settings.provenance == "dp_trained"
     for client in world.one_of_each():
         net, name = world.net(client), world.models[client][0]
-        if trains_privately:
+        if trains_privately and net.refits:
+            yield (
+                f"model '{name}' is an estimator, fitted to all rows at once without gradients, of which "
+                "private training would clip and noise one per row; use a mode that noises what is sent, as "
+                "vote_gnmax does."
+            )
+        elif trains_privately:
             mixing = [
                 type(layer).__name__
                 for layer in net.modules()

@@ -17,7 +17,8 @@ from fedkt import data, models, registry, scenario
 from fedkt.adversity.churn import Churn, Trace
 from fedkt.adversity.hostile import hostile, who_is_hostile
 from fedkt.client import views
-from fedkt.client.behaviour import Client, Fit, Holding, Steps
+from fedkt.client.behaviour import Client, Fit, Holding, Steps, classification
+from fedkt.client.learning.refitting import taught
 from fedkt.client.placing import placed
 from fedkt.client.shared_weights import shared
 from fedkt.client.training import lay_out, seeded
@@ -207,7 +208,11 @@ class World:
         """
         holding = holding or self.holding(client)
         attack = self.hostile.get(client)
-        return self.behaviour(holding) if attack is None else hostile(self.behaviour, holding, attack)
+        made = self.behaviour(holding) if attack is None else hostile(self.behaviour, holding, attack)
+        if made.decides_own == "prior" and self.refits(client):
+            # It learned how frequent its own classes are in the same fit; the prior would count them twice.
+            vars(made).update(decides_own="")
+        return made
 
     def full_contribution(self, client: str) -> Expected:
         """Return the arrays of a contribution about all rows that are asked for in a round."""
@@ -308,6 +313,17 @@ class World:
             rows = self.federation.transfer_tensor(self.shards[held.client], round_).to(self.device)
             behaviour.holding = replace(held, transfer=rows)
         return behaviour
+
+    def refits(self, client: str) -> bool:
+        """Say whether a client's model learns all that it knows anew each time, as estimators do."""
+        return self.skeleton(client).refits
+
+    def refit(self, behaviour: Client, teacher: Mapping[str, torch.Tensor] | None) -> Fit | None:
+        """Return all that a model learns that is fitted anew each time; of pooled data these themselves."""
+        if "data" in self.strategy.shares:
+            x, y = self.federation.pooled()
+            return Fit("train", {"x": x, "y": y}, classification, behaviour.holding.local)
+        return taught(behaviour, teacher, self.scenario.clients.distill.weight)
 
     def holding(self, client: str) -> Holding:
         """Collect what the client holds, on this world's device; of made rows those of the first round."""

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from fedkt import models, registry
 from fedkt.client.behaviour import Fit, Steps, distillation
-from fedkt.client.training import OptimState, all_finite, fit, one_thread, predict
+from fedkt.client.learning.learner import learner_of
+from fedkt.client.training import OptimState, all_finite, one_thread
 from fedkt.errors import Diverged
 from fedkt.rng import seed_of
 from fedkt.tasks import CLASSIFICATION, Task
@@ -33,7 +34,8 @@ class Trained:
         """Train through one phase, in place. Raises Diverged where the model is not finite after it."""
         with one_thread():
             state = self._optimizer
-            self._optimizer = fit(self.module, phase, state, seed=seed, client=self.name, round_=round_)
+            how: dict[str, Any] = {"seed": seed, "client": self.name, "round_": round_}
+            self._optimizer = learner_of(self.module).fit(phase, state, **how)
         if not all_finite(self.module.state_dict().values()):
             name = self.name.partition(" ")[0]
             what = f"the server's model '{name}' is no longer finite after training in round {round_}"
@@ -42,7 +44,7 @@ class Trained:
     def predict(self, x: Tensor) -> Tensor:
         """Return logits [n, classes]."""
         with one_thread():
-            return predict(self.module, x)[1]
+            return learner_of(self.module).predict(x)[1]
 
     def state(self, prefix: str = "") -> dict[str, Tensor]:
         """Return parameters, running statistics and optimiser by name."""
