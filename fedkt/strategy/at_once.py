@@ -35,7 +35,11 @@ def no_estimator(
     Alone and with pooled data it always can be. Else the strategy has to teach by predictions of transfer
     rows alone, which are learned as rows with probabilities.
     """
-    if not net.refits or not teaches(strategy):
+    if not net.refits:
+        return None
+    if scenario.data.task != "classification":
+        return f"it is an estimator, which tells one class of a row, but data.task is {scenario.data.task}"
+    if not teaches(strategy):
         return None
     if "weights" in strategy.shares:
         return "it is an estimator, without weights that could be shared"
