@@ -328,3 +328,38 @@ def test_a_stronger_claim_on_an_old_ledger_is_refused_before_a_run(tmp_path: Pat
     checked_world(scenario("`dpsgd`", **more))
     with pytest.raises(InputError, match="holds what was paid for a record zeroed out"):
         checked_world(scenario("`dpsgd` with `rows: N`", **more))
+
+
+# What public noise tells a server ---------------------------------------------------------------------
+
+
+def test_the_noise_that_training_leaves_on_a_weight_is_public() -> None:
+    """4 steps of 40 rows at rate 0.5, clip 2, noise 1.5: √4 times 0.5 · 1.5 · 2 / 40; Adam's is not known."""
+    described: dict[str, Any] = {
+        "name": "noise",
+        "data": {
+            "partition": {"kind": "iid", "clients": 2, "samples_per_client": 40},
+            "transfer": {"size": 60},
+        },
+        "clients": {
+            "models": [{"name": "mlp", "width": 4}],
+            "local": {"epochs": 4, "batch_size": 40, "optimizer": "sgd", "lr": 0.5},
+        },
+        "strategy": {"name": "knfu", "noise": "count"},
+        "privacy": {
+            "mode": "dpsgd",
+            "delta": 1e-5,
+            "noise_multiplier": 1.5,
+            "max_grad_norm": 2,
+            "max_epsilon": 99,
+        },
+    }
+    world = checked_world(from_dict(described))
+    assert world.noise_on_weights() == pytest.approx({"0": 2 * 0.0375, "1": 2 * 0.0375})
+    for changes, words in (
+        ({"clients": {**described["clients"], "local": {"optimizer": "adam"}}}, "strategy.noise is count"),
+        ({"privacy": {"mode": "none"}}, "strategy.noise is count"),
+        ({"strategy": {"name": "knfu", "noise": "count", "epd": "labels"}}, "strategy.noise has no effect"),
+    ):
+        with pytest.raises(InputError, match=words):
+            checked_world(from_dict({**described, **changes}))

@@ -284,6 +284,18 @@ def test_knfu_scale(nats: float, relative: float) -> None:
     assert (weights[0, 1] / weights[0, 0]).item() == pytest.approx(relative, abs=1e-6)
 
 
+def test_knfu_counts_noise_as_no_distance() -> None:
+    """KL((.5, .5) || (.8, .2)) = .2231; of it .1 and .2, on average .15, is noise: exp(-10 .0731) = .4813.
+
+    As noisy as that a client's own weight is 1/1.4813; where all of the distance is noise, both weigh a half.
+    """
+    epd = torch.tensor([[0.5, 0.5], [0.8, 0.2]])
+    found = effectiveness(epd, 10, free=torch.tensor([0.1, 0.2]))
+    assert found[0].tolist() == pytest.approx([1 / 1.4813, 0.4813 / 1.4813], abs=1e-4)
+    assert effectiveness(epd, 10, free=torch.tensor([1.0, 1.0])).tolist() == [[0.5, 0.5], [0.5, 0.5]]
+    assert torch.equal(effectiveness(epd, 10, free=torch.zeros(2)), effectiveness(epd, 10))
+
+
 def test_knfu_mixes_rows_of_knowledge() -> None:
     knowledge = torch.tensor([[[1.0, 0.0], [0.0, 1.0]], [[0.0, 1.0], [0.5, 0.5]]])
     weights = torch.tensor([[0.75, 0.25], [0.0, 1.0]])

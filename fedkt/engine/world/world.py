@@ -34,6 +34,7 @@ from fedkt.errors import RunError
 from fedkt.knowledge.codec import Expected
 from fedkt.knowledge.kinds import Dims
 from fedkt.models.build import Dealt
+from fedkt.privacy.dpsgd import sampling
 from fedkt.privacy.modes import mode_of
 from fedkt.rng import numpy_stream, seed_of
 from fedkt.scenario import Attack, Scenario
@@ -151,7 +152,26 @@ class World:
             probe=Probe.drawn(labels, self.labelled, seed) if self.labelled and labels is not None else None,
             own=own,
             stock=self.federation.stock,
+            noise=self.noise_on_weights(),
         )
+
+    def noise_on_weights(self) -> dict[str, float]:
+        """Return, by client, the deviation of the noise that a round's private training leaves on a weight.
+
+        Each of T steps of plain SGD at rate η adds ησC / (expected batch), so √T times that; it follows from
+        public numbers. Empty where training is not private, or its optimiser is another one.
+        """
+        mode, local = self.mode, self.scenario.clients.local
+        if mode is None or mode.training_noise(1.0) is None or local.optimizer != "sgd" or local.momentum:
+            return {}
+        found = {}
+        for client in self.shards:
+            noise, phases = mode.training_noise(self.costs(client).noise), self.private_phases(client)[1]
+            for phase in phases:
+                rate, count = sampling(phase.counted, phase.steps)
+                step = phase.steps.lr * (noise or 0.0) * self.scenario.privacy.max_grad_norm
+                found[client] = math.sqrt(count) * step / max(phase.counted * rate, 1.0)
+        return found
 
     def one_of_each(self) -> list[str]:
         """Return the first client of each architecture."""

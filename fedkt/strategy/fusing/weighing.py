@@ -6,9 +6,14 @@ distribution-weighted combination of Mansour, Mohri, Rostamizadeh 2008, "Domain 
 Sources", NeurIPS.
 """
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
+
+from fedkt.client.training import predict
 
 SMALLEST = 1e-6
+DRAWS = 16
+"""Models of noise alone."""
 
 
 def by_density(log_ratio: Tensor) -> Tensor:
@@ -36,3 +41,21 @@ def by_energy(energy: Tensor, sharpness: float) -> Tensor:
     deviation = centred.square().mean(1, keepdim=True).sqrt().clamp_min(SMALLEST)
     weights: Tensor = (sharpness * centred / deviation).softmax(0)
     return weights
+
+
+@torch.no_grad()
+def noise_alone(net: nn.Module, x: Tensor, deviation: float, stream: torch.Generator) -> Tensor:
+    """Return outputs [draws, rows, outputs] of an initial model with noise of this deviation on its weights.
+
+    About what clients with the same data differ by after private training. Model, rows ``x`` and noise are
+    public, so this costs no privacy.
+    """
+    trained = [p for p in net.parameters() if p.requires_grad]
+    start, found = [p.clone() for p in trained], []
+    for _ in range(DRAWS):
+        for p, first in zip(trained, start, strict=True):
+            p.copy_(first + deviation * torch.randn(p.shape, generator=stream))
+        found.append(predict(net, x)[1])
+    for p, first in zip(trained, start, strict=True):
+        p.copy_(first)
+    return torch.stack(found)

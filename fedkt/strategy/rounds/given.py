@@ -1,7 +1,7 @@
 """What the server of a run knows before the first round: all that a strategy is given."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,6 +48,9 @@ class Setting:
     """The server's own folder, where its privacy ledger lies."""
     stock: Stock | None = None
     """What makes the transfer rows, where they are made."""
+    noise: Mapping[str, float] = field(default_factory=dict)
+    """By client, the standard deviation of the noise that a round's private training leaves on each weight,
+    where that is public and known; empty: nobody knows."""
 
     @property
     def seed(self) -> int:
