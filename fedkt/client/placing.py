@@ -38,34 +38,30 @@ def placed(parts: Sequence[Mapping[str, Values]], device: torch.device) -> list[
 
 def fetched(parts: Sequence[Mapping[str, Tensor]]) -> list[dict[str, Tensor]]:
     """Return all tensors of all parts on the CPU, moved in one copy; those that are there stay."""
-    return _unpacked(parts, lambda buffer: buffer.cpu())()
+    return _unpacked(parts, lambda buffer: buffer.cpu)()
 
 
 def leaving(parts: Sequence[Mapping[str, Tensor]]) -> Callable[[], list[dict[str, Tensor]]]:
     """Begin to do as :func:`fetched`; return what waits for the tensors, to be called from any thread.
 
-    On CUDA the copy goes to pinned memory, beside whatever the device computes next.
+    On CUDA the copy goes to pinned memory, beside whatever the device computes next; elsewhere it is made
+    in the thread that waits for it.
     """
     return _unpacked(parts, _pinned)
 
 
 def _unpacked(
-    parts: Sequence[Mapping[str, Tensor]], move: Callable[[Tensor], Tensor]
+    parts: Sequence[Mapping[str, Tensor]], move: Callable[[Tensor], Callable[[], Tensor]]
 ) -> Callable[[], list[dict[str, Tensor]]]:
     here = [{name: tensor.detach() for name, tensor in part.items()} for part in parts]
     away = [(part, name, t) for part in here for name, t in part.items() if t.device.type != "cpu"]
     if not away:
         return lambda: here
     buffer, starts = _packed([tensor for *_, tensor in away])
-    moved = move(buffer)
-    ended = None
-    if buffer.device.type == "cuda":
-        ended = torch.cuda.Event()
-        ended.record()
+    arrive = move(buffer)
 
     def wait() -> list[dict[str, Tensor]]:
-        if ended is not None:
-            ended.synchronize()
+        moved = arrive()
         for (part, name, tensor), start in zip(away, starts, strict=True):
             # A copy, so that the buffer does not live as long as the smallest part of it.
             part[name] = _cut(moved, start, tensor).clone()
@@ -74,11 +70,18 @@ def _unpacked(
     return wait
 
 
-def _pinned(buffer: Tensor) -> Tensor:
+def _pinned(buffer: Tensor) -> Callable[[], Tensor]:
     if buffer.device.type != "cuda":
-        return buffer.cpu()
-    held = torch.empty_like(buffer, device="cpu", pin_memory=True)
-    return held.copy_(buffer, non_blocking=True)
+        return buffer.cpu
+    held = torch.empty_like(buffer, device="cpu", pin_memory=True).copy_(buffer, non_blocking=True)
+    ended = torch.cuda.Event()
+    ended.record()
+
+    def wait() -> Tensor:
+        ended.synchronize()
+        return held
+
+    return wait
 
 
 def _tensor(array: Values) -> Tensor:

@@ -77,9 +77,13 @@ def poisson_batches(phase: Fit, how: Dpsgd) -> Iterable[list[int]]:
 
 def noisy(total: Tensor, how: Dpsgd, expected: float, generator: torch.Generator) -> Tensor:
     """Return (sum of clipped gradients + noise) / expected batch size, of the shape of ``total``."""
+    return drawn_noise(total, how, generator).to(total.device).add_(total).div_(expected)
+
+
+def drawn_noise(like: Tensor, how: Dpsgd, generator: torch.Generator) -> Tensor:
+    """Return the noise for a sum of clipped gradients, of its shape, on the CPU."""
     deviation = how.multiplier * how.max_grad_norm
-    noise = torch.normal(0.0, deviation, total.shape, generator=generator, dtype=total.dtype)
-    return noise.to(total.device).add_(total).div_(expected)
+    return torch.normal(0.0, deviation, like.shape, generator=generator, dtype=like.dtype)
 
 
 def fit_privately(

@@ -2,10 +2,12 @@
 
 ``with Accelerator() as gpu`` makes ``torch.device("pretended")`` usable. A tensor on it wraps one on the CPU;
 every operation passes through :meth:`Accelerator.carry_out`, which refuses operands of two devices and counts
-kernels, copies in either direction and waits (whenever the CPU needs a value and would have to stand still).
+kernels, copies in either direction and waits (whenever the CPU needs a value and would have to stand still);
+those of other threads than the main one, which nobody waits for, by themselves (``... aside``).
 It says nothing of speed, memory or streams.
 """
 
+import threading
 from collections import Counter
 from typing import Any
 
@@ -118,7 +120,7 @@ class Accelerator(TorchDispatchMode):
                 self._crossed("to", index)
         masked = name in INDEXED and any(t.dtype in (torch.bool, torch.uint8) for t in there[1:])
         if name == "_local_scalar_dense" or name in SIZED_BY_VALUES or masked:
-            self.counts["waits"] += 1
+            self._note("waits")
         elif name not in FREE:
             self.counts["kernels"] += 1
         inner = _inner(kwargs) | ({"device": torch.device("cpu")} if made_there else {})
@@ -135,7 +137,8 @@ class Accelerator(TorchDispatchMode):
         to_there = isinstance(args[0], There) if name == "copy_" or target is None else made_there
         if from_there != to_there:
             self._crossed("to" if to_there else "from", source)
-            self.counts["waits"] += not to_there
+            if not to_there:
+                self._note("waits")
         elif to_there:
             self.counts["kernels"] += 1
         inner = _inner(kwargs)
@@ -147,8 +150,12 @@ class Accelerator(TorchDispatchMode):
             return args[0]
         return There(out) if to_there else out
 
+    def _note(self, what: str) -> None:
+        main = threading.current_thread() is threading.main_thread()
+        self.counts[what if main else f"{what} aside"] += 1
+
     def _crossed(self, way: str, tensor: torch.Tensor) -> None:
-        self.counts[f"copies {way}"] += 1
+        self._note(f"copies {way}")
         self.counts[f"bytes {way}"] += tensor.numel() * tensor.element_size()
 
 

@@ -30,7 +30,7 @@ OTHERS = ("central", "fedgen", "fedgkt", "fedhkd", "fedka")
 """These compute parts of their knowledge on the CPU, or train clients one by one; nothing is mixed either."""
 
 
-def small(strategy: str, clients: int = 4, epochs: int = 1, **parts: Any) -> Scenario:
+def small(strategy: str, clients: int = 4, epochs: int = 1, dropout: float = 0.0, **parts: Any) -> Scenario:
     distils = "steps" in registry.find("strategies", strategy).reads_distill
     described = {
         "name": "device",
@@ -41,7 +41,7 @@ def small(strategy: str, clients: int = 4, epochs: int = 1, **parts: Any) -> Sce
             "public": {"from": "train", "size": 40},
         },
         "clients": {
-            "models": [{"name": "mlp", "width": 16}],
+            "models": [{"name": "mlp", "width": 16, "dropout": dropout}],
             "local": {"epochs": epochs, "batch_size": 20},
             **({"distill": {"epochs": epochs, "batch_size": 30}} if distils else {}),
         },
@@ -91,12 +91,13 @@ def test_a_run_mixes_no_devices_and_gives_the_numbers_of_the_cpu(
     assert there["replies"] == here["replies"] and there["bytes"] == here["bytes"]
     assert there["accuracy"] == pytest.approx(here["accuracy"], abs=1e-5)
     if name in COUNTS:
-        # From the second round on; in the first, data and initial weights go there. One more copy back and
-        # one more wait are the states of all clients on their way to disk.
+        # From the second round on; in the first, data and initial weights go there.
         to, back = COUNTS[name]
         for counts in watch.rounds[1:]:
             assert counts["copies to"] <= to <= 4
-            assert counts["copies from"] == counts["waits"] <= back + 1 <= 3
+            assert counts["copies from"] == counts["waits"] <= back <= 2
+        # The states of all clients go to disk by a thread, in one copy a round.
+        assert gpu.counts["copies from aside"] == gpu.counts["waits aside"] == described.rounds
 
 
 def test_copies_depend_neither_on_clients_nor_on_steps(gpu: Accelerator, tmp_path: Path) -> None:
@@ -105,7 +106,21 @@ def test_copies_depend_neither_on_clients_nor_on_steps(gpu: Accelerator, tmp_pat
         watch = Watch(gpu)
         simulate(small("knfu", clients, epochs), out=tmp_path / str(number), observer=watch)
         found.append({k: watch.rounds[-1][k] for k in ("copies to", "copies from", "waits")})
-    assert found == [{"copies to": 3, "copies from": 3, "waits": 3}] * 3
+    assert found == [{"copies to": 3, "copies from": 2, "waits": 2}] * 3
+
+
+def test_masks_of_dropout_arrive_in_one_copy_and_are_those_of_the_cpu(
+    gpu: Accelerator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+    for epochs in (1, 2):
+        watch = Watch(gpu)
+        described = small("local", 3, epochs, dropout=0.5)
+        there = simulate(described, out=tmp_path / f"there-{epochs}", observer=watch).summary
+        here = on_cpu(described, tmp_path / f"here-{epochs}", monkeypatch)
+        assert there["accuracy"] == pytest.approx(here["accuracy"], abs=1e-5)
+        found.append(watch.rounds[-1]["copies to"])
+    assert found == [2, 2]  # which rows each step takes, and the masks
 
 
 def test_kernels_of_a_step_do_not_depend_on_clients(gpu: Accelerator, tmp_path: Path) -> None:

@@ -5,6 +5,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from fedkt.client.placing import placed
+
+MOST_BYTES = 64 * 2**20
+"""Masks that are drawn ahead for an accelerator: one copy takes those of many steps, a byte per value."""
+
 Use = tuple[float, tuple[int, ...]]
 """One call of a dropout layer: its probability and the shape of one row of what it gets."""
 
@@ -72,3 +77,46 @@ def draw(
             kept = torch.empty(count, *shape).bernoulli_(1 - p, generator=generator)
             mask[k, :count] = kept.div_(1 - p)
     return masks
+
+
+class Masks:
+    """The masks of a phase, step by step: on an accelerator those of many steps arrive in one copy.
+
+    ``rows`` [clients, steps]: how many rows each client's batches have, -1 where it takes no step any more;
+    clients are sorted, so those at work are the first.
+    """
+
+    def __init__(
+        self,
+        uses: Sequence[Use],
+        generators: Sequence[torch.Generator],
+        rows: Sequence[Sequence[int]],
+        device: torch.device,
+    ) -> None:
+        self._uses, self._generators, self._rows, self._device = uses, generators, rows, device
+        self._ahead: list[list[Tensor]] = []
+        """What has arrived: by step, by use, which values are kept [clients at work, most, ...]."""
+
+    def at(self, step: int, at_work: int, most: int) -> list[Tensor]:
+        """Return the masks [clients at work, most, ...] of a step, which come in order."""
+        if self._device.type == "cpu" or not self._uses:
+            return draw(self._uses, self._generators[:at_work], self._lengths(step)[:at_work], most)
+        if not self._ahead:
+            self._fill(step)
+        kept = self._ahead.pop(0)
+        return [its.to(torch.float32).div_(1 - p) for its, (p, _) in zip(kept, self._uses, strict=True)]
+
+    def _fill(self, step: int) -> None:
+        """Draw the masks of this step and of those after it for which there is room, and move them."""
+        steps, held = len(self._rows[0]), 0
+        drawn: list[dict[str, Tensor]] = []
+        while step < steps and (not drawn or held < MOST_BYTES):
+            lengths = [n for n in self._lengths(step) if n >= 0]
+            masks = draw(self._uses, self._generators[: len(lengths)], lengths, max(1, *lengths))
+            drawn.append({str(i): mask > 0 for i, mask in enumerate(masks)})
+            held += sum(mask.numel() for mask in masks)
+            step += 1
+        self._ahead = [list(part.values()) for part in placed(drawn, self._device)]
+
+    def _lengths(self, step: int) -> list[int]:
+        return [its[step] for its in self._rows]

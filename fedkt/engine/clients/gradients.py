@@ -20,7 +20,7 @@ from fedkt.engine.clients import dropout
 from fedkt.engine.clients.jobs import FitJob
 from fedkt.engine.clients.stack import Stack, Stacked, cut
 from fedkt.privacy.clipping import CLIP_SLACK, refuse_mixed_rows
-from fedkt.privacy.dpsgd import noisy, poisson_batches, sampling
+from fedkt.privacy.dpsgd import drawn_noise, poisson_batches, sampling
 from fedkt.rng import numpy_stream, torch_stream
 
 
@@ -38,7 +38,8 @@ class Gradients:
         phase = jobs[0].phase
         self._constants = {n: torch.stack([job.phase.constants[n] for job in jobs]) for n in phase.constants}
         self._uses = stack.dropout_uses(jobs[0])
-        self._streams = [torch_stream(j.seed, "dropout", phase.name, j.client, j.round) for j in jobs]
+        streams = [torch_stream(j.seed, "dropout", phase.name, j.client, j.round) for j in jobs]
+        self._masks = dropout.Masks(self._uses, streams, self._batches.lengths(), self._batches.device)
         # Other random layers than dropout agree with the plain loop in distribution only.
         self._losses = vmap(self._of_client, randomness="different")
         own = [own_in_batch(job.phase) for job in jobs]
@@ -80,8 +81,7 @@ class Gradients:
     def _take(self, step: int) -> tuple[Stacked, Tensor, NDArray[np.int64], list[Tensor]]:
         """Return rows, mask and lengths of a step's batches, and the masks of dropout."""
         rows, mask, lengths = self._batches.take(step)
-        drawn = dropout.draw(self._uses, self._streams[: len(mask)], lengths.tolist(), mask.shape[1])
-        return rows, mask, lengths, [m.to(mask.device) for m in drawn]
+        return rows, mask, lengths, self._masks.at(step, len(mask), mask.shape[1])
 
     def _rest(self, at_work: int) -> tuple[Stacked, Stacked]:
         return cut(self._fixed, at_work), cut(self._constants, at_work)
@@ -120,15 +120,28 @@ class PrivateGradients(Gradients):
         norms = torch.stack([g.flatten(2).norm(dim=2) for g in found.values()]).norm(dim=0)
         weights = (clip[:, None] / (norms + CLIP_SLACK)).clamp(max=1.0) * mask
         summed = {name: torch.einsum("kb,kb...->k...", weights, g) for name, g in found.items()}
-        return {name: self._noisy(total) for name, total in summed.items()}
+        return {**self._noisy(summed)}
 
-    def _noisy(self, total: Tensor) -> Tensor:
-        """Add each client's noise to its sum, and divide by its expected batch size."""
-        found = []
-        for job, how, generator, its in zip(self._jobs, self._how, self._noise, total, strict=False):
-            rate, _ = sampling(job.phase.counted, job.phase.steps)
-            found.append(noisy(its, how, job.phase.counted * rate, generator))
-        return torch.stack(found)
+    def _noisy(self, summed: Stacked) -> Stacked:
+        """Add each client's noise to its sums, and divide by its expected batch size.
+
+        The noise of a step reaches an accelerator in one copy.
+        """
+        drawn = {
+            name: torch.stack(
+                [drawn_noise(its, how, g) for its, how, g in zip(total, self._how, self._noise, strict=False)]
+            )
+            for name, total in summed.items()
+        }
+        there = placed([drawn], self._batches.device)[0]
+        phases = [job.phase for job in self._jobs]
+        expected = [phase.counted * sampling(phase.counted, phase.steps)[0] for phase in phases]
+        return {
+            name: torch.stack(
+                [n.add_(s).div_(e) for n, s, e in zip(noise, summed[name], expected, strict=False)]
+            )
+            for name, noise in there.items()
+        }
 
     def _order(self, job: FitJob) -> Iterable[Any]:
         assert job.private is not None
@@ -160,6 +173,12 @@ class _Batches:
         self.device = next(iter(jobs[0].phase.rows.values())).device
         there = placed([{"index": index, "starts": starts[:, None]}], self.device)[0]
         self._there, self._starts = there["index"], there["starts"]
+
+    def lengths(self) -> list[list[int]]:
+        """Return how many rows each job has in each step; -1 where it takes none any more."""
+        there = np.arange(self._lengths.shape[1]) < self._steps[:, None]
+        lengths: list[list[int]] = np.where(there, self._lengths, -1).tolist()
+        return lengths
 
     def take(self, step: int) -> tuple[Stacked, Tensor, NDArray[np.int64]]:
         """Return a step's rows [clients, most, ...], which of them are real (1, else 0), and how many."""

@@ -97,22 +97,27 @@ def _choose(
     key = (*kind, job.phase.steps, job.private is None, most)
     if key not in _known:
         try:
-            _known[key] = _timed(world, stack, unit, most)
+            _known[key] = _timed(world, stack, unit, most, fits)
         except Exception as error:  # one of its clients cannot train, or memory ran out
             return 1, f"a trial failed: {' '.join(str(error).split())[:200]}", 0
     return *_known[key], need
 
 
-def _timed(world: World, stack: Stack, unit: Sequence[str], most: int) -> tuple[int, str]:
+def _timed(world: World, stack: Stack, unit: Sequence[str], most: int, fits: int) -> tuple[int, str]:
+    """Try cohorts of up to ``most`` clients, as many as work together on average; return the largest size.
+
+    In some rounds it is more of them, who are one cohort then as far as memory goes (``fits``): two halves
+    take a quarter longer.
+    """
     alone = [_job(world, client) for client in unit[:FEWEST]]
     single = [job for job in alone if job is not None]
     base = _time(lambda: one_by_one(single), world.device) / len(single)
     best, best_time = 1, base
-    for size in sorted({min(size, most) for size in SIZES}):
+    for size, largest in {min(size, most): min(size, fits, len(unit)) for size in SIZES}.items():
         jobs = [single[i % len(single)] for i in range(size)]
         taken = _time(lambda jobs=jobs: fit_stacked(stack, jobs), world.device) / size  # type: ignore[misc]
         if taken < best_time:
-            best, best_time = size, taken
+            best, best_time = largest, taken
         elif taken > 1.5 * best_time:
             break  # larger ones are not tried: stacking does not pay here
     told = (

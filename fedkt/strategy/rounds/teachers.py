@@ -25,9 +25,12 @@ class Teachers:
         self._made: dict[str, int] = {}
         self._delivered: dict[str, int] = {}
         self._encoded: tuple[Arrays | None, Expected, ArrayRecord] | None = None
+        self._newcomer: tuple[Arrays | None] | None = None
+        """What a newcomer gets, once it was asked for; many clients may be new to a round."""
 
     def renew(self, round_: int, common: Arrays | None, personal: Mapping[str, Arrays]) -> None:
         """Take over what a round made: personal teachers, or where there are none the common one."""
+        self._newcomer = None
         self.personal |= personal
         self._made |= dict.fromkeys(personal, round_)
         if not personal:
@@ -43,6 +46,11 @@ class Teachers:
 
         Where a class is known to some of them only, of theirs. None where they are of unlike shapes.
         """
+        if self._newcomer is None:
+            self._newcomer = (self._mean_of_newest(),)
+        return self._newcomer[0]
+
+    def _mean_of_newest(self) -> Arrays | None:
         newest = max(self._made.values(), default=-1)
         held = [teacher for client, teacher in self.personal.items() if self._made[client] == newest]
         shapes = {tuple((name, tensor.shape) for name, tensor in sorted(t.items())) for t in held}
@@ -91,7 +99,7 @@ class Teachers:
 
     def load(self, common: Arrays, personal: Mapping[str, Tensor], note: Mapping[str, Any]) -> None:
         """Restore what :meth:`state` returned; ``personal`` by ``<client>/<name>``."""
-        self.common, self.personal = common or None, {}
+        self.common, self.personal, self._newcomer = common or None, {}, None
         for key, tensor in personal.items():
             client, name = key.split("/", 1)
             self.personal.setdefault(client, {})[name] = tensor
