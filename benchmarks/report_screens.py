@@ -74,7 +74,7 @@ def main(comparison: Path, run: Path, out: Path) -> None:
                         taken = asyncio.run(take(port, folder / "report.html", width, theme))
                         picture = Image.open(io.BytesIO(taken)).convert("RGB")
                         shown = SHOWN[width], round(height * SHOWN[width] / width)
-                        picture = picture.resize(shown, Image.Resampling.LANCZOS).quantize(64)
+                        picture = picture.resize(shown, Image.Resampling.LANCZOS).quantize(256)
                         picture.save(out / f"report-{kind}-{width}-{theme}.png", optimize=True)
         finally:
             browser.terminate()

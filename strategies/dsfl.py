@@ -33,6 +33,7 @@ class DSFL(CommonTeacher):
 
     tasks = frozenset({"classification", "multilabel"})
     one_class = "a number has no distribution to sharpen; fedmd is the same without"
+    fuses_by_class = True
     default_loss = "ce"
     Config = DSFLConfig
     config: DSFLConfig

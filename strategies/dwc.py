@@ -54,6 +54,7 @@ class DWC(Strategy):
     tasks = EVERY
     client = "logits"
     needs_transfer = True
+    fuses_by_class = True
     takes_votes = False
     joint = True
     Config = DWCConfig

@@ -36,6 +36,7 @@ class FedMD(CommonTeacher):
     """Give every client the mean prediction of all."""
 
     tasks = EVERY
+    fuses_by_class = True
     default_loss = "mae"
     Config = FedMDConfig
     config: FedMDConfig

@@ -53,6 +53,7 @@ class KnFu(Strategy):
     tasks = EVERY
     client = "logits"
     needs_transfer = True
+    fuses_by_class = True
     Config = KnFuConfig
     config: KnFuConfig
 

@@ -61,6 +61,7 @@ class KTpFL(Strategy):
     tasks = EVERY
     client = "logits"
     needs_transfer = True
+    fuses_by_class = True
     default_loss = "mse_prob"
     default_temperature = 10.0
     Config = KTpFLConfig

@@ -14,6 +14,7 @@ class Local(Strategy):
     client = "solo"
     reads_distill = frozenset()
     takes_mean = False
+    fuses_by_class = True
 
     def fuse(self, contributions: Contributions) -> Fused | None:
         """Make no teacher."""

@@ -30,31 +30,26 @@ def init(
     A folder holds tables, one for each site, or pictures as CLASS/FILE or SITE/CLASS/FILE. What was found is
     told, and which comparison to run; nothing is trained, and no file is overwritten.
     """
-    from fedkt.cli.looking import look, module_name
+    from fedkt.cli.looking import look
 
     found = look(path, label, site)
     name = re.sub(r"[^a-z0-9]+", "-", path.resolve().stem.lower()).strip("-") or "mine"
-    scenario, module = out / f"{name}.yaml", out / f"{module_name(path)}.py"
-    texts = {scenario: _scenario(name, path, found)} | ({module: found.module} if found.module else {})
-    there = [str(file) for file in texts if file.exists()]
-    if there:
-        raise InputError(f"{' and '.join(there)} exist already; name another folder with --out.")
+    scenario = out / f"{name}.yaml"
+    if scenario.exists():
+        raise InputError(f"{scenario} exists already; name another folder with --out.")
     try:
         out.mkdir(parents=True, exist_ok=True)
-        for file, text in texts.items():
-            file.write_text(text, encoding="utf-8")
+        scenario.write_text(_scenario(name, path, found), encoding="utf-8")
     except OSError as error:
         raise InputError(
             f"{out} cannot be written ({error.strerror}); name another folder with --out."
         ) from error
     typer.echo(f"{path}: {found.what}; " + "; ".join(found.said) + ".")
-    typer.echo(f"written: {' and '.join(map(str, texts))}")
+    typer.echo(f"written: {scenario}")
     data = f" --data-dir {path.resolve().parent}" if found.dataset.startswith("npz:") else ""
-    where = f"cd {out} && " if found.module and out != Path() else ""
-    shown = scenario.name if where else str(scenario)
-    typer.echo(f"next:    {where}fedkt show {shown}{data}")
+    typer.echo(f"next:    fedkt show {scenario}{data}")
     typer.echo(
-        f"         fedkt compare {shown} --strategies dwc,fedmd:average=probabilities --seeds 0-4{data} "
+        f"         fedkt compare {scenario} --strategies dwc,fedmd:average=probabilities --seeds 0-4{data} "
         f"--out runs/{name}"
     )
 
@@ -69,7 +64,7 @@ def _scenario(name: str, path: Path, found: "Found") -> str:
     lines = [
         (f"name: {name}", ""),
         ("data:", f"{found.what} from {path}: {'; '.join(found.said)}"),
-        (f"  dataset: {found.dataset}", "a function in the file beside this one" if found.module else ""),
+        (f"  dataset: {found.dataset}", ""),
         (f"  partition: {deal[0]}", deal[1]),
         (
             f"  transfer: {{from: train, size: {size}}}",

@@ -1,9 +1,10 @@
 """What lies in a table or a folder: rows, classes, sites, and how a scenario reads them."""
 
+import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 LABELS = ("label", "target", "y", "class", "diagnosis", "outcome", "num")
 SITES = ("site", "hospital", "center", "centre", "domain", "client", "ward", "institution")
-MOST_CLASSES, MOST_SITES = 20, 50
+MOST_CLASSES, MOST_SITES, MOST_VALUES = 20, 50, 20
 TABLES = (".csv", ".tsv", ".parquet")
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 SIDE = 32
@@ -23,14 +24,13 @@ SIDE = 32
 
 @dataclass
 class Found:
-    """Rows, as a scenario reads them; ``module``: the Python file that does, empty where none is needed."""
+    """Rows, as a scenario reads them."""
 
     what: str
     dataset: str
     rows: int
     classes: int
     models: str
-    module: str = ""
     sites: int = 0
     settings: list[tuple[str, str]] = field(default_factory=list)
     """Lines of the scenario's data part, each with why."""
@@ -56,9 +56,10 @@ def look(path: Path, label: str | None = None, site: str | None = None) -> Found
     return _tables(path, [path], label, site)
 
 
-def module_name(path: Path) -> str:
-    """Return what the Python file of a source is called, without its ending."""
-    return re.sub(r"\W", "_", path.resolve().stem.lower()).strip("_") + "_data"
+def named(kind: str, path: Path) -> str:
+    """Return a source as a scenario writes it."""
+    spec = f"{kind}:{path.resolve()}"
+    return spec if re.fullmatch(r"[\w./:-]+", spec) else json.dumps(spec)
 
 
 def _tables(path: Path, files: list[Path], label: str | None, site: str | None) -> Found:
@@ -86,17 +87,31 @@ def _tables(path: Path, files: list[Path], label: str | None, site: str | None) 
         found.said.append(f"{from_}: {sites} sites")
     others = table.drop(columns=[label, *([site] if site else [])])
     text = [str(name) for name in others if not pd.api.types.is_numeric_dtype(others[name])]
-    if text:
-        found.said.append(f"no numbers, so not read: {', '.join(text)}")
-    holes = int(others.isna().any(axis=1).sum())
+    few = {name: sorted(others[name].dropna().astype(str).unique()) for name in text}
+    few = {name: values for name, values in few.items() if 2 <= len(values) <= MOST_VALUES}
+    lost = [name for name in text if name not in few]
+    found.settings.append((f"label: {json.dumps(label)}", ""))
+    if site:
+        found.settings.append((f"site: {json.dumps(site)}", "whose a row is"))
+    if few:
+        found.said.append(f"columns of a few values: {', '.join(few)}")
+        found.settings.append((f"categories: {json.dumps(few)}", "a column of 0 and 1 for each value"))
+    if lost:
+        found.said.append(f"no numbers, so not read: {', '.join(lost)}")
+        found.settings.append((f"drop: {json.dumps(lost)}", "neither numbers nor a few values"))
+    holes = int(others.drop(columns=text).isna().any(axis=1).sum())
     if holes:
         found.said.append(f"{holes} rows have missing values")
         found.settings.append(("missing: mean", "fills what is missing with the client's own mean"))
     found.settings.append(
         ("standardise: true", "columns of different units: each client's own mean and scale")
     )
-    found.dataset = f"{module_name(path)}:rows"
-    found.module = _table_module(files, label, site)
+    specs = {
+        file.stem: named("parquet" if file.suffix.lower() == ".parquet" else "csv", file) for file in files
+    }
+    found.dataset = next(iter(specs.values()))
+    if several:
+        found.dataset = f"{{{', '.join(f'{json.dumps(name)}: {spec}' for name, spec in specs.items())}}}"
     return found
 
 
@@ -129,36 +144,6 @@ def _guess(table: "pd.DataFrame", names: tuple[str, ...], most: int, but: str = 
     by_lower = {str(name).lower(): str(name) for name in table if str(name) != but}
     near = (by_lower[name] for name in names if name in by_lower)
     return next((name for name in near if 2 <= table[name].nunique() <= most), None)
-
-
-def _table_module(files: list[Path], label: str, site: str | None) -> str:
-    several = len(files) > 1
-    reader = {".parquet": "pd.read_parquet({0})", ".tsv": 'pd.read_csv({0}, sep="\\t")'}
-    reads = [
-        reader.get(file.suffix.lower(), "pd.read_csv({0})").format(repr(str(file.resolve())))
-        for file in files
-    ]
-    lines = [
-        '"""Rows, labels and sites as fedkt reads them; written by fedkt init."""',
-        "",
-        "import pandas as pd",
-    ]
-    lines += ["", "", "def rows():"]
-    if several:
-        lines.append("    parts = {")
-        lines += [f"        {file.stem!r}: {read}," for file, read in zip(files, reads, strict=True)]
-        lines += [
-            "    }",
-            "    table = pd.concat(parts.values(), ignore_index=True)",
-            "    site = [name for name, part in parts.items() for _ in range(len(part))]",
-        ]
-    else:
-        lines.append(f"    table = {reads[0]}")
-    lines.append(f"    label = table.pop({label!r})")
-    if site:
-        lines.append(f"    site = table.pop({site!r}).astype(str)")
-    lines.append("    return table, label, site" if site or several else "    return table, label")
-    return "\n".join(lines) + "\n"
 
 
 def _arrays(path: Path) -> Found:
@@ -203,38 +188,16 @@ def _pictures(path: Path) -> Found:
     mode = "L" if modes <= {"L", "1"} else "RGB"
     classes = {file.parent.name for file in files}
     sites = {file.relative_to(path).parts[0] for file in files} if depths == {3} else set()
-    size = next(iter(sizes)) if len(sizes) == 1 and max(next(iter(sizes))) <= 2 * SIDE else (SIDE, SIDE)
-    found = Found(f"{len(files)} pictures", f"{module_name(path)}:rows", len(files), len(classes), "cnn")
+    only = next(iter(sizes))
+    size = only if len(sizes) == 1 and only[0] == only[1] <= 2 * SIDE else (SIDE, SIDE)
+    found = Found(f"{len(files)} pictures", named("images", path), len(files), len(classes), "cnn")
     found.sites = len(sites)
     found.said.append(f"a folder per class: {len(classes)} classes")
     if sites:
         found.said.append(f"a folder per site: {len(sites)} sites")
     if sizes != {size}:
         found.said.append(f"{len(sizes)} sizes, read at {size[0]} x {size[1]} pixels")
-    found.module = _picture_module(path, sorted(classes), mode, size, bool(sites))
+    if sizes != {size} or len(modes) > 1:
+        shape = f"image: {{size: {size[0]}, channels: {1 if mode == 'L' else 3}}}"
+        found.settings.append((shape, "the shape that all are brought to"))
     return found
-
-
-def _picture_module(path: Path, classes: list[str], mode: str, size: Any, sites: bool) -> str:
-    parts = f"""\
-\"\"\"Pictures, labels and sites as fedkt reads them; written by fedkt init.\"\"\"
-
-from pathlib import Path
-
-import numpy as np
-from PIL import Image
-
-FOLDER = Path({str(path.resolve())!r})
-CLASSES = {classes!r}
-KINDS = {PICTURES!r}
-
-
-def rows():
-    files = [file for file in sorted(FOLDER.rglob("*")) if file.suffix.lower() in KINDS]
-    x = np.stack([np.asarray(Image.open(file).convert({mode!r}).resize({tuple(size)!r})) for file in files])
-    x = x.reshape(len(files), {size[1]}, {size[0]}, -1).transpose(0, 3, 1, 2).astype("float32") / 255
-    y = np.array([CLASSES.index(file.parent.name) for file in files])
-"""
-    if sites:
-        return parts + "    return x, y, np.array([file.relative_to(FOLDER).parts[0] for file in files])\n"
-    return parts + "    return x, y\n"

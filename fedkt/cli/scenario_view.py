@@ -38,10 +38,16 @@ def show_scenario(world: World, out: Path | None) -> None:
         console.print(
             "labels: " + ", ".join(f"{number} {name}" for number, name in enumerate(names[:MOST_LABELS]))
         )
-    columns = world.federation.pool.columns
-    if columns is not None:
-        more = f" and {len(columns) - MOST_LABELS} more" if len(columns) > MOST_LABELS else ""
-        console.print(f"columns: {', '.join(columns[:MOST_LABELS])}{more}")
+    columns = describe.understood(world.federation)
+    if columns:
+        read = Table(title="columns as they are read", title_justify="left", box=None, pad_edge=False)
+        for heading in columns[0]:
+            read.add_column(heading, justify="right" if heading == "blank" else "left", overflow="fold")
+        for column in columns[:MOST_LABELS]:
+            read.add_row(*map(Text, column.values()))
+        console.print(read)
+        if len(columns) > MOST_LABELS:
+            console.print(f"... and {len(columns) - MOST_LABELS} more columns")
     rows = describe.table(world.federation)
     task = world.federation.task
     console.print(f"task: {task.name}, {task.about(world.federation.classes)}")

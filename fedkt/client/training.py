@@ -216,7 +216,8 @@ def ahead(module: nn.Module, phase: Fit) -> tuple[nn.Module, Fit]:
     Returns what to train and on what; parameters keep their names.
     """
     features, head = getattr(module, "features", None), getattr(module, "head", None)
-    if not (isinstance(features, nn.Module) and isinstance(head, nn.Module)):
+    closed = getattr(module, "closed", None) is not None  # which the head alone does not know
+    if closed or not (isinstance(features, nn.Module) and isinstance(head, nn.Module)):
         return module, phase
     bare = not any(True for _ in features.parameters()) and any(True for _ in features.buffers())
     if not (bare or getattr(features, "fixed", False)) or not set(phase.rows) <= SIMPLE:

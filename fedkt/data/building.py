@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fedkt.data.columns.sample import stratified
 from fedkt.data.content import roles
 from fedkt.data.content.transfer_set import transfer_hash
 from fedkt.data.content.withheld import withheld
@@ -18,7 +19,7 @@ from fedkt.data.notes import beyond_notes, left_out_notes, noted, unnamed_notes
 from fedkt.data.partition import OWN_TEST, Indices, check, partition
 from fedkt.data.sets.dataset import Dataset, Names, Split, concat
 from fedkt.data.sets.preprocess import Preprocess, input_of
-from fedkt.data.sets.sample import stratified
+from fedkt.data.sets.spreading import settled, spread_out, unknown_notes
 from fedkt.errors import InputError
 from fedkt.rng import numpy_stream
 from fedkt.tasks import task_of
@@ -66,6 +67,15 @@ def build(scenario: "Scenario", data_dir: Path | None = None) -> Federation:
 
     transfer_rows, public_rows, left = _hold_out(data, extras, alike, free, seed, problems)
     free = left["data.dataset"]
+    given = data.transfer is not None and made_of(data) is None
+    try:
+        values = settled(data.categories, train, extras.get("transfer", train).take(transfer_rows), given)
+    except InputError as error:
+        raise InputError(*problems, *error.problems) from None
+    odd = unknown_notes("data.dataset", train, values)
+    train, extras = spread_out(train, values), {key: spread_out(part, values) for key, part in extras.items()}
+    own = None if own is None else spread_out(own, values)
+    common = None if common is None else spread_out(common, values)
     if common is not None and target is not None and target.test is None:
         common = _left_to_test(data, common, alike, left, problems)
     labels = strata[free]
@@ -124,9 +134,10 @@ def build(scenario: "Scenario", data_dir: Path | None = None) -> Federation:
         transfer_labels=hidden,
         label_names=split.label_names,
         task=task,
+        categories=values,
     )
     federation = keeping(federation, scenario, data_dir)
-    notes = (*shared.notes, *left_out_notes(out), *unnamed_notes(named), *beyond_notes(federation))
+    notes = (*shared.notes, *left_out_notes(out), *odd, *unnamed_notes(named), *beyond_notes(federation))
     return noted(federation, notes)
 
 

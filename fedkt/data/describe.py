@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fedkt.data.columns.labels import listed
 from fedkt.data.federation import Federation
 from fedkt.data.sets.preprocess import pixels
 from fedkt.drawing import blank, write_picture
@@ -152,6 +153,36 @@ def _round_steps(largest: int) -> list[int]:
     steps = [n * 10**power for power in range(10) for n in (1, 2, 5)]
     wanted = (max(1.0, part * largest) for part in (1.0, 0.5, 0.1))
     return sorted({max(step for step in steps if step <= value) for value in wanted})
+
+
+def understood(federation: Federation) -> list[dict[str, str]]:
+    """Return a row per column of the source: headings to texts; none where columns have no names.
+
+    Read from all private rows, for whoever has them: what each column is, what it holds, in how many rows it
+    is blank (or holds a value without a column of its own).
+    """
+    pool = federation.pool
+    if pool.columns is None or pool.kind != "tabular":
+        return []
+    rows: list[dict[str, str]] = []
+    of = {f"{name}={value}": name for name, values in federation.categories.items() for value in values}
+    for number, name in enumerate(pool.columns):
+        values, source = pool.x[:, number], of.get(name)
+        if source is None:
+            there = values[~np.isnan(values)]
+            span = f"{there.min():.6g} to {there.max():.6g}" if len(there) else "–"
+            blank = len(values) - len(there)
+        elif rows and rows[-1]["column"] == source:
+            continue
+        else:
+            held = federation.categories[source]
+            span = listed(held)
+            blank = int((pool.x[:, number : number + len(held)] == 0).all(axis=1).sum())
+        what = "number" if source is None else f"one of {len(federation.categories[source])}"
+        rows.append(
+            {"column": source or name, "is": what, "holds": span, "blank": str(blank) if blank else ""}
+        )
+    return rows
 
 
 def made_rows(federation: Federation) -> str:

@@ -69,6 +69,8 @@ class Federation:
     """What should be known of the data before anything runs: what was left out, what is out of scale."""
     task: Task = CLASSIFICATION
     """What is to be predicted."""
+    categories: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """The values of columns that hold one of a few, each of which is a column of ``pool``."""
     stock: Stock | None = None
     """What makes the transfer rows, where they are made; ``transfer`` are then those of the first round."""
     _kept: dict[Any, Any] = field(default_factory=dict, repr=False)

@@ -1,5 +1,6 @@
 """The data sets that a scenario names, loaded, and what of them and its settings does not fit together."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -7,13 +8,15 @@ import numpy as np
 
 from fedkt import registry
 from fedkt.data.columns.choices import Choices, Form
-from fedkt.data.columns.labels import listed
+from fedkt.data.columns.labels import listed, renamed
 from fedkt.data.made.stock import made_of
 from fedkt.data.sets.dataset import Dataset, InputSpec, Split
 from fedkt.data.sets.joining import sized, together
 from fedkt.data.sets.preprocess import Preprocess
 from fedkt.data.sets.reading import load_dataset
+from fedkt.data.sets.spreading import blanked
 from fedkt.errors import InputError
+from fedkt.registry import did_you_mean
 from fedkt.tasks import named
 
 if TYPE_CHECKING:
@@ -66,6 +69,11 @@ def load_named(
     All have one order of columns and one number per label. Returns also what was left out of each.
     """
     problems: list[str] = []
+    if data.site is not None and not isinstance(data.dataset, str):
+        raise InputError(
+            "data.site names a column, but data.dataset is a mapping, whose names are the sites; one must be "
+            "left out."
+        )
 
     def attempt(where: str, spec: Any, choices: Choices, column: str | None = None) -> Split | None:
         try:
@@ -89,6 +97,13 @@ def load_named(
             sources[name] = setting.from_
     if problems or split is None:
         raise InputError(*problems)
+    _check_sites(data, split.train)
+    split = replace(
+        split,
+        train=blanked("data.dataset", split.train, choices),
+        test=None if split.test is None else blanked("data.dataset", split.test, choices),
+    )
+    split = _commonly_named(data, split)
     others = {f"data.{name}.from": found for name, of in sources.items() if (found := loaded[of]) is not None}
     splits = {"data.dataset": split, **({} if test is None else {"data.test": test}), **others}
     out = {where: list(held.left_out) for where, held in splits.items()}
@@ -106,6 +121,34 @@ def load_named(
     _check_copies(done["data.dataset"].train, choices)
     extras = {name: done[f"data.{name}.from"].train for name in sources}
     return done["data.dataset"], done.get("data.test"), extras, out
+
+
+def _commonly_named(data: "Data", split: Split) -> Split:
+    """Return rows of sites that call classes by names of their own, by the common ones."""
+    if not data.label_maps:
+        return split
+    if data.task != "classification":
+        raise InputError(
+            f"data.labels is per-site, but data.task is {data.task}; sites can have classes only."
+        )
+    if split.train.domain is None:
+        raise InputError("data.label_maps speaks of sites, but the rows of data.dataset have none.")
+    parts = [part for part in (split.train, split.test) if part is not None]
+    whole = [np.concatenate([getattr(part, what) for part in parts]) for what in ("y", "domain")]
+    y, names = renamed("data.dataset", whole[0], split.label_names, whole[1], data.label_maps)
+    train = replace(split.train, y=y[: len(split.train)], label_names=names)
+    test = None if split.test is None else replace(split.test, y=y[len(train) :], label_names=names)
+    return replace(split, train=train, test=test, classes=len(names))
+
+
+def _check_sites(data: "Data", train: Dataset) -> None:
+    """Refuse a column of sites that is not there."""
+    if data.site is None:
+        return
+    if train.domain is None:
+        names = list(train.columns or ())
+        hint = did_you_mean(data.site, names) if names else "its rows have no columns by name."
+        raise InputError(f"data.dataset has no column {data.site!r}, which data.site names; {hint}")
 
 
 def _check_dropped(choices: Choices, out: dict[str, list[tuple[str, str]]]) -> None:

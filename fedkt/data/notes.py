@@ -55,7 +55,7 @@ def table_notes(federation: Federation) -> list[str]:
         if federation.preprocess.missing in ("mean", "median"):
             empty = {shard.id: np.isnan(x[shard.rows]).all(axis=0) for shard in federation.shards}
             notes += _by_clients(
-                federation, empty, "has no value in the rows of {}, so it is 0 there, unscaled"
+                federation, empty, "has no value in the rows of {}, so it is 0 for every row there"
             )
         return notes
     silent = {

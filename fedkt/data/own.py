@@ -6,6 +6,7 @@ simulation would deal them is ignored. The same rows under the same name give th
 rows and statistics as in a simulation.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,7 +16,8 @@ from numpy.typing import NDArray
 
 from fedkt.data.building import HELD_OUT, keeping
 from fedkt.data.columns.choices import Choices
-from fedkt.data.columns.labels import listed
+from fedkt.data.columns.labels import listed, renamed
+from fedkt.data.columns.sample import stratified
 from fedkt.data.content import roles
 from fedkt.data.content.transfer_set import transfer_hash
 from fedkt.data.federation import Federation, Shard, share_of
@@ -26,13 +28,13 @@ from fedkt.data.sets.dataset import Dataset, Split
 from fedkt.data.sets.joining import sized, together
 from fedkt.data.sets.preprocess import Preprocess, input_of
 from fedkt.data.sets.reading import load_dataset
-from fedkt.data.sets.sample import stratified
+from fedkt.data.sets.spreading import settled, spread_out, unknown_notes, widened
 from fedkt.errors import InputError
 from fedkt.rng import numpy_stream
 from fedkt.tasks import task_of
 
 if TYPE_CHECKING:
-    from fedkt.scenario import Scenario
+    from fedkt.scenario import Data, Scenario
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ def build_own(name: str, sources: Sources, scenario: "Scenario") -> Federation:
     out; of a single row nothing is.
     """
     data, seed, task = scenario.data, scenario.seed, task_of(scenario.data)
-    parts = _load(sources, scenario)
+    parts = _load(name, sources, scenario)
     out = {f"data.{key}": list(held.left_out) for key, held in parts.items()}
     split = parts["rows"]
     split = replace(split, classes=max(split.classes, sources.classes or 0))
@@ -71,6 +73,8 @@ def build_own(name: str, sources: Sources, scenario: "Scenario") -> Federation:
     extras: dict[str, Dataset] = {key: parts[key].train for key in ("transfer", "public") if key in parts}
     asked = "transfer" in extras or made_of(data) is not None
     problems = check_settings(data, split, common, extras, transfer=asked)
+    values = _values(data, parts, problems)
+    odd = unknown_notes("data.rows", train, values)
     names = split.label_names
     if sources.classes is not None and split.classes > sources.classes:
         what, right = f"label {split.classes - 1}", f"labels must lie in 0 to {sources.classes - 1}"
@@ -87,6 +91,10 @@ def build_own(name: str, sources: Sources, scenario: "Scenario") -> Federation:
         problems.append("data.rows holds one class only; data.classes must say how many there are in all.")
     if problems:
         raise InputError(*problems)
+    train = spread_out(train, values)
+    own, common = (None if part is None else spread_out(part, values) for part in (own, common))
+    extras = {key: spread_out(part, values) for key, part in extras.items()}
+    parts = {key: replace(held, train=spread_out(held.train, values)) for key, held in parts.items()}
     rows, strata = np.arange(len(train)), task.strata(train.y, train.y)
     if own is None and common is None and len(rows) > 1:  # a single row is trained on, as in a simulation
         count = max(1, round(HELD_OUT * len(rows)))
@@ -127,6 +135,7 @@ def build_own(name: str, sources: Sources, scenario: "Scenario") -> Federation:
         public=extras.get("public"),
         preprocess=Preprocess(input_, data.missing, data.standardise, constants(data, transfer, input_)),
         label_names=names,
+        categories=values,
         stock=stock,
         task=task,
     )
@@ -136,9 +145,26 @@ def build_own(name: str, sources: Sources, scenario: "Scenario") -> Federation:
             *beyond_notes(federation),
             *shared.notes,
             *left_out_notes(out),
+            *odd,
             *unnamed_notes({f"data.{key}": held.train for key, held in parts.items()}),
         ),
     )
+
+
+def _values(data: "Data", parts: dict[str, Split], problems: list[str]) -> dict[str, tuple[str, ...]]:
+    """Return the values of each column of categories; adds to ``problems`` where a site cannot know them."""
+    train = parts["rows"].train
+    problems += [
+        f"data.categories.{name} is to be learned from all parties' rows, which no site has; the scenario "
+        "must list the values, or say transfer."
+        for name, how in data.categories.items()
+        if how == "train"
+    ]
+    asked = {name: how for name, how in data.categories.items() if how != "train"}
+    try:
+        return settled(asked, train, parts.get("transfer", parts["rows"]).train, "transfer" in parts)
+    except InputError as error:
+        raise InputError(*problems, *error.problems) from None
 
 
 def _shared(
@@ -173,7 +199,7 @@ def _shared(
     )
 
 
-def _load(sources: Sources, scenario: "Scenario") -> dict[str, Split]:
+def _load(name: str, sources: Sources, scenario: "Scenario") -> dict[str, Split]:
     """Load all sets; what all parties have in common decides the order of columns."""
     data, problems, found = scenario.data, [], {}
     choices = choices_of(scenario)
@@ -182,9 +208,15 @@ def _load(sources: Sources, scenario: "Scenario") -> dict[str, Split]:
         if spec is None or (key == "transfer" and made_of(data) is not None):
             continue
         # A transfer set has no labels that anybody reads.
-        said = choices.unlabelled if key == "transfer" else choices
+        said = choices.unlabelled if key == "transfer" else choices.at(name) if key == "rows" else choices
         try:
-            found[key] = _fit(load_dataset(spec, sources.folder, data.image, choices=said), sources)
+            read = load_dataset(spec, sources.folder, data.image, choices=said)
+            if key == "rows":
+                test = None if read.test is None else widened(read.test, choices)
+                read = replace(read, train=widened(read.train, choices), test=test)
+                if name in data.label_maps:
+                    read = _commonly_named(name, read, data.label_maps[name])
+            found[key] = _fit(read, sources)
         except InputError as error:
             problems += [f"data.{key}: {problem}" for problem in error.problems]
     if problems:
@@ -208,6 +240,23 @@ def _by_name(found: dict[str, Split], choices: Choices) -> dict[str, Split]:
         )
         for key, held in found.items()
     }
+
+
+def _commonly_named(name: str, split: Split, known: Mapping[str, str]) -> Split:
+    """Return a site's rows with its own names of classes as the common ones."""
+    made = []
+    for part in (split.train, split.test):
+        if part is not None:
+            there = np.full(len(part), name)
+            said = known if part is split.train else {k: v for k, v in known.items() if k in part_names(part)}
+            y, names = renamed("data.rows", part.y, part.label_names, there, {name: said})
+            made.append(replace(part, y=y, label_names=names))
+    return replace(split, train=made[0], test=made[1] if len(made) > 1 else None)
+
+
+def part_names(part: Dataset) -> set[str]:
+    """Return the names of the labels that occur in a set."""
+    return {str(n) if part.label_names is None else part.label_names[n] for n in np.unique(part.y)}
 
 
 def _fit(split: Split, sources: Sources) -> Split:

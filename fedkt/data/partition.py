@@ -34,9 +34,9 @@ from numpy.typing import NDArray
 from fedkt import registry
 from fedkt.data.columns.cells import blank
 from fedkt.data.columns.labels import Labels
+from fedkt.data.columns.sample import apportion
 from fedkt.data.dirichlet import by_class, by_client
 from fedkt.data.sets.dataset import Names
-from fedkt.data.sets.sample import apportion
 from fedkt.errors import InputError
 from fedkt.rng import numpy_stream, seed_of
 

@@ -1,19 +1,20 @@
 """Rows as somebody has them at hand, made ready for an exported model as the run made its own ready."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fedkt.data.columns.categories import coded
 from fedkt.data.columns.cells import array_of, numbers_of, texts_of
 from fedkt.data.columns.choices import Choices
 from fedkt.data.columns.labels import listed
 from fedkt.data.columns.named import columns_of, table_of
+from fedkt.data.columns.tokens import tokenise
 from fedkt.data.sets.dataset import InputSpec, dataset_of
 from fedkt.data.sets.preprocess import Preprocess, Statistics, fit_raw
-from fedkt.data.sets.tokens import tokenise
 from fedkt.errors import InputError
 
 if TYPE_CHECKING:
@@ -41,6 +42,10 @@ class Preparation:
     rounded: bool = False
     columns: tuple[str, ...] | None = None
     """The names of a table's columns, in the model's order; None where they have none."""
+    categories: Mapping[str, Sequence[str]] | None = None
+    """The values of columns that hold one of a few, each of which has a column of the model."""
+    white: tuple[float, float] | None = None
+    """What black and white are in raw images, where the scenario says it."""
 
     def __call__(self, rows: Any) -> "torch.Tensor":
         """Return raw rows as a model takes them: float32 [n, *input.shape], int64 for tokens.
@@ -67,6 +72,7 @@ class Preparation:
             return np.asarray(next(iter(columns.values())))
         if self.columns is None:
             return table_of(WHERE, columns, Choices(columns=tuple(columns)))[0]
+        columns = self._spread(columns)
         # A column of vectors became NAME[0] and so on.
         asked = dict.fromkeys(
             name if name in columns else name.rpartition("[")[0] or name for name in self.columns
@@ -81,13 +87,24 @@ class Preparation:
             raise InputError(f"{WHERE} hold no numbers in {listed(odd)}; write them as numbers.")
         return table_of(WHERE, columns, Choices(columns=tuple(asked)))[0]
 
+    def _spread(self, columns: Mapping[str, Any]) -> dict[str, Any]:
+        """Return columns with those of categories as a column of 0 and 1 for each value."""
+        made = dict(columns)
+        for name, values in (self.categories or {}).items():
+            if name in made:
+                held = coded(WHERE, name, made.pop(name))
+                place = {value: number for number, value in enumerate(held.names)}
+                made |= {f"{name}={value}": held.codes == place.get(value, len(place)) for value in values}
+        return made
+
     def _image(self, rows: Any) -> NDArray[Any]:
         if rows.ndim not in (3, 4) or rows.dtype.kind not in "biuf":
             raise InputError(
                 f"{WHERE} are of type {rows.dtype} and shape {list(rows.shape)}; images must be numbers of 3 "
                 "or 4 dimensions, the first over images."
             )
-        images: NDArray[Any] = dataset_of(WHERE, rows, np.zeros(len(rows), np.int64)).x
+        said = Choices(white=self.white)
+        images: NDArray[Any] = dataset_of(WHERE, rows, np.zeros(len(rows), np.int64), choices=said).x
         if self.pixels == "float32" and images.dtype == np.uint8 and images.max() <= 1:
             images = images.astype(np.float32)  # black and white, as it was in the run
         channels, size, _ = self.preprocess.input.shape
@@ -157,12 +174,14 @@ def described(federation: "Federation", data: "Data") -> dict[str, Any]:
             "pixels": str(pool.x.dtype) if image else None,
             "resized": image and data.image is not None,
             "rounded": image and data.image is not None and pool.shape == spec.shape,
+            "white": list(data.white) if image and data.white is not None else None,
         },
         "classes": federation.classes,
         "task": data.task,
         "targets": data.targets,
         "labels": _label_names(federation, data.target),
         "columns": federation.pool.columns,
+        "categories": {name: list(values) for name, values in federation.categories.items()},
         "notes": federation.notes,
     }
 
@@ -175,7 +194,17 @@ def prepared(about: Mapping[str, Any], statistics: Statistics | None) -> Prepara
     if statistics is None and (how["missing"] or how["standardise"]):
         raise ValueError("it lacks the statistics of its columns")
     columns = None if about["columns"] is None else tuple(about["columns"])
-    return Preparation(preprocess, statistics, how["pixels"], how["resized"], how["rounded"], columns)
+    white = None if how.get("white") is None else (float(how["white"][0]), float(how["white"][1]))
+    return Preparation(
+        preprocess,
+        statistics,
+        how["pixels"],
+        how["resized"],
+        how["rounded"],
+        columns,
+        about.get("categories"),
+        white,
+    )
 
 
 def spec_of(about: Mapping[str, Any]) -> InputSpec:

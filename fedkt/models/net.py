@@ -37,10 +37,19 @@ class Net(nn.Module):
         self.features = features
         self.head = head
         self.width = width
+        self.closed: Tensor | None = None
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         z = self.features(x)
-        return z, self.head(z)
+        return z, self.head(z) if self.closed is None else self.head(z) + self.closed
+
+    def close(self, closed: Tensor) -> None:
+        """Add ``closed`` [classes] to all logits from now on: far below 0 for classes that are not known.
+
+        It is part of the model's state.
+        """
+        del self.closed
+        self.register_buffer("closed", closed)
 
 
 def net(features: list[nn.Module], width: int, classes: int, dropout: float) -> Net:

@@ -48,6 +48,8 @@ class ExportedModel(Net):
         task: Task = CLASSIFICATION,
     ) -> None:
         super().__init__(net.features, net.head, net.width)
+        if net.closed is not None:
+            self.close(net.closed)
         self.prepare = prepare
         self.labels = labels
         self.task = task
@@ -107,6 +109,8 @@ def export(run: Path, client: str, out: Path, round_: str = "last") -> Path:
     model = {"model": name, "settings": settings, **about}
     net = _net(model)
     tensors = _part(state, "model")
+    if "closed" in tensors:
+        net.close(tensors["closed"])
     tensors = {name: tensors[name] for name in net.state_dict()}  # without what a behaviour attached
     net.load_state_dict(tensors)  # so what is written can be read again
     tensors |= _prototypes(folder, state)
@@ -174,6 +178,8 @@ def load_model(path: str | Path) -> ExportedModel:
         net = _net(about)
         tensors, _ = read_tensors(folder / "model.safetensors")
         values, known = tensors.pop(_PROTOTYPES, None), tensors.pop(_KNOWN, None)
+        if "closed" in tensors:
+            net.close(tensors["closed"])
         net.load_state_dict(tensors)
         statistics = None if about["statistics"] is None else Statistics.read(about["statistics"])
         prepare, labels = prepared(about, statistics), about["labels"]

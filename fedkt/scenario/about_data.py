@@ -6,6 +6,7 @@ from pydantic import (
     Discriminator,
     Field,
     SerializerFunctionWrapHandler,
+    Strict,
     StringConstraints,
     Tag,
     ValidationInfo,
@@ -16,8 +17,9 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from fedkt.registry import IMPORT_PATH
-from fedkt.scenario.about_images import NORMALISE_TAGS, Image, Normalise
-from fedkt.scenario.settings import NotNegative, Positive, Settings, Text, Whole, differs, must_be, say
+from fedkt.scenario.about_images import Image
+from fedkt.scenario.about_rows import Categories, ClassNames, Column, ColumnsUsed, Scale
+from fedkt.scenario.settings import Positive, Settings, Text, Whole, differs, must_be, say
 
 Utility = Literal[
     "random",
@@ -123,44 +125,6 @@ class Partition(Settings):
             for key, value in write(self).items()
             if self.kind not in KINDS or self.kind in _KINDS_OF.get(key, KINDS)
         }
-
-
-class Column(Settings):
-    """What anybody may know of a column of a table, in the units of the data; ``[low, high]`` for short.
-
-    >>> Column.model_validate([20, 90]).high
-    90.0
-    """
-
-    low: float = 0.0
-    """Smallest value."""
-    high: float = 1.0
-    """Largest value."""
-    values: list[float] = Field(default_factory=list, examples=[[0, 1]])
-    """The only values there are, in place of a range."""
-    weights: list[NotNegative] = Field(default_factory=list, examples=[[3, 1]])
-    """How often each of ``values`` comes, relative to the others; empty: all alike."""
-    whole: bool = False
-    """Whether only whole numbers occur."""
-    missing: float = Field(0.0, ge=0, lt=1)
-    """The share of rows that lack it."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _range(cls, value: Any) -> Any:
-        if isinstance(value, list) and len(value) == 2:
-            return {"low": value[0], "high": value[1]}
-        return value
-
-    @model_validator(mode="after")
-    def _is_one(self) -> "Column":
-        if self.low >= self.high:
-            raise say(f"has low {self.low:g} but high {self.high:g}; low must be below high")
-        if self.values and (self.low, self.high) != (0, 1):
-            raise say("has values and a range; it must have one of them")
-        if self.weights and (len(self.weights) != len(self.values) or not sum(self.weights)):
-            raise say(f"has {len(self.values)} values but {len(self.weights)} weights; they must match")
-        return self
 
 
 class RowPolicy(Settings):
@@ -359,8 +323,8 @@ class Data(Settings):
         Text | Annotated[dict[Text, Text], Field(min_length=1)],
         must_be("a data set such as digits or 'npz:FILE', or a mapping from domains to data sets"),
     ] = "digits"
-    """A data set's name, ``npz:FILE``, ``hf:NAME`` or ``package.module:function``; of several domains, each
-    one's."""
+    """A data set's name, ``csv:FILE``, ``parquet:FILE``, ``npz:FILE``, ``images:FOLDER``, ``hf:NAME`` or
+    ``package.module:function``; of several domains, each one's."""
     task: TaskName = "classification"
     """What is to be predicted of a row: one class, several labels (y {0,1} [rows, labels]), or numbers (y
     [rows, targets])."""
@@ -380,25 +344,36 @@ class Data(Settings):
     kind: Literal["table", "tokens", "text", "image"] | None = None
     """What rows are, where form leaves it open (whole numbers: a table or token ids); null: form decides."""
     label: Text | None = None
-    """Which column of an hf: data set holds the label; null: 'label', or the only one that may be."""
-    columns: Annotated[list[Text], Field(min_length=1)] | None = Field(None, examples=[["age", "pressure"]])
-    """The columns that are used, in this order; null: all that can be."""
+    """Which column of a table holds the label; null: 'label', or the only one that may be."""
+    site: Text | None = Field(None, examples=["hospital"])
+    """Which column of a table says whose a row is; null: none does, or the sources do."""
+    columns: ColumnsUsed | None = Field(None, examples=[["age", "pressure"]])
+    """The columns that are used, in this order; null: all that can be. A list for each site: what it has; the
+    others are blank there, and 0 for its model."""
     drop: list[Text] = Field(default_factory=list, examples=[["diagnosis_code"]])
     """Columns to leave out."""
-    labels: Annotated[list[Text], Field(min_length=2)] | None = Field(None, examples=[["no", "yes"]])
-    """The names of all classes, in the order of their numbers; null: those that occur, in sorted order."""
+    categories: dict[Text, Categories] = Field(
+        default_factory=dict, examples=[{"sex": ["f", "m"], "ward": "transfer"}]
+    )
+    """Columns that hold one of a few values, each of which becomes a column of 0 and 1: the values, or
+    ``transfer``: those of the transfer set, or ``train``: those of all rows, which no privacy mode allows."""
+    labels: ClassNames | None = Field(None, examples=[["no", "yes"]])
+    """The names of all classes, in the order of their numbers; null: those that occur, in sorted order;
+    ``per-site``: those of all sites, each of which knows and answers for its own alone."""
+    classes: Annotated[list[Text], Field(min_length=2)] | None = Field(None, examples=[["flu", "cold"]])
+    """With labels per-site the names of all classes, which deployed sites need; null: those that occur."""
+    label_maps: dict[Text, dict[Text, Text]] = Field(default_factory=dict, examples=[{"b": {"krank": "ill"}}])
+    """What sites call the classes, by site: their names to the common ones; others are common already."""
+    learn_others: bool = False
+    """With labels per-site: whether a site also learns the classes that only its teacher knows."""
     overlap: Literal["refuse", "report"] = "refuse"
     """What is done where rows of one data set are private, public, transfer or test rows of another."""
     image: Image | None = None
     """The shape that images are brought to; null: their own."""
-    normalise: (
-        Annotated[
-            Annotated[Literal["transfer", "none"], Tag(NORMALISE_TAGS[0])]
-            | Annotated[Normalise, Tag(NORMALISE_TAGS[1])],
-            Discriminator(lambda value: NORMALISE_TAGS[not isinstance(value, str)]),
-        ]
-        | None
-    ) = None
+    white: Annotated[tuple[float, float], Strict(False)] | None = Field(None, examples=[[0, 4095]])
+    """What black and white are in raw images, such as ``[0, 4095]`` for 12 bits; null: 0 and 255 of whole
+    numbers, 0 and 1 of others."""
+    normalise: Scale | None = None
     """Constants that images are scaled by, or ``transfer``: each channel's own mean and deviation in the
     transfer set, or ``none``: pixels stay in [0, 1]. Null: ``transfer`` where there is one, else ``none``."""
     unlabelled: list[Text] = Field(default_factory=list, examples=[["switzerland"]])
@@ -426,11 +401,37 @@ class Data(Settings):
                 raise say(f"has the range {low:g} to {high:g}; the first must be below the second")
         return value
 
-    @field_validator("columns", "labels", "unlabelled")
+    @field_validator("white")
     @classmethod
-    def _each_once(cls, value: list[str] | None) -> list[str] | None:
-        """Refuse a name that stands for two places."""
-        twice = [name for name in dict.fromkeys(value or ()) if (value or []).count(name) > 1]
-        if twice:
-            raise say(f"names {twice[0]!r} twice; name it once")
+    def _brighter(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
+        if value is not None and value[0] >= value[1]:
+            raise say(f"is [{value[0]:g}, {value[1]:g}]; black must be below white")
         return value
+
+    @property
+    def per_site(self) -> bool:
+        """Whether each site knows its own classes alone."""
+        return self.labels == "per-site"
+
+    @property
+    def class_names(self) -> list[str] | None:
+        """The names of all classes, where the scenario fixes them."""
+        return self.classes if isinstance(self.labels, str) else self.labels
+
+    @field_validator("classes", "label_maps", "learn_others")
+    @classmethod
+    def _of_sites(cls, value: Any, info: ValidationInfo) -> Any:
+        if value and info.data.get("labels") != "per-site":
+            raise say("is given, but data.labels is not per-site; one must be changed")
+        return value
+
+    @field_validator("columns", "labels", "classes", "unlabelled")
+    @classmethod
+    def _each_once(cls, value: Any) -> Any:
+        """Refuse a name that stands for two places."""
+        given, value = value, None if isinstance(value, str) else value
+        for names in value.values() if isinstance(value, dict) else [value or ()]:
+            twice = [name for name in dict.fromkeys(names) if list(names).count(name) > 1]
+            if twice:
+                raise say(f"names {twice[0]!r} twice; name it once")
+        return given

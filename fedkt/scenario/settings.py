@@ -69,6 +69,11 @@ class Named(BaseModel):
         return dict(self.model_extra or {})
 
 
+def written(value: Any) -> Any:
+    """Return a number of YAML as the text that a data file has for it; anything else as it is."""
+    return f"{value:.15g}" if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
 def differs(part: type[BaseModel], info: ValidationInfo, value: Any) -> bool:
     """Say whether a value is another than the field's default, as every resolved file writes it out."""
     return bool(value != part.model_fields[str(info.field_name)].default)

@@ -198,11 +198,11 @@ class Strategy(AsSetting, FlowerStrategy):
         ``values`` [clients, ...]; ``weights`` [clients], or with leading dimensions of the values; they
         must not be claims of the clients where ``robust`` is set.
         """
-        return robust.centre(values, weights, self.robust, simplex=self.simplex)
+        return robust.centre(values, weights, self.robust, simplex=self.simplex, by_class=self.per_site)
 
     def mixed(self, weights: Tensor, knowledge: Tensor) -> Tensor:
         """Return teachers [clients, ...]: the centre with each row of ``weights`` [clients, clients]."""
-        if self.robust.centre == "mean":
+        if self.robust.centre == "mean" and not self.per_site:
             return mix(weights, knowledge)
         return torch.stack([self.centre(knowledge, row) for row in weights])
 

@@ -35,6 +35,16 @@ class AsSetting:
         setting = getattr(self, "setting", None)
         return CLASSIFICATION if setting is None else setting.task
 
+    fuses_by_class: ClassVar[bool] = False
+    """Whether it fuses probabilities by ``centre`` and ``mixed`` alone, so that each class is averaged over
+    those who know it where sites have labels of their own."""
+
+    @property
+    def per_site(self) -> bool:
+        """Whether sites have labels of their own."""
+        setting = getattr(self, "setting", None)
+        return setting is not None and bool(setting.scenario.data.per_site)
+
     def as_setting(self) -> dict[str, Any]:
         """Return its name (the class, which the scenario names) beside the settings that were given."""
         return {"name": type(self), **self.config.model_dump(exclude_unset=True)}

@@ -1,6 +1,6 @@
 """``fedkt init``: what is found, and that what is written runs as it stands."""
 
-import sys
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,25 +16,20 @@ FAST = ["--set", "rounds=1", "--set", "clients.local.epochs=1", "--quiet"]
 
 
 @pytest.fixture(autouse=True)
-def _there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def _there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    modules = set(sys.modules)
-    yield
-    for name in set(sys.modules) - modules:
-        if name.endswith("_data"):
-            del sys.modules[name]
 
 
 def call(*arguments: str) -> Any:
     return CliRunner().invoke(app, list(arguments))
 
 
-def table(rows: int = 90) -> pd.DataFrame:
+def table(rows: int = 90, seed: int = 0) -> pd.DataFrame:
     y = np.arange(rows) % 3
-    x = np.random.default_rng(0).normal(0, 1, (rows, 3)) + 3 * np.eye(3)[y]
+    x = np.random.default_rng(seed).normal(0, 1, (rows, 3)) + 3 * np.eye(3)[y]
     frame = pd.DataFrame(x, columns=["age", "dose", "weight"])
     frame.loc[4, "dose"] = np.nan
+    frame["ward"] = np.where(np.arange(rows) % 4 == 0, "inner", "outer")
     return frame.assign(note="text", hospital=np.array(["east", "west"])[np.arange(rows) // 45], diagnosis=y)
 
 
@@ -44,33 +39,42 @@ def test_a_table_becomes_a_scenario_that_runs() -> None:
     assert ended.exit_code == 0, ended.output
     assert ended.stdout == (
         "patients.csv: a table of 90 rows; column 'diagnosis' is the label: 3 classes; column 'hospital' "
-        "says whose row is whose: 2 sites; no numbers, so not read: note; 1 rows have missing values.\n"
-        "written: patients.yaml and patients_data.py\n"
+        "says whose row is whose: 2 sites; columns of a few values: ward; no numbers, so not read: note; "
+        "1 rows have missing values.\n"
+        "written: patients.yaml\n"
         "next:    fedkt show patients.yaml\n"
         "         fedkt compare patients.yaml --strategies dwc,fedmd:average=probabilities --seeds 0-4 "
         "--out runs/patients\n"
     )
     text = Path("patients.yaml").read_text()
-    for line in ("partition: {kind: domain}", "missing: mean", "standardise: true", "size: 18}", "tabular"):
+    for line in (
+        'categories: {"ward": ["inner", "outer"]}',
+        "partition: {kind: domain}",
+        "missing: mean",
+        "standardise: true",
+        "size: 18}",
+        "tabular",
+    ):
         assert line in text
     ran = call("simulate", "patients.yaml", *FAST, "--out", "runs/first")
     assert ran.exit_code == 0, ran.output
     again = call("init", "patients.csv")
     assert again.exit_code == 2
-    assert "patients.yaml and patients_data.py exist already; name another folder with --out." in again.stderr
+    assert "patients.yaml exists already; name another folder with --out." in again.stderr
+    shown = call("show", "patients.yaml").stdout
+    assert re.search(r"ward +one of 2 +inner, outer", shown)
 
 
 def test_a_folder_of_tables_is_a_site_for_each() -> None:
     Path("wards").mkdir()
-    for name in ("north", "south"):
-        table(60).drop(columns=["hospital", "note"]).to_csv(f"wards/{name}.csv", index=False)
+    for seed, name in enumerate(("north", "south")):
+        table(60, seed).drop(columns=["hospital", "note"]).to_csv(f"wards/{name}.csv", index=False)
     ended = call("init", "wards", "--label", "diagnosis", "--out", "new")
     assert (
         "wards: 2 tables of 120 rows; column 'diagnosis' is the label: 3 classes; each file is a site: 2"
         in (ended.stdout)
     )
-    assert "next:    cd new && fedkt show wards.yaml" in ended.stdout
-    sys.path.append("new")
+    assert "next:    fedkt show new/wards.yaml" in ended.stdout
     ran = call("simulate", "new/wards.yaml", *FAST, "--out", "runs/wards")
     assert ran.exit_code == 0, ran.output
     assert '"client": "north"' in Path("runs/wards/clients.jsonl").read_text()
@@ -128,7 +132,7 @@ def test_an_npz_file_needs_no_module() -> None:
         (
             lambda: table().to_csv("t.csv", index=False),
             ["t.csv", "--label", "x", "--site", "z"],
-            "t.csv has no column 'x'; its columns are age, dose, weight, note, hospital, diagnosis.\n"
+            "t.csv has no column 'x'; its columns are age, dose, weight, ward, note, hospital, diagnosis.\n"
             "fedkt: t.csv has no column 'z'",
         ),
         (

@@ -351,13 +351,15 @@ def test_input_ids_are_token_ids_of_any_length(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "spec", ["csv:a.csv", "a.csv", "hf:a.csv", "parquet:x.parquet", "npz:a.csv", "sub/a.csv"]
+    "spec", ["tsv:a.csv", "a.xlsx", "hf:a.csv", "excel:x.xlsx", "npz:a.csv", "sub/a.json"]
 )
 def test_a_file_that_is_no_data_set_is_told_what_one_is(tmp_path, spec):
     (tmp_path / "a.csv").write_text("a,label\n1,0\n")
     with pytest.raises(InputError) as error:
         load_dataset(spec, tmp_path)
-    assert all(words in str(error.value) for words in ("npz:FILE", "hf:NAME", "module:function", "read_csv"))
+    assert all(words in str(error.value) for words in ("csv:FILE", "npz:FILE", "hf:NAME", "module:function"))
+    with pytest.raises(InputError, match=r"such a file is written as 'csv:a\.csv'"):
+        load_dataset("a.csv", tmp_path)
 
 
 def test_a_sites_columns_take_the_order_of_the_common_set(tmp_path):
@@ -474,7 +476,9 @@ def test_a_column_without_a_value_at_a_client_is_told(tmp_path):
     columns = np.array(["age", "pressure"])
     np.savez(tmp_path / "d.npz", x_near=x[:20], y_near=y, x_far=x[20:], y_far=y, columns=columns)
     settings = {"dataset": "npz:d.npz", "partition": {"kind": "domain"}, "missing": "mean"}
-    told = "column 'pressure' has no value in the rows of 1 of 2 clients (near), so it is 0 there, unscaled."
+    told = (
+        "column 'pressure' has no value in the rows of 1 of 2 clients (near), so it is 0 for every row there."
+    )
     assert f"data.dataset: {told}" in read(tmp_path, settings).notes
     assert not any("has no value" in note for note in read(tmp_path, settings | {"missing": "zero"}).notes)
 

@@ -11,9 +11,9 @@ import pytest
 from scipy import sparse
 
 from fedkt.data import load_dataset
+from fedkt.data.columns.sample import apportion, stratified
+from fedkt.data.columns.tokens import tokenise
 from fedkt.data.sets.dataset import Dataset, Split, dataset_of
-from fedkt.data.sets.sample import apportion, stratified
-from fedkt.data.sets.tokens import tokenise
 from fedkt.errors import InputError
 from fedkt.scenario import Image
 

@@ -280,7 +280,7 @@ def test_names_of_labels_are_shown_and_kept_with_the_run(tmp_path, capsys):
     }
     show_scenario(checked_world(scenarios.from_dict(made), tmp_path), None)
     shown = capsys.readouterr().out
-    assert "labels: 0 benign, 1 malignant, 2 normal" in shown and "columns: f" in shown
+    assert "labels: 0 benign, 1 malignant, 2 normal" in shown and "columns as they are read" in shown
     result = fedkt.simulate(made, out=tmp_path / "run", data_dir=tmp_path)
     kept = json.loads((Path(result.path) / "model-input.json").read_text())
     assert (kept["labels"], kept["columns"]) == (NAMES, ["f"])

@@ -8,6 +8,7 @@ import pytest
 
 from fedkt import registry, scenario
 from fedkt.data import build
+from fedkt.data.columns.tokens import id_of_word, split_words
 from fedkt.data.content.transfer_set import transfer_hash
 from fedkt.data.made.draws import Draws
 from fedkt.data.made.ngrams import ngrams
@@ -16,7 +17,6 @@ from fedkt.data.made.public import Public, Range
 from fedkt.data.made.ranges import schema
 from fedkt.data.made.recipe import Recipe
 from fedkt.data.made.words import words
-from fedkt.data.sets.tokens import id_of_word, split_words
 from fedkt.errors import InputError
 
 TEXT = "the cat sat on the mat and the dog sat on the log by the cat"

@@ -4,7 +4,7 @@ import zlib
 
 import pytest
 
-from fedkt.data.sets.tokens import tokenise
+from fedkt.data.columns.tokens import tokenise
 
 
 def id_of(token: str) -> int:

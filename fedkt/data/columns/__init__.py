@@ -1,4 +1,5 @@
-"""What names decide: columns by name, labels by name, and what a scenario chooses where form leaves it open.
+"""What names decide: columns, labels, categories, and what a scenario chooses where form leaves it open;
+texts as token ids, and rows drawn by class.
 
 May import from ``scenario`` downwards. Begin with ``choices``.
 """

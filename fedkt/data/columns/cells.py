@@ -100,6 +100,10 @@ def names_of(where: str, values: Any) -> NDArray[np.str_]:
         plain = plain.astype(np.int64) if whole else plain
     elif plain.dtype == object:
         plain = np.array([_written(where, value) for value in plain], dtype=np.str_)
+    if plain.dtype.kind in "biuf":  # as wide as the longest, and each written once
+        distinct, code = np.unique(plain, return_inverse=True)
+        written = np.array([str(value) for value in distinct.tolist()], dtype=np.str_)
+        return np.asarray(written[code])
     names: NDArray[np.str_] = plain.astype(np.str_)
     _refuse_surrogates(where, names)
     _refuse_missing(where, blank(names))

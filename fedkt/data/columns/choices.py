@@ -3,6 +3,8 @@
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
+from fedkt.data.columns.categories import Values
+
 if TYPE_CHECKING:
     from fedkt.scenario import Data
 
@@ -16,8 +18,11 @@ class Choices:
     ``label``: the column that holds the label; ``columns``: those that are used, in this order, None for all
     that can be; ``drop``: those that are left out; ``kind``: what rows are; ``whole``: what whole numbers are
     where ``kind`` does not say; ``target``: a comparison ``y>N`` that makes two classes; ``labels``: the
-    names of all classes in the order of their numbers; ``labelled``: whether labels are read at all;
-    ``task``: what is to be predicted; ``ranges``: of numbers, smallest and largest value of each.
+    names of all classes in the order of their numbers; ``labelled``: whether labels are read; ``site``: the
+    column that says whose a row is; ``categories``: columns that hold one of a few values, and which;
+    ``by_site``: the columns that each site has, where they differ; ``white``: what black and white are in raw
+    images, None where their form says it; ``task``: what is to be predicted; ``ranges``: of numbers, the
+    smallest and largest value of each.
     """
 
     label: str | None = None
@@ -30,21 +35,39 @@ class Choices:
     labelled: bool = True
     task: str = "classification"
     ranges: tuple[tuple[float, float], ...] = ()
+    site: str | None = None
+    categories: tuple[tuple[str, Values], ...] = ()
+    by_site: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    white: tuple[float, float] | None = None
 
     @classmethod
     def of(cls, data: "Data", whole: Form | None = None) -> "Choices":
         """Return what a scenario decides; ``whole``: what its models take of tables and token ids."""
+        by_site = data.columns if isinstance(data.columns, dict) else {}
+        columns = data.columns
+        if isinstance(columns, dict):
+            columns = list(dict.fromkeys(name for names in by_site.values() for name in names))
         return cls(
             data.label,
-            None if data.columns is None else tuple(data.columns),
+            None if columns is None else tuple(columns),
             tuple(data.drop),
             data.kind,
             whole,
             data.target,
-            None if data.labels is None else tuple(data.labels),
+            None if data.class_names is None else tuple(data.class_names),
             task=data.task,
             ranges=tuple((low, high) for low, high in data.targets or ()),
+            site=data.site,
+            categories=tuple((name, _values(how)) for name, how in data.categories.items()),
+            by_site=tuple((site, tuple(names)) for site, names in by_site.items()),
+            white=data.white,
         )
+
+    def at(self, site: str) -> "Choices":
+        """The same for the rows of one site alone: the columns that it has."""
+        mine = dict(self.by_site).get(site, self.columns)
+        held = tuple(one for one in self.categories if not self.by_site or mine is None or one[0] in mine)
+        return replace(self, columns=mine, categories=held, by_site=())
 
     @property
     def unlabelled(self) -> "Choices":
@@ -55,4 +78,8 @@ class Choices:
     def by_name(self) -> list[str]:
         """The settings that speak of columns by their names."""
         given = {"label": self.label, "columns": self.columns, "drop": self.drop}
-        return [f"data.{name}" for name, value in given.items() if value]
+        return [f"data.{name}" for name, value in {**given, "categories": self.categories}.items() if value]
+
+
+def _values(how: "list[str] | Literal['transfer', 'train']") -> Values:
+    return how if isinstance(how, str) else tuple(how)

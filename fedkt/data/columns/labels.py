@@ -105,6 +105,41 @@ def _compared(where: str, y: NDArray[Any], target: str, names: Sequence[str] | N
     return (y > limit).astype(np.int64)
 
 
+def renamed(
+    where: str,
+    y: Labels,
+    names: LabelNames | None,
+    sites: NDArray[np.str_],
+    maps: Mapping[str, Mapping[str, str]],
+) -> tuple[Labels, LabelNames]:
+    """Return labels by common names, where sites call classes by names of their own.
+
+    ``y`` int64 [n], ``names``: of these numbers, None where they are numbers; ``sites``: whose each row is;
+    ``maps``: by site its names to the common ones. Raises InputError where a map names what its site has not.
+    """
+    own = names if names is not None else tuple(str(n) for n in range(int(y.max(initial=0)) + 1))
+    common: list[str] = [""] * len(y)
+    problems = []
+    for site in np.unique(sites):
+        mine, known = np.flatnonzero(sites == site), maps.get(str(site), {})
+        held = {own[n] for n in np.unique(y[mine])}
+        odd = [name for name in known if name not in held]
+        if odd:
+            problems.append(
+                f"data.label_maps.{site} names {listed(odd, repr)}, which no row of {where} has there; it "
+                f"has {listed(sorted(held))}."
+            )
+        for row in mine.tolist():
+            common[row] = known.get(own[y[row]], own[y[row]])
+    lost = [site for site in maps if site not in set(sites.tolist())]
+    problems += [f"data.label_maps names {site!r}, which is no site of {where}." for site in lost]
+    if problems:
+        raise InputError(*problems)
+    made = in_order(common)
+    place = {name: number for number, name in enumerate(made)}
+    return np.array([place[name] for name in common], np.int64), tuple(made)
+
+
 def in_order(names: Iterable[str]) -> list[str]:
     """Return names in order, each once: by number where all are whole numbers, else as text."""
     distinct = sorted(set(names))

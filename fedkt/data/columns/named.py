@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedkt.data.columns.categories import Levels, coded
 from fedkt.data.columns.cells import numbers_of
 from fedkt.data.columns.choices import Choices
 from fedkt.data.columns.labels import listed
@@ -77,8 +78,9 @@ def features(where: str, names: Sequence[str], choices: Choices) -> tuple[list[s
 
 def table_of(
     where: str, columns: Mapping[str, Any], choices: Choices
-) -> tuple[NDArray[Any], tuple[str, ...], tuple[LeftOut, ...]]:
-    """Return the numbers of a table [n, d], the names of its columns, and what was left out and why.
+) -> tuple[NDArray[Any], tuple[str, ...], tuple[LeftOut, ...], Levels]:
+    """Return the numbers of a table [n, d], the names of its columns, what was left out and why, and what the
+    numbers of its columns of categories stand for.
 
     A column of vectors [n, k] becomes ``NAME[0]`` and so on. Columns of text and of dates are left out, and
     so are those that name rows, unless ``data.columns`` asks for them. Raises InputError where nothing is
@@ -87,14 +89,30 @@ def table_of(
     names, out = features(where, list(columns), choices)
     parts: list[NDArray[Any]] = []
     labels: list[str] = []
-    problems = []
+    levels: list[tuple[str, tuple[str, ...]]] = []
+    asked = dict(choices.categories)
+    problems = [
+        f"{where} has no column {name!r}, which data.categories names; {did_you_mean(name, list(columns))}"
+        for name in asked
+        if name not in columns and name not in choices.drop
+    ]
     for name in names:
+        if name in asked:
+            try:
+                made = coded(where, name, columns[name])
+            except InputError as error:
+                problems += error.problems
+                continue
+            levels.append((name, made.names))
+            parts.append(made.codes[:, None])
+            labels.append(name)
+            continue
         values = numbers_of(columns[name])
         if values is None or values.ndim > 2:
             if choices.columns is not None:
                 problems.append(
                     f"{where}: column {name!r}, which data.columns names, holds no numbers; write them as "
-                    "numbers, or leave it out."
+                    "numbers, name them in data.categories, or leave it out."
                 )
             out.append((name, "no numbers"))
             continue
@@ -111,7 +129,7 @@ def table_of(
         raise InputError(
             f"{where} has the columns {listed(columns)}; one must hold images, texts or numbers."
         )
-    return np.concatenate(parts, axis=1), tuple(labels), tuple(out)
+    return np.concatenate(parts, axis=1), tuple(labels), tuple(out), tuple(levels)
 
 
 def copies_of(y: NDArray[np.int64], x: NDArray[Any]) -> list[int]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedkt.data.images import levels
 from fedkt.errors import InputError
 
 if TYPE_CHECKING:
@@ -19,10 +20,13 @@ _WHITE = {"I;16": 65535, "I;16B": 65535, "I;16L": 65535, "I": 65535}
 """Of grey pictures with more than 8 bits: the value of white. Pillow opens 16-bit PNG as one of these."""
 
 
-def stack(where: str, pictures: Iterable["Image | None"]) -> NDArray[Any]:
+def stack(
+    where: str, pictures: Iterable["Image | None"], white: tuple[float, float] | None = None
+) -> NDArray[Any]:
     """Return pictures as one array [n,H,W] or, where one of them has colour, [n,H,W,3].
 
-    uint8, or float32 in [0, 1] where one has 16 bits. Grey ones among coloured ones get three equal channels.
+    uint8, or float32 in [0, 1] where one has 16 bits; ``white``: what black and white are, where it is known
+    (float32 then). Grey ones among coloured ones get three equal channels.
     Raises InputError, which ``where`` begins, where one is missing, transparent, of another size than the
     others or of a mode that is none for a picture.
     """
@@ -30,7 +34,8 @@ def stack(where: str, pictures: Iterable["Image | None"]) -> NDArray[Any]:
     for number, picture in enumerate(pictures):
         if picture is None:
             raise InputError(f"{where}: row {number} has no picture; every row needs one.")
-        arrays.append(_array(f"{where}: the picture of row {number}", picture))
+        told = f"{where}: the picture of row {number}"
+        arrays.append(_array(told, picture) if white is None else _stated(told, picture, white))
     sizes = sorted({array.shape[:2] for array in arrays})
     if len(sizes) > 1:
         told = " and ".join(f"{width}x{height}" for height, width in sizes[:2])
@@ -40,6 +45,12 @@ def stack(where: str, pictures: Iterable["Image | None"]) -> NDArray[Any]:
     if any(array.ndim == 3 for array in arrays):
         arrays = [array if array.ndim == 3 else np.repeat(array[..., None], 3, -1) for array in arrays]
     return np.stack(arrays) if arrays else np.zeros((0, 1, 1), np.uint8)
+
+
+def _stated(where: str, picture: "Image", white: tuple[float, float]) -> NDArray[Any]:
+    """Return one picture [H,W] or [H,W,3] by what its values are said to mean."""
+    deep = picture.mode in _WHITE or picture.mode == "F"
+    return levels.stated(where, np.asarray(picture) if deep else _array(where, picture), white)
 
 
 def _array(where: str, picture: "Image") -> NDArray[Any]:

@@ -39,6 +39,20 @@ def bounded(where: str, x: NDArray[Any]) -> NDArray[Any]:
     return np.ascontiguousarray(x, dtype=np.uint8)
 
 
+def stated(where: str, x: NDArray[Any], white: tuple[float, float]) -> NDArray[np.float32]:
+    """Return images, of any shape, as float32 in [0, 1]: ``white`` says which values are black and white.
+
+    Raises InputError, which ``where`` begins, where values lie outside.
+    """
+    low, high = (x.min(), x.max()) if x.size else white
+    if not (low >= white[0] and high <= white[1]):
+        raise InputError(
+            f"{where}: x spans [{low}, {high}], but data.white is [{white[0]:g}, {white[1]:g}]; it must hold "
+            "all values."
+        )
+    return np.ascontiguousarray((x - np.float64(white[0])) / (white[1] - white[0]), dtype=np.float32)
+
+
 def read(where: str, parts: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
     """Return all images of a source, uint8 or float32 in [0, 1], as they were meant.
 
@@ -51,7 +65,7 @@ def read(where: str, parts: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
     if 0 < fractions <= DIM:
         raise InputError(
             f"{where}: x spans [0, {fractions:.3g}], next to nothing of [0, 1]; floating-point images must "
-            "be divided by their largest possible value, once."
+            "be divided by their largest possible value, once, or data.white say what white is."
         )
     if 1 < whole <= HALF:
         raise InputError(

@@ -2,10 +2,10 @@
 
 import numpy as np
 
+from fedkt.data.columns.tokens import id_of_word, split_words
 from fedkt.data.made.draws import Draws, Numbers
 from fedkt.data.made.public import Public, generator
 from fedkt.data.made.words import Fall, Length, lengths, ranked
-from fedkt.data.sets.tokens import id_of_word, split_words
 from fedkt.errors import InputError
 
 

@@ -6,11 +6,11 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
+from fedkt.data.columns.tokens import id_of_word, split_words
 from fedkt.data.made.draws import Draws, Numbers
 from fedkt.data.made.ids import check_hashed, filled
 from fedkt.data.made.public import Public, generator
 from fedkt.data.made.words import Length, lengths
-from fedkt.data.sets.tokens import id_of_word, split_words
 from fedkt.errors import InputError
 
 

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ConfigDict, ValidationError, create_model
 
 from fedkt import registry
+from fedkt.data.columns.tokens import VOCABULARY
 from fedkt.data.made.draws import Draws
 from fedkt.data.made.public import Generator, Public, Range
 from fedkt.data.sets.dataset import InputSpec
 from fedkt.data.sets.npz import find_file
-from fedkt.data.sets.tokens import VOCABULARY
 from fedkt.errors import InputError
 from fedkt.scenario.about_data import MADE
 

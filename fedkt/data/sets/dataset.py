@@ -20,13 +20,14 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fedkt.data.columns.categories import Levels
 from fedkt.data.columns.cells import array_of, float_type, is_missing, names_of, numbers_of, plural, texts_of
 from fedkt.data.columns.choices import Choices
 from fedkt.data.columns.labels import LabelNames
 from fedkt.data.columns.named import LeftOut, chosen, columns_of, features, table_of
+from fedkt.data.columns.tokens import VOCABULARY, tokenise
 from fedkt.data.images import levels
 from fedkt.data.sets.common_rows import CommonRows
-from fedkt.data.sets.tokens import VOCABULARY, tokenise
 from fedkt.errors import InputError
 from fedkt.tasks import Targets, named
 
@@ -58,7 +59,8 @@ class Dataset:
     0 for other kinds. ``columns``: the names of a table's columns, None where it has none. ``label_names``:
     those of the labels in the order of their numbers, None where they are numbers. ``left_out``: what the
     source holds and was not read, and why. ``whole``: whether these are whole numbers that may be a table as
-    well as token ids.
+    well as token ids. ``levels``: what the numbers of columns of categories stand for, until these are spread
+    out.
     """
 
     x: Any
@@ -71,6 +73,7 @@ class Dataset:
     label_names: LabelNames | None = None
     left_out: tuple[LeftOut, ...] = ()
     whole: bool = False
+    levels: Levels = ()
 
     def __len__(self) -> int:
         return len(self.y)
@@ -116,6 +119,7 @@ class _Rows(NamedTuple):
     columns: tuple[str, ...] | None = None
     left_out: tuple[LeftOut, ...] = ()
     whole: bool = False
+    levels: Levels = ()
 
 
 def dataset_of(
@@ -179,6 +183,7 @@ def dataset_of(
         names,
         (*rows.left_out, *left_out),
         rows.whole,
+        rows.levels,
     )
 
 
@@ -206,6 +211,7 @@ def concat(parts: Sequence[Dataset]) -> Dataset:
         parts[0].label_names,
         tuple(dict.fromkeys(out for part in parts for out in part.left_out)),
         all(part.whole for part in parts),
+        parts[0].levels,
     )
 
 
@@ -237,7 +243,7 @@ def _rows_of(where: str, x: Any, choices: Choices, columns: Sequence[str] | None
         check_unnamed(where, choices)
         if masked:
             raise InputError(f"{where}: x is masked in places; images must be whole.")
-        return _Rows(_images_of(where, x), "image")
+        return _Rows(_images_of(where, x, choices.white), "image")
     if x.ndim != 2:
         raise InputError(
             f"{where}: x has shape {x.shape}; rows must be images (3 or 4 dimensions), "
@@ -252,6 +258,9 @@ def _rows_of(where: str, x: Any, choices: Choices, columns: Sequence[str] | None
             )
         if choices.kind != "tokens":
             kept, out = features(where, columns, choices)
+            if choices.categories:
+                by_name = {name: x[:, number] for number, name in enumerate(columns)}
+                return _named_rows(where, by_name, choices)
             place = {name: number for number, name in enumerate(columns)}
             taken = x if kept == list(columns) else x[:, [place[name] for name in kept]]
             return _Rows(
@@ -296,7 +305,8 @@ def _of_numbers(where: str, x: NDArray[Any], masked: bool, choices: Choices) -> 
 def _named_rows(where: str, columns: dict[str, Any], choices: Choices) -> _Rows:
     """Return rows of columns that have names: a table, or the only text."""
     kept, _ = chosen(where, list(columns), choices)
-    numbers = [name for name in kept if _is_numbers(columns[name])]
+    listed_ = dict(choices.categories)
+    numbers = [name for name in kept if name in listed_ or _is_numbers(columns[name])]
     if choices.kind == "text" or (choices.kind is None and len(kept) == 1 and not numbers):
         if len(kept) != 1:
             raise InputError(
@@ -305,13 +315,13 @@ def _named_rows(where: str, columns: dict[str, Any], choices: Choices) -> _Rows:
             )
         out = tuple((name, "not the text") for name in columns if name != kept[0])
         return _texts(where, np.asarray(columns[kept[0]]), choices)._replace(left_out=out)
-    x, names, out = table_of(where, columns, choices)
+    x, names, out, levels_ = table_of(where, columns, choices)
     if choices.kind == "tokens":
         if np.isnan(x).any() or (x != np.floor(x)).any() or x.min(initial=0) < 0:
             raise InputError(f"{where}: data.kind is tokens, but the columns hold no whole numbers from 0.")
         return _Rows(x.astype(np.int64), "tokens", int(x.max(initial=0)) + 1, left_out=out)
     _check_finite(where, x, names)
-    return _Rows(x, "tabular", columns=names, left_out=out)
+    return _Rows(x, "tabular", columns=names, left_out=out, levels=levels_)
 
 
 def _is_numbers(column: Any) -> bool:
@@ -353,7 +363,13 @@ def check_unnamed(where: str, choices: Choices) -> None:
 def _check_finite(where: str, x: NDArray[Any], names: tuple[str, ...] | None) -> None:
     """Refuse infinity, and what becomes infinite in float32."""
     largest = np.finfo(np.float32).max
-    beyond = np.isinf(x) if x.dtype == np.float32 else np.abs(x) > largest
+    if x.dtype == np.float32:
+        beyond = np.isinf(x)
+    else:  # without a copy of all, which a large table has no room for
+        low, high = np.fmin.reduce(x, axis=None), np.fmax.reduce(x, axis=None)
+        if not (low < -largest or high > largest):
+            return
+        beyond = np.abs(x) > largest
     if not beyond.any():
         return
     column = int(beyond.any(axis=0).argmax())
@@ -365,7 +381,7 @@ def _check_finite(where: str, x: NDArray[Any], names: tuple[str, ...] | None) ->
     )
 
 
-def _images_of(where: str, x: NDArray[Any]) -> NDArray[Any]:
+def _images_of(where: str, x: NDArray[Any], white: tuple[float, float] | None) -> NDArray[Any]:
     """Return images as NCHW, uint8 or float32 in [0,1]."""
     if x.ndim == 3:
         x = x[:, None]
@@ -373,7 +389,7 @@ def _images_of(where: str, x: NDArray[Any]) -> NDArray[Any]:
         x = x.transpose(0, 3, 1, 2)
     elif x.shape[1] not in (1, 3):
         raise InputError(f"{where}: x has shape {x.shape}; images must have 1 or 3 channels, last or second.")
-    return levels.bounded(where, x)
+    return levels.bounded(where, x) if white is None else levels.stated(where, x, white)
 
 
 def _join_names(parts: Sequence[tuple[Names | None, int]]) -> Names | None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from fedkt.data.columns.sample import stratified
 from fedkt.data.sets.dataset import Dataset, Split
-from fedkt.data.sets.sample import stratified
 from fedkt.rng import numpy_stream
 
 

@@ -182,7 +182,12 @@ def _dataset(where: str, table: Any, label: str | None, column: str | None, choi
     if column is not None and column in table.column_names:
         feature = table.features[column]
         ids = ids_of(column_of(table, column), feature.names if isinstance(feature, ClassLabel) else None)
-    columns = [c for c in table.column_names if c not in (label, column)]
+    domain = None
+    if choices.site is not None and choices.site in table.column_names:
+        feature = table.features[choices.site]
+        names_of_sites = feature.names if isinstance(feature, ClassLabel) else None
+        domain = ids_of(column_of(table, choices.site), names_of_sites)
+    columns = [c for c in table.column_names if c not in (label, column, choices.site)]
     for what, name in (("labels", label), ("natural ids", column)):
         if choices.columns is not None and name in choices.columns and choices.labelled:
             raise InputError(f"{where}: data.columns names {name!r}, which holds the {what}; leave it out.")
@@ -190,7 +195,7 @@ def _dataset(where: str, table: Any, label: str | None, column: str | None, choi
     # The choice of columns was made here, by their types too.
     taken = tuple(rows) if isinstance(rows, dict) else None
     said = replace(choices, label=None, columns=taken, drop=(), labels=None)
-    return dataset_of(where, rows, y, ids=ids, choices=said, label_names=names, left_out=out)
+    return dataset_of(where, rows, y, domain=domain, ids=ids, choices=said, label_names=names, left_out=out)
 
 
 def _rows(
@@ -335,9 +340,13 @@ def _table(
             f"{where} has the columns {listed([label, *also])}, each of which may be the label; data.label "
             "must name it, and data.drop those that say the same."
         )
+    categories = dict(choices.categories)
     for name in names:
-        values = None
-        if kinds[name] == "number":
+        values: Any = None
+        if name in categories:
+            feature = table.features[name]
+            values = ids_of(column_of(table, name), feature.names if kinds[name] == "names" else None)
+        elif kinds[name] == "number":
             values = numbers_in(column_of(table, name))
         elif kinds[name] == "list":
             values = lists_of(column_of(table, name))

@@ -12,6 +12,7 @@ from fedkt.data.columns.named import LeftOut, order_of
 from fedkt.data.images import levels
 from fedkt.data.sets.dataset import AS_READ, Dataset, Split, concat
 from fedkt.data.sets.preprocess import fit_raw
+from fedkt.data.sets.spreading import joined
 from fedkt.errors import InputError
 from fedkt.tasks import Targets
 
@@ -50,6 +51,7 @@ def together(parts: Mapping[str, Dataset], choices: Choices = AS_READ) -> dict[s
         raise InputError(*problems, *error.problems) from None
     if problems:
         raise InputError(*problems)
+    made = joined(made)
     for name, (names, become) in common.items():
         part = made[name]
         if part.label_names is None and names is not None and part.y.max() >= len(names):
@@ -117,7 +119,8 @@ def split_of(
                 f"{where}: a training row has shape {train.shape} but a test row "
                 f"{test.shape}; they must match."
             )
-    train, test = _levels(where, train, test)
+    if choices.white is None:
+        train, test = _levels(where, train, test)
     return sized(train, test, classes, left_out)
 
 

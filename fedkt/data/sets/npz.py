@@ -37,9 +37,9 @@ _NAMES = {"columns": ("columns", "feature_names"), "labels": ("label_names",)}
 
 
 def find_file(name: str, data_dir: Path | None) -> Path:
-    """Return the path of a data file: below ``data_dir``, else ``$FEDKT_DATA``, else ``./data``."""
+    """Return the path of a data file: below ``data_dir``, ``$FEDKT_DATA``, ``./data``, or here."""
     folder = os.environ.get("FEDKT_DATA")
-    roots = [Path(root) for root in (data_dir, folder, "data") if root]
+    roots = [Path(root) for root in (data_dir, folder, "data", ".") if root]
     places = [root / name for root in roots]
     for place in places:
         if place.is_file():
@@ -176,11 +176,17 @@ class _Reader:
             f"{self.where}: {part}",
             x,
             self._array(f"y_{part}") if self.choices.labelled else None,
+            domain=self._site(part),
             ids=None if ids is None else self._array(ids),
             choices=self.choices,
             label_names=labels,
             columns=self.names["columns"],
         )
+
+    def _site(self, part: str) -> Any:
+        """Return whose each row is, where ``data.site`` names arrays that are there."""
+        name = f"{self.choices.site}_{part}"
+        return self._array(name) if self.choices.site is not None and name in self.file else None
 
     def _names(self, called: tuple[str, ...]) -> list[str] | None:
         """Return the texts of the first of these arrays that is there, or None."""

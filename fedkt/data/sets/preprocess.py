@@ -70,8 +70,8 @@ class Statistics:
     """Per column: the value that replaces NaN, the shift and the scale; float64 [d] each.
 
     A scale is infinite where the column does not vary in the client's rows: it tells the client's model
-    nothing, so it is 0 for every row, also for those of others, where it varies. ``scaled``: whether there
-    is a scale at all.
+    nothing, so it is 0 for every row, also for those of others, where it varies. ``scaled``: whether columns
+    are scaled; if not, a scale is infinite where a column has no value at all, and 1 elsewhere.
     """
 
     fill: NDArray[np.float64]
@@ -105,7 +105,8 @@ class Statistics:
             columns = (x[~blank[:, j], j] for j in range(x.shape[1]))
             fill = np.array([np.median(c.astype(np.float64)) if len(c) else 0.0 for c in columns])
         if not standardise:
-            return Statistics(fill, np.zeros(x.shape[1]), np.ones(x.shape[1]), scaled=False)
+            never = np.where(blank.all(axis=0), np.inf, 1.0)
+            return Statistics(fill, np.zeros(x.shape[1]), never, scaled=False)
         filled = np.where(blank, fill, x)
         shift, scale = filled.mean(axis=0), filled.std(axis=0)
         constant = filled.min(axis=0) == filled.max(axis=0)
@@ -121,6 +122,8 @@ class Statistics:
         filled = np.where(np.isnan(x), self.fill, x)
         if self.scaled:
             filled = np.clip((filled - self.shift) / self.scale, -MOST_DEVIATIONS, MOST_DEVIATIONS)
+        elif self.silent.any():
+            filled[:, self.silent] = 0
         return filled.astype(np.float32)
 
 

@@ -4,15 +4,19 @@ A specification is one of
 
 ``digits``
     or another registered name (entry points ``fedkt.datasets``).
+``csv:FILE``, ``parquet:FILE``
+    see :mod:`fedkt.data.sets.flat_files`.
 ``npz:FILE``, ``npz:FILE#DOMAIN``
     see :mod:`fedkt.data.sets.npz`.
+``images:FOLDER``
+    see :mod:`fedkt.data.sets.image_folder`.
 ``hf:NAME``
     see :mod:`fedkt.data.sets.hub`.
 ``package.module:function``
     called without arguments, or with ``data_dir`` (a Path or None) where it has such a parameter. It
     returns ``x, y``, or ``x, y, domain`` with a name per row (a seeded 20 % is then held out as test rows
-    when a federation is built), or a :class:`Split`. ``x``: an array, or columns by name (a data frame, a
-    mapping, a structured array).
+    when a federation is built), or a table whose columns ``data.label`` and ``data.site`` name, or a
+    :class:`Split`. ``x``: an array, or columns by name (a data frame, a mapping, a structured array).
 a mapping from domains to specifications
     all rows of each become rows of that domain.
 """
@@ -29,9 +33,10 @@ import numpy as np
 
 from fedkt import registry
 from fedkt.data.columns.choices import Choices
-from fedkt.data.columns.named import chosen
+from fedkt.data.columns.named import chosen, columns_of
 from fedkt.data.sets.dataset import AS_READ, Dataset, Split, check_unnamed, dataset_of
 from fedkt.data.sets.joining import join_domains, split_of
+from fedkt.data.sets.spreading import widened
 from fedkt.errors import InputError
 from fedkt.tasks import named
 
@@ -39,9 +44,12 @@ if TYPE_CHECKING:
     from fedkt.scenario import Image
 
 
-PREFIXES = ("csv", "tsv", "parquet", "feather", "arrow", "json", "jsonl", "excel", "xls", "xlsx", "file")
+FILES = ("csv", "parquet")
+"""Kinds of files that are data sets by themselves."""
+PREFIXES = ("tsv", "feather", "arrow", "json", "jsonl", "excel", "xls", "xlsx", "file")
 """What people write before a file's name that is no data set by itself."""
 ENDINGS = (
+    *FILES,
     *PREFIXES,
     *(
         "txt",
@@ -63,13 +71,9 @@ ENDINGS = (
 )
 """How such names end."""
 WHAT_THERE_IS = (
-    "a data set is npz:FILE (arrays x_train y_train, as numpy.savez writes them), hf:NAME (of the Hugging "
-    "Face Hub, or a folder that datasets.Dataset.save_to_disk wrote) or package.module:function, which "
-    "returns x and y"
-)
-FROM_CSV = (
-    "a function that returns table.drop(columns='label'), table['label'] of table = pandas.read_csv(FILE) "
-    "makes a CSV file one, and datasets.Dataset.from_csv(FILE).save_to_disk(FOLDER) makes it hf:FOLDER"
+    "a data set is csv:FILE, parquet:FILE, npz:FILE (arrays x_train y_train, as numpy.savez writes them), "
+    "images:FOLDER, hf:NAME (of the Hugging Face Hub, or a folder that datasets.Dataset.save_to_disk wrote) "
+    "or package.module:function, which returns a table, or x and y"
 )
 
 
@@ -95,24 +99,35 @@ def load_dataset(
         from fedkt.data.sets.hub import load_hub
 
         return load_hub(spec.removeprefix("hf:"), data_dir, column, choices)
-    if choices.label is not None:
+    kind, _, name = spec.partition(":") if isinstance(spec, str) else ("", "", "")
+    if kind in FILES:
+        from fedkt.data.sets import flat_files
+
+        load = flat_files.load_csv if kind == "csv" else flat_files.load_parquet
+        return load(name, data_dir, column, choices)
+    if choices.label is not None and (kind in ("npz", "images") or name == ""):
         raise InputError(
-            f"data.label names a column, but {spec!r} gives rows and labels apart; it must be left out, as "
-            "it is for hf: data sets."
+            f"data.label names a column, but {spec!r} gives rows and labels apart; it must be left out."
         )
+    if kind == "images":
+        from fedkt.data.sets.image_folder import load_images
+
+        return load_images(name, data_dir, image, choices)
     if isinstance(spec, str) and spec.startswith("npz:"):
         from fedkt.data.sets.npz import load_npz
 
         return load_npz(spec.removeprefix("npz:"), data_dir, image, column, choices)
-    return _call(registry.find("datasets", spec), str(spec), data_dir, choices)
+    return _call(registry.find("datasets", spec), str(spec), data_dir, column, choices)
 
 
 def _check_form(spec: str, data_dir: Path | None) -> None:
     """Refuse what is meant as a file but is no data set, with what one is."""
     prefix, _, name = spec.partition(":") if ":" in spec else ("", "", spec)
     ending = name.partition("#")[0].rpartition(".")[2].lower() if "." in name else ""
-    if not prefix and ending == "npz":
-        raise InputError(f"there is no data set {spec!r}; an npz file is written as 'npz:{spec}'.")
+    if not prefix and ending in ("npz", *FILES):
+        raise InputError(f"there is no data set {spec!r}; such a file is written as '{ending}:{spec}'.")
+    if prefix in FILES or prefix == "images":
+        return
     roots = [Path(root) for root in (data_dir, os.environ.get("FEDKT_DATA"), "data", ".") if root]
     is_file = bool(name) and any((root / name).is_file() for root in roots)
     if prefix == "":
@@ -123,7 +138,7 @@ def _check_form(spec: str, data_dir: Path | None) -> None:
         wrong = prefix.lower() in PREFIXES or (prefix == "npz" and ending in ENDINGS and ending != "npy")
         wrong = wrong or (prefix != "npz" and not registry.IMPORT_PATH.fullmatch(spec) and is_file)
     if wrong:
-        raise InputError(f"{spec!r} is no data set: {WHAT_THERE_IS}; {FROM_CSV}.")
+        raise InputError(f"{spec!r} is no data set: {WHAT_THERE_IS}.")
 
 
 def _load_domains(
@@ -137,7 +152,9 @@ def _load_domains(
     problems: list[str] = []
     for name, part in spec.items():
         try:
-            splits[str(name)] = load_dataset(part, data_dir, image, column=column, choices=choices)
+            made = load_dataset(part, data_dir, image, column=column, choices=choices.at(str(name)))
+            test = None if made.test is None else widened(made.test, choices)
+            splits[str(name)] = replace(made, train=widened(made.train, choices), test=test)
         except InputError as error:
             problems.extend(f"domain '{name}': {problem}" for problem in error.problems)
     if not spec:
@@ -147,7 +164,7 @@ def _load_domains(
     return join_domains("", splits, image, choices)
 
 
-def _call(function: Any, spec: str, data_dir: Path | None, choices: Choices) -> Split:
+def _call(function: Any, spec: str, data_dir: Path | None, column: str | None, choices: Choices) -> Split:
     """Call a data set function and check what it returns."""
     where = f"data set {spec!r}"
     if not callable(function):
@@ -166,14 +183,23 @@ def _call(function: Any, spec: str, data_dir: Path | None, choices: Choices) -> 
             f"{where} cannot be made: {type(error).__name__}: {reason} "
             f"({Path(at.filename).name}:{at.lineno})."
         ) from error
+    if choices.label is not None and (isinstance(made, Split | tuple) or columns_of(where, made) is None):
+        raise InputError(
+            f"data.label names a column, but {spec!r} gives rows and labels apart; it must be left out."
+        )
     if isinstance(made, Split):
         train = _as_chosen(where, made.train, choices)
         test = None if made.test is None else _as_chosen(where, made.test, choices)
         classes = 2 if choices.target is not None else made.classes
         return split_of(where, train, test, classes, choices=choices, left_out=made.left_out)
+    if not isinstance(made, tuple) and (table := columns_of(where, made)) is not None:
+        from fedkt.data.sets.flat_files import whole_table
+
+        return whole_table(where, table, column, choices)
     if not isinstance(made, tuple) or len(made) not in (2, 3):
         raise InputError(
-            f"{where} returned a {type(made).__name__}; it must return x, y or x, y, domain or a Split."
+            f"{where} returned a {type(made).__name__}; it must return a table, x, y or "
+            "x, y, domain or a Split."
         )
     y, domain = (
         _in_rows_of(where, made[0], values) for values in (made[1], made[2] if len(made) == 3 else None)

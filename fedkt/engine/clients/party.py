@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedkt.client.behaviour import REFERENCES, Arrays, Client, Fit
-from fedkt.client.lessons.blocking import masked
 from fedkt.client.placing import placed
 from fedkt.client.state import CONFUSION, ClientState, StateStore, packed, unpacked
 from fedkt.client.training import all_finite
@@ -60,6 +59,7 @@ class Party:
         """The message's teacher, where it was not digested before."""
         self._awaited: list[tuple[Tensor, Callable[[Tensor], None]]] = []
         """Values on an accelerator that nobody waits for, and who is told them with the next fetch."""
+        self._dropped: dict[str, float] = {}
         self._losses: metrics.Losses = {}
         """Of the phases of this message."""
         self._digested = -1
@@ -92,7 +92,9 @@ class Party:
         yield from self._train(number)
         yield from self._copies.train(self._teacher, self._digested, number)
         stage("extract")
+        learned, self.model = self.model, self.world.answering(self.client, self.model)
         knowledge = yield from self._extract(number, rows, self.contribution(request))
+        self.model = learned
         yield from self._settle("extract")
         stage("save")
         self._save(2 * number, request.kept)
@@ -124,6 +126,7 @@ class Party:
             found |= yield from self._measured(before, (yield from self._scores("evaluate", self._teacher)))
             if self._guards:
                 found["undone"] = float(self._undone)
+            found |= self._dropped
         yield from self._settle("evaluate")
         if digested or not known:
             stage("save")
@@ -142,13 +145,10 @@ class Party:
         arrays: dict[str, NDArray[Any]] = {} if request.rows is None else {_ROWS: request.rows}
         if request.teacher is not None and request.teacher_round > self._digested:
             arrays |= request.teacher
-        there: dict[str, Tensor] = {}
-        if arrays:
-            there = yield PlaceJob("place", arrays, self.world.device)
+        there: dict[str, Tensor] = (yield PlaceJob("place", arrays, self.world.device)) if arrays else {}
         rows = there.pop(_ROWS, None)
-        if there and (blocked := self.world.blocked(self.client)):
-            told = {**self.world.settings, "classes": self.world.federation.classes}
-            there = masked(self.behaviour.accepts, there, blocked, told)
+        if there:
+            there, self.model, self._dropped = self.world.lesson(self.client, there, self.model)
         self._arrived = there
         return rows
 
@@ -379,7 +379,6 @@ class Party:
             parts[when][rows, predictor] = values
         own = BESIDE if self._copies.names else self.behaviour.decides_own
         how, scenario = (self.world.federation, self.world.shards[self.client], own), self.world.scenario
-        # Where patience may end the run, any round may turn out to have been its last.
         last = self._round == scenario.rounds or scenario.patience is not None
         if last and (found := confusion(parts["after"], *how)):
             # As what is measured in a private mode: not in any message.

@@ -41,13 +41,16 @@ def scenario_of(
     base: Source = {"name": "data"} if source is None else source
     given: dict[str, Any] = {}
     if data is not None:
-        label = None if source is None else scenarios.load(source).data.label
-        rows, labels, named = _taken(data, sites, label)
+        said = scenarios.load(source).data if source is not None else None
+        label, site = (None, None) if said is None else (said.label, said.site)
+        whole = columns_of("data", data) is not None
+        rows, labels, named = _taken(data, site if sites is None and whole else sites, label)
         if source is None:
             base = {"name": "data", **_defaults(rows, labels)}
         given["data.dataset"] = _function(rows, labels, named)
         given |= {} if label is None else {"data.label": None}
-        given |= {} if named is None else {"data.partition": {"kind": "domain"}}
+        given |= {} if site is None else {"data.site": None}
+        given |= {} if named is None or sites is None else {"data.partition": {"kind": "domain"}}
     asked = {"strategy": strategy, "clients.models": models, "seed": seed}
     given |= {key: value for key, value in asked.items() if value is not None}
     plain = [f"{key}={json.dumps(scenarios.plain(value))}" for key, value in given.items()]

@@ -25,6 +25,7 @@ from fedkt.strategy.at_once import estimator_problems
 from fedkt.strategy.base import Strategy, StrategyConfig
 from fedkt.strategy.for_task import loss_problems, task_problems
 from fedkt.strategy.fusing.forecast import fitted_for
+from fedkt.strategy.fusing.knowers import per_site_problems
 from fedkt.strategy.own_settings import settings_for
 
 T = TypeVar("T")
@@ -126,6 +127,9 @@ def checked_world(
     world = World(scenario, federation, trace, slots, left_out)
     problems += [*guard_problems(world), *label_problems(world), *unlabelled_problems(world)]
     problems += [*density_problems(world), *view_problems(world)]
+    if world.per_site:
+        refits = any(map(world.refits, world.one_of_each()))
+        problems += per_site_problems(world.strategy, world.settings, scenario, refits)
     problems += [*adversity.problems_of(world), *privacy_problems(world)]
     if problems:
         raise InputError(*dict.fromkeys(problems))

@@ -181,6 +181,12 @@ def _fit(world: World) -> Iterator[str]:
             f"data.transfer.policy is census, for which clients count their own rows, but privacy mode "
             f"'{settings.mode}' does not pay for that; use dpsgd, or another policy."
         )
+    learned = [name for name, how in world.scenario.data.categories.items() if how == "train"]
+    if mode is not None and learned:
+        yield (
+            f"data.categories.{learned[0]} is learned from private rows, which privacy mode "
+            f"'{settings.mode}' does not pay for; list the values, or say transfer."
+        )
     if mode is not None and world.scenario.patience is not None:
         yield (
             f"patience ends a run by what is right of clients' validation rows, which privacy mode "

@@ -19,14 +19,16 @@ from fedkt.adversity.hostile import hostile, who_is_hostile
 from fedkt.client import views
 from fedkt.client.behaviour import Client, Fit, Holding, Steps, classification
 from fedkt.client.learning.refitting import taught
+from fedkt.client.lessons.blocking import masked
+from fedkt.client.lessons.knowing import CLOSED, SHUT, taken
 from fedkt.client.placing import placed
 from fedkt.client.shared_weights import shared
 from fedkt.client.training import lay_out, seeded
 from fedkt.data import Federation
+from fedkt.data.columns.sample import stratified
 from fedkt.data.content.withheld import class_numbers
 from fedkt.data.federation import Shard
 from fedkt.data.identity import changed, data_hashes, party_hash
-from fedkt.data.sets.sample import stratified
 from fedkt.engine.world import memory
 from fedkt.engine.world.costs import Costs, costs
 from fedkt.engine.world.device import device_of
@@ -129,6 +131,8 @@ class World:
         of = self.architecture(client) if self.strategy.same_start else client
         seed = seed_of(self.scenario.seed, "model", of)
         net = models.build(self.models[client], self.federation.input, self.federation.classes, seed)
+        if self.per_site:
+            net.close(self._closed(client))
         with seeded(seed_of(seed, "attached")):
             self.behaviour.attach(net, net.width)
             if self.scenario.clients.local.augment:
@@ -220,6 +224,35 @@ class World:
         return class_numbers(
             given, self.federation.classes, self.federation.label_names, "participation.blocked"
         )
+
+    @property
+    def per_site(self) -> bool:
+        """Whether clients know their own classes alone; who holds all data knows all."""
+        return self.scenario.data.per_site and "data" not in self.strategy.shares
+
+    def _closed(self, client: str) -> torch.Tensor:
+        """Return what shuts the outputs of classes that the client's rows lack [classes]."""
+        return torch.where(torch.from_numpy(self.shards[client].share > 0), 0.0, SHUT)
+
+    def answering(self, client: str, model: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
+        """Return a model that answers for the classes of its own rows alone, whatever others it learned."""
+        if not self.per_site:
+            return model
+        return {**model, CLOSED: self._closed(client).to(model[CLOSED].device)}
+
+    def lesson(
+        self, client: str, teacher: Mapping[str, torch.Tensor], model: Mapping[str, torch.Tensor]
+    ) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor], dict[str, float]]:
+        """Return a teacher without what the client does not learn, its model, and how much was dropped."""
+        there = dict(teacher)
+        if blocked := self.blocked(client):
+            told = {**self.settings, "classes": self.federation.classes}
+            there = masked(self.behaviour.accepts, there, blocked, told)
+        if not self.per_site:
+            return there, dict(model), {}
+        found = taken(there, model[CLOSED], self.scenario.data.learn_others)
+        dropped = {"dropped_rows": float(found.rows), "dropped_mass": found.mass}
+        return found.teacher, {**model, CLOSED: found.closed}, dropped
 
     def player(self, client: str, holding: Holding | None = None) -> Client:
         """Return the behaviour of a client, a hostile one where it is to attack.

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedkt.rng import numpy_stream
+from fedkt.strategy.fusing.knowers import among_knowers
 
 if TYPE_CHECKING:
     from fedkt.scenario import Robust
@@ -32,11 +33,21 @@ SMALLEST = 1e-8
 """Distances are at least this, so that a client that sits on the centre does not divide by zero."""
 
 
-def centre(values: Tensor, weights: Tensor | None, robust: "Robust", *, simplex: bool = False) -> Tensor:
+def centre(
+    values: Tensor,
+    weights: Tensor | None,
+    robust: "Robust",
+    *,
+    simplex: bool = False,
+    by_class: bool = False,
+) -> Tensor:
     """Return the centre [n, d] that the scenario names; rows are divided by their sum with ``simplex``.
 
-    Values may have further dimensions after the clients'; weights may have the leading ones of the values.
+    ``by_class``: the mean of each class over those who know it. Values may have further dimensions after the
+    clients'; weights may have the leading ones of the values.
     """
+    if by_class:
+        return among_knowers(values, weights)
     if robust.centre == "mean":
         return weighted_mean(values, weights)
     if robust.centre == "median":
