@@ -457,7 +457,9 @@ def test_an_unknown_setting_is_refused(name: str) -> None:
 
 ASKING = [(name, policy) for name in WITH_ROWS for policy in ("random", "disagreement", "entropy", "margin")]
 # The others look at the same numbers; knfu's teachers are personal.
-ASKING += [("knfu", policy) for policy in ("sure", "gap", "cover", "strata")]
+ASKING += [
+    ("knfu", policy) for policy in ("sure", "gap", "cover", "strata", "contested", "changing", "census")
+]
 
 
 @pytest.mark.parametrize(("name", "policy"), ASKING)
