@@ -48,7 +48,7 @@ def test_gap_by_hand() -> None:
     assert gap(both, teacher).tolist() == pytest.approx([0.0367, 0.1920, 0.0050], abs=1e-4)
 
 
-@pytest.mark.parametrize("name", sorted(set(UTILITIES) - {"random"}))
+@pytest.mark.parametrize("name", sorted(set(UTILITIES) - {"random", "census"}))
 def test_permuted_rows_are_worth_the_same(name: str) -> None:
     said = torch.rand(3, 8, 4, generator=torch.Generator().manual_seed(0)).softmax(-1)
     order = torch.randperm(8, generator=torch.Generator().manual_seed(1))
@@ -229,7 +229,7 @@ def test_a_choice_of_rows_goes_on_after_a_resume(
 ) -> None:
     from fedkt.engine.loop.loop import Loop
 
-    changes = [f"data.transfer={told}", "strategy={name: fedmd, average: probabilities}", "rounds=3"]
+    changes = [f"data.transfer={told}", "strategy={name: fedmd, average: probabilities}", "rounds=4"]
     one_round = Loop._one_round
 
     def dies(loop: Loop, grid: Any, number: int) -> None:
@@ -238,7 +238,7 @@ def test_a_choice_of_rows_goes_on_after_a_resume(
             raise KeyboardInterrupt
 
     result = fedkt.simulate(SMALL, changes, out=tmp_path / "whole")
-    assert result.rounds["status"].tolist() == ["fused"] * 3
+    assert result.rounds["status"].tolist() == ["fused"] * 4
     with monkeypatch.context() as patch:
         patch.setattr(Loop, "_one_round", dies)
         with pytest.raises(KeyboardInterrupt):
