@@ -13,6 +13,7 @@ from fedkt.data.content import roles
 from fedkt.data.content.transfer_set import transfer_hash
 from fedkt.data.content.withheld import withheld
 from fedkt.data.federation import Federation, Shard, share_of
+from fedkt.data.images.versions import WAYS, versions
 from fedkt.data.loaded import check_settings, choices_of, constants, load_named
 from fedkt.data.made.stock import made_of, stock_of
 from fedkt.data.notes import beyond_notes, left_out_notes, noted, unnamed_notes
@@ -93,6 +94,8 @@ def build(scenario: "Scenario", data_dir: Path | None = None) -> Federation:
         transfer = stock.rows(stock.first)
     elif data.transfer is not None:
         held_out = extras.get("transfer", train).take(transfer_rows)
+        if data.transfer.versions > 1:
+            held_out = in_versions(held_out)
         transfer = replace(held_out, y=np.full(len(held_out), -1, np.int64))
         # Another data set's labels may mean other classes.
         hidden = held_out.y if data.transfer.from_ == "train" else transfer.y
@@ -229,6 +232,22 @@ def _missing_tests(train: Dataset, test: Dataset | None, strata: Indices, data: 
     return np.sort(np.concatenate(found))
 
 
+def in_versions(rows: Dataset) -> Dataset:
+    """Return images in all their versions. Raises InputError for rows of another kind."""
+    if rows.kind != "image":
+        raise InputError(
+            f"data.transfer.policy turns and moves images, but these rows are {rows.kind}; it must be "
+            "another one, such as disagreement."
+        )
+    times = len(WAYS)
+    named = {name: None if held is None else np.tile(held, times) for name, held in _names(rows).items()}
+    return replace(rows, x=versions(rows.x), y=np.tile(rows.y, times), **named)  # type: ignore[arg-type]
+
+
+def _names(rows: Dataset) -> dict[str, Names | None]:
+    return {"domain": rows.domain, "ids": rows.ids}
+
+
 def _hold_out(
     data: "Data",
     extras: dict[str, Dataset],
@@ -248,14 +267,15 @@ def _hold_out(
             continue
         source = "data.dataset" if setting.from_ == "train" else alike[f"data.{name}.from"]
         rows = sources.setdefault(source, np.arange(len(extras.get(name, ()))))
-        if setting.size > len(rows):
+        wanted = setting.size // getattr(setting, "versions", 1)
+        if wanted > len(rows):
             problems.append(
                 f"data.{name}.size is {setting.size} but '{setting.from_}' has "
                 f"{len(rows)} rows to draw from; it "
                 f"must be at most {len(rows)}."
             )
             continue
-        drawn[name] = numpy_stream(seed, name).permutation(rows)[: setting.size]
+        drawn[name] = numpy_stream(seed, name).permutation(rows)[:wanted]
         sources[source] = np.setdiff1d(rows, drawn[name])
     return drawn["transfer"], drawn["public"], sources
 

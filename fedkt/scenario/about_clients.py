@@ -129,7 +129,7 @@ class Guard(Settings):
     folds: int | None = Field(None, ge=2, le=10, examples=[3])
     """In place of setting rows aside: into how many parts they are cut. A client keeps copies of its model
     that do without a part each, one that is taught and one that is not, and predicts rows like its own by its
-    model only where the taught ones are better by more than one standard error over all rows, else by a copy
+    model only where the taught ones are better by more than two standard errors over all rows, else by a copy
     that trains alone. Training takes about 2 + 2 folds times as long."""
 
     @model_validator(mode="after")

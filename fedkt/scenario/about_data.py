@@ -18,33 +18,21 @@ from pydantic_core import PydanticCustomError
 
 from fedkt.registry import IMPORT_PATH
 from fedkt.scenario.about_images import Image
-from fedkt.scenario.about_rows import Categories, ClassNames, Column, ColumnsUsed, Scale
+from fedkt.scenario.about_rows import (
+    AGELESS,
+    EXPLORED,
+    MECHANISMS,
+    POLICY_TAGS,
+    Categories,
+    ClassNames,
+    Column,
+    ColumnsUsed,
+    PolicyName,
+    RowPolicy,
+    Scale,
+)
 from fedkt.scenario.settings import Positive, Settings, Text, Whole, differs, must_be, say
 
-Utility = Literal[
-    "random",
-    "disagreement",
-    "contested",
-    "telling",
-    "gap",
-    "entropy",
-    "margin",
-    "sure",
-    "changing",
-    "rare",
-    "dense",
-    "census",
-]
-Mechanism = Literal["top", "sample", "cover", "strata", "domains"]
-MECHANISMS = ("cover", "strata", "domains")
-"""Those whose name alone is a policy, with all rows worth the same."""
-PolicyName = Utility | Literal["cover", "strata", "domains"]
-EXPLORED = 0.2
-"""The share of rows by chance where no policy is named; how it was chosen: docs/results/row-policies.md."""
-AGELESS = ("random", "dense")
-"""Utilities that need nothing that was said of the same rows before."""
-POLICY_TAGS = ("policy-by-name", "policy-by-parts")
-"""Pydantic puts these into the place of an error; they are no keys."""
 MADE = "made:"
 """How the name of what a generator makes begins."""
 HEARD = 100
@@ -127,33 +115,6 @@ class Partition(Settings):
         }
 
 
-class RowPolicy(Settings):
-    """What rows are worth, and how they are picked by that.
-
-    >>> RowPolicy(utility="entropy", mechanism="cover").explore
-    0.0
-    """
-
-    utility: Utility = "random"
-    """``random``: all alike; ``disagreement``: how much clients contradict one another; ``contested``:
-    which part of all doubt that is; ``telling``: how much
-    their answers tell rows apart; ``gap``: how far they are from their teacher; ``entropy``, ``margin``: how
-    unsure the newest teacher is; ``sure``: how sure; ``changing``: how much it changed; ``rare``: how seldom
-    the row's class is; ``dense``: how near other rows are; ``census``: how many private rows are near, which
-    clients count."""
-    mechanism: Mechanism = "top"
-    """``top``: those worth most; ``sample``: by chance, more likely the better; ``cover``: of those worth
-    most, unlike ones; ``strata``: the best of each cluster of rows; ``domains``: the best of each set of
-    ``audition``, the more the farther clients are from their teacher there."""
-    explore: float = Field(0.0, ge=0, le=1)
-    """The share that is picked by chance alone."""
-
-    @property
-    def looks(self) -> bool:
-        """Whether the server compares the transfer rows themselves with one another."""
-        return self.mechanism in ("cover", "strata") or self.utility in ("dense", "census")
-
-
 class Transfer(Settings):
     """The unlabelled rows that every client can see.
 
@@ -174,7 +135,8 @@ class Transfer(Settings):
         | None
     ) = None
     """Which rows a round asks for, where ``rows`` are fewer: a utility alone, of which the best are taken;
-    ``cover``, ``strata`` or ``domains`` alone, with all rows worth the same; or all parts. Of several sources
+    ``cover``, ``strata`` or ``domains`` alone, with all rows worth the same; ``hard``: every image is there
+    in 8 versions, of which hard ones are asked for most; or all parts. Of several sources
     ``entropy`` and ``margin`` end in asking for those that tell nothing: nobody is sure of noise. Null:
     ``contested`` with a fifth by chance, or ``random`` where rows are others in each round."""
     rows: Whole | None = None
@@ -226,12 +188,19 @@ class Transfer(Settings):
         return max(self.rows or self.size, len(self.audition) * min(HEARD, self.size))
 
     @property
+    def versions(self) -> int:
+        """In how many versions each row is there."""
+        return 8 if self.rule.mechanism == "versions" else 1
+
+    @property
     def rule(self) -> RowPolicy:
         """The policy with all its parts."""
         if self.policy is None:
             return RowPolicy() if self.fresh else RowPolicy(utility="contested", explore=EXPLORED)
         if isinstance(self.policy, RowPolicy):
             return self.policy
+        if self.policy == "hard":
+            return RowPolicy(utility="hard", mechanism="versions")
         if self.policy in MECHANISMS:
             return RowPolicy(mechanism=self.policy)  # type: ignore[arg-type]
         return RowPolicy(utility=self.policy)  # type: ignore[arg-type]
@@ -296,6 +265,10 @@ class Transfer(Settings):
             )
         if self.rule.mechanism == "domains" and not self.audition:
             raise say("has policy domains, but no several sets; audition must name them")
+        if self.versions > 1 and (self.made or self.audition or self.keep is not None):
+            raise say("has versions of its rows, which made ones, an audition and keep know none of")
+        if self.versions > 1 and self.size % self.versions:
+            raise say(f"has size {self.size}, versions included; it must be a multiple of {self.versions}")
         return self
 
 

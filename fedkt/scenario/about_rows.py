@@ -1,4 +1,4 @@
-"""The parts of a scenario about what rows hold: columns, categories, images."""
+"""The parts of a scenario about rows: what they hold, and which of the transfer set are asked for."""
 
 from typing import Annotated, Any, Literal
 
@@ -77,3 +77,57 @@ ClassNames = Annotated[
     Discriminator(lambda value: LABEL_TAGS[not isinstance(value, str)]),
 ]
 """The names of all classes, or that each site has its own."""
+
+Utility = Literal[
+    "random",
+    "disagreement",
+    "contested",
+    "telling",
+    "gap",
+    "entropy",
+    "margin",
+    "sure",
+    "changing",
+    "rare",
+    "dense",
+    "census",
+    "hard",
+]
+Mechanism = Literal["top", "sample", "cover", "strata", "domains", "versions"]
+MECHANISMS = ("cover", "strata", "domains")
+"""Those whose name alone is a policy, with all rows worth the same."""
+PolicyName = Utility | Literal["cover", "strata", "domains"]
+EXPLORED = 0.2
+"""The share of rows by chance where no policy is named; how it was chosen: docs/results/row-policies.md."""
+AGELESS = ("random", "dense")
+"""Utilities that need nothing that was said of the same rows before."""
+POLICY_TAGS = ("policy-by-name", "policy-by-parts")
+"""Pydantic puts these into the place of an error; they are no keys."""
+
+
+class RowPolicy(Settings):
+    """What rows are worth, and how they are picked by that.
+
+    >>> RowPolicy(utility="entropy", mechanism="cover").explore
+    0.0
+    """
+
+    utility: Utility = "random"
+    """``random``: all alike; ``disagreement``: how much clients contradict one another; ``contested``:
+    which part of all doubt that is; ``telling``: how much
+    their answers tell rows apart; ``gap``: how far they are from their teacher; ``entropy``, ``margin``: how
+    unsure the newest teacher is; ``sure``: how sure; ``changing``: how much it changed; ``rare``: how seldom
+    the row's class is; ``dense``: how near other rows are; ``census``: how many private rows are near, which
+    clients count; ``hard``: how far clients are from their mean, where that is sensible."""
+    mechanism: Mechanism = "top"
+    """``top``: those worth most; ``sample``: by chance, more likely the better; ``cover``: of those worth
+    most, unlike ones; ``strata``: the best of each cluster of rows; ``domains``: the best of each set of
+    ``audition``, the more the farther clients are from their teacher there; ``versions``: of each way to
+    turn, move and enlarge images, the more the more such rows are worth."""
+    explore: float = Field(0.0, ge=0, le=1)
+    """The share that is picked by chance alone."""
+
+    @property
+    def looks(self) -> bool:
+        """Whether the server compares the transfer rows themselves with one another."""
+        return self.mechanism in ("cover", "strata") or self.utility in ("dense", "census")

@@ -9,9 +9,8 @@ from pydantic_core import ErrorDetails
 
 from fedkt.registry import did_you_mean, nearest
 from fedkt.scenario.about_clients import MODEL_TAGS
-from fedkt.scenario.about_data import POLICY_TAGS
 from fedkt.scenario.about_images import NORMALISE_TAGS
-from fedkt.scenario.about_rows import CATEGORY_TAGS, COLUMN_TAGS, LABEL_TAGS
+from fedkt.scenario.about_rows import CATEGORY_TAGS, COLUMN_TAGS, LABEL_TAGS, POLICY_TAGS
 from fedkt.scenario.schema import Scenario
 from fedkt.scenario.yaml12 import Path, dotted
 

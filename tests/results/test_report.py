@@ -306,32 +306,6 @@ def test_a_single_run_has_a_report(comparison: Path) -> None:
     assert "got worse" not in text
 
 
-ONE_ATTACK = {"auc": 0.75, "tpr_at_1_percent_fpr": 0.1, "epsilon_at_least": 0.5, "ceiling": 1.5} | {
-    "curve_epsilon_at_least": 0.8,
-    "curve_ceiling": 2.5,
-    "right": 9,
-}
-
-
-def audited(run: Path) -> Path:
-    """Put what an audit of two attacks found into a run's folder."""
-    roc = {"fpr": [0.0, 0.1, 1.0], "tpr": [0.0, 0.3333333, 1.0]}
-    found = {"client": "0", "decides": "margin", "verdict": "PASS: <b>.", "outside": 10}
-    found |= {"roc": {"margin": roc, "cooperative": roc}}
-    found |= {"attacks": {"margin": ONE_ATTACK, "cooperative": ONE_ATTACK}}
-    (run / "audit.json").write_text(json.dumps(found))
-    return run
-
-
-def test_an_audited_run_shows_its_attacks(comparison: Path, tmp_path: Path) -> None:
-    run = Path(shutil.copytree(comparison / "cells/easy/knfu/default/0", tmp_path / "run"))
-    assert data_of(report_of(run, {}).read_text())["audit"] is None
-    told = data_of(report_of(audited(run), {}).read_text())["audit"]
-    assert told["roc"]["cooperative"] == {"fpr": [0.0, 0.1, 1.0], "tpr": [0.0, 0.33333, 1.0]}
-    assert told["attacks"]["margin"] == {k: v for k, v in ONE_ATTACK.items() if k != "right"}
-    assert (told["decides"], told["outside"], told["verdict"]) == ("margin", 10, "PASS: <b>.")
-
-
 def test_what_holds_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="neither a comparison nor a run"):
         report_of(tmp_path, {})
@@ -730,25 +704,6 @@ def test_a_run_in_a_browser(comparison: Path, port: int) -> None:
         )  # client 0 lacks class 0
 
     assert visit(port, page, steps).trouble == []
-
-
-@pytest.mark.browser
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on PATH")
-def test_attacks_in_a_browser(comparison: Path, tmp_path: Path, port: int) -> None:
-    """Two curves on each of two scales, a row for each attack, names as they are."""
-    run = Path(shutil.copytree(comparison / "cells/easy/knfu/default/0", tmp_path / "run"))
-
-    async def steps(tab: Tab) -> None:
-        assert await tab.run("document.querySelectorAll('#attacks figure').length") == 2
-        assert await tab.run("document.querySelectorAll('#attacks .line').length") == 4
-        assert await tab.run("document.querySelectorAll('#attacks tbody tr').length") == 2
-        assert "PASS: <b>." in await tab.run("document.querySelector('#attacks .note').textContent")
-        points = "document.querySelector('#attacks .line').getAttribute('points')"
-        assert len((await tab.run(points)).split()) == 5  # three points, and the steps between them
-        assert await tab.run("document.documentElement.scrollWidth <= innerWidth")
-
-    tab = visit(port, report_of(audited(run), {}), steps)
-    assert tab.trouble == []
 
 
 @pytest.mark.browser

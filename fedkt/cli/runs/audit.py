@@ -43,4 +43,3 @@ def audit(
         raise typer.Exit(0 if refuted else 1)
     found = audit_scenario(described, out=out, data_dir=data_dir, canaries=canaries, lokt=lokt)
     typer.echo(report(found))
-    typer.echo(f"report: {Path(found['folder']) / 'report.html'}")

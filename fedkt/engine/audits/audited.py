@@ -39,8 +39,6 @@ from fedkt.privacy.curator import ledger_folder
 from fedkt.privacy.ledger import Ledger
 from fedkt.results.folder import RunFolder
 from fedkt.results.observer import Observer, Silent
-from fedkt.results.report import write_report
-from fedkt.results.result import Result
 from fedkt.scenario import Scenario
 
 PICTURE = "roc.png"
@@ -111,7 +109,6 @@ def audit_scenario(
             "claimed_epsilon": epsilon,
             "delta": delta,
             "label_leak": label_leaks(seen, planted),
-            "outside": int((~members).sum()),
             "decides": next(iter(scores)),
             "attacks": {name: audit.judge(v, members, delta).to_json() for name, v in scores.items()},
             "auc": {name: audit.area(v[members], v[~members]) for name, v in scores.items()},
@@ -123,10 +120,9 @@ def audit_scenario(
         roc.draw(curves, 1 / int((~members).sum()), folder.path / PICTURE)
         folder.finish(summary)
         write_json(folder.path / "audit.json", found)
-        write_report(Result.read(folder.path))
     finally:
         folder.close()
-    return {**found, "folder": str(folder.path)}
+    return found
 
 
 def plant(federation: Federation, canaries: int) -> tuple[Federation, NDArray[np.int64], NDArray[np.bool_]]:

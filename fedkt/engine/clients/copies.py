@@ -3,8 +3,8 @@
 One copy trains alone on all rows, as a client of strategy ``local`` does. Of each fold of the rows two are
 kept from it: one trains alone and one is taught as the model is. On every row the two that did not train with
 it are compared, so that all rows count and none is set aside (Stone 1974, "Cross-validatory choice and
-assessment of statistical predictions", JRSS B 36). Where those that are taught are better by more than one
-standard error, the client's own predictions are its model's, else those of the copy that trains alone.
+assessment of statistical predictions", JRSS B 36). Where those that are taught are better by more than two
+standard errors, the client's own predictions are its model's, else those of the copy that trains alone.
 """
 
 import math
@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from fedkt.client.behaviour import Arrays, Client, Fit, classification
+from fedkt.client.behaviour import Arrays, Client, Fit
 from fedkt.client.joint import joined, untaught
 from fedkt.client.training import OptimState
 from fedkt.client.views import augmented
@@ -24,6 +24,8 @@ from fedkt.privacy.dpsgd import Dpsgd
 
 BESIDE = "guarded"
 """The predictor that is the copy's or the model's, whichever was found to be better."""
+SURE = 2.0
+"""By how many standard errors: of clients that teachers make no better, one in forty is thought to be."""
 ALONE = "alone"
 _OF_FOLD = ("alone", "taught")
 
@@ -86,8 +88,8 @@ def own_scores(behaviour: Client, features: Tensor, logits: Tensor, teacher: Arr
     return more.get(behaviour.decides_own, more.get(behaviour.decides, logits))
 
 
-def costly(before: Tensor, after: Tensor) -> bool:
-    """Say whether a client's predictions became worse by more than one standard error.
+def costly(before: Tensor, after: Tensor, errors: float = 1.0) -> bool:
+    """Say whether a client's predictions became worse by more than so many standard ``errors``.
 
     ``before``, ``after`` bool [n]: which of the same held-out rows it predicts rightly. The error is that of
     the mean difference between pairs: two of six rows lost and none won is a mean of -1/3 at an error of
@@ -98,7 +100,7 @@ def costly(before: Tensor, after: Tensor) -> bool:
         return False
     difference = after.double() - before.double()
     error = difference.std().item() / math.sqrt(n)
-    return -difference.mean().item() > error + 1e-9
+    return -difference.mean().item() > errors * error + 1e-9
 
 
 @dataclass
@@ -165,7 +167,7 @@ class Copies:
         held = self._holding
         for k, fold in enumerate([None, *self._folds] if self._folds else []):
             x, y = (held.x, held.y) if fold is None else (fold.taught.holding.x, fold.taught.holding.y)
-            alone = Fit("train", {"x": x, "y": y}, classification, held.local, private=True)
+            alone = Fit("train", {"x": x, "y": y}, held.training, held.local, private=True)
             name = ALONE if fold is None else f"alone {k - 1}"
             yield from self._fit("train", name, private(self._world, alone), number)
         for name, fold in self._taught():
@@ -189,7 +191,7 @@ class Copies:
                 scores = own_scores(fold.taught, features, logits, teacher if kind == "taught" else {})
                 right[kind].append(fold.taught.holding.task.goodness(scores, fold.y))
         here = yield from fetch(stage, {kind: torch.cat(rows) for kind, rows in right.items()})
-        self.better = costly(here["taught"], here["alone"])
+        self.better = costly(here["taught"], here["alone"], SURE)
 
     def _taught(self) -> Iterator[tuple[str, _Fold]]:
         return ((f"taught {k}", fold) for k, fold in enumerate(self._folds))

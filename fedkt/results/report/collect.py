@@ -128,7 +128,6 @@ def of_run(result: Result) -> dict[str, Any]:
         "tuning": [],
         "problems": [],
         "impossible": [],
-        "audit": _audit(result.path),
     }
 
 
@@ -247,33 +246,6 @@ def _confusion(run: Path) -> dict[str, Any]:
     held = json.loads(file.read_text(encoding="utf-8"))
     classes = _labels(run) or [str(k) for k in range(len(held["counts"]))]
     return {"confusion": {key: held[key] for key in ("rows", "clients", "counts")} | {"classes": classes}}
-
-
-def _audit(run: Path) -> dict[str, Any] | None:
-    """Return what attacks found in an audited run, None where it was not audited."""
-    file = run / "audit.json"
-    if not file.is_file():
-        return None
-    held = json.loads(file.read_text(encoding="utf-8"))
-    if not isinstance(held.get("attacks"), dict):
-        return None  # of a version that knew no attacks by name
-    figures = (
-        "auc",
-        "tpr_at_1_percent_fpr",
-        *(f"{kind}{name}" for kind in ("", "curve_") for name in _BOUNDS),
-    )
-    return {
-        **{key: held[key] for key in ("client", "decides", "verdict")},
-        "roc": {
-            name: {axis: _rounded(values, 5) for axis, values in curve.items()}
-            for name, curve in held["roc"].items()
-        },
-        "attacks": {name: {key: one[key] for key in figures} for name, one in held["attacks"].items()},
-        "outside": held["outside"],
-    }
-
-
-_BOUNDS = ("epsilon_at_least", "ceiling")
 
 
 def _labels(run: Path) -> list[str] | None:

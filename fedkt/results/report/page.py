@@ -21,7 +21,7 @@ from fedkt.results.result import Result
 PAGE = "report.html"
 SCRIPT = (
     *("elements", "looks", "saving", "pdf", "figures"),
-    *("curves", "tables", "clients", "fields", "scenarios", "attacks", "page"),
+    *("curves", "tables", "clients", "fields", "scenarios", "page"),
 )
 """The parts of the page's script, each of which uses those before it."""
 

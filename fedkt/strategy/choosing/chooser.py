@@ -105,6 +105,9 @@ class RowChoice:
             case "domains":
                 assert self.shares is not None
                 return rows[picking.of_each(self.shares.set_of(rows), self.shares.counts(count), worth)]
+            case "versions":
+                ways = rows // (self._total // self._transfer.versions)
+                return rows[picking.versions(ways, worth, count, draws)]
         return rows[picking.top(worth, count)]
 
     def _seen(self, server_round: int) -> NDArray[np.float64]:

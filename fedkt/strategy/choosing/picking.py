@@ -8,6 +8,8 @@ Rows = NDArray[np.int64]
 Values = NDArray[np.float64]
 CANDIDATES = 2
 """``cover`` picks among so many times the rows that are wanted, those that are worth most."""
+EAGER, EVEN = 2.0, 0.1
+"""How strongly ``versions`` prefers what is worth more, and the share that all ways have alike."""
 PER_CLUSTER = 5
 """Rows that ``strata`` wants from each of its clusters."""
 
@@ -60,6 +62,29 @@ def of_each(groups: Rows, wanted: Rows, worth: Values) -> Rows:
     """Return places of rows [n], of each group the ``wanted`` [groups] that are worth most."""
     order = top(worth, len(worth))
     return np.concatenate([order[groups[order] == group][:count] for group, count in enumerate(wanted)])
+
+
+def versions(ways: Rows, worth: Values, count: int, draws: np.random.Generator) -> Rows:
+    """Return ``count`` places of rows that are there in several ways [n], by chance within each.
+
+    A way has the probability softmax(2 mean worth / mean of all ways' worth), a tenth shared out evenly;
+    rows of infinite worth, which nobody was asked about, count as the mean of the others.
+    """
+    kinds, which = np.unique(ways, return_inverse=True)
+    known = np.isfinite(worth)
+    heard = np.bincount(which[known], minlength=len(kinds))
+    scores = np.bincount(which[known], worth[known], len(kinds)) / np.maximum(heard, 1)
+    middle = scores[heard > 0].mean() if known.any() else 0.0
+    chance = preferred(np.where(heard > 0, scores, middle))
+    each = (chance / np.bincount(which))[which]
+    return top(np.log(each) + draws.gumbel(size=len(ways)), count)
+
+
+def preferred(scores: Values) -> Values:
+    """Return chances [n] that sum to one: softmax(2 score / mean score), a tenth of it shared out evenly."""
+    middle = scores.mean()
+    chance = np.exp(EAGER * (scores - scores.max()) / (middle if middle > 0 else 1.0))
+    return np.asarray((1 - EVEN) * chance / chance.sum() + EVEN / len(scores))
 
 
 def clusters_of(features: Values, count: int, seed: int) -> Rows:

@@ -14,6 +14,7 @@ from fedkt.strategy.choosing.utilities.dense import dense
 from fedkt.strategy.choosing.utilities.disagreement import disagreement
 from fedkt.strategy.choosing.utilities.doubt import entropy
 from fedkt.strategy.choosing.utilities.gap import gap
+from fedkt.strategy.choosing.utilities.hard import hard
 from fedkt.strategy.choosing.utilities.margin import margin
 from fedkt.strategy.choosing.utilities.rare import rare
 from fedkt.strategy.choosing.utilities.said import Said
@@ -52,4 +53,5 @@ UTILITIES: dict[str, Utility] = {
     "rare": Utility(lambda said: rare(said.teachers), teachers=True),
     "dense": Utility(rows=dense),
     "census": Utility(counts=True),
+    "hard": Utility(lambda said: hard(said.answers), answers=True),
 }

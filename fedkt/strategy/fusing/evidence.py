@@ -33,6 +33,7 @@ import torch
 from torch import Tensor
 
 from fedkt.knowledge.contributions import Contributions
+from fedkt.strategy.choosing.utilities import doubt
 from fedkt.strategy.fusing.fusion import Fused
 
 EVIDENCE = (
@@ -100,7 +101,7 @@ def evidence(values: Tensor, teachers: Tensor, *, rounds: int, together: bool) -
 
 def entropy(q: Tensor) -> Tensor:
     """Return the entropy of the last dimension [..., classes] as a share of the largest, ln(classes)."""
-    return -(q * q.clamp_min(SMALLEST).log()).sum(-1) / math.log(q.shape[-1])
+    return doubt.entropy(q) / math.log(q.shape[-1])
 
 
 def variation(q: Tensor, r: Tensor) -> Tensor:

@@ -49,7 +49,7 @@ function drawProblems() {
 
 function draw() {
   hide();
-  for (const step of [drawTable, drawPairs, drawSweep, drawClients, drawCurves, drawLosses, drawGains, drawHeat, drawMatrix, drawConfusion, drawRanks, drawEpsilon, drawBytes, drawPartition, drawAttacks]) step();
+  for (const step of [drawTable, drawPairs, drawSweep, drawClients, drawCurves, drawLosses, drawGains, drawHeat, drawMatrix, drawConfusion, drawRanks, drawEpsilon, drawBytes, drawPartition]) step();
 }
 
 const controls = one("controls");
