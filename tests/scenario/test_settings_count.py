@@ -486,6 +486,12 @@ CONTEXT: dict[tuple[str, str], dict[str, Any]] = {
     ("dynamic_logits", "top"): {"strategy__alpha": "search"},
     ("dynamic_logits", "step"): {"strategy__alpha": "search"},
     ("dwc", "smoothing"): {"strategy__weights": "aligned"},
+    ("knfu", "noise"): {
+        "to": "count",
+        "privacy": {"mode": "dpsgd", "delta": 1e-5, "noise_multiplier": 1.0, "max_epsilon": 1e6}
+        | {"deterministic_noise": True},
+        "clients__local__optimizer": "sgd",
+    },
     ("fedproto", "anchors"): {"strategy__space": "relative", "to": 5},
 }
 """What a setting is changed to, or needs beside it, so that it can be seen to count in a run this small."""
