@@ -231,9 +231,9 @@ def test_means_with_too_little_noise_are_refuted(strategy: str, tmp_path: Path) 
         },
         "rounds": 1,
     }
-    sound = audit_scenario(from_dict(described), out=tmp_path / "sound", canaries=400)
+    sound = audit_scenario(from_dict(described), out=tmp_path / "sound", canaries=350)
     assert sound["verdict"].startswith("PASS") and sound["run"]["refutable"]
     with pytest.MonkeyPatch.context() as bug:
         bug.setattr(mechanisms, "discrete_gaussian", lambda values, scale, sensitivity: values)
-        found = audit_scenario(from_dict(described), out=tmp_path / "bug", canaries=400)
+        found = audit_scenario(from_dict(described), out=tmp_path / "bug", canaries=350)
     assert found["verdict"].startswith("FAIL")

@@ -10,9 +10,11 @@ from fedkt.privacy.attacks.scores import (
     cooperative,
     decoded,
     distillation,
+    likelihood,
     log_odds,
     margins,
 )
+from fedkt.rng import numpy_stream
 
 
 def test_cooperative_lira_by_hand() -> None:
@@ -71,6 +73,17 @@ def test_sums_are_decoded_by_hand() -> None:
     heard = parts @ np.array([1.0, 1.0])
     assert decoded(parts @ parts.T, heard, 0.0) == pytest.approx([-0.5, 0.5], abs=1e-4)
     assert decoded(parts @ parts.T, heard, 1.0) == pytest.approx([-0.5 / 29, 2.5 / 29], abs=1e-4)
+
+
+def test_an_attacker_of_sums_notices_that_noise_is_missing() -> None:
+    """20 canaries in 40 numbers, exact sums where noise of deviation 5 is claimed: all coins are read."""
+    draw = numpy_stream(0, "sums")
+    parts, coins = draw.normal(size=(20, 40)), draw.random(20) < 0.5
+    exact = Sums((coins @ parts)[None], parts, np.zeros(20, np.int64), np.array([5.0]))
+    found = exact.attacked(np.zeros(20, np.int64))["sums"]
+    assert ((found > 0) == coins).all() and np.abs(found).min() > 0.4
+    noisy = Sums(exact.told + 5 * draw.normal(size=(1, 40)), parts, exact.groups, exact.noise)
+    assert likelihood(parts, noisy.told[0], 5.0) > likelihood(parts, noisy.told[0], 0.5)
 
 
 def test_sums_of_a_class_say_nothing_of_another() -> None:

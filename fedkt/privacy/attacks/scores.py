@@ -27,6 +27,8 @@ LEAST = 1e-3
 """Probability below which shadows do not tell predictions apart."""
 RIDGE = 1e-2
 """Of the shadows, as a share of a kernel's diagonal."""
+SHARES = (1.0, 0.5, 0.25, 0.1, 0.03, 0.01, 0.0)
+"""Of the claimed noise that an attacker of sums thinks of."""
 FLOOR = 1e-6
 """Least noise that sums are decoded with, as a share of what a canary adds: exact numbers are rounded too."""
 
@@ -180,13 +182,41 @@ class Sums:
     noise: Floats
 
     def attacked(self, labels: Places) -> Scores:
-        """``sums``, by :func:`decoded` in each group."""
+        """``sums``, by :func:`decoded` in each group, with the noise that there most likely is.
+
+        A claim that is wrong has less noise than it says, and an attacker who believes in it hears less. So
+        of shares of the claimed noise the likeliest is taken, by the sums alone.
+        """
+        held = {group: self.groups == group for group in np.unique(self.groups)}
+        likely = {
+            share: sum(
+                likelihood(self.parts[there], self.told[group], share * float(self.noise[group]))
+                for group, there in held.items()
+            )
+            for share in SHARES
+        }
+        share = max(likely, key=lambda one: likely[one])
         found = np.zeros(len(self.parts))
-        for group in np.unique(self.groups):
-            there = self.groups == group
-            parts = self.parts[there]
-            found[there] = decoded(parts @ parts.T, parts @ self.told[group], float(self.noise[group]))
+        for group, there in held.items():
+            parts, noise = self.parts[there], share * float(self.noise[group])
+            found[there] = decoded(parts @ parts.T, parts @ self.told[group], noise)
         return {"sums": found}
+
+
+def likelihood(parts: Floats, told: Floats, noise: float) -> float:
+    """Return the log likelihood of a sum [d] with fair coins, but for a constant.
+
+    Less half of all ``parts`` [n, d] it is taken for Gaussian with covariance Aᵀ A/4 + σ².
+    """
+    _, sizes, axes = np.linalg.svd(parts, full_matrices=False)
+    rest = told - parts.sum(0) / 2
+    along = axes @ rest
+    least = FLOOR * float(np.square(parts).sum()) / max(len(parts), 1) / 4
+    variance = noise**2 + least + 1e-300
+    within = np.square(sizes) / 4 + variance
+    beside = max(float(rest @ rest - along @ along), 0.0)
+    logs = np.log(within).sum() + (parts.shape[1] - len(sizes)) * np.log(variance)
+    return -0.5 * float(logs + (np.square(along) / within).sum() + beside / variance)
 
 
 def decoded(products: Floats, heard: Floats, noise: float) -> Floats:
