@@ -56,8 +56,8 @@ class CFD(Strategy):
         if self.student is None:
             likely = models.deal(setting.scenario.clients.models, 1, setting.seed)
             for model in [*likely, *setting.models.values()]:
-                self.student = build(model, setting.input, self._classes, setting.seed)
-                if not self.student.module.refits:
+                if not models.build(model, setting.input, self._classes, 0).refits:
+                    self.student = build(model, setting.input, self._classes, setting.seed)
                     break
             else:
                 raise InputError(

@@ -12,6 +12,7 @@ from fedkt import scenario as scenarios
 from fedkt.deploy.coordinator.server_app import coordinate
 from fedkt.deploy.site import desk
 from fedkt.deploy.site.setup import init_from_scenario
+from fedkt.files import read_tensors
 from fedkt.rng import numpy_stream
 from tests.deploy.sites import ADDRESS, SitesGrid, edit, events, invite
 
@@ -140,3 +141,28 @@ def files_of(folder: Path) -> dict[str, bytes]:
     """Return what a site keeps of a run, but for the oldest round that may be asked about."""
     files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != "kept.json")
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def test_a_site_names_its_estimator_and_declines_what_cannot_teach_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("skops", reason="the extra 'trees' (and 'dev') has what estimators need")
+    sites = sites_with(tmp_path)
+    file = sites[1] / "site.yaml"
+    forest = "model: {name: sklearn, estimator: RandomForestClassifier, n_estimators: 4}"
+    file.write_text(file.read_text().replace("model: tabular", forest))
+    invitation = invite(TABLE | {"rounds": 2}, sites=3)
+    coordinate(SitesGrid(invitation, sites), invitation, tmp_path / "home")
+    told = events(capsys)
+    (summary,) = [e["summary"] for e in told if e["event"] == "finished"]
+    assert (summary["clients"], summary["replies"]["accepted"]) == (3, 6)
+    *_, state = sorted((sites[1] / "state" / "runs" / invitation.run).rglob("*.safetensors"))
+    tensors, note = read_tensors(state)
+    assert note["model"][0] == "sklearn" and len(tensors["model/head.trees"]) > 0
+
+    invitation = invite(
+        TABLE | {"strategy": {"name": "fd"}, "rounds": 1, "clients": {"models": ["tabular"]}}, sites=2
+    )
+    coordinate(SitesGrid(invitation, sites), invitation, tmp_path / "other")
+    (refused,) = [e for e in events(capsys) if e["event"] == "refused"]
+    assert refused["reason"] == "model" and "it is an estimator" in refused["detail"]

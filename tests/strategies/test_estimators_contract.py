@@ -21,7 +21,19 @@ MODELS = [
     "mlp",
 ]
 FIT = (
-    *("cfd", "comet", "complementary", "dsfl", "dwc", "dynamic_logits", "fedmd", "held", "knfu", "kshot"),
+    *(
+        "cfd",
+        "comd",
+        "comet",
+        "complementary",
+        "dsfl",
+        "dwc",
+        "dynamic_logits",
+        "fedmd",
+        "held",
+        "knfu",
+        "kshot",
+    ),
     *("ktpfl", "selective_fd", "transferability", "local", "central"),
 )
 NOT = [name for name in registry.names("strategies") if name not in FIT]
@@ -101,3 +113,12 @@ def test_who_can_only_vote_takes_part_where_votes_are_exchanged() -> None:
     voters = {"models": [{"name": "sklearn", "estimator": "RidgeClassifier"}], "local": {"epochs": 1}}
     ran = fedkt.simulate(scenario("fedmd", clients=voters, privacy=private))
     assert ran.summary["replies"]["accepted"] == 8
+
+
+def test_a_server_that_trains_a_model_has_a_net_for_it(tmp_path: Path) -> None:
+    forests = {"models": [MODELS[1]], "local": {"epochs": 1}}
+    with pytest.raises(InputError, match=r"all of clients\.models are estimators"):
+        fedkt.simulate(scenario("cfd", clients=forests), out=tmp_path / "cfd")
+    with pytest.raises(InputError, match="the server's model is an estimator"):
+        fedkt.simulate(scenario("comd", strategy={"name": "comd", "model": MODELS[1]}), out=tmp_path / "comd")
+    assert not list(tmp_path.rglob("rounds.jsonl"))

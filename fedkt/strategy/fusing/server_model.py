@@ -10,7 +10,7 @@ from fedkt import models, registry
 from fedkt.client.behaviour import Fit, Steps, distillation
 from fedkt.client.learning.learner import learner_of
 from fedkt.client.training import OptimState, all_finite, one_thread
-from fedkt.errors import Diverged
+from fedkt.errors import Diverged, InputError
 from fedkt.rng import seed_of
 from fedkt.tasks import CLASSIFICATION, Task
 
@@ -58,8 +58,13 @@ class Trained:
 
 
 def build(spec: Any, input: "InputSpec", classes: int, seed: int) -> Trained:
-    """Build the server's own model with its initial weights."""
-    return Trained(models.build(spec, input, classes, seed_of(seed, "model", "server")), "server")
+    """Build the server's own model with its initial weights. Raises InputError where it is an estimator."""
+    net = models.build(spec, input, classes, seed_of(seed, "model", "server"))
+    if net.refits:
+        raise InputError(
+            "the server's model is an estimator, but it learns from round to round; name a net, such as mlp."
+        )
+    return Trained(net, "server")
 
 
 def lesson(
