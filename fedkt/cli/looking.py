@@ -164,10 +164,31 @@ def _arrays(path: Path) -> Found:
         f"an npz file of {rows} {kind}", f"npz:{path.name}", rows, classes, "cnn" if image else "tabular"
     )
     found.sites = sites
-    found.said.append(f"{classes} classes" + (f", {sites} sites" if sites else ""))
+    said, settings = _targets(labels) or (f"{classes} classes", [])
+    found.said.append(said + (f", {sites} sites" if sites else ""))
+    found.settings += settings
     if not image:
         found.settings.append(("standardise: true", "columns of different units"))
     return found
+
+
+def _targets(y: list[np.ndarray]) -> tuple[str, list[tuple[str, str]]] | None:
+    """Return what is to be predicted, in words and settings; None where it is a class of each row."""
+    columns = {part.shape[1] if part.ndim == 2 else 1 for part in y}
+    if len(columns) > 1 or any(part.dtype.kind not in "biuf" or not part.size for part in y):
+        return None
+    values = np.concatenate([part.reshape(len(part), -1) for part in y]).astype(np.float64)
+    count = columns.pop()
+    if count > 1 and np.isin(values, (0, 1)).all():
+        return f"{count} labels of each row", [("task: multilabel", "each label is there or not")]
+    if count == 1 and not (values != np.floor(values)).any():
+        return None
+    low, high = np.floor(np.nanmin(values, 0)), np.ceil(np.nanmax(values, 0))
+    ranges = ", ".join(f"[{a:g}, {b:g}]" for a, b in zip(low, np.maximum(high, low + 1), strict=True))
+    return f"{count} number{'s' if count > 1 else ''} to predict of each row", [
+        ("task: regression", ""),
+        (f"targets: [{ranges}]", "what everybody may know of each target: make it wide enough"),
+    ]
 
 
 def _pictures(path: Path) -> Found:

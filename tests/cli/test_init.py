@@ -149,3 +149,19 @@ def test_what_will_not_do_is_told_and_nothing_is_written(make: Any, arguments: l
     ended = call("init", *arguments)
     assert ended.exit_code == 2 and ended.stderr.startswith(f"fedkt: {words}"), ended.stderr
     assert sorted(Path().rglob("*")) == before
+
+
+def test_several_labels_and_numbers_are_told_apart_from_classes(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.random((60, 4)).astype(np.float32)
+    for name, y, told in (
+        ("tags", (x[:, :3] > 0.5).astype(int), "task: multilabel"),
+        ("prices", 10 * x[:, 0], "targets: [[0, 10]]"),
+    ):
+        np.savez(tmp_path / f"{name}.npz", x_train=x, y_train=y)
+        ended = CliRunner().invoke(app, ["init", str(tmp_path / f"{name}.npz"), "--out", str(tmp_path)])
+        assert ended.exit_code == 0, ended.output
+        assert told in (tmp_path / f"{name}.yaml").read_text()
+        shown = ["show", str(tmp_path / f"{name}.yaml"), "--data-dir", str(tmp_path)]
+        ended = CliRunner().invoke(app, [*shown, "--set", "data.transfer.size=10"])
+        assert ended.exit_code == 0, ended.output

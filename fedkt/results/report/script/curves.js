@@ -110,7 +110,7 @@ function drawCurves() {
   const series = seriesOf(D.kind === "run" ? Object.values(D.curves).flat() : D.curves[state.metric] || []);
   const values = series.flatMap((s) => [...s.mean, ...(s.min || []), ...(s.max || [])]).filter((v) => !missing(v));
   if (!values.length) { fill("curves"); return; }
-  const run = D.kind === "run", what = run ? `Mean ${D.figure}` : `Mean ${state.metric} ${D.figure}`;
+  const run = D.kind === "run", what = run ? (D.figure.startsWith("mean ") ? D.figure : `Mean ${D.figure}`) : `Mean ${state.metric} ${D.figure}`;
   const band = run ? "one standard deviation over clients" : D.seeds.length > 1 ? "the range over seeds" : null;
   const body = fill("curves", `${what} over clients` + (band ? `; the band is ${band}.` : ".") +
     " Point at the picture, or use the arrow keys in it, to read values" + (series.length > 1 ? "; click a name to fade it." : "."));
