@@ -363,6 +363,8 @@ def check_unnamed(where: str, choices: Choices) -> None:
 def _check_finite(where: str, x: NDArray[Any], names: tuple[str, ...] | None) -> None:
     """Refuse infinity, and what becomes infinite in float32."""
     largest = np.finfo(np.float32).max
+    if not x.size:
+        return
     if x.dtype == np.float32:
         beyond = np.isinf(x)
     else:  # without a copy of all, which a large table has no room for

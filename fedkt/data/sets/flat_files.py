@@ -30,7 +30,7 @@ from fedkt.errors import InputError
 from fedkt.registry import did_you_mean
 
 LABELS = ("label", "labels", "target", "class", "y", "outcome", "diagnosis")
-BLOCK = 8 << 20
+BLOCK = 1 << 20
 """Bytes of a CSV file that decide the types of its columns; a column that is wider later is read again."""
 SEPARATORS = ",;\t"
 _CONVERSION = re.compile(r"In CSV column #(\d+)")
@@ -147,9 +147,9 @@ def _read_csv(where: str, path: Path) -> dict[str, Any]:
     while True:
         convert = csv.ConvertOptions(column_types=wider, strings_can_be_null=False)
         try:
-            # The system's pool gives back what is freed; Arrow's own would keep it beside the rows.
-            pool = pa.system_memory_pool()
-            table = csv.read_csv(path, csv.ReadOptions(block_size=BLOCK), parse, convert, pool)
+            # Block by block: read at once, the text of the whole file would lie beside its numbers.
+            with csv.open_csv(path, csv.ReadOptions(block_size=BLOCK), parse, convert) as blocks:
+                table = pa.Table.from_batches(list(blocks), blocks.schema)
             return _columns(where, table)
         except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
             found = _CONVERSION.search(str(error))

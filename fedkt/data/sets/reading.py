@@ -198,8 +198,8 @@ def _call(function: Any, spec: str, data_dir: Path | None, column: str | None, c
         return whole_table(where, table, column, choices)
     if not isinstance(made, tuple) or len(made) not in (2, 3):
         raise InputError(
-            f"{where} returned a {type(made).__name__}; it must return a table, x, y or "
-            "x, y, domain or a Split."
+            f"{where} returned a {type(made).__name__}; it must return x, y or x, y, domain, "
+            "a table or a Split."
         )
     y, domain = (
         _in_rows_of(where, made[0], values) for values in (made[1], made[2] if len(made) == 3 else None)
