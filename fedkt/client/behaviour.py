@@ -147,7 +147,8 @@ class Fit:
     padded nor taken apart; ``first``: what the model is asked as the phase begins, which becomes rows;
     ``others``: which of the rows are of another kind than those
     that ``steps`` speak of (:mod:`fedkt.client.joint`); ``slots``: a public number that private training
-    counts in place of its rows.
+    counts in place of its rows; ``project``: the cosine below which the gradient of the others' loss gives
+    way to that of the first rows' (:mod:`fedkt.distill.conflict`).
 
     >>> rows = {"x": torch.zeros(100, 1, 8, 8), "y": torch.zeros(100, dtype=torch.int64)}
     >>> Fit("train", rows, classification, Steps(3, 32, "adam", 0.001), private=True).size
@@ -165,6 +166,7 @@ class Fit:
     first: "tuple[Asked, ...]" = ()
     slots: int | None = None
     others: Others | None = None
+    project: float | None = None
 
     @property
     def count(self) -> int:

@@ -38,13 +38,13 @@ def untaught(training: Fit, holding: Holding, transfer: "Transfer | None") -> Fi
     )
 
 
-def joined(training: Fit, digestion: Fit) -> Fit:
+def joined(training: Fit, digestion: Fit, project: float | None = None) -> Fit:
     """Return the phase that does both: as ``training``, with the rows of ``digestion`` in every batch.
 
     Steps are as many as training takes by itself. A batch has min(batch size, rows) of either kind, and the
     mean over it is the mean loss of its private rows plus the mean loss of its transfer rows. The optimiser
-    is that of training. ``training`` itself where there is nothing to digest. Raises ValueError where one of
-    them cannot be joined with another.
+    is that of training. ``project``: see :class:`~fedkt.client.Fit`. ``training`` itself where there is
+    nothing to digest. Raises ValueError where one of them cannot be joined with another.
     """
     if not digestion.size:
         return training
@@ -63,6 +63,7 @@ def joined(training: Fit, digestion: Fit) -> Fit:
         coupled=digestion.coupled,
         first=_filled(training.first, 0, digestion.size) + _filled(digestion.first, training.size, 0),
         others=Others(digestion.size, digestion.steps.batch_size),
+        project=project,
     )
 
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from fedkt.client.behaviour import Arrays, Fit, Steps
+from fedkt.distill.conflict import reconciled
 from fedkt.rng import numpy_stream, seed_of
 
 OptimState = dict[str, Tensor]
@@ -174,11 +175,30 @@ def fit(
             values = per_row(phase.loss(net, batch, phase.constants), len(rows))
             for p in params:
                 p.grad = None
-            values.mean().backward()
+            if phase.project is None or phase.others is None:
+                values.mean().backward()
+            else:
+                _reconcile(values, own_in_batch(phase), params, phase.project)
             if losses is not None:
                 losses.note(values)
             step()
     return dump_optimizer(optimizer, module, steps_taken(state) + phase.count)
+
+
+def _reconcile(values: Tensor, own: int, params: Sequence[Tensor], least: float) -> None:
+    """Give parameters the gradient of a joint step's mean loss, in which distillation gives way layer by
+    layer.
+
+    ``values`` [B]: the loss of each row, of which the first ``own`` are private.
+    """
+    trained = [p for p in params if p.requires_grad]
+    private, taught = (
+        torch.autograd.grad(part.sum() / len(values), trained, retain_graph=True, allow_unused=True)
+        for part in (values[:own], values[own:])
+    )
+    for p, mine, its in zip(trained, private, taught, strict=True):
+        both = [grad for grad in (mine, its) if grad is not None]
+        p.grad = mine + reconciled(mine, its, least) if len(both) == 2 else (both[0] if both else None)
 
 
 def _on(device: torch.device, order: Sequence[NDArray[np.int64]]) -> Iterable[Tensor]:

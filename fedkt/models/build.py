@@ -11,6 +11,7 @@ from fedkt import registry
 from fedkt.errors import InputError
 from fedkt.models.estimator import estimating
 from fedkt.models.estimators.refit import Estimator
+from fedkt.models.heads.frozen_head import FrozenHead, directions_of
 from fedkt.models.net import Net, check, mixes_rows
 from fedkt.models.wrapped import adapted
 from fedkt.rng import numpy_stream
@@ -38,15 +39,17 @@ def build(
     ``factory(input, classes, **settings)`` that returns a module (see :func:`fedkt.models.net.check`) or an
     estimator with ``fit`` and ``predict_proba`` (see :mod:`fedkt.models.estimator`).
     torch's global random state is as before afterwards. Raises InputError where there is no such model, a
-    setting is unknown or wrong, or the module does not fit the data.
+    setting is unknown or wrong, or the module does not fit the data. Every net has the setting
+    ``common_head`` (:mod:`fedkt.models.heads.frozen_head`).
     """
     name, settings = named(spec)
     factory = registry.find("models", name)
     label = name if isinstance(name, str) else getattr(name, "__qualname__", repr(name))
+    frozen = settings.pop("common_head", None)
     own, around = _apart(factory, settings)
     _check_known(label, factory, own)
     # Once for each architecture of a process: a run builds one model per client.
-    key = (factory, repr(settings), repr(input), classes)
+    key = (factory, repr(settings), repr(frozen), repr(input), classes)
     # Only the CPU's generator: seeding all of them would start CUDA, or disturb it.
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
@@ -60,8 +63,12 @@ def build(
             reason = " ".join(str(error).split()).rstrip(".")
             raise InputError(f"model {label!r} cannot be built: {type(error).__name__}: {reason}.") from error
     if not isinstance(module, nn.Module) and (isinstance(module, Estimator) or hasattr(module, "fit")):
+        if frozen is not None:
+            raise InputError(f"model {label!r} is an estimator, which has no head; leave common_head out.")
         return estimating(module, factory, label, input, classes, key)
     net = check(module, input, classes, label)
+    if frozen is not None:
+        net.head = FrozenHead(directions_of(str(frozen), classes, net.width))
     if key not in _mixing:
         _mixing[key] = mixes_rows(net, input)
     net.mixes_rows = _mixing[key]

@@ -1,4 +1,5 @@
-"""The parts of a scenario about what can go wrong: hostile clients, fusion that withstands them, churn."""
+"""The parts of a scenario about what can go wrong and what changes: hostile clients, fusion that withstands
+them, churn; tasks that follow each other, models that adapt."""
 
 from typing import Annotated, Any, Literal, get_args
 
@@ -12,7 +13,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from fedkt.scenario.settings import NotNegative, Positive, Settings, Text, Whole, differs, must_be
+from fedkt.scenario.settings import NotNegative, Positive, Settings, Text, Whole, differs, must_be, say
 
 Centre = Literal["mean", "median", "trimmed-mean", "geometric-median"]
 Filter = Literal["none", "krum", "multi-krum", "cosine", "probe"]
@@ -153,3 +154,87 @@ class Churn(Settings):
         """Whether anything happens at all; messages that take as long as usual are nothing."""
         named = self.dropout or self.stragglers or self.late_joiners or self.leavers or self.trace
         return bool(named) or (self.seconds, self.spread) != (1.0, 0.5)
+
+
+Group = Annotated[tuple[int | float | Text, ...], Strict(False), Field(min_length=1)]
+MOST_TASKS = 16
+"""A client's reply has a figure for each."""
+
+
+class Tasks(Settings):
+    """Tasks in sequence: in each round a client holds the rows of its task of that time alone.
+
+    The models know all classes from the start. ``tasks.json`` of the run has what was kept and what was lost.
+
+    >>> Tasks(groups=[[0, 1], [2, 3]], rounds=2, order="shifted").by
+    'label'
+    """
+
+    by: Text = Field("label", examples=["label"])
+    """What makes a task: ``label``, ``domain``, or the name of a column of a table."""
+    groups: Annotated[tuple[Group, ...], Strict(False), Field(min_length=2, max_length=MOST_TASKS)] | None = (
+        Field(None, examples=[[[0, 1], [2, 3]]])
+    )
+    """Which labels (numbers or names), domains or values belong to each task. Null: each domain is one."""
+    rounds: Whole = 1
+    """Rounds that a task lasts; the last one lasts to the end."""
+    order: Annotated[
+        Literal["same", "shifted", "random"] | dict[Text, Annotated[tuple[int, ...], Strict(False)]],
+        must_be("same, shifted, random, or an order of tasks by client", "same", "shifted", "random"),
+    ] = "same"
+    """Same: all clients have task 0 first; shifted: client k begins with task k; random: each its own, by the
+    seed; a mapping: by client the numbers of its tasks in order, the others as ``same``."""
+    keep: int = Field(0, ge=0)
+    """Rows of each earlier task that a client keeps."""
+
+    @field_validator("groups")
+    @classmethod
+    def _groups_of_labels(cls, value: tuple[Group, ...] | None) -> tuple[Group, ...] | None:
+        """Refuse a value that is named twice in one group."""
+        for group in value or ():
+            if len(set(group)) < len(group):
+                raise say(f"names a value twice in the group {list(group)}; name it once")
+        return value
+
+
+class Adapt(Settings):
+    """A copy of a client's model is brought to the transfer rows before it speaks of them, without labels.
+
+    It sees transfer rows alone; the client trains on with its own model.
+
+    >>> Adapt(loss="im", epochs=2).few is None
+    True
+    """
+
+    loss: Literal["none", "entropy", "im", "snc"] = "none"
+    """Entropy: be sure of each row; im: and use all classes alike; snc: agree with the nearest rows. None:
+    the model speaks as it is."""
+    epochs: Whole = 2
+    """Passes over the transfer rows."""
+    batch_size: Whole = 64
+    """Rows."""
+    lr: Positive = 0.001
+    """Learning rate, of Adam; the head is not trained."""
+    prior: Annotated[tuple[NotNegative, ...], Strict(False)] | None = Field(None, examples=[[0.7, 0.3]])
+    """The mix of classes among the transfer rows, where their owner states it (im); null: taken for even."""
+    beta: NotNegative = 1.0
+    """How fast the repulsion of snc fades."""
+    few: Whole | None = None
+    """Labelled rows per class of ``data.public``, by which a client chooses between its model and the copy;
+    null: the copy is taken. Where classes are far from even, im harms and nobody sees it without labels."""
+
+    @field_validator("prior", "beta", mode="before")
+    @classmethod
+    def _belongs(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse a setting that this loss does not read."""
+        owner = {"prior": "im", "beta": "snc"}[str(info.field_name)]
+        if info.data.get("loss") not in (owner, None) and differs(cls, info, value):
+            raise say(f"does not belong to loss '{info.data['loss']}'; it belongs to {owner}")
+        return value
+
+    @field_validator("prior")
+    @classmethod
+    def _adds_up(cls, value: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        if value is not None and abs(sum(value) - 1) > 1e-6:
+            raise say(f"adds up to {sum(value):g}; shares of classes add up to 1")
+        return value

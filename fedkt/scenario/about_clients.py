@@ -15,6 +15,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from fedkt.scenario.about_adversity import Adapt
 from fedkt.scenario.settings import Named, NotNegative, Positive, Settings, Text, Whole, must_be, say
 
 Optimizer = Literal["sgd", "adam", "adamw"]
@@ -82,6 +83,13 @@ class Distill(Settings):
     weight: Positive = 1.0
     """Of estimators, which learn private rows and a teacher in one fit: what all of the teacher's rows count
     together, as a multiple of what all private rows do."""
+    snapshot: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """The share of its own answers of before this round's private training that a client mixes into its
+    teacher, so that what it trains on next does not wipe out what it knew; null: none."""
+    project: Annotated[float, Field(ge=-1, le=1)] | None = None
+    """In joint steps (``together``): where the cosine of the gradients of both losses in a layer is below
+    this, and they conflict, what distillation asks against the private loss is taken off; null: nothing
+    is."""
     epochs: Epochs = 3
     """Passes over the rows that the teacher speaks about, from 0 on."""
     batch_size: Whole = 64
@@ -165,6 +173,8 @@ class Clients(Settings):
     """How they train on private data."""
     distill: Distill = Distill()
     """How they learn from a teacher."""
+    adapt: Adapt = Adapt()
+    """What is done to a copy of their model before it speaks of the transfer rows."""
     guard: Guard | None = None
     """Null: what a teacher does to a client stays."""
 

@@ -17,6 +17,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from fedkt.registry import IMPORT_PATH
+from fedkt.scenario.about_adversity import Tasks
 from fedkt.scenario.about_images import Image
 from fedkt.scenario.about_rows import (
     AGELESS,
@@ -351,6 +352,8 @@ class Data(Settings):
     transfer set, or ``none``: pixels stay in [0, 1]. Null: ``transfer`` where there is one, else ``none``."""
     unlabelled: list[Text] = Field(default_factory=list, examples=[["switzerland"]])
     """Clients that have no labels: they learn from teachers alone, and what they say is not fused."""
+    tasks: Tasks | None = None
+    """Tasks that each client has one after another; null: it holds all its rows in every round."""
     validation: float = Field(0.0, ge=0, le=0.5)
     """The share of its own rows that each client sets aside."""
     missing: Literal["mean", "median", "zero"] | None = None

@@ -139,6 +139,9 @@ class Checkpoint(Settings):
     """Rounds from one checkpoint to the next; the last round, and one that is the best so far on validation
     rows, always have one. It is written while the next round trains, so a run that is killed goes on from
     the one before it at worst."""
+    teachers: bool = False
+    """Whether the teachers of all rounds are kept, which ``fedkt forget --how own`` repeats a client's run
+    on. They hold what clients contributed, as long as they are kept."""
 
 
 class Scenario(Settings):

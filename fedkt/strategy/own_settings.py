@@ -100,6 +100,7 @@ def settings_for(kind: Any, config: BaseModel, scenario: "Scenario") -> dict[str
     loss = distill.loss or (task.default_loss(kind.default_loss) if not form else "ce")
     temperature = distill.temperature or kind.default_temperature
     told: dict[str, Any] = {"weigh": distill.weigh} if distill.weigh else {}
+    told |= distill.model_dump(include={"snapshot", "project"}, exclude_none=True)
     transfer = scenario.data.transfer
     if transfer is not None and transfer.rule.utility == "census" and kind.needs_transfer:
         told["census"] = True

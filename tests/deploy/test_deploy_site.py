@@ -90,7 +90,11 @@ def test_what_a_policy_says_of_strategies_that_share_more():
 
 def test_what_a_site_never_learns_is_left_out_and_kept_from_it(tmp_path: Path):
     y = np.arange(60) % 3
-    np.savez(tmp_path / "rows.npz", x=np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32), y=y)
+    np.savez(
+        tmp_path / "rows.npz",
+        x_train=np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32),
+        y_train=y,
+    )
     (tmp_path / "site.yaml").write_text(
         "name: basel\nsuperlink: {address: 'fedkt.example.org:443'}\ndata: {rows: 'npz:rows.npz'}\n"
         "policy: {never_learn: [2]}\n"

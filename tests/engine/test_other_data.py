@@ -19,8 +19,8 @@ from fedkt.data.identity import changed, data_hashes, party_hash
 from fedkt.data.own import Sources, build_own
 from fedkt.deploy.site.desk import Desk
 from fedkt.deploy.wire.refusal import Refused
+from fedkt.engine.forgetting.withdrawal import forget
 from fedkt.engine.runs.run import simulate
-from fedkt.engine.runs.withdrawal import forget
 from fedkt.engine.world.world import Place, world_at
 from fedkt.errors import InputError, RunError
 from fedkt.privacy.accounting import Event

@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 
 import fedkt
 from fedkt.cli.commands import app
+from fedkt.engine.forgetting.withdrawal import forget
 from fedkt.engine.loop import checkpoint
 from fedkt.engine.runs.run import simulate
-from fedkt.engine.runs.withdrawal import forget
 from fedkt.errors import InputError, RunError
 from fedkt.files import read_tensors, write_tensors
 from fedkt.results.observer import Silent
@@ -187,8 +187,9 @@ def test_rounds_close_while_clients_processes_die() -> None:
 
 
 def test_a_client_is_forgotten_as_if_it_had_never_been_asked(tmp_path: Path, whole: Path) -> None:
-    result, start = forget(whole, "2", out=tmp_path / "without")
-    assert start == 0
+    done = forget(whole, "2", out=tmp_path / "without")
+    result = done.result
+    assert done.start == 0
     never = run(tmp_path / "never", participation={"withdrawn": {"2": 1}})
     assert final_states(tmp_path / "without") == final_states(tmp_path / "never")
     assert rows(tmp_path / "without") == rows(tmp_path / "never")
@@ -201,8 +202,9 @@ def test_a_replay_starts_from_the_checkpoint_before_it_came(tmp_path: Path) -> N
     (tmp_path / "trace.csv").write_text("client,first,last\n2,4,9\n")
     late: dict[str, Any] = {"churn": {"trace": str(tmp_path / "trace.csv")}}
     run(tmp_path / "run", **late)
-    result, start = forget(tmp_path / "run", "2")
-    assert start == 3
+    done = forget(tmp_path / "run", "2")
+    result = done.result
+    assert done.start == 3
     assert result.path == tmp_path / "run-without-2"
     run(tmp_path / "never", **late, participation={"withdrawn": {"2": 4}})
     assert final_states(result.path) == final_states(tmp_path / "never")
@@ -227,6 +229,6 @@ def test_the_command_forgets(tmp_path: Path, whole: Path) -> None:
         app, ["forget", str(whole), "--client", "3", "--out", str(tmp_path / "new"), "--quiet"]
     )
     assert done.exit_code == 0, done.output
-    assert "was run from the beginning without client 3" in done.output
+    assert "was run from the beginning without client 3 and all it contributed" in done.output
     assert "delete it" in done.output
     assert json.loads((tmp_path / "new" / "summary.json").read_text())["replies"]["accepted"] == 12

@@ -19,13 +19,13 @@ GROUND = ("errors", "files", "rng", "registry", "drawing", "uncompiled")
 ROOMS = (
     *("knowledge", "distill", "scenario"),
     *("data.columns", "data.images", "tasks", "data.sets", "data.content", "data.examples"),
-    *("data.made", "data.made.pictures", "data"),
-    *("client", "client.lessons", "client.learning", "models.estimators", "models"),
+    *("data.made", "data.made.pictures", "data", "data.sequence"),
+    *("client", "client.lessons", "client.learning", "models.estimators", "models.heads", "models"),
     *("privacy.attacks", "privacy", "adversity"),
     *("strategy.choosing.utilities", "strategy.choosing", "strategy.fusing", "strategy.rounds", "strategy"),
     *("results", "results.comparison", "results.report"),
     *("engine.world", "engine.clients", "engine.loop", "engine.runtimes"),
-    *("engine.audits", "engine.runs", "engine"),
+    *("engine.audits", "engine.runs", "engine.forgetting", "engine"),
     *("deploy.wire", "deploy.site", "deploy.coordinator", "deploy", "comparing"),
     *("cli.runs", "cli"),
 )

@@ -55,6 +55,11 @@ def withheld(
         except InputError as error:
             problems += error.problems
             continue
+        if len(numbers) == classes:
+            problems.append(
+                f"participation.blocked names all {classes} classes; at least one must be left to learn."
+            )
+            continue
         held = owned[client]
         found.setdefault(client, []).append(held[np.isin(labels[held], numbers)])
     gone = {client: np.unique(np.concatenate(parts)) for client, parts in found.items()}
@@ -74,7 +79,7 @@ def class_numbers(
 ) -> tuple[int, ...]:
     """Return the numbers of classes that are given by number or name, sorted.
 
-    Raises InputError for one that is not there, and where none would be left.
+    Raises InputError for one that is not there.
 
     >>> class_numbers(["cat", 2], 3, ("bird", "cat", "dog"), "participation.blocked")
     (1, 2)
@@ -92,8 +97,6 @@ def class_numbers(
         raise InputError(
             f"{where} names {', '.join(map(repr, wrong))}, which is no class; there are {there}."
         )
-    if len(numbers) == classes:
-        raise InputError(f"{where} names all {classes} classes; at least one must be left to learn.")
     return tuple(sorted(numbers))
 
 

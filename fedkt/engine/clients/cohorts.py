@@ -130,7 +130,7 @@ def _stacked(stack: Stack, jobs: Sequence[Job]) -> list[Any]:
 
 def _may_be_stacked(job: Computation) -> bool:
     """Say whether jobs like this one can be run together: not where batches must stay as they are."""
-    return isinstance(job, PredictJob) or not job.phase.coupled
+    return isinstance(job, PredictJob) or not (job.phase.coupled or job.phase.project is not None)
 
 
 def is_out_of_memory(error: Exception) -> bool:

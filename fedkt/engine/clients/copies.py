@@ -47,7 +47,7 @@ def training_of(world: World, behaviour: Client, teacher: Arrays, made: int) -> 
     if not teacher:
         return untaught(training, behaviour.holding, world.scenario.data.transfer)
     digestion = behaviour.digest(teacher)
-    return training if digestion is None else joined(training, digestion)
+    return training if digestion is None else joined(training, digestion, world.settings.get("project"))
 
 
 def digestion_of(world: World, behaviour: Client, teacher: Arrays, made: int) -> Fit | None:

@@ -86,6 +86,37 @@ Job = Computation | Move
 Work = Generator[Job, Any, T]
 """A client at work: yields jobs, is sent their results, returns a ``T``."""
 
+
+class Awaited:
+    """Values on an accelerator that nobody waits for, and who is told them with the next fetch."""
+
+    _NAME = "awaited "
+
+    def __init__(self) -> None:
+        self._values: list[tuple[Tensor, Callable[[Tensor], None]]] = []
+
+    def when_known(self, value: Tensor, tell: Callable[[Tensor], None]) -> None:
+        """Tell a value: now where it is here, with the next fetch where it is on an accelerator."""
+        if value.device.type == "cpu":
+            tell(value)
+        else:
+            self._values.append((value, tell))
+
+    def fetch(self, stage: str, tensors: Arrays) -> Work[dict[str, Tensor]]:
+        """Bring tensors to the CPU, and with them the values that somebody is to be told."""
+        awaited, self._values = self._values, []
+        asked = {f"{self._NAME}{i}": value for i, (value, _) in enumerate(awaited)}
+        here: dict[str, Tensor] = yield FetchJob(stage, {**tensors, **asked})
+        for name, (_, tell) in zip(asked, awaited, strict=True):
+            tell(here.pop(name))
+        return here
+
+    def settle(self, stage: str) -> Work[None]:
+        """Wait for the values that somebody is still to be told, where there are any."""
+        if self._values:
+            yield from self.fetch(stage, {})
+
+
 Runner = Callable[[Sequence[Job]], Sequence[Any]]
 """Runs jobs of one stage; returns the result of each, or the exception that it ended with."""
 

@@ -2,10 +2,15 @@
 
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
+from fedkt.client.behaviour import Holding
+from fedkt.client.lessons.turning import narrowed
 from fedkt.data import Federation
 from fedkt.data.federation import Shard
+from fedkt.data.sequence.turns import Turns
+from fedkt.engine.world.world import World
 from fedkt.tasks import Figures
 
 MOST_CLASSES = 100
@@ -29,6 +34,40 @@ def measured(
         if (accuracy := earlier.get("global", earlier.get("personal"))) is not None:
             found["before_digest"] = accuracy
     return found
+
+
+def held_in(world: World, client: str, round_: int) -> Holding:
+    """Return what a client holds in a round: of tasks in sequence the rows of its task of that time."""
+    whole, turns = world.holding(client), world.turns
+    if turns is None:
+        return whole
+    rows = np.delete(world.shards[client].rows, world.aside(client))
+    return narrowed(whole, turns.holds(client, rows, round_), world.federation.task)
+
+
+def by_task(
+    scores: Scores, federation: Federation, shard: Shard, turns: Turns | None, round_: int
+) -> dict[str, float]:
+    """Return the accuracy on each task of a client's order (``task_0`` ...), and what it means by then.
+
+    ``task_now``: on the one that it has, ``task_seen``: mean over those that it had until then. Of the common
+    test rows, else of its own. Empty where there are no tasks, or no test rows of one.
+    """
+    if turns is None:
+        return {}
+    rows = "global" if ("global", "") in scores else "personal"
+    members = turns.tested if rows == "global" else turns.tested_own
+    if (rows, "") not in scores or members is None:
+        return {}
+    right = federation.task.goodness(scores[rows, ""], federation.test_labels(shard, rows)).numpy()
+    its = members if rows == "global" or shard.test is None else members[:, shard.test]
+    order, stage = turns.order[shard.id], turns.stage(shard.id, round_)
+    if not its[list(order)].any(1).all():
+        return {}
+    each = [float(right[its[task]].mean()) for task in order]
+    seen = each[: stage + 1]
+    found = {f"task_{place}": value for place, value in enumerate(each)}
+    return found | {"task_now": each[stage], "task_seen": sum(seen) / len(seen)}
 
 
 def confusion(scores: Scores, federation: Federation, shard: Shard, own: str) -> dict[str, Any] | None:

@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedkt.client.behaviour import REFERENCES, Arrays, Client, Fit
+from fedkt.client.lessons.adapting import speaker
+from fedkt.client.lessons.snapshot import Before, reminded
 from fedkt.client.placing import placed
 from fedkt.client.state import CONFUSION, ClientState, StateStore, packed, unpacked
 from fedkt.client.training import all_finite
 from fedkt.engine.clients.copies import BESIDE, Copies, costly, digestion_of, fitted, private, training_of
-from fedkt.engine.clients.jobs import FetchJob, PlaceJob, PredictJob, Work, no_predictions
-from fedkt.engine.clients.measuring import Scores, confusion, measured
+from fedkt.engine.clients.jobs import Awaited, PlaceJob, PredictJob, Work, no_predictions
+from fedkt.engine.clients.measuring import Scores, by_task, confusion, held_in, measured
 from fedkt.engine.world.guard import Describe, Guard, guard_of
 from fedkt.engine.world.world import World
 from fedkt.errors import Diverged
@@ -33,7 +35,7 @@ from fedkt.strategy.fusing import remedies
 _DONE = {"prepare": "preparation", "digest": "distillation", "train": "training"}
 """What to call a stage that trained."""
 
-_ROWS, _MODEL, _AWAITED = "the rows asked for", "the model's ", "awaited "
+_ROWS, _MODEL = "the rows asked for", "the model's "
 """Names that no array of a message has."""
 Stage = Callable[[str], None]
 """Told the name of each stage as it begins, so that an error can say where it happened."""
@@ -57,11 +59,12 @@ class Party:
         self._round = 0
         self._arrived: dict[str, Tensor] = {}
         """The message's teacher, where it was not digested before."""
-        self._awaited: list[tuple[Tensor, Callable[[Tensor], None]]] = []
-        """Values on an accelerator that nobody waits for, and who is told them with the next fetch."""
+        self._awaited = Awaited()
         self._dropped: dict[str, float] = {}
         self._losses: metrics.Losses = {}
         """Of the phases of this message."""
+        self._before = Before()
+        self._told: Mapping[str, float] = {}  # beside losses
         self._digested = -1
         self._prepared = False
         self._guards = len(world.aside(client)) > 0
@@ -89,16 +92,17 @@ class Party:
         yield from self._digest(request, stage)
         stage("train")
         self._undone = False
+        yield from self._remember(number)
         yield from self._train(number)
         yield from self._copies.train(self._teacher, self._digested, number)
         stage("extract")
         learned, self.model = self.model, self.world.answering(self.client, self.model)
         knowledge = yield from self._extract(number, rows, self.contribution(request))
         self.model = learned
-        yield from self._settle("extract")
+        yield from self._awaited.settle("extract")
         stage("save")
         self._save(2 * number, request.kept)
-        told = self._told_of({}, number)
+        told = self._told_of(self._told, number)
         if self.guard is None:
             return Reply(request.binding, self.client, arrays=knowledge, metrics=told)
         self.guard.release(purpose, knowledge)
@@ -121,13 +125,13 @@ class Party:
         if request.evaluate:
             stage("evaluate")
             if self._copies.names:
-                yield from self._copies.compare("evaluate", self._teacher, self._fetch)
+                yield from self._copies.compare("evaluate", self._teacher, self._awaited.fetch)
                 found["trusted"] = float(self._copies.better)
             found |= yield from self._measured(before, (yield from self._scores("evaluate", self._teacher)))
             if self._guards:
                 found["undone"] = float(self._undone)
             found |= self._dropped
-        yield from self._settle("evaluate")
+        yield from self._awaited.settle("evaluate")
         if digested or not known:
             stage("save")
             self._save(version, request.kept)
@@ -148,6 +152,7 @@ class Party:
         there: dict[str, Tensor] = (yield PlaceJob("place", arrays, self.world.device)) if arrays else {}
         rows = there.pop(_ROWS, None)
         if there:
+            there = reminded(there, self.world.settings, self._before, request.teacher_round)
             there, self.model, self._dropped = self.world.lesson(self.client, there, self.model)
         self._arrived = there
         return rows
@@ -190,6 +195,12 @@ class Party:
         elif (yield from self._guarded("train", training)):
             yield from self._fit("train", self._training_alone, number)
 
+    def _remember(self, number: int) -> Work[None]:
+        """Keep what the model says of the transfer rows before it trains, to be mixed into teachers."""
+        x = self.world.about(self.behaviour, number).holding.transfer
+        if self.world.settings.get("snapshot") is not None and x is not None:
+            self._before = Before((yield from self._predict("train", x))[1], number)
+
     def _training_alone(self, behaviour: Client) -> Fit | None:
         training = self.world.about(behaviour, self._digested).train(self._teacher)
         return training and private(self.world, training)
@@ -214,7 +225,7 @@ class Party:
         x, y = self.world.guard_rows(self.client)
         scores = yield from self._scored(stage, x, self._teacher)
         own = scores.get(self.behaviour.decides_own, scores[""])
-        here = yield from self._fetch(stage, {"scores": own})
+        here = yield from self._awaited.fetch(stage, {"scores": own})
         return self.world.federation.task.goodness(here["scores"], y)
 
     def _fit(self, stage: str, describe: Describe, number: int) -> Work[None]:
@@ -227,7 +238,9 @@ class Party:
             state, at = self._optimizers.get(phase.name, {}), (self.world.scenario.seed, self.client, number)
             done = yield from fitted(stage, self.net, self.model, phase, state, at, private)
             self.model, self._optimizers[phase.name], means = done
-            self._when_known(means, lambda here: self._losses.update(metrics.losses_of(stage, here.tolist())))
+            self._awaited.when_known(
+                means, lambda here: self._losses.update(metrics.losses_of(stage, here.tolist()))
+            )
             what = f"'s model is no longer finite after {_DONE[stage]} in round {number}"
             where: remedies.Where = "digest" if stage == "digest" else "train"
             otherwise = partial(self._diverged, what, phase.steps.lr, where)
@@ -250,30 +263,9 @@ class Party:
                 raise otherwise()
 
         if isinstance(fine, Tensor):
-            self._when_known(fine, check)
+            self._awaited.when_known(fine, check)
         else:
             check(fine)
-
-    def _when_known(self, value: Tensor, tell: Callable[[Tensor], None]) -> None:
-        """Tell a value: now where it is here, with the next fetch where it is on an accelerator."""
-        if value.device.type == "cpu":
-            tell(value)
-        else:
-            self._awaited.append((value, tell))
-
-    def _fetch(self, stage: str, tensors: Arrays) -> Work[dict[str, Tensor]]:
-        """Bring tensors to the CPU, and with them the values that somebody is to be told."""
-        awaited, self._awaited = self._awaited, []
-        asked = {f"{_AWAITED}{i}": value for i, (value, _) in enumerate(awaited)}
-        here: dict[str, Tensor] = yield FetchJob(stage, {**tensors, **asked})
-        for name, (_, tell) in zip(asked, awaited, strict=True):
-            tell(here.pop(name))
-        return here
-
-    def _settle(self, stage: str) -> Work[None]:
-        """Wait for the values that somebody is still to be told, where there are any."""
-        if self._awaited:
-            yield from self._fetch(stage, {})
 
     def _told_of(self, found: Mapping[str, float], number: int) -> dict[str, float]:
         """Return the metrics of a reply: what was measured, and the losses of this message's phases.
@@ -304,7 +296,10 @@ class Party:
         if inputs is None:
             features, logits = no_predictions(dims.width, dims.classes)
         else:
+            own, how = self.model, self.world.scenario.clients.adapt
+            self.model, self._told = speaker(self.net, own, behaviour.holding, rows, how, self._round)
             features, logits = yield from self._predict("extract", inputs)
+            self.model = own
         if self.guard is not None and (means := self.guard.class_means(features, logits)) is not None:
             return means
         parameters = {name: self.model[name] for name in dims.parameters}
@@ -320,7 +315,7 @@ class Party:
         guarded = {} if "weights" in self.world.strategy.shares else alike_in_size(arrays, self.model)
         if away:
             both = away | {f"{_MODEL}{name}": tensor for name, tensor in guarded.items()}
-            here = yield from self._fetch("extract", both)
+            here = yield from self._awaited.fetch("extract", both)
             arrays |= {name: here[name].numpy() for name in away}
             guarded = {name: here[f"{_MODEL}{name}"] for name in guarded}
         refuse_weights(arrays, guarded)
@@ -372,7 +367,7 @@ class Party:
         """Return global, personal and validation accuracy, and that before the teacher was digested."""
         named = {f"before|{'|'.join(key)}": values for key, values in before.items()}
         named |= {f"after|{'|'.join(key)}": values for key, values in after.items()}
-        here = yield from self._fetch("evaluate", named)
+        here = yield from self._awaited.fetch("evaluate", named)
         parts: dict[str, Scores] = {"before": {}, "after": {}}
         for key, values in here.items():
             when, rows, predictor = key.split("|")
@@ -383,13 +378,16 @@ class Party:
         if last and (found := confusion(parts["after"], *how)):
             # As what is measured in a private mode: not in any message.
             write_json(self.store.folder_of(self.client) / CONFUSION, {"round": self._round, **found})
-        return measured(parts["before"], parts["after"], *how)
+        turn = self.world.turns, self._round
+        return measured(parts["before"], parts["after"], *how) | by_task(parts["after"], *how[:2], *turn)
 
     # State ------------------------------------------------------------------------------------------
 
     def _load(self, version: int, stage: Stage) -> bool:
         stage("load")
         self._round = version // 2
+        if self.world.turns is not None:
+            self.behaviour = self.world.player(self.client, held_in(self.world, self.client, self._round))
         state = self.store.load(self.client, below=version)
         if state is None:
             self._refuse_replay(version)
@@ -399,6 +397,7 @@ class Party:
         else:
             parts, self._optimizers = unpacked(self._there(state.tensors))
             self.model, self._teacher = parts["model"], parts.get("teacher", {})
+            self._before = Before.of(parts.get("before", {}), state.note)
             self._copies.load(parts, self._optimizers, state.note.get("better", False))
             self._digested, self._prepared = state.note["digested"], state.note["prepared"]
             self._undone, self._taught = state.note.get("undone", False), state.note.get("taught", False)
@@ -423,7 +422,7 @@ class Party:
     def _save(self, version: int, kept: int) -> None:
         # On the device, if that is where they are: a store brings to the CPU what it writes.
         copies, optimizers = self._copies.parts()
-        parts = {"model": self.model, "teacher": self._teacher, **copies}
+        parts = {"model": self.model, "teacher": self._teacher, "before": self._before.tensors(), **copies}
         tensors = packed(parts, {**self._optimizers, **optimizers})
         statistics = self.world.federation.statistics(self.world.shards[self.client])
         if statistics is not None:  # without which nobody could use the model on rows as they are
@@ -434,6 +433,7 @@ class Party:
             "taught": self._taught,
             "model": self.world.models[self.client],
             "kept": kept,
+            **self._before.note(),
         }
         if self._guards:
             note["undone"] = self._undone

@@ -20,6 +20,7 @@ from fedkt.engine.loop.best import Best, better, exhausted, keep
 from fedkt.engine.loop.checkpoint import Checkpoint
 from fedkt.engine.loop.exchange import SimulatedTime, exchange
 from fedkt.engine.loop.plug_in import plug_in
+from fedkt.engine.loop.recording import record
 from fedkt.engine.loop.spending import Spending
 from fedkt.errors import ERROR_FILE, Diverged, RunError
 from fedkt.files import Aside, write_atomic
@@ -185,6 +186,8 @@ class Loop:
         )
         messages = strategy.configure_evaluate(number, *nothing, grid)
         replies = self._exchange(grid, number, "evaluate", messages)
+        if self.scenario.checkpoint.teachers and strategy.teachers.made_in(number):
+            record(self.folder.path, number, strategy.teachers)
         with self._plug_in(number):
             strategy.aggregate_evaluate(number, replies)
         evaluated = dict(strategy.course.outcomes)
@@ -389,7 +392,7 @@ def client_row(
     """Return one line of ``clients.jsonl``."""
     parts = [o for o in (trained, evaluated) if o is not None]
     telling = next((o for o in parts if o.status != "accepted"), parts[0])
-    metrics = dict(evaluated.metrics) if evaluated else {}
+    metrics = {**(trained.metrics if trained else {}), **(evaluated.metrics if evaluated else {})}
     return {
         "round": number,
         "client": _name(client),

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fedkt.client.state import CONFUSION
+from fedkt.data.federation import Federation
 from fedkt.data.identity import changed, data_hashes
 from fedkt.data.raw import described
 from fedkt.engine.clients import trial
@@ -23,6 +24,7 @@ from fedkt.engine.clients.cohorts import Plan
 from fedkt.engine.loop import checkpoint
 from fedkt.engine.loop.loop import Loop
 from fedkt.engine.loop.plug_in import plug_in
+from fedkt.engine.runs.sequenced import sum_up_tasks
 from fedkt.engine.runtimes.flwr_internals import seats
 from fedkt.engine.world.checked import checked_world
 from fedkt.engine.world.private import privacy_notes
@@ -52,6 +54,7 @@ def simulate(
     observer: Observer | None = None,
     expected: Mapping[str, str] | None = None,
     hurry: bool = False,
+    federation: Federation | None = None,
 ) -> Result:
     """Run a scenario on this machine and return its result.
 
@@ -59,11 +62,13 @@ def simulate(
     ``data_dir``: where data files lie (default ``$FEDKT_DATA``, else ``./data``); ``expected``: the hashes
     that the data must have (:func:`~fedkt.data.identity.data_hashes`).
     ``hurry``: this process does nothing else and ends once the run is told of, so what clients live in starts
-    while the scenario is still checked, and nobody waits until it is gone.
-    Raises InputError before anything is written, RunError if the run fails.
+    while the scenario is still checked, and nobody waits until it is gone. ``federation``: the data, where
+    they are not what the scenario's seed makes of them; not with engine flower, whose processes make their
+    own. Raises InputError before anything is written, RunError if the run fails.
     """
     with _host(scenario, hurry) as session:
-        return _simulated(scenario, out, resume, data_dir, observer or Silent(), expected, session)
+        watcher = observer or Silent()
+        return _simulated(scenario, out, resume, data_dir, watcher, expected, session, federation)
 
 
 @contextmanager
@@ -88,9 +93,10 @@ def _simulated(
     watcher: Observer,
     expected: Mapping[str, str] | None,
     session: "Session | None",
+    federation: Federation | None,
 ) -> Result:
     begun = time.monotonic()
-    world = checked_world(scenario, data_dir)
+    world = checked_world(scenario, data_dir, federation)
     scenario = world.scenario
     if session is not None:
         session.begin()
@@ -137,6 +143,7 @@ def _simulated(
             session.end()  # while the run is summed up
         summary = loop.summary()
         _sum_up_confusion(world, folder, loop.round)
+        sum_up_tasks(world, folder, loop.round)
         folder.finish(summary)
         watcher.finished(summary)
     except OSError as error:

@@ -11,14 +11,16 @@ from fedkt.data.sets.npz import find_file
 from fedkt.engine.world.world import World
 from fedkt.errors import InputError
 from fedkt.scenario import Scenario
+from fedkt.strategy.lesson_checks import lesson_problems
 
 
 def problems_of(world: World) -> list[str]:
     """Return what does not fit the world, in sentences."""
-    problems = [*_robust(world), *_attacks(world), *_withdrawn(world), *_blocked(world)]
+    problems = [*_robust(world), *_attacks(world), *_withdrawn(world), *_blocked(world), *_prior(world)]
     problems += churn.problems_of(world.scenario.churn, world.scenario.rounds)
+    problems += lesson_problems(world.strategy, world.behaviour, world.scenario)
     try:
-        world.hostile  # noqa: B018 (names and numbers are checked where they are dealt)
+        world.hostile, world.turns  # noqa: B018 (names and numbers are checked where they are dealt)
     except InputError as error:
         problems += error.problems
     return problems
@@ -51,6 +53,16 @@ def _blocked(world: World) -> Iterator[str]:
             "participation.blocked takes classes out of teachers, but those of strategy "
             f"'{world.scenario.strategy.name}' are {world.behaviour.accepts.kind}, from which no class can "
             "be taken out; name another strategy, or leave it out."
+        )
+
+
+def _prior(world: World) -> Iterator[str]:
+    """Yield whether a mix of classes that is stated has not a share for each."""
+    prior, classes = world.scenario.clients.adapt.prior, world.federation.classes
+    if prior is not None and len(prior) != classes:
+        yield (
+            f"clients.adapt.prior has {len(prior)} shares, but there are {classes} classes; it must have one "
+            "each."
         )
 
 

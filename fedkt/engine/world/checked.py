@@ -221,7 +221,7 @@ def _check_strategy(strategy: type[Strategy], scenario: Scenario) -> None:
     if served is not None and served.distill is not None:
         problems += [
             f"server_model.distill.{key} is set, but the server has no private rows; leave it out."
-            for key in ("together", "weigh")
+            for key in ("together", "weigh", "snapshot", "project")
             if getattr(served.distill, key)
         ]
     if behaviour is not None and teaches_otherwise(strategy, behaviour):

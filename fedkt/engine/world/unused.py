@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from fedkt import registry
 from fedkt.client.behaviour import Client
+from fedkt.data.sequence.turns import notes_of
 from fedkt.engine.world.world import World
 from fedkt.errors import InputError
 from fedkt.knowledge.kinds import Dims
@@ -102,6 +103,7 @@ def settings_notes(world: World) -> list[str]:
     unread = []
     if data.schema_ is not None and "made:schema" not in sources:
         unread = [f"nothing reads data.schema, since the transfer set is {' or '.join(sources) or 'none'}."]
+    notes = [*notes, *notes_of(world.scenario, world.federation)]
     return [*notes, *left_out_notes(world.scenario, world.left_out), *unread]
 
 

@@ -29,6 +29,7 @@ from fedkt.data.columns.sample import stratified
 from fedkt.data.content.withheld import class_numbers
 from fedkt.data.federation import Shard
 from fedkt.data.identity import changed, data_hashes, party_hash
+from fedkt.data.sequence.turns import Turns, turns_of
 from fedkt.engine.world import memory
 from fedkt.engine.world.costs import Costs, costs
 from fedkt.engine.world.device import device_of
@@ -126,10 +127,10 @@ class World:
         """Return the hash of the transfer set that a round speaks about, empty without one."""
         return self.federation.transfer_hash_in(round_) or ""
 
-    def net(self, client: str) -> models.Net:
-        """Build the client's model with its initial weights."""
+    def net(self, client: str, again: int = 0) -> models.Net:
+        """Build the client's model with its initial weights, or where it begins ``again`` with others."""
         of = self.architecture(client) if self.strategy.same_start else client
-        seed = seed_of(self.scenario.seed, "model", of)
+        seed = seed_of(self.scenario.seed, "model", of, *([again] if again else []))
         net = models.build(self.models[client], self.federation.input, self.federation.classes, seed)
         if self.per_site:
             net.close(self._closed(client))
@@ -253,6 +254,11 @@ class World:
         found = taken(there, model[CLOSED], self.scenario.data.learn_others)
         dropped = {"dropped_rows": float(found.rows), "dropped_mass": found.mass}
         return found.teacher, {**model, CLOSED: found.closed}, dropped
+
+    @cached_property
+    def turns(self) -> Turns | None:
+        """Which task each client has in each round; None where it holds all its rows."""
+        return turns_of(self.scenario, self.federation)
 
     def player(self, client: str, holding: Holding | None = None) -> Client:
         """Return the behaviour of a client, a hostile one where it is to attack.

@@ -31,7 +31,7 @@ def write_report(of: Comparison | Result) -> Path:
 
     A comparison gets its tables and pictures beside it, which the page does not need.
     """
-    budget = ""
+    budget, tasks = "", None
     if isinstance(of, Comparison):
         from fedkt.results.comparison.pictures import write_pictures
         from fedkt.results.comparison.tables import write_tables
@@ -52,8 +52,9 @@ def write_report(of: Comparison | Result) -> Path:
         under = f"{data['methods'][0]['label']}, seed {data['seeds'][0]}"
         if of.summary.get("privacy", {}).get("mode") != "none":
             budget = _budget(of.path)
+        tasks = _tasks(of.path)
     page = of.path / PAGE
-    write_atomic(page, render(title, under, words, data, about, budget).encode())
+    write_atomic(page, render(title, under, words, data, about, budget, tasks).encode())
     return page
 
 
@@ -132,13 +133,35 @@ def _budget(run: Path) -> str:
         drawn = draw_budget(run)
     except Declined:  # the statement says that a ledger cannot be trusted
         return ""
-    return f"data:image/png;base64,{base64.b64encode(drawn.read_bytes()).decode()}" if drawn else ""
+    return _address(drawn) if drawn else ""
+
+
+def _tasks(run: Path) -> dict[str, Any] | None:
+    """Return the figures of tasks in sequence and their picture's address; None where the run had none."""
+    file, picture = run / "tasks.json", run / "tasks.png"
+    if not (file.is_file() and picture.is_file()):
+        return None
+    told = json.loads(file.read_text(encoding="utf-8"))
+    figures = [
+        (name, f"{100 * mean:.1f} ± {100 * told['std'][name]:.1f}") for name, mean in told["mean"].items()
+    ]
+    return {"figures": figures, "picture": _address(picture)}
+
+
+def _address(picture: Path) -> str:
+    return f"data:image/png;base64,{base64.b64encode(picture.read_bytes()).decode()}"
 
 
 def render(
-    title: str, under: str, words: list[str], data: dict[str, Any], about: dict[str, Any], budget: str = ""
+    title: str,
+    under: str,
+    words: list[str],
+    data: dict[str, Any],
+    about: dict[str, Any],
+    budget: str = "",
+    tasks: dict[str, Any] | None = None,
 ) -> str:
-    """Return the page as text; ``budget``: the address of a picture, or empty."""
+    """Return the page as text; ``budget``: the address of a picture, or empty; ``tasks``: of a sequence."""
     from jinja2 import Environment, StrictUndefined
 
     folder = files("fedkt.results.report")
@@ -155,6 +178,7 @@ def render(
         data=packed,
         about=about,
         budget=budget,
+        tasks=tasks,
         kind=data["kind"],
         figure=data["figure"][:1].upper() + data["figure"][1:],
         style=_hues() + style,

@@ -1,0 +1,69 @@
+"""What can be known to be wrong with how a teacher is changed on arrival, and a model before it speaks."""
+
+from fedkt.client.behaviour import Client
+from fedkt.client.lessons.adapting import NEIGHBOURS
+from fedkt.knowledge.kinds import Logits
+from fedkt.scenario import Scenario
+from fedkt.scenario.about_adversity import Adapt
+from fedkt.strategy.base import Strategy
+from fedkt.strategy.own_settings import learns_jointly
+
+
+def lesson_problems(strategy: type[Strategy], behaviour: type[Client], scenario: Scenario) -> list[str]:
+    """Return why nothing can be mixed into a teacher, or taken off what it asks."""
+    distill, name = scenario.clients.distill, scenario.strategy.name
+    found = [*adapt_problems(strategy, scenario), *target_problems(scenario)]
+    if distill.snapshot is not None and behaviour.accepts is not Logits:
+        found.append(
+            "clients.distill.snapshot mixes a client's own answers into teachers of logits or probabilities, "
+            f"but those of strategy '{name}' are {behaviour.accepts.kind}; leave it out."
+        )
+    if distill.project is not None and not learns_jointly(strategy, scenario):
+        found.append(
+            "clients.distill.project is about joint steps, of which there are none; set "
+            "clients.distill.together true, or leave it out."
+        )
+    return found
+
+
+def target_problems(scenario: Scenario) -> list[str]:
+    """Return what speaks of one class per row, where the task is another one."""
+    asked = {
+        "participation.blocked": bool(scenario.participation.blocked),
+        "data.tasks": scenario.data.tasks is not None,
+        "clients.adapt.loss": scenario.clients.adapt.loss != "none",
+        "clients.distill.snapshot": scenario.clients.distill.snapshot is not None,
+    }
+    task = scenario.data.task
+    return [
+        f"{setting} speaks of one class per row, but data.task is {task}; leave it out."
+        for setting, given in asked.items()
+        if given and task != "classification"
+    ]
+
+
+def adapt_problems(strategy: type[Strategy], scenario: Scenario) -> list[str]:
+    """Return why no copy can be brought to the transfer rows, or chosen by labelled ones."""
+    adapt, name, found = scenario.clients.adapt, scenario.strategy.name, []
+    if adapt.loss == "none":
+        default = Adapt()
+        extra = [key for key in Adapt.model_fields if getattr(adapt, key) != getattr(default, key)]
+        return [f"clients.adapt.{key} has no effect with loss none; leave it out." for key in extra]
+    if not strategy.needs_transfer:
+        found.append(
+            f"clients.adapt.loss is '{adapt.loss}', but clients of strategy '{name}' say nothing of transfer "
+            "rows; it must be none."
+        )
+    if adapt.few is not None and scenario.data.public is None:
+        found.append(
+            "clients.adapt.few chooses by labelled rows of data.public, but there are none; set data.public, "
+            "or leave it out."
+        )
+    transfer = scenario.data.transfer
+    if adapt.loss == "snc" and transfer is not None and transfer.asked <= NEIGHBOURS:
+        found.append(
+            f"clients.adapt.loss snc looks at the {NEIGHBOURS} nearest other rows, but {transfer.asked} "
+            "transfer "
+            "rows are asked for in a round; there must be more."
+        )
+    return found
