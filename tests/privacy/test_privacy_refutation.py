@@ -205,7 +205,8 @@ def test_sampled_batches_are_attacked_too(name: str) -> None:
     would take the attacker minutes.
     """
     text = FULL.replace("batch_size: 40", "batch_size: 20").replace("epochs: 1, b", "epochs: 6, b")
-    world = checked_world(from_dict(yaml.safe_load(text)))
+    text = text.replace("noise_multiplier: 1.5", "noise_multiplier: 4")
+    world = checked_world(from_dict(yaml.safe_load(text.replace("1e-5", "1.0e-5"))))
     bug = replace({"sound": SOUND, **BUGS}[name], rounds=1)
     given = training(world, 700)
     assert sampling(given.phase.counted, given.phase.steps) == (0.5, 12)
