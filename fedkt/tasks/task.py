@@ -84,6 +84,7 @@ OTHER_TASKS = (
         ("vote_rr", "vote_gnmax", "proto_gauss"),
     ),
     Misfit("participation.blocked", "it names classes"),
+    Misfit("data.per_site", "labels of a site's own are classes"),
     Misfit("data.unlabelled", "who has no labels makes classes of what a teacher says"),
     Misfit("clients.local.augment", "a view is a part of a class there"),
     Misfit("forecast", "it was fitted on classes"),

@@ -11,6 +11,7 @@ from fedkt.data.columns.choices import Choices
 from fedkt.distill.bernoulli import as_label_logits, bernoulli_ce, bernoulli_kl
 from fedkt.errors import InputError
 from fedkt.knowledge import Contributions, Dims, LabelProbabilities, Rejected, encode
+from fedkt.scenario import Scenario
 from fedkt.strategies.dsfl import DSFL
 from fedkt.strategies.held import Held
 from fedkt.strategies.knfu import effectiveness
@@ -23,9 +24,10 @@ READ = Choices(task="multilabel")
 
 
 class Here:
-    """What a strategy knows in a test: its task."""
+    """What a strategy knows in a test: its task, and a scenario without anything else."""
 
     task = TASK
+    scenario = Scenario(name="here")
 
 
 def fused(strategy: object, contributions: Contributions) -> torch.Tensor:
