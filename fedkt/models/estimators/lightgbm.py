@@ -12,7 +12,7 @@ from fedkt.registry import takes
 if TYPE_CHECKING:
     from fedkt.data.sets.dataset import InputSpec
 
-_QUIET = {"deterministic": True, "force_row_wise": True, "verbosity": -1}
+_QUIET: dict[str, Any] = {"deterministic": True, "force_row_wise": True, "verbosity": -1}
 """Without the first two, bits depend on what a trial of its own finds faster."""
 
 
