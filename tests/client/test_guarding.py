@@ -154,7 +154,7 @@ def test_folds_share_out_all_rows_by_class_and_nobody_loses_any() -> None:
         assert len(world.holding(client).y) == 40 and len(world.aside(client)) == 0
 
 
-@pytest.mark.parametrize("together", [False, True])
+@pytest.mark.parametrize("together", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_who_is_not_made_better_predicts_as_alone(tmp_path: Path, together: bool) -> None:
     """To the bit, and the model that everybody shares knowledge of is that of a run without a guard."""
     told = [
@@ -172,6 +172,7 @@ def test_who_is_not_made_better_predicts_as_alone(tmp_path: Path, together: bool
     assert not better.all()  # a plain mean takes what they know of their three classes
 
 
+@pytest.mark.slow
 def test_copies_go_on_after_a_stop(tmp_path: Path) -> None:
     told = scenario(FEDMD, data=SMALL, clients=FOLDS)
     whole = fedkt.simulate(told, out=tmp_path / "whole").clients
