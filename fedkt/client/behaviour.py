@@ -31,6 +31,7 @@ Arrays = Mapping[str, Tensor]
 class Forward(Protocol):
     """A model as losses see it: ``net(x) -> (features [B, width], logits [B, classes])``.
 
+    >>> import torch
     >>> class Zeros:
     ...     params = {}
     ...     def __call__(self, x):
@@ -150,6 +151,7 @@ class Fit:
     counts in place of its rows; ``project``: the cosine below which the gradient of the others' loss gives
     way to that of the first rows' (:mod:`fedkt.distill.conflict`).
 
+    >>> import torch
     >>> rows = {"x": torch.zeros(100, 1, 8, 8), "y": torch.zeros(100, dtype=torch.int64)}
     >>> Fit("train", rows, classification, Steps(3, 32, "adam", 0.001), private=True).size
     100
@@ -193,6 +195,7 @@ class Holding:
     [classes]: share of each class among the private rows; ``local``, ``distill``: the scenario's training and
     distillation; ``settings``: the behaviour's settings from its strategy.
 
+    >>> import torch
     >>> steps = Steps(1, 32, "sgd", 0.1)
     >>> x, y, share = torch.zeros(2, 5), torch.tensor([0, 1]), torch.tensor([0.5, 0.5])
     >>> Holding("0", 0, Dims(0, 0, 2, 4), x, y, None, None, share, steps, steps, {}).transfer is None
@@ -227,6 +230,7 @@ class Client(ABC):
     exact arrays from them, so the outgoing guard and the server's check are the same table. ``settings``
     come from the strategy; ``dims`` are the sizes of the message.
 
+    >>> import torch
     >>> from fedkt.knowledge import Nothing
     >>> class Alone(Client):
     ...     sends = accepts = Nothing
@@ -369,6 +373,7 @@ def transfer_rows(holding: Holding, rows: Tensor | None) -> Tensor:
 
     Raises ValueError where there is no transfer set.
 
+    >>> import torch
     >>> from types import SimpleNamespace
     >>> transfer_rows(SimpleNamespace(transfer=torch.tensor([[1.0], [2.0], [3.0]])), torch.tensor([2, 0]))
     tensor([[3.],
@@ -382,6 +387,7 @@ def transfer_rows(holding: Holding, rows: Tensor | None) -> Tensor:
 def supervised(net: Forward, batch: Arrays, constants: Arrays, *, task: Task) -> Tensor:
     """Return the task's loss [B] of the model on ``batch['x']`` against the targets ``batch['y']``.
 
+    >>> import torch
     >>> sure = lambda x: (x, torch.tensor([[0.0, 0.0]]))
     >>> batch = {"x": torch.zeros(1, 2), "y": torch.tensor([1])}
     >>> supervised(sure, batch, {}, task=CLASSIFICATION)  # ln 2
@@ -394,6 +400,7 @@ def supervised(net: Forward, batch: Arrays, constants: Arrays, *, task: Task) ->
 def classification(net: Forward, batch: Arrays, constants: Arrays) -> Tensor:
     """Cross entropy [B], in nats, of the model on ``batch['x']`` against the labels ``batch['y']`` int64 [B].
 
+    >>> import torch
     >>> sure = lambda x: (x, torch.tensor([[0.0, 0.0]]))
     >>> classification(sure, {"x": torch.zeros(1, 2), "y": torch.tensor([1])}, {})  # ln 2
     tensor([0.6931])
@@ -408,6 +415,7 @@ def distillation(
 
     ``loss``: one of ``fedkt.losses``; ``temperature`` above 0.
 
+    >>> import torch
     >>> from fedkt.distill.losses import mse
     >>> net = lambda x: (x, torch.tensor([[0.0, 2.0]]))
     >>> batch = {"x": torch.zeros(1, 2), "target": torch.zeros(1, 2)}
@@ -425,6 +433,7 @@ def tutored(
 
     The second only where ``batch['known']`` [B] is 1, not where it is 0. ``alpha`` from 0 on.
 
+    >>> import torch
     >>> from fedkt.distill.losses import mse
     >>> net = lambda x: (x, torch.zeros(2, 2))
     >>> batch = {"x": torch.zeros(2, 2), "y": torch.tensor([0, 1]), "target": torch.ones(2, 2)}

@@ -59,7 +59,7 @@ CASES = {
     ),
     "rehearsal where nobody teaches about rows": (
         ["strategy={name: fd}", "clients.distill={together: true}"],
-        "strategy 'fd' does not distil on transfer rows; leave it out",
+        "strategy 'fd' makes nothing of clients.distill.together; leave it out",
     ),
     "a guard without rows to spare": (
         ["clients.guard={validation: 0.1}", "data.partition.samples_per_client=9"],

@@ -156,7 +156,7 @@ def test_quiet_is_silent(small: str) -> None:
 def test_show_prints_a_file_that_can_be_run_and_draws(small: str) -> None:
     ended = call("show", small, "--seed", "7", "--engine", "flower", "--out", "drawn")
     assert ended.exit_code == 0, ended.output
-    resolved, rest = ended.stdout.split("\npartition", 1)
+    resolved, rest = ended.stdout.split("\ntask: ", 1)
     scenario = fedkt.load_scenario(resolved)
     assert (scenario.seed, scenario.engine.kind, scenario.strategy.name) == (7, "flower", "fedmd")
     assert "models: 1 x mlp, 1 x mlp(width=8)" in rest

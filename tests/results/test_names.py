@@ -70,7 +70,9 @@ def test_a_comparison_s_table_in_the_terminal() -> None:
     row |= {"worst": 0.1, "megabytes": 0.2, "rank": 1.0, "seeds": 3}
 
     settings = {"metric": "personal", "baseline": "lo:bug:[red]cal"}
-    comparison = SimpleNamespace(statistics=pd.DataFrame([row]), settings=settings)
+    comparison = SimpleNamespace(
+        statistics=pd.DataFrame([row]), settings=settings, metric=SimpleNamespace(title="accuracy")
+    )
     tables.print_summary(comparison, Path("runs/[red]a/report.html"), to)  # type: ignore[arg-type]
     text = out.getvalue()
     assert "m:bug:[red]$a$" in text and "lo:bug:[red]cal" in text

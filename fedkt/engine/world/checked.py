@@ -15,7 +15,7 @@ from fedkt.engine.world import adversity_checks as adversity
 from fedkt.engine.world import memory
 from fedkt.engine.world.device import device_of, device_problems, model_problem
 from fedkt.engine.world.private import privacy_problems
-from fedkt.engine.world.unused import fitted, without_effect
+from fedkt.engine.world.unused import fitted, spare, without_effect
 from fedkt.engine.world.world import World
 from fedkt.errors import InputError
 from fedkt.privacy.modes import mode_of
@@ -225,14 +225,13 @@ def _check_strategy(strategy: type[Strategy], scenario: Scenario) -> None:
             if getattr(served.distill, key)
         ]
     if behaviour is not None and teaches_otherwise(strategy, behaviour):
-        asked = {
-            "together is true": scenario.clients.distill.together,
-            "weigh is 'likeness'": scenario.clients.distill.weigh,
-        }
+        asked = {"together": "true", "weigh": "'likeness'"}
+        told = spare(scenario, strategy)  # by the check of settings that do nothing
         problems += [
-            f"clients.distill.{what}, but strategy '{name}' does not distil on transfer rows; leave it out."
-            for what, given in asked.items()
-            if given
+            f"clients.distill.{key} is {value}, but strategy '{name}' does not distil on transfer rows; "
+            "leave it out."
+            for key, value in asked.items()
+            if getattr(scenario.clients.distill, key) and f"clients.distill.{key}" not in told
         ]
     if problems:
         raise InputError(*problems)
