@@ -1,5 +1,6 @@
 """The ray engine on clusters and with any number of workers. Starting Ray takes seconds, so all are slow."""
 
+import gc
 import json
 import os
 import socket
@@ -17,12 +18,13 @@ from typing import Any
 
 import grpc
 import pytest
+import ray
 import torch
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from fedkt.deploy.rehearsal import descendants
-from fedkt.engine.runtimes.cluster import ray_session
+from fedkt.engine.runtimes.cluster import Session, ray_session
 from fedkt.engine.runtimes.flwr_internals import FIRST_NODE
 from fedkt.engine.runtimes.resident import RayGrid, host
 from fedkt.errors import InputError
@@ -39,6 +41,23 @@ def test_cohorts_on_any_number_of_workers_agree_with_one_by_one(tmp_path: Path, 
     assert distance(final_tensors(tmp_path / "alone"), final_tensors(tmp_path / "many")) < 1e-4
     difference = alone.summary["accuracy"]["global_mean"] - many.summary["accuracy"]["global_mean"]
     assert abs(difference) <= 0.01
+
+
+def test_nothing_of_rays_is_left_when_another_thread_ends_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A handle that is dropped meanwhile makes Ray end this process, with status 1 and no traceback."""
+    left: list[int] = []
+    end = Session.end
+
+    def counted(session: Session) -> None:
+        kinds = (ray.actor.ActorHandle, ray.ObjectRef, ray.ObjectRefGenerator)
+        left.append(sum(type(held) in kinds for held in gc.get_objects()))
+        end(session)
+
+    monkeypatch.setattr(Session, "end", counted)
+    run(tmp_path / "run", "engine={kind: ray, workers: 2, cohort: off}")
+    assert left[0] == 0
 
 
 def test_workers_on_two_nodes_give_the_same_bits(tmp_path: Path) -> None:

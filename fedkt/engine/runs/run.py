@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import partial
 from operator import methodcaller
@@ -241,15 +241,16 @@ def _drive(
             units=units,
         )
         session.hosts.clear()  # those that are left over end
-        chosen = plan or _told(grid.somewhere(methodcaller("choose")), loop.observer)
-        if chosen is not begin:
-            grid.make = partial(resident_app, states, chosen, 1 / workers)
-            grid.everywhere(methodcaller("follow", chosen))
-        # A cohort is cut from those who live together, so who may be in one does not move alone.
-        grid.bind([u for u in units if world.architecture(world.names[u[0]]) in chosen.sizes])
-        written = partial(grid.aside, methodcaller("written"))
-        flush = partial(methodcaller, "flush")
-        loop.run(grid, lambda kept: (_noted(chosen, grid.everywhere(flush(kept))), written))
+        with closing(grid):
+            chosen = plan or _told(grid.somewhere(methodcaller("choose")), loop.observer)
+            if chosen is not begin:
+                grid.make = partial(resident_app, states, chosen, 1 / workers)
+                grid.everywhere(methodcaller("follow", chosen))
+            # A cohort is cut from those who live together, so who may be in one does not move alone.
+            grid.bind([u for u in units if world.architecture(world.names[u[0]]) in chosen.sizes])
+            written = partial(grid.aside, methodcaller("written"))
+            flush = partial(methodcaller, "flush")
+            loop.run(grid, lambda kept: (_noted(chosen, grid.everywhere(flush(kept))), written))
 
 
 def _sum_up_confusion(world: World, folder: RunFolder, last: int) -> None:

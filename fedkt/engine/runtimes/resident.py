@@ -119,7 +119,8 @@ class RayGrid(LocalGrid):
     ) -> None:
         super().__init__()
         self._start_host, free = start, list(hosts)
-        self.make, self._shared, self._nodes = make, ray.put(shared), len(loads)
+        self.make, self._nodes = make, len(loads)
+        self._shared: Any = ray.put(shared)
         self._loads = loads
         self.bind(units or ())
         dealt = balanced([sum(loads[i] for i in unit) for unit in self._units], workers)
@@ -201,6 +202,12 @@ class RayGrid(LocalGrid):
         """Run a function of the app in one actor, and return its result."""
         result: T = ray.get(self._parts[0].actor.call.remote(function))
         return result
+
+    def close(self) -> None:
+        """Let go of all that is Ray's: dropped while another thread ends Ray, it would end this process."""
+        self._parts.clear()
+        self._part_of.clear()
+        self._shared = None
 
     def _even_out(self, asked: Sequence[int]) -> None:
         """Move nodes between a machine's actors, which are idle, so that all have as much to do."""
