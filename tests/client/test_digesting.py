@@ -84,7 +84,7 @@ PRIVATE = {"mode": "dpsgd", "delta": 1e-5, "noise_multiplier": 1.0, "max_epsilon
     [
         (
             {"strategy": {"name": "fd"}},
-            r"clients\.distill\.weigh is 'likeness', but strategy 'fd' does not",
+            r"strategy 'fd' makes nothing of clients\.distill\.weigh",
         ),
         (
             {"strategy": {"name": "knfu"}, "privacy": PRIVATE},
