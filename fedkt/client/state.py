@@ -42,6 +42,16 @@ class ClientState:
         """Bytes of the tensors."""
         return sum(tensor.numel() * tensor.element_size() for tensor in self.tensors.values())
 
+    def part(self, name: str) -> dict[str, Tensor]:
+        """Return the tensors of one part, such as ``model``, by their names in it.
+
+        >>> state = ClientState({"model/head.bias": Tensor([0.0]), "teacher/values": Tensor([1.0])})
+        >>> list(state.part("model"))
+        ['head.bias']
+        """
+        begin = f"{name}/"
+        return {key.removeprefix(begin): t for key, t in self.tensors.items() if key.startswith(begin)}
+
 
 class StateStore(ABC):
     """Client states, keyed by client and version."""

@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Console, Group
 from rich.text import Text
 
-from fedkt.client.state import DiskStore
+from fedkt.client.state import ClientState, DiskStore
 from fedkt.comparing.plan import Cell
 from fedkt.comparing.watching import ComparisonProgress
 from fedkt.results.comparison.frames import Comparison
@@ -99,8 +99,7 @@ def closing(done: Comparison, page: Path) -> list[str]:
 
 def _weights(states: DiskStore, client: str) -> int:
     state = states.load(client, below=10**9)
-    held = {} if state is None else state.tensors
-    return sum(t.numel() * t.element_size() for name, t in held.items() if name.startswith("model/"))
+    return 0 if state is None else ClientState(state.part("model")).nbytes
 
 
 def _percent(value: float | None) -> str:

@@ -98,7 +98,7 @@ def export(run: Path, client: str, out: Path, round_: str = "last") -> Path:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} exists already and is not empty; name another folder with --out.")
     about = json.loads((folder / "model-input.json").read_text(encoding="utf-8"))
-    statistics = _part(state, "statistics")
+    statistics = state.part("statistics")
     try:
         prepared(about, Statistics.read(statistics) if statistics else None)
     except (KeyError, ValueError) as error:
@@ -108,7 +108,7 @@ def export(run: Path, client: str, out: Path, round_: str = "last") -> Path:
     name, settings = state.note["model"]
     model = {"model": name, "settings": settings, **about}
     net = _net(model)
-    tensors = _part(state, "model")
+    tensors = state.part("model")
     if "closed" in tensors:
         net.close(tensors["closed"])
     tensors = {name: tensors[name] for name in net.state_dict()}  # without what a behaviour attached
@@ -194,13 +194,9 @@ def load_model(path: str | Path) -> ExportedModel:
     return model
 
 
-def _part(state: ClientState, part: str) -> dict[str, Tensor]:
-    return {k.removeprefix(f"{part}/"): t for k, t in state.tensors.items() if k.startswith(f"{part}/")}
-
-
 def _prototypes(folder: Path, state: ClientState) -> dict[str, Tensor]:
     """Return the prototypes that decide in place of the logits, where the client's method predicts so."""
-    teacher = _part(state, "teacher")
+    teacher = state.part("teacher")
     if not teacher:
         return {}
     strategy = registry.find("strategies", load(folder / "scenario.yaml").strategy.name)

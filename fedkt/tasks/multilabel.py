@@ -17,15 +17,14 @@ from fedkt.tasks import label_scoring
 from fedkt.tasks.task import (
     OTHER_TASKS,
     Beside,
+    ColumnsTask,
     Figures,
     Floats,
     LabelNames,
     Metric,
     Misfit,
     Targets,
-    Task,
     columns_of_targets,
-    weights_of,
 )
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Multilabel(Task):
+class Multilabel(ColumnsTask):
     """``y`` float32 {0,1} [n, labels]; outputs are logits, one per label, each of its own sigmoid.
 
     >>> task = Multilabel()
@@ -141,10 +140,6 @@ class Multilabel(Task):
         """Return the logits, or temperature · log(p / (1 - p))."""
         return values if form == "logits" else as_label_logits(values, temperature)
 
-    def closed(self, values: Tensor) -> Tensor:
-        """Bring probabilities back to at most 1."""
-        return values.clamp(max=1.0)
-
     def normalised(self, values: Tensor) -> Tensor:
         """Leave each label by itself."""
         return values.clamp(0.0, 1.0)
@@ -171,20 +166,9 @@ class Multilabel(Task):
         both = torch.cat([p, 1 - p], -1)
         return (both * both.log()).sum(-1, keepdim=True) - both @ both.log().T
 
-    def measure(
-        self, scores: Tensor, y: Tensor, outputs: int, share: Floats | None, groups: NDArray[np.int64] | None
-    ) -> Figures:
+    def figures(self, scores: Floats, y: Floats, weights: Floats) -> Figures:
         """Return mean average precision, ``macro_f1``, ``micro_f1`` and ``auc``."""
-        s, t = (part.double().numpy(force=True) for part in (scores, y))
-        found: Figures = dict(label_scoring.figures(s, t, np.ones(len(t))))
-        if share is not None and groups is not None:
-            own = label_scoring.figures(s, t, weights_of(share, groups))
-            found |= {"personal" + (name and f"_{name}"): value for name, value in own.items()}
-        return found
-
-    def leading(self, scores: Tensor, y: Tensor) -> float | None:
-        """Return the mean average precision."""
-        return self.measure(scores, y, y.shape[1], None, None)[""]
+        return label_scoring.figures(scores, y, weights)
 
     def goodness(self, scores: Tensor, y: Tensor) -> Tensor:
         """Return the share of a row's labels that are predicted rightly."""

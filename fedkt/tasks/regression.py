@@ -19,15 +19,14 @@ from fedkt.knowledge.kinds import Numbers
 from fedkt.tasks.task import (
     OTHER_TASKS,
     Beside,
+    ColumnsTask,
     Figures,
     Floats,
     LabelNames,
     Metric,
     Misfit,
     Targets,
-    Task,
     columns_of_targets,
-    weights_of,
 )
 
 if TYPE_CHECKING:
@@ -44,7 +43,7 @@ LOOKED_AT, SAME = 10_000, 1e-9
 
 
 @dataclass(frozen=True)
-class Regression(Task):
+class Regression(ColumnsTask):
     """``y`` float32 [n, targets]; outputs are predictions of them.
 
     ``ranges``: smallest and largest value of each target, in its units, of which -1 and 1 are made before
@@ -196,19 +195,9 @@ class Regression(Task):
         found = v.log()[None] - v.log()[:, None] + (v[:, None] + apart) / v[None] - 1
         return found.sum(-1) / 2
 
-    def measure(
-        self, scores: Tensor, y: Tensor, outputs: int, share: Floats | None, groups: NDArray[np.int64] | None
-    ) -> Figures:
+    def figures(self, scores: Floats, y: Floats, weights: Floats) -> Figures:
         """Return R², ``rmse`` and ``mae``, each the mean over targets; the two errors in the targets'
         units."""
-        s, t = (part.double().numpy(force=True) for part in (scores, y))
-        found = self._figures(s, t, np.ones(len(t)))
-        if share is not None and groups is not None:
-            own = self._figures(s, t, weights_of(share, groups))
-            found |= {"personal" + (name and f"_{name}"): value for name, value in own.items()}
-        return found
-
-    def _figures(self, scores: Floats, y: Floats, weights: Floats) -> Figures:
         if not len(y) or not weights.sum() > 0:
             return {"": None, "rmse": None, "mae": None}
         weights = weights / weights.sum()
@@ -222,10 +211,6 @@ class Regression(Task):
             "rmse": float(np.mean(np.sqrt(squared) * unit)),
             "mae": float(np.mean(absolute * unit)),
         }
-
-    def leading(self, scores: Tensor, y: Tensor) -> float | None:
-        """Return R²."""
-        return self.measure(scores, y, y.shape[1], None, None)[""]
 
     def goodness(self, scores: Tensor, y: Tensor) -> Tensor:
         """Return minus the squared error of each row."""

@@ -230,6 +230,30 @@ class Task(ABC):
         return None
 
 
+@dataclass(frozen=True)
+class ColumnsTask(Task):
+    """Base of the tasks whose targets have a column per output: figures of rows that count by weights."""
+
+    @abstractmethod
+    def figures(self, scores: Floats, y: Floats, weights: Floats) -> Figures:
+        """Return the figures of outputs [N, outputs] against targets, rows counting by weights [N]."""
+
+    def measure(
+        self, scores: Tensor, y: Tensor, outputs: int, share: Floats | None, groups: NDArray[np.int64] | None
+    ) -> Figures:
+        """Return the figures of all rows alike, and the personal ones of rows that count by their groups."""
+        s, t = (part.double().numpy(force=True) for part in (scores, y))
+        found = self.figures(s, t, np.ones(len(t)))
+        if share is not None and groups is not None:
+            own = self.figures(s, t, weights_of(share, groups))
+            found |= {"personal" + (name and f"_{name}"): value for name, value in own.items()}
+        return found
+
+    def leading(self, scores: Tensor, y: Tensor) -> float | None:
+        """Return the leading figure of :meth:`measure`."""
+        return self.measure(scores, y, y.shape[1], None, None)[""]
+
+
 def columns_of_targets(where: str, y: Any, what: str, task: str) -> tuple[Floats, LabelNames | None]:
     """Return targets as numbers [n, columns], and what the columns are called where they have names.
 

@@ -47,9 +47,7 @@ def lokt(world: World, store: StateStore, client: str, folder: Path) -> dict[str
     if state is None:
         raise InputError(f"client {client} never trained in this run, so there is nothing to invert.")
     net = world.skeleton(client)
-    net.load_state_dict(
-        {k.removeprefix("model/"): t for k, t in state.tensors.items() if k.startswith("model/")}
-    )
+    net.load_state_dict(state.part("model"))
 
     def ask(images: Tensor) -> Tensor:
         return predict(net, images)[1].argmax(1)

@@ -218,8 +218,7 @@ class Reader:
         if mode is None or mode.unit == "record":
             state = self.store.load(self.target, 2 * number + 1)
             assert state is not None
-            held = {n.removeprefix("model/"): t for n, t in state.tensors.items() if n.startswith("model/")}
-            net.load_state_dict(held)
+            net.load_state_dict(state.part("model"))
         return net
 
     @cached_property

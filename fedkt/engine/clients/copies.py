@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from fedkt.client.behaviour import Arrays, Client, Fit
 from fedkt.client.joint import joined, untaught
+from fedkt.client.mean_features import class_counts
 from fedkt.client.training import OptimState
 from fedkt.client.views import augmented
 from fedkt.engine.clients.jobs import FitJob, Fitted, PredictJob, Work
@@ -123,7 +124,7 @@ class Copies:
             out = torch.zeros(len(self._holding.y), dtype=torch.bool, device=self._holding.y.device)
             out[torch.from_numpy(rows).to(out.device)] = True
             x, y = self._holding.x, self._holding.y
-            share = torch.bincount(y[~out], minlength=self._holding.dims.classes) / max(int((~out).sum()), 1)
+            share = class_counts(y[~out], self._holding.dims.classes) / max(int((~out).sum()), 1)
             kept = replace(self._holding, x=x[~out], y=y[~out], label_share=share.float())
             self._folds.append(_Fold(world.player(client, kept), x[out], y[out]))
         self.models: dict[str, Arrays] = {}

@@ -73,7 +73,7 @@ class Judge:
             if state is None:
                 continue
             net = self.world.net(client)
-            net.load_state_dict({n[6:]: t for n, t in state.tensors.items() if n.startswith("model/")})
+            net.load_state_dict(state.part("model"))
             features, logits = predict(net, self.test(client)[0])
             rows = self.rows(client, self.what.rows)
             found[client] = Look(
