@@ -140,6 +140,14 @@ def test_private_counts_are_paid_for_once_and_sent_again_as_they_are(tmp_path: P
             {"privacy": {"mode": "none", "census_noise": 3.0}},
             "privacy.census_noise does not belong to privacy mode 'none'; it belongs to dpsgd.",
         ),
+        (
+            {
+                "data": {**CENSUS["data"], "transfer": {"from": "train", "size": 60}},
+                "privacy": {"mode": "dpsgd", "delta": 1e-5, "target_epsilon": 8.0, "census_noise": 3.0},
+            },
+            "privacy.census_noise is set, but no client counts rows; leave it out, or set "
+            "data.transfer.policy to census.",
+        ),
     ],
 )
 def test_who_cannot_have_a_census(changes: dict[str, Any], words: str) -> None:

@@ -77,6 +77,11 @@ def without_effect(scenario: Scenario, strategy: type[Strategy], config: Strateg
             f"data.transfer.policy is census, but clients of strategy '{name}'{votes} count no rows; it must "
             "be another policy."
         )
+    if _given(scenario.privacy, "census_noise") and "census" not in told:
+        yield (
+            "privacy.census_noise is set, but no client counts rows; leave it out, or set "
+            "data.transfer.policy to census."
+        )
     for key in {"temperature", "loss"} & strategy.reads_distill:
         given, own = getattr(distill, key), strategy.settings(config).get(key)
         if given is not None and own is not None and own != given:
