@@ -1,6 +1,6 @@
 """Dynamic logits: a client's own logits, shifted by what its peers say beyond their own base rates.
 
-After Fan, Lu, Wei, Liang, Cheng, Deng 2024, "On Giant's Shoulders: Effortless Weak to Strong by Dynamic
+After Fan, Lu, Wei, Tian, Qu, Chen, Cheng 2024, "On Giant's Shoulders: Effortless Weak to Strong by Dynamic
 Logits Fusion", NeurIPS 2024, arXiv 2406.15480: a large model's logits plus alpha times what fine-tuning has
 changed in the logits of small experts; alpha is chosen anew for each token, so that the large model moves
 by as much as the experts did (Kullback-Leibler divergences in both directions).
@@ -22,6 +22,7 @@ from torch import Tensor
 
 from fedkt.distill.alignment import base_rates
 from fedkt.distill.losses import SMALLEST_PROBABILITY
+from fedkt.distill.shifting import STEP, TOP, divergence, nearest
 from fedkt.strategy import Contributions, Fused, Strategy, StrategyConfig
 from fedkt.strategy.fusing.fusion import others
 
@@ -31,9 +32,9 @@ class DynamicLogitsConfig(StrategyConfig):
 
     alpha: Annotated[float, Field(ge=0)] | Literal["search"] = 0.5
     """How far a client's logits are shifted; 0 keeps what it knows."""
-    top: float = Field(2.0, gt=0)
+    top: float = Field(TOP, gt=0)
     """The largest alpha of a search."""
-    step: float = Field(0.1, gt=0)
+    step: float = Field(STEP, gt=0)
     """Between the values that a search tries."""
     base: Literal["own", "uniform"] = "own"
     """What a peer's logits are compared with."""
@@ -87,24 +88,11 @@ class DynamicLogits(Strategy):
 
 
 def searched(z: Tensor, base: Tensor, shift: Tensor, top: float, step: float) -> Tensor:
-    """Return for each client and row [clients, rows] the first best of alpha = 0, step, ..., top.
+    """Return for each client and row [clients, rows] the best alpha (:func:`fedkt.distill.shifting.nearest`).
 
-    Best: (KL(P'||P) - a)² + (KL(P||P') - b)² is least, P the client's prediction, P' = softmax(z + alpha
-    shift), a and b the means over its peers m of KL(p_m||base_m) and KL(base_m||p_m). ``z``, ``base``: log
-    probabilities [clients, rows, classes]; ``shift`` as they.
+    The client is to move as far as its peers m have on average, KL(p_m||base_m) and KL(base_m||p_m). ``z``,
+    ``base``: log-probabilities [clients, rows, classes]; ``shift`` as they.
     """
     p, q = z.log_softmax(-1), base.log_softmax(-1)
     away, back = others(divergence(p, q)), others(divergence(q, p))
-    best = torch.zeros_like(away)
-    least = torch.full_like(away, torch.inf)
-    for i in range(round(top / step) + 1):
-        moved = (z + i * step * shift).log_softmax(-1)
-        miss = (divergence(moved, p) - away).square() + (divergence(p, moved) - back).square()
-        best = torch.where(miss < least, i * step, best)
-        least = torch.minimum(miss, least)
-    return best
-
-
-def divergence(p: Tensor, q: Tensor) -> Tensor:
-    """Return KL(p || q) [...] of log probabilities [..., classes]."""
-    return (p.exp() * (p - q)).sum(-1)
+    return nearest(z, shift, away, back, top, step)[0]

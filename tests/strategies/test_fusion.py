@@ -13,13 +13,14 @@ from fedkt.client import Holding, Steps
 from fedkt.client.familiarity import log_ratio
 from fedkt.clients.logits import LogitsClient
 from fedkt.distill.alignment import align
+from fedkt.distill.shifting import divergence
 from fedkt.engine.world.checked import checked_world
 from fedkt.errors import InputError
 from fedkt.knowledge import Dims
 from fedkt.scenario import from_dict, load
 from fedkt.strategies.complementary import Complementary, ComplementaryConfig
 from fedkt.strategies.dwc import DWC, DWCConfig
-from fedkt.strategies.dynamic_logits import DynamicLogits, DynamicLogitsConfig, divergence, searched
+from fedkt.strategies.dynamic_logits import DynamicLogits, DynamicLogitsConfig, searched
 from fedkt.strategies.held import Held, HeldConfig, holders
 from fedkt.strategies.transferability import (
     Transferability,
