@@ -15,7 +15,9 @@ from fedkt.data.identity import data_hashes
 from fedkt.engine.world.checked import checked_world
 from fedkt.engine.world.unused import fitted, left_out_notes
 from fedkt.errors import InputError
+from fedkt.results.comparison.frames import problem_of_target
 from fedkt.scenario import Scenario, Source
+from fedkt.tasks import task_of
 
 BOUNDS = ("local", "central")
 """Strategies that stand in every comparison. They exchange nothing."""
@@ -129,7 +131,7 @@ def plan(request: Request, data_dir: Path | None = None) -> Plan:
         assert base is not None
         for condition in request.conditions:
             _plan_condition(made, source, base, condition, request, data_dir, problems)
-    problems += _idle(made.cells, request)
+    problems += [*_idle(made.cells, request), *_unlike(made.cells, request)]
     if problems:
         raise InputError(*dict.fromkeys(problems))
     # Seeds outermost: an interrupted comparison has a complete one of fewer seeds.
@@ -147,6 +149,16 @@ def _idle(cells: Sequence[Cell], request: Request) -> Iterator[str]:
     ):
         if any(f"{path}.".startswith(f"{key}.") for path in idle):
             yield f"--set {key}: no strategy of this comparison makes anything of it; leave it out."
+
+
+def _unlike(cells: Sequence[Cell], request: Request) -> Iterator[str]:
+    """Yield why what the runs reach cannot be set side by side, or not with the target."""
+    tasks = {cell.scenario.data.task: cell.scenario for cell in reversed(cells)}
+    if len(tasks) > 1:
+        told = " and ".join(f"{its.name} is of data.task {task}" for task, its in reversed(tasks.items()))
+        yield f"{told}, so their figures cannot be compared; compare scenarios of one task at a time."
+    elif cells:
+        yield from problem_of_target(request.shown.get("target"), task_of(cells[0].scenario.data).metric)
 
 
 def _base(source: Source, request: Request) -> Scenario:

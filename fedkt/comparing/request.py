@@ -13,7 +13,7 @@ from fedkt.comparing.grammar import seeds as read_seeds
 from fedkt.comparing.plan import BOUNDS, Request
 from fedkt.comparing.watching import ComparisonProgress
 from fedkt.errors import InputError, RunError
-from fedkt.results.comparison.frames import FILE, Comparison, problems_of
+from fedkt.results.comparison.frames import FILE, Comparison, problem_of_metric
 from fedkt.results.folder import unused_path
 from fedkt.scenario import Source, plain
 
@@ -48,7 +48,7 @@ def read_request(
     single, tried = attempt(lambda: grid(tune, "--tune"), ([], [()]))
     problems += [f"--tune {text}: it has one value; give several, or use --set." for text in single]
     shown = {"baseline": baseline, "metric": metric, "target": target}
-    problems += problems_of(shown)
+    problems += problem_of_metric(metric)
     known = {method.label for method in named} | {"local", "central"}
     known |= {replace(m, placebo=True).label for m in named if placebo and m.name not in BOUNDS}
     if strategies is not None and baseline not in known:

@@ -1,5 +1,6 @@
 """The picture of a run: accuracy per round."""
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -28,26 +29,30 @@ def draw_accuracy(
     """
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-    drawn = [(label, color, _points(rounds, name)) for name, label, color in LINES]
+    drawn = [(label, color, _points(rounds, name, metric.scale)) for name, label, color in LINES]
     drawn = [line for line in drawn if line[2]]
     if not drawn:
         return
+    scale = metric.scale
+    most = math.inf if metric.highest is None else scale * metric.highest
     figure = blank(7, 4)
     axes = figure.add_subplot()
     for _, color, points in drawn:
         at, mean, std = zip(*points, strict=True)
-        low = [max(100 * metric.lowest, m - s) for m, s in zip(mean, std, strict=True)]
-        high = [min(100.0, m + s) for m, s in zip(mean, std, strict=True)]
+        low = [max(scale * metric.lowest, m - s) for m, s in zip(mean, std, strict=True)]
+        high = [min(most, m + s) for m, s in zip(mean, std, strict=True)]
         axes.fill_between(at, low, high, color=color, alpha=0.13, linewidth=0)
         marker = "o" if len(points) <= 40 else None
         axes.plot(at, mean, color=color, linewidth=2, marker=marker, markersize=3.5)
     lowest = min(m - s for _, _, points in drawn for _, m, s in points)
-    bottom = max(100 * metric.lowest, 10 * (lowest // 10))
-    axes.set_ylim(bottom, 100)
+    step = 10.0 if metric.share else 10.0 ** math.floor(math.log10(abs(lowest) or 1.0))
+    bottom = max(scale * metric.lowest, step * (lowest // step))
+    top = most if math.isfinite(most) else 1.05 * max(m + s for _, _, points in drawn for _, m, s in points)
+    axes.set_ylim(bottom, top)
     lasts = [points[-1][1] for _, _, points in drawn]
-    heights = _apart(lasts, _LABEL_GAP * (100 - bottom), bottom, 100)
+    heights = _apart(lasts, _LABEL_GAP * (top - bottom), bottom, top)
     for (label, color, points), height in zip(drawn, heights, strict=True):
-        text = f"{label}\n{points[-1][1]:.1f} %"
+        text = f"{label}\n{metric.text(points[-1][1] / scale)}"
         axes.annotate(
             text,
             (points[-1][0], height),
@@ -63,7 +68,8 @@ def draw_accuracy(
     margin = 0.01 * (last - first) or 0.5
     axes.set_xlim(first - margin, last + margin)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=10, integer=True))
-    axes.yaxis.set_major_formatter(PercentFormatter(decimals=0, symbol=" %"))
+    if metric.share:
+        axes.yaxis.set_major_formatter(PercentFormatter(decimals=0, symbol=" %"))
     axes.set_xlabel("round")
     axes.set_title(title or metric.title, loc="left", fontsize=12, fontweight="bold", pad=22)
     caption = f"{metric.title} of each client's own model: mean over clients, band ± one standard deviation"
@@ -76,11 +82,11 @@ def draw_accuracy(
     write_picture(figure, path)
 
 
-def _points(rounds: Sequence[Mapping[str, Any]], name: str) -> list[tuple[int, float, float]]:
-    """Return (round, mean, standard deviation) in per cent where the metric was measured."""
+def _points(rounds: Sequence[Mapping[str, Any]], name: str, scale: float) -> list[tuple[int, float, float]]:
+    """Return (round, mean, standard deviation), of a share in per cent, where the metric was measured."""
     measured = ((row["round"], measured_in(row)) for row in rounds)
     return [
-        (number, 100 * found[f"{name}_mean"], 100 * (found.get(f"{name}_std") or 0.0))
+        (number, scale * found[f"{name}_mean"], scale * (found.get(f"{name}_std") or 0.0))
         for number, found in measured
         if found.get(f"{name}_mean") is not None
     ]

@@ -10,8 +10,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from fedkt.results.metrics import measured_in
+from fedkt.results.metrics import measured_in, metric_of
 from fedkt.results.result import Result, clock, facts, size_text
+from fedkt.tasks import CLASSIFICATION, Figure
 
 RECENT = 5
 """Rounds whose median tells how long the next ones will take."""
@@ -57,7 +58,7 @@ class Progress:
 
     def round_done(self, row: Mapping[str, Any], clients: Sequence[Mapping[str, Any]]) -> None:
         """Show a round's result."""
-        self._last = round_text(row)
+        self._last = round_text(row, metric_of(self._info))
         self._seconds.append(row["wall_s"])
         left = statistics.median(self._seconds) * (self._info["rounds"] - row["round"])
         text = f"round {row['round']}/{self._info['rounds']}  {self._last}  {row['wall_s']:.1f} s"
@@ -86,15 +87,15 @@ class Progress:
         )
 
 
-def round_text(row: Mapping[str, Any]) -> str:
-    """Return a round's accuracy, bytes and what went wrong, in one line."""
+def round_text(row: Mapping[str, Any], figure: Figure = CLASSIFICATION.metric) -> str:
+    """Return a round's leading figure, bytes and what went wrong, in one line."""
     parts = []
     accuracy = measured_in(row)
     for name in ("personal", "global"):
         if accuracy.get(f"{name}_mean") is not None:
-            parts.append(f"{name} {100 * accuracy[f'{name}_mean']:5.1f} %")
+            parts.append(f"{name} {figure.text(accuracy[f'{name}_mean']):>7}")
     if accuracy.get("server") is not None:
-        parts.append(f"server {100 * accuracy['server']:5.1f} %")
+        parts.append(f"server {figure.text(accuracy['server']):>7}")
     lost = [f"{part} {loss:.3g}" for part, loss in (row.get("loss") or {}).items() if loss is not None]
     if lost:
         parts.append(f"loss {', '.join(lost)}")

@@ -98,7 +98,8 @@ def facts(result: Result) -> list[tuple[str, str]]:
     if not summary:
         return [("state", "not finished; fedkt simulate --resume continues it"), ("folder", str(result.path))]
     accuracy, rounds, clients = measured_in(summary), max(summary["rounds"], 1), max(summary["clients"], 1)
-    title = metric_of(summary).title
+    figure = metric_of(summary)
+    title = figure.title
     found = [
         ("strategy", str(summary["strategy"])),
         ("clients", f"{summary['clients']}, {summary['rounds']} rounds, seed {summary['seed']}"),
@@ -106,15 +107,14 @@ def facts(result: Result) -> list[tuple[str, str]]:
     for name in ("personal", "global"):
         mean, std = accuracy.get(f"{name}_mean"), accuracy.get(f"{name}_std")
         if mean is not None:
-            found.append(
-                (f"{name} {title}", f"{100 * mean:.1f} ± {100 * (std or 0):.1f} % (mean ± std over clients)")
-            )
+            text = f"{figure.number(mean)} ± {figure.number(std or 0, 2)}{figure.unit}"
+            found.append((f"{name} {title}", f"{text} (mean ± std over clients)"))
     found += [(f"  {rows}", ", ".join(words)) for rows, words in beside_in(summary).items()]
     if accuracy.get("prototype_personal_mean") is not None:
         text = f"{100 * accuracy['prototype_personal_mean']:.1f} % personal"
         found.append(("  nearest prototype", text))
     if accuracy.get("server") is not None:
-        found.append((f"server {title}", f"{100 * accuracy['server']:.1f} %"))
+        found.append((f"server {title}", figure.text(accuracy["server"])))
     for way in ("up", "down"):
         sent = summary["bytes"][way]
         text = f"{size_text(sent)}, {size_text(sent / rounds / clients)} per client and round"

@@ -4,9 +4,10 @@ The unit of repetition is the seed: intervals and tests are over seeds, of means
 all methods share partition and initial models, so differences are paired. A *block* is one scenario under
 one condition. With a single seed there are no intervals and no tests: they are NaN.
 
-Throughout, ``metric`` is ``personal`` or ``global``, and accuracies are in [0, 1]. ``runs``, ``rounds`` and
-``final`` are the frames of a :class:`~fedkt.results.comparison.Comparison`. The examples speak of these: two
-methods on two seeds, one round, two clients.
+Throughout, ``metric`` is ``personal`` or ``global`` and ``figure`` says what was measured: accuracies are in
+[0, 1], and where less is better all differences are turned round, so that what is above 0 is a gain.
+``runs``, ``rounds`` and ``final`` are the frames of a :class:`~fedkt.results.comparison.Comparison`. The
+examples speak of these: two methods on two seeds, one round, two clients.
 
 >>> runs = pd.DataFrame(
 ...     [("local", 0, 0.5, 0), ("local", 1, 0.6, 0), ("fd", 0, 0.7, 4e6), ("fd", 1, 0.76, 4e6)],
@@ -27,6 +28,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
+from fedkt.tasks import CLASSIFICATION, Figure
+
 BLOCK = ["scenario", "condition"]
 KEYS = [*BLOCK, "method"]
 CONFIDENCE = 0.95
@@ -34,6 +37,7 @@ PLACEBO = ", placebo"
 """What the label of a method ends in whose peers were replaced by placebo ones."""
 UPPER_BOUND = "central"
 """Takes no part in ranks: it is what nobody may do."""
+ACCURACY: Figure = CLASSIFICATION.metric
 WORST = 0.1
 """Quantile over clients that stands for those worst off."""
 
@@ -69,7 +73,7 @@ def half(values: Sequence[float] | Floats) -> float:
     return (high - low) / 2
 
 
-def averages(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
+def averages(runs: pd.DataFrame, metric: str, figure: Figure = ACCURACY) -> pd.DataFrame:
     """Return mean accuracy per block and method: ``seeds mean std low high rank`` and traffic.
 
     ``runs``: one row per run (``Comparison.runs``). ``std``: sample standard deviation over seeds. ``rank``
@@ -96,12 +100,12 @@ def averages(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
     columns = [*KEYS, "strategy", "seeds", "mean", "low", "high", "std", "megabytes", "seconds"]
     table = pd.DataFrame(rows, columns=columns)
     contenders = table[table["strategy"] != UPPER_BOUND]
-    table["rank"] = contenders.groupby(BLOCK, sort=False)["mean"].rank(ascending=False)
+    table["rank"] = contenders.groupby(BLOCK, sort=False)["mean"].rank(ascending=not figure.higher_is_better)
     return table
 
 
-def differences(runs: pd.DataFrame, metric: str, baseline: str) -> pd.DataFrame:
-    """Return each method's paired difference to a baseline: ``pairs difference low high p q``.
+def differences(runs: pd.DataFrame, metric: str, baseline: str, figure: Figure = ACCURACY) -> pd.DataFrame:
+    """Return each method's paired gain over a baseline: ``pairs difference low high p q``.
 
     Per block, over the seeds that both have: mean, 95 % interval and two-sided p of the paired t-test
     (which takes differences for normal). ``q`` is p corrected for the number of tests in the table by
@@ -120,14 +124,14 @@ def differences(runs: pd.DataFrame, metric: str, baseline: str) -> pd.DataFrame:
             continue
         for method in by_seed.columns.drop(baseline):
             row = dict(zip(BLOCK, block, strict=True)) | {"method": method}
-            rows.append(row | _paired(by_seed[method], by_seed[baseline]))
+            rows.append(row | _paired(by_seed[method], by_seed[baseline], figure))
     return _corrected(pd.DataFrame(rows, columns=[*KEYS, *_PAIRED]))
 
 
-def pairwise(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
+def pairwise(runs: pd.DataFrame, metric: str, figure: Figure = ACCURACY) -> pd.DataFrame:
     """Return the paired difference of every two methods, as :func:`differences`: ``method against``.
 
-    Of each pair the one with the higher mean comes first. ``q`` is corrected for all pairs of the table, of
+    Of each pair the one with the better mean comes first. ``q`` is corrected for all pairs of the table, of
     all blocks.
 
     >>> table = pairwise(runs, "personal")
@@ -137,17 +141,18 @@ def pairwise(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
     rows = []
     for block, group in runs.groupby(BLOCK, sort=False):
         by_seed = group.pivot_table(index="seed", columns="method", values=f"{metric}_mean", sort=False)
-        ranked = by_seed[by_seed.mean().sort_values(ascending=False, kind="stable").index]
+        order = (-figure.sign * by_seed.mean()).sort_values(kind="stable").index
+        ranked = by_seed[order]
         for one, other in combinations(ranked.columns, 2):
             row = dict(zip(BLOCK, block, strict=True)) | {"method": one, "against": other}
-            rows.append(row | _paired(ranked[one], ranked[other]))
+            rows.append(row | _paired(ranked[one], ranked[other], figure))
     return _corrected(pd.DataFrame(rows, columns=[*KEYS, "against", *_PAIRED]))
 
 
-def _paired(one: pd.Series, other: pd.Series) -> dict[str, float]:
+def _paired(one: pd.Series, other: pd.Series, figure: Figure) -> dict[str, float]:
     """Compare two methods over the seeds that both have."""
     both = pd.concat([one, other], axis=1).dropna().to_numpy()
-    gained = both[:, 0] - both[:, 1]
+    gained = figure.gain(both[:, 0], both[:, 1])
     low, high = interval(gained)
     tested = len(gained) > 1 and not np.allclose(gained, gained[0], rtol=0, atol=1e-12)
     p = float(stats.ttest_rel(both[:, 0], both[:, 1]).pvalue) if tested else np.nan
@@ -178,11 +183,12 @@ def by_seed(rounds: pd.DataFrame, column: str) -> pd.DataFrame:
     return wide.where(wide.bfill().notna(), wide.ffill())
 
 
-def decline(rounds: pd.DataFrame, metric: str) -> pd.DataFrame:
+def decline(rounds: pd.DataFrame, metric: str, figure: Figure = ACCURACY) -> pd.DataFrame:
     """Return what was lost after the best round: ``best at_best last fall low high``, per block and method.
 
-    ``best``: the round in which the mean over seeds was highest; ``at_best``: that mean; ``last``: that of
-    the last round; ``fall``: the mean over seeds of last minus best, at most 0, with its 95 % ``interval``.
+    ``best``: the round in which the mean over seeds was best; ``at_best``: that mean; ``last``: that of
+    the last round; ``fall``: the mean over seeds of what last gained over best, at most 0, with its 95 %
+    ``interval``.
     The best round is picked by the same figures, so a fall of less than its interval says nothing.
 
     >>> worse = pd.concat([rounds, rounds.assign(round=2, personal_mean=rounds["personal_mean"] - 0.1)])
@@ -196,15 +202,15 @@ def decline(rounds: pd.DataFrame, metric: str) -> pd.DataFrame:
         if by_round.empty:
             continue
         means = by_round.mean(axis=1)
-        best = means.idxmax()
-        lost = (by_round.iloc[-1] - by_round.loc[best]).to_numpy()
+        best = (figure.sign * means).idxmax()
+        lost = figure.gain(by_round.iloc[-1], by_round.loc[best]).to_numpy()
         low, high = interval(lost)
         found = (int(best), means[best], means.iloc[-1], lost.mean(), low, high)
         rows.append(dict(zip([*KEYS, *_DECLINE], (*key, *found), strict=True)))
     return pd.DataFrame(rows, columns=[*KEYS, *_DECLINE])
 
 
-def critical_difference(table: pd.DataFrame) -> dict[str, Any] | None:
+def critical_difference(table: pd.DataFrame, figure: Figure = ACCURACY) -> dict[str, Any] | None:
     """Compare methods over blocks by their ranks (Demšar 2006, JMLR 7, sections 3.2.2 and 3.3).
 
     ``table``: what :func:`averages` returns. Friedman's test, then Nemenyi's critical difference
@@ -225,7 +231,7 @@ def critical_difference(table: pd.DataFrame) -> dict[str, Any] | None:
     blocks, methods = ranked.shape
     if methods < 3 or blocks < 2:
         return None
-    ranks = ranked.rank(axis=1, ascending=False).mean().sort_values(kind="stable")
+    ranks = ranked.rank(axis=1, ascending=not figure.higher_is_better).mean().sort_values(kind="stable")
     spread = ranked.rank(axis=1).nunique(axis=1).max() > 1
     p = float(stats.friedmanchisquare(*(ranked[name] for name in ranked)).pvalue) if spread else 1.0
     critical = float(stats.studentized_range.ppf(CONFIDENCE, methods, np.inf)) / np.sqrt(2)
@@ -240,11 +246,13 @@ def critical_difference(table: pd.DataFrame) -> dict[str, Any] | None:
     }
 
 
-def transfer(clients: pd.DataFrame, metric: str, alone: str = "local") -> pd.DataFrame:
+def transfer(
+    clients: pd.DataFrame, metric: str, alone: str = "local", figure: Figure = ACCURACY
+) -> pd.DataFrame:
     """Return who gains and who loses: ``gain worse most_lost worst``, per block and method.
 
-    ``clients``: each client's last accuracy (``Comparison.final``). A client's gain is its accuracy minus
-    that of the same client (of the same seed) that trained ``alone``. ``gain``: mean over clients and seeds;
+    ``clients``: each client's last accuracy (``Comparison.final``). A client's gain is that over
+    the same client (of the same seed) that trained ``alone``. ``gain``: mean over clients and seeds;
     ``worse``: share of clients that lose (negative transfer); ``worst``: accuracy that 90 % of the clients
     reach (mean over seeds); ``most_lost``: the 10 % quantile of the gain (mean over seeds); ``*_half``: what
     stands behind ±, over seeds.
@@ -255,12 +263,13 @@ def transfer(clients: pd.DataFrame, metric: str, alone: str = "local") -> pd.Dat
     columns = [*KEYS, "gain", "worse", "worse_half", "most_lost", "worst", "worst_half"]
     if clients.empty:
         return pd.DataFrame(columns=columns)
-    gained = gains(clients, metric, alone)
+    gained = gains(clients, metric, alone, figure)
+    tenth = WORST if figure.higher_is_better else 1 - WORST
     rows = []
     for key, group in gained.groupby(KEYS, sort=False):
         known = group[group["gain"].notna() & (group["method"] != alone)]
         lost = known.groupby("seed")["gain"].quantile(WORST).mean() if len(known) else np.nan
-        worst = group.groupby("seed")[metric].quantile(WORST).dropna()
+        worst = group.groupby("seed")[metric].quantile(tenth).dropna()
         losing = (known["gain"] < 0).groupby(known["seed"]).mean()
         rows.append(
             dict(zip(KEYS, key, strict=True))
@@ -272,7 +281,9 @@ def transfer(clients: pd.DataFrame, metric: str, alone: str = "local") -> pd.Dat
     return pd.DataFrame(rows, columns=columns)
 
 
-def gains(clients: pd.DataFrame, metric: str, alone: str = "local") -> pd.DataFrame:
+def gains(
+    clients: pd.DataFrame, metric: str, alone: str = "local", figure: Figure = ACCURACY
+) -> pd.DataFrame:
     """Return ``clients`` with a column ``gain`` to the same client alone; NaN where there is no such run.
 
     ``clients``: each client's last accuracy (``Comparison.final``); ``alone``: the method of those runs.
@@ -284,12 +295,16 @@ def gains(clients: pd.DataFrame, metric: str, alone: str = "local") -> pd.DataFr
     base = clients.loc[clients["method"] == alone, [*same, metric]].rename(columns={metric: "alone"})
     joined = clients.merge(base, on=same, how="left")
     # Accuracies are single precision: two equal ones may differ in their last bits, which is no loss.
-    joined["gain"] = (joined[metric] - joined.pop("alone")).round(6)
+    joined["gain"] = figure.gain(joined[metric], joined.pop("alone")).round(6)
     return joined
 
 
 def efficiency(
-    rounds: pd.DataFrame, metric: str, targets: pd.Series, budgets: pd.Series | None = None
+    rounds: pd.DataFrame,
+    metric: str,
+    targets: pd.Series,
+    budgets: pd.Series | None = None,
+    figure: Figure = ACCURACY,
 ) -> pd.DataFrame:
     """Return what accuracy costs: ``at_budget budget to_target_rounds to_target_seconds reached``.
 
@@ -313,7 +328,7 @@ def efficiency(
         target, limit = targets.get(block, np.nan), limits.get(block, np.nan)
         reached, within = [], []
         for _, one in group.groupby("seed", sort=False):
-            good = one[one[column] >= target]
+            good = one[figure.gain(one[column], target) >= 0]
             reached.append((good["round"].iloc[0], good["seconds"].iloc[0]) if len(good) else None)
             # A budget that is spent exactly counts as kept, whatever the last bit of the sum.
             kept = one[(one["megabytes"] <= limit * (1 + 1e-9)) & one[column].notna()]
@@ -360,26 +375,29 @@ def overview(
     metric: str = "personal",
     baseline: str = "local",
     target: float | None = None,
+    figure: Figure = ACCURACY,
 ) -> pd.DataFrame:
     """Return one row per block and method with everything above.
 
     ``target``: accuracy to reach; None: the mean of ``baseline`` in each block. ``per_megabyte``: points of
-    accuracy gained over ``baseline`` per 10^6 bytes per client.
+    accuracy (of what is no share, itself) gained over ``baseline`` per 10^6 bytes per client.
 
     >>> table = overview(runs, rounds, final)
     >>> table[["method", "mean", "difference", "per_megabyte"]].round(2).values.tolist()[1]
     ['fd', 0.73, 0.18, 9.0]
     """
-    table = averages(runs, metric)
+    table = averages(runs, metric, figure)
     base = table[table["method"] == baseline].set_index(BLOCK)["mean"]
     targets = base if target is None else pd.Series(target, index=table.set_index(BLOCK).index.unique())
     for more in (
-        differences(runs, metric, baseline),
-        transfer(final, metric),
-        efficiency(with_costs(rounds, runs), metric, targets),
+        differences(runs, metric, baseline, figure),
+        transfer(final, metric, figure=figure),
+        efficiency(with_costs(rounds, runs), metric, targets, figure=figure),
     ):
         table = table.merge(more, on=KEYS, how="left", suffixes=("", "_difference"))
-    table["per_megabyte"] = 100 * table["difference"] / table["megabytes"].where(table["megabytes"] > 0)
+    table["per_megabyte"] = (
+        figure.scale * table["difference"] / table["megabytes"].where(table["megabytes"] > 0)
+    )
     return table
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from fedkt.tasks.classification import Classification
 from fedkt.tasks.multilabel import Multilabel
 from fedkt.tasks.regression import Regression
-from fedkt.tasks.task import Figures, Metric, Targets, Task
+from fedkt.tasks.task import Figure, Figures, Metric, Targets, Task
 
 if TYPE_CHECKING:
     from fedkt.scenario import Data
@@ -21,6 +21,7 @@ __all__ = [
     "EVERY",
     "TASKS",
     "Classification",
+    "Figure",
     "Figures",
     "Metric",
     "Multilabel",

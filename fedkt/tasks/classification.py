@@ -33,7 +33,7 @@ class Classification(Task):
     """
 
     name = "classification"
-    metric = Metric("accuracy", "accuracy", "accuracy")
+    metric = Metric("accuracy", "accuracy", part="accuracy")
     answers = Logits
     exclusive = True
 

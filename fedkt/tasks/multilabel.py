@@ -16,8 +16,8 @@ from fedkt.knowledge.kinds import LabelProbabilities
 from fedkt.tasks import label_scoring
 from fedkt.tasks.task import (
     OTHER_TASKS,
-    Beside,
     ColumnsTask,
+    Figure,
     Figures,
     Floats,
     LabelNames,
@@ -46,8 +46,7 @@ class Multilabel(ColumnsTask):
     metric = Metric(
         "mean_average_precision",
         "mean average precision",
-        "score",
-        beside=(Beside("macro_f1", "macro F1"), Beside("micro_f1", "micro F1"), Beside("auc", "AUC")),
+        beside=(Figure("macro_f1", "macro F1"), Figure("micro_f1", "micro F1"), Figure("auc", "AUC")),
     )
     grouped = "rarest label"
     answers = LabelProbabilities

@@ -18,8 +18,8 @@ from fedkt.knowledge.codec import LIMIT
 from fedkt.knowledge.kinds import Numbers
 from fedkt.tasks.task import (
     OTHER_TASKS,
-    Beside,
     ColumnsTask,
+    Figure,
     Figures,
     Floats,
     LabelNames,
@@ -63,9 +63,11 @@ class Regression(ColumnsTask):
     metric = Metric(
         "r2",
         "R²",
-        "score",
         lowest=-1.0,
-        beside=(Beside("rmse", "RMSE", share=False), Beside("mae", "MAE", share=False)),
+        beside=(
+            Figure("rmse", "RMSE", share=False, higher_is_better=False),
+            Figure("mae", "MAE", share=False, higher_is_better=False),
+        ),
     )
     answers = Numbers
     grouped = "fifth of the first target"

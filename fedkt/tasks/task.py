@@ -28,32 +28,65 @@ Figures = dict[str, float | None]
 
 
 @dataclass(frozen=True)
-class Beside:
-    """A figure beside the leading one: its name in files, its title, and whether it is a share."""
+class Figure:
+    """A figure of test rows: its name in files, its title in sentences, and how it is told and compared.
 
-    name: str
-    title: str
-    share: bool = True
+    ``share``: a part of one, told in per cent, and gains of it in points; else a number in its own unit.
 
-    def text(self, value: float) -> str:
-        """Return a value as it is told."""
-        return f"{100 * value:.1f} %" if self.share else f"{value:.4g}"
-
-
-@dataclass(frozen=True)
-class Metric:
-    """The leading figure of a task, by which runs are compared and the best round is chosen.
-
-    ``name`` in files, ``title`` in sentences; ``part``: what a run's figures are called in its files.
+    >>> rmse = Figure("rmse", "RMSE", share=False, higher_is_better=False)
+    >>> rmse.text(12.34567), rmse.gain(12.0, 12.5)
+    ('12.35', 0.5)
     """
 
     name: str
     title: str
-    part: str
+    share: bool = True
     higher_is_better: bool = True
+
+    @property
+    def scale(self) -> float:
+        """By what values are multiplied where they are told."""
+        return 100.0 if self.share else 1.0
+
+    @property
+    def unit(self) -> str:
+        """What stands behind a value."""
+        return " %" if self.share else ""
+
+    @property
+    def unit_of_gain(self) -> str:
+        """What stands behind a gain."""
+        return " points" if self.share else " of gain"
+
+    @property
+    def sign(self) -> int:
+        """By what values are multiplied so that more is better: 1 or -1."""
+        return 1 if self.higher_is_better else -1
+
+    def number(self, value: float, digits: int = 4) -> str:
+        """Return a value as it is told, without its unit; ``digits``: of what is no share, significant."""
+        return f"{100 * value:.1f}" if self.share else f"{value:.{digits}g}"
+
+    def text(self, value: float) -> str:
+        """Return a value as it is told."""
+        return self.number(value) + self.unit
+
+    def gain(self, after: Any, before: Any) -> Any:
+        """Return by how much ``after`` is better than ``before``, numbers or arrays; below 0: worse."""
+        return after - before if self.higher_is_better else before - after
+
+
+@dataclass(frozen=True)
+class Metric(Figure):
+    """The leading figure of a task, by which runs are compared and the best round is chosen."""
+
+    part: str = "score"
+    """What a run's figures are called in its files."""
     lowest: float = 0.0
     """Where pictures of it begin; it may be below."""
-    beside: tuple[Beside, ...] = ()
+    highest: float | None = 1.0
+    """Where they end; None: at the largest value."""
+    beside: tuple[Figure, ...] = ()
     """What reports tell beside it."""
 
     def told(self) -> dict[str, Any]:

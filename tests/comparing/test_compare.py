@@ -103,7 +103,7 @@ def test_finished_runs_are_kept_and_others_added(here: Path) -> None:
 def test_patience_ends_a_run_of_a_comparison_for_good(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first round is called the best of each run, so all end after three of five."""
     monkeypatch.setattr(
-        "fedkt.engine.loop.loop.better", lambda best, number, _: best or {"round": number, "validation": 1.0}
+        "fedkt.engine.loop.loop.better", lambda best, number, *_: best or {"round": number, "validation": 1.0}
     )
     patient = {**SMALL, "rounds": 5, "patience": 2, "data": {**SMALL["data"], "validation": 0.2}}
     done = fedkt.compare(patient, "fd", "0", out="c")

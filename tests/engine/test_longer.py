@@ -16,6 +16,7 @@ from fedkt.errors import InputError
 from fedkt.results.export import export
 from fedkt.results.folder import read_rows, run_state
 from fedkt.scenario import load
+from fedkt.tasks import Figure
 
 SMALL: dict[str, Any] = {
     "name": "small",
@@ -107,6 +108,13 @@ def test_what_was_planned_over_the_rounds_keeps_their_number(tmp_path: Path) -> 
     assert (tmp_path / "run" / "scenario.yaml").read_text() == before
 
 
+def test_the_best_round_of_a_figure_of_which_less_is_better_is_the_lowest() -> None:
+    bits, best = Figure("bits", "bits per byte", share=False, higher_is_better=False), None
+    for number, value in enumerate([2.5, None, 2.25, 2.25, 3.0], start=1):
+        best = better(best, number, value, bits)
+    assert best == {"round": 3, "validation": 2.25}
+
+
 def test_the_best_round_is_the_first_of_the_best() -> None:
     best = None
     for number, value in enumerate([0.5, None, 0.7, 0.7, 0.6], start=1):
@@ -125,7 +133,7 @@ def test_a_run_ends_when_it_gets_no_better_and_its_best_round_can_be_taken_out(
     told = iter([0.5, 0.8, 0.8, 0.7, 0.9])
     monkeypatch.setattr(
         "fedkt.engine.loop.loop.better",
-        lambda best, number, found: better(best, number, next(told) if found is not None else None),
+        lambda best, number, found, figure: better(best, number, next(told) if found is not None else None),
     )
     run = fedkt.simulate(SMALL, [*JUDGED, "rounds=9", "patience=2"], out=tmp_path / "run")
     assert run.summary["rounds"] == 4 and run.summary["stopped"]

@@ -17,6 +17,7 @@ from fedkt.drawing import blank, write_picture
 from fedkt.results.comparison import tables
 from fedkt.results.progress import Progress
 from fedkt.scenario import from_dict
+from fedkt.tasks import CLASSIFICATION
 
 
 @pytest.mark.parametrize("name", ["a$b_{$", "US$5-US$10", "$x^2$", r"a\$b$c"])
@@ -71,7 +72,7 @@ def test_a_comparison_s_table_in_the_terminal() -> None:
 
     settings = {"metric": "personal", "baseline": "lo:bug:[red]cal"}
     comparison = SimpleNamespace(
-        statistics=pd.DataFrame([row]), settings=settings, metric=SimpleNamespace(title="accuracy")
+        statistics=pd.DataFrame([row]), settings=settings, metric=CLASSIFICATION.metric
     )
     tables.print_summary(comparison, Path("runs/[red]a/report.html"), to)  # type: ignore[arg-type]
     text = out.getvalue()

@@ -25,9 +25,10 @@ from fedkt.drawing import HUES, look
 from fedkt.errors import InputError
 from fedkt.files import write_atomic, write_json
 from fedkt.results.measured import read_measured
+from fedkt.results.metrics import TITLES
 from fedkt.results.report import report_of
 from fedkt.results.report.collect import NOTHING, _matrices, _packed
-from fedkt.tasks import scoring
+from fedkt.tasks import Metric, scoring
 
 CLIENTS, ROUNDS = 4, 3
 REACHED = {"local": 0.5, "knfu": 0.7, "fd <b>": 0.55, "central": 0.9}
@@ -251,6 +252,43 @@ def test_what_of_a_gain_is_knowledge(tmp_path: Path) -> None:
         "With peers who answer to other rows knfu reaches 61.0 %: what its peers know of a row is worth "
         "+9.5 ± 6.4 points." in report_of(tmp_path, {}).read_text()
     )
+
+
+def test_a_figure_of_which_less_is_better(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Errors of 2 and 2.2 alone, of 1.5 and 1.6 together; what is no share is told in its own unit."""
+    error = Metric("rmse", "RMSE", share=False, higher_is_better=False, highest=None)
+    monkeypatch.setitem(TITLES, "rmse", error)
+    cells = []
+    for method, reached in {"local": (2.0, 2.2), "knfu": (1.5, 1.6)}.items():
+        for seed in (0, 1):
+            path = f"cells/{method}/{seed}"
+            write_run(tmp_path / path, "easy", method, seed, reached[seed])
+            summary = json.loads((tmp_path / path / "summary.json").read_text())
+            summary |= {"metric": error.told(), "score": summary.pop("accuracy")}
+            write_json(tmp_path / path / "summary.json", summary)
+            cells.append(
+                {"scenario": "easy", "method": method, "strategy": method, "condition": {}, "tried": {}}
+                | {"seed": seed, "path": path, "status": "finished", "error": None}
+            )
+    settings = {"metric": "personal", "baseline": "local", "target": None}
+    write_json(tmp_path / "comparison.json", {"command": ["fedkt"], "settings": settings, "cells": cells})
+    text = report_of(tmp_path, {}).read_text()
+    # The interval of gains of .5 and .6 with one degree of freedom: 12.706 times .05.
+    assert "On easy, knfu reached the lowest personal RMSE, 1.55 ± 0.64 (95 % interval over 2 seeds)" in text
+    assert "+0.55 ± 0.64 of gain against the runner-up, local" in text
+    # Its clients were .2 better in the first of three rounds, where more was worse by .1 a round.
+    assert "In personal RMSE it got worse after its best round: local after round 1" in text
+    data = data_of(text)
+    assert data["figure"]["sign"] == -1 and data["figure"]["highest"] == pytest.approx(2.23)
+    assert [row["rank"] for row in data["tables"]["personal"]] == [2, 1]
+    head = (tmp_path / "tables/summary.md").read_text().splitlines()[0]
+    assert head.startswith(
+        "| method | personal RMSE | gain over local | q | clients worse off in % | worst tenth |"
+    )
+    run = report_of(tmp_path / "cells/knfu/0", {}).read_text()
+    assert "4 clients with strategy knfu reached 1.5 personal RMSE (± 0.02 between clients)" in run
+    told = CliRunner().invoke(app, ["report", str(tmp_path), "--target", "0"])
+    assert told.exit_code == 2 and "it must be a value of RMSE above 0." in told.stderr
 
 
 def test_accuracy_against_epsilon_is_drawn(tmp_path: Path) -> None:

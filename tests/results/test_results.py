@@ -228,8 +228,8 @@ def test_what_is_no_run_cannot_be_read(tmp_path: Path) -> None:
 
 def test_the_picture_shows_only_what_was_measured(tmp_path: Path) -> None:
     rows = [a_round(1, None), a_round(2, 0.5), a_round(3, 0.75)]
-    assert _points(rows, "personal") == [(2, 50.0, 10.0), (3, 75.0, 10.0)]
-    assert _points(rows, "global") == [(2, 25.0, 0.0), (3, 25.0, 0.0)]
+    assert _points(rows, "personal", 100) == [(2, 50.0, 10.0), (3, 75.0, 10.0)]
+    assert _points(rows, "global", 100) == [(2, 25.0, 0.0), (3, 25.0, 0.0)]
     draw_accuracy([a_round(1, None)], tmp_path / "none.png")
     assert not (tmp_path / "none.png").exists()
 

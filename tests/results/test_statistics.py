@@ -12,14 +12,17 @@ from fedkt.results.statistics import (
     against_epsilon,
     averages,
     critical_difference,
+    decline,
     differences,
     efficiency,
     gains,
     interval,
     overview,
+    pairwise,
     transfer,
     with_costs,
 )
+from fedkt.tasks import Figure
 
 
 def runs(values: dict[str, list[float]], scenario: str = "s", **more: Any) -> pd.DataFrame:
@@ -188,6 +191,43 @@ def test_overview_joins_all() -> None:
     assert table.loc["fd", "per_megabyte"] == pytest.approx(10)
     assert table.loc["fd", "target"] == 0.5 and table.loc["fd", "to_target_rounds"] == 1
     assert overview(found, rounds, final({"local": [0.5]}), target=0.9)["target"].tolist() == [0.9, 0.9]
+
+
+ERROR = Figure("rmse", "RMSE", share=False, higher_is_better=False)
+
+
+def test_where_less_is_better_everything_is_turned_round() -> None:
+    """Errors of 4 and 5 alone, 3 and 3.5 together: gains of 1 and 1.5, as their negatives would have."""
+    found = runs({"local": [4.0, 5.0], "fd": [3.0, 3.5], "central": [2.0, 2.0]})
+    lost = runs({"local": [-4.0, -5.0], "fd": [-3.0, -3.5], "central": [-2.0, -2.0]})
+    assert averages(found, "personal", ERROR)["rank"].tolist()[:2] == [2, 1]
+    for compared in (differences(found, "personal", "local", ERROR), pairwise(found, "personal", ERROR)):
+        row = compared.set_index("method").loc["fd"]
+        assert row["difference"] == pytest.approx(1.25) and row["low"] < 1.25 < row["high"]
+    assert pairwise(found, "personal", ERROR)["method"].tolist() == ["central", "central", "fd"]
+    told = ["difference", "low", "high", "p", "q"]
+    turned = differences(found, "personal", "local", ERROR)[told]
+    assert turned.equals(differences(lost, "personal", "local")[told])
+
+    clients = final({"local": [4.0, 4.0, 4.0, 4.0], "fd": [3.0, 3.5, 4.0, 5.0]})
+    table = transfer(clients, "personal", figure=ERROR).set_index("method")
+    assert table.loc["fd", "gain"] == pytest.approx(0.125) and table.loc["fd", "worse"] == 0.25
+    assert table.loc["fd", "worst"] == pytest.approx(4.7)  # 90 % quantile of 3, 3.5, 4, 5
+
+    rounds = pd.DataFrame(lines("local", [5.0, 4.0, 4.5], 0) + lines("fd", [6.0, 3.0, 3.5], 4e6))
+    fall = decline(rounds, "personal", ERROR).set_index("method")
+    assert fall["best"].tolist() == [2, 2] and fall["fall"].tolist() == pytest.approx([-0.5, -0.5])
+    whole = overview(found.query("seed == 0"), rounds, clients, figure=ERROR).set_index("method")
+    # The baseline's 4 is reached in the second round; a gain of 1 for 2 MB per client.
+    assert whole["to_target_rounds"].tolist()[:2] == [2, 2] and whole.loc["fd", "per_megabyte"] == 0.5
+
+
+def test_ranks_where_less_is_better() -> None:
+    table = pd.concat(
+        [averages(runs({"a": [3.0], "b": [2.0], "c": [1.0]}, s), "personal", ERROR) for s in "xy"]
+    )
+    found = critical_difference(table, ERROR)
+    assert found is not None and found["methods"] == ["c", "b", "a"]
 
 
 def test_accuracy_against_epsilon() -> None:

@@ -50,7 +50,8 @@ def compare(
     baseline: Annotated[str, typer.Option(help="What the others are compared with.")] = "local",
     metric: Annotated[str, typer.Option(help="personal or global accuracy.")] = "personal",
     target: Annotated[
-        float | None, typer.Option(help="Accuracy to reach, in (0, 1] [default: the baseline's].")
+        float | None,
+        typer.Option(help="Accuracy, or other leading figure, to reach [default: the baseline's]."),
     ] = None,
     engine: Annotated[str, typer.Option(help="inline (several runs at a time), ray or flower.")] = "inline",
     address: Annotated[str | None, typer.Option(help="A Ray cluster to send the runs to.")] = None,

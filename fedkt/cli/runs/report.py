@@ -12,7 +12,7 @@ def report(
         str | None, typer.Option(help="What the others are compared with [default: as compared].")
     ] = None,
     metric: Annotated[str | None, typer.Option(help="personal or global accuracy.")] = None,
-    target: Annotated[float | None, typer.Option(help="Accuracy to reach, in (0, 1].")] = None,
+    target: Annotated[float | None, typer.Option(help="Accuracy, or other leading figure, to reach.")] = None,
 ) -> None:
     """Write report.html of a comparison or of a run anew, with its tables and pictures."""
     from fedkt.results.report import report_of

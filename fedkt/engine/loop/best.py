@@ -1,4 +1,4 @@
-"""The best round by accuracy on validation rows: which it is, when to stop looking, and its models."""
+"""The best round by validation rows: which it is, when to stop looking, and its models."""
 
 import os
 import shutil
@@ -6,16 +6,19 @@ from pathlib import Path
 from typing import Any
 
 from fedkt.client.state import DiskStore
+from fedkt.tasks import CLASSIFICATION, Figure
 
 Best = dict[str, Any]
-"""``{"round": n, "validation": mean accuracy}``."""
+"""``{"round": n, "validation": mean over clients}``."""
 KEPT = 2
 """A resume from the checkpoint before the newest may need the best round that was known then."""
 
 
-def better(best: Best | None, round_: int, validation: float | None) -> Best | None:
+def better(
+    best: Best | None, round_: int, validation: float | None, figure: Figure = CLASSIFICATION.metric
+) -> Best | None:
     """Return what is best after a round; of equal rounds the first, None where nothing was measured."""
-    if validation is None or (best is not None and validation <= best["validation"]):
+    if validation is None or (best is not None and figure.gain(validation, best["validation"]) <= 0):
         return best
     return {"round": round_, "validation": validation}
 

@@ -31,6 +31,7 @@ from fedkt.results.folder import RunFolder
 from fedkt.results.observer import Observer
 from fedkt.strategy.base import Strategy
 from fedkt.strategy.rounds.receiving import Outcome
+from fedkt.tasks import CLASSIFICATION, Figure
 
 STATUSES = ("accepted", "rejected", "late", "declined", "failed")
 
@@ -321,7 +322,7 @@ class Loop:
             "loss": metrics.mean_losses(
                 its for c, its in told.items() if c not in self.strategy.setting.hostile
             ),
-            "group_effect": group_effect(o.metrics for o in evaluated.values()),
+            "group_effect": group_effect((o.metrics for o in evaluated.values()), self.strategy.task.metric),
             "bytes": {"up": up, "down": down},
             "replies": replies,
             "wall_s": round(wall_s, 4),
@@ -340,7 +341,9 @@ class Loop:
         lost = [{"round": number, "client": _name(c), **told[c]} for c in asked if told.get(c)]
         before = totals.best
         if measured:
-            totals.best = better(before, number, self._spread().get("validation_mean"))
+            totals.best = better(
+                before, number, self._spread().get("validation_mean"), self.strategy.task.metric
+            )
         if (
             self._over_after(number)
             or totals.best is not before
@@ -416,8 +419,10 @@ def server_accuracy(strategy: Strategy) -> float | None:
     return None if test is None or logits is None else strategy.task.leading(logits, test[1])
 
 
-def group_effect(measured: Iterable[Mapping[str, float]]) -> float | None:
-    """Return the mean over taught clients of accuracy after the round's teacher minus accuracy before it.
+def group_effect(
+    measured: Iterable[Mapping[str, float]], figure: Figure = CLASSIFICATION.metric
+) -> float | None:
+    """Return the mean over taught clients of what they gained in accuracy by the round's teacher.
 
     On the common test set where there is one (the target domain's, in a domain shift), else on their own.
     Below 0: negative transfer. Where weights are averaged, after is the aggregated model and before the
@@ -425,7 +430,7 @@ def group_effect(measured: Iterable[Mapping[str, float]]) -> float | None:
     nobody was both taught and measured. It is reported only: nothing in a run depends on it.
     """
     effects = [
-        m.get("global", m.get("personal", m["before_digest"])) - m["before_digest"]
+        figure.gain(m.get("global", m.get("personal", m["before_digest"])), m["before_digest"])
         for m in measured
         if "before_digest" in m
     ]

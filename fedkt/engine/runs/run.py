@@ -126,6 +126,7 @@ def _simulated(
                 "clients": len(world.shards),
                 "rounds": scenario.rounds,
                 "round": saved.round,
+                "metric": world.federation.task.metric.told(),
             }
         )
         for note in (*world.federation.notes, *privacy_notes(world), *settings_notes(world)):

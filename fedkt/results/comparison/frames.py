@@ -1,6 +1,7 @@
 """A comparison read from its folder: tidy frames of runs, rounds and clients."""
 
 import json
+import math
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -103,6 +104,7 @@ class Comparison:
         grouped = pd.DataFrame(rows).astype({"value": float}).groupby(columns[:4], sort=False)["value"]
         table = grouped.agg(validation="mean", half=half, seeds="count").reset_index()
         measured = table[table["validation"].notna()]
+        measured = measured.assign(validation=self.metric.sign * measured["validation"])
         best = measured.groupby(columns[:3], sort=False)["validation"].idxmax()
         table["chosen"] = table.index.isin(best)
         return table
@@ -162,21 +164,21 @@ class Comparison:
         """One row per scenario, condition and method (see :func:`fedkt.results.statistics.overview`)."""
         from fedkt.results.statistics import overview
 
-        return overview(self.runs, self.rounds, self.final, **self.settings)
+        return overview(self.runs, self.rounds, self.final, **self.settings, figure=self.metric)
 
     @cached_property
     def pairs(self) -> "pd.DataFrame":
         """The paired difference of every two methods (see :func:`fedkt.results.statistics.pairwise`)."""
         from fedkt.results.statistics import pairwise
 
-        return pairwise(self.runs, self.settings["metric"])
+        return pairwise(self.runs, self.settings["metric"], self.metric)
 
     @cached_property
     def declines(self) -> "pd.DataFrame":
         """What methods lost after their best round (see :func:`fedkt.results.statistics.decline`)."""
         from fedkt.results.statistics import decline
 
-        return decline(self.rounds, self.settings["metric"])
+        return decline(self.rounds, self.settings["metric"], self.metric)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -216,7 +218,7 @@ class Comparison:
 
         if not self.chosen:
             return f"<p>{html.escape(repr(self))}: no run has finished.</p>"
-        head, *rows = summary_rows(self.statistics, self.settings, self.metric.title)
+        head, *rows = summary_rows(self.statistics, self.settings, self.metric)
         heads = "".join(f"<th>{html.escape(text)}</th>" for text in head)
         body = "".join(
             "<tr>" + "".join(f"<td>{html.escape(text)}</td>" for text in row) + "</tr>" for row in rows
@@ -224,14 +226,18 @@ class Comparison:
         return f"<table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>"
 
 
-def problems_of(settings: Mapping[str, Any]) -> list[str]:
-    """Return what is wrong with the metric and the target that a comparison is asked to show."""
-    problems, metric, target = [], settings["metric"], settings["target"]
-    if metric not in METRICS:
-        problems.append(f"--metric is {metric!r}; it must be {' or '.join(METRICS)}.")
-    if target is not None and not 0 < target <= 1:
-        problems.append(f"--target is {target}; it must be an accuracy above 0 and at most 1.")
-    return problems
+def problem_of_metric(metric: str) -> list[str]:
+    """Return what is wrong with the name of the rows whose figures a comparison is asked to show."""
+    return [] if metric in METRICS else [f"--metric is {metric!r}; it must be {' or '.join(METRICS)}."]
+
+
+def problem_of_target(target: float | None, figure: Metric) -> list[str]:
+    """Return what is wrong with a value of the leading figure that runs are to reach."""
+    highest = math.inf if figure.highest is None else figure.highest
+    if target is None or figure.lowest < target <= highest:
+        return []
+    most = f" and at most {highest:g}" if math.isfinite(highest) else ""
+    return [f"--target is {target}; it must be a value of {figure.title} above {figure.lowest:g}{most}."]
 
 
 def text_of(settings: Mapping[str, str]) -> str:

@@ -27,7 +27,7 @@ def write_pictures(comparison: Comparison) -> Path:
     """
     table = comparison.statistics
     drawn = {"curves": _curves(comparison, table), "accuracy": _accuracy(comparison, table)}
-    ranks = critical_difference(table)
+    ranks = critical_difference(table, comparison.metric)
     if ranks is not None:
         drawn["ranks"] = _ranks(
             ranks, f"{comparison.settings['metric']} {comparison.metric.title}", _look(table)
@@ -40,6 +40,15 @@ def write_pictures(comparison: Comparison) -> Path:
         for form in ("png", "svg"):
             write_picture(figure, folder / f"{name}.{form}", dpi=160)
     return folder
+
+
+def _axis(comparison: Comparison) -> tuple[str, float]:
+    """Return what stands at the axis of the leading figure, and by what values are multiplied there."""
+    metric = comparison.metric
+    return (
+        f"{comparison.settings['metric']} {metric.title}{',' + metric.unit if metric.unit else ''}",
+        metric.scale,
+    )
 
 
 def _panels(table: pd.DataFrame, height: float) -> "tuple[Figure, list[tuple[tuple[str, str], Axes]]]":
@@ -89,14 +98,14 @@ def _curves(comparison: Comparison, table: pd.DataFrame) -> "Figure":
     """Draw mean accuracy per round with the range over seeds."""
     from matplotlib.ticker import MaxNLocator
 
-    looks, metric = _look(table), comparison.settings["metric"]
-    column = f"{metric}_mean"
+    looks, (titled, scale) = _look(table), _axis(comparison)
+    column = f"{comparison.settings['metric']}_mean"
     figure, panels = _panels(table, 3.6)
     rounds = comparison.rounds
     for block, axes in panels:
         here = rounds[(rounds[BLOCK] == list(block)).all(axis=1) & rounds[column].notna()]
         for method, group in here.groupby("method", sort=False):
-            values = 100 * by_seed(group, column).agg(["mean", "min", "max"], axis=1)
+            values = scale * by_seed(group, column).agg(["mean", "min", "max"], axis=1)
             axes.plot(values.index, values["mean"], linewidth=1.8, label=method, **looks[method])
             axes.fill_between(
                 values.index,
@@ -109,52 +118,56 @@ def _curves(comparison: Comparison, table: pd.DataFrame) -> "Figure":
         axes.grid(axis="y", color=_FAINT, linewidth=0.8)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("round", fontsize=9)
-        axes.set_ylabel(f"{metric} {comparison.metric.title}, %", fontsize=9)
+        axes.set_ylabel(titled, fontsize=9)
     _legend(figure, panels[0][1])
     return figure
 
 
 def _accuracy(comparison: Comparison, table: pd.DataFrame) -> "Figure":
     """Draw each method's mean with its 95 % interval over seeds, the best on top."""
-    looks, metric = _look(table), comparison.settings["metric"]
+    looks, (titled, scale) = _look(table), _axis(comparison)
     most = table.groupby(BLOCK, sort=False).size().max()
     figure, panels = _panels(table, 0.9 + 0.3 * most)
     for block, axes in panels:
-        here = table[(table[BLOCK] == list(block)).all(axis=1)].sort_values("mean")
+        here = table[(table[BLOCK] == list(block)).all(axis=1)].sort_values(
+            "mean", ascending=comparison.metric.higher_is_better
+        )
         for place, row in enumerate(here.to_dict("records")):
             colour = looks[row["method"]]["color"]
             if not pd.isna(row["low"]):
-                axes.plot([100 * row["low"], 100 * row["high"]], [place, place], color=colour, linewidth=1.8)
-            axes.plot(100 * row["mean"], place, "o", color=colour, markersize=6)
+                axes.plot(
+                    [scale * row["low"], scale * row["high"]], [place, place], color=colour, linewidth=1.8
+                )
+            axes.plot(scale * row["mean"], place, "o", color=colour, markersize=6)
         axes.set_yticks(range(len(here)), here["method"])
         axes.set_ylim(-0.6, len(here) - 0.4)
         axes.grid(axis="x", color=_FAINT, linewidth=0.8)
-        axes.set_xlabel(f"{metric} {comparison.metric.title}, %", fontsize=9)
+        axes.set_xlabel(titled, fontsize=9)
     return figure
 
 
 def _epsilon(comparison: Comparison, table: pd.DataFrame, private: pd.DataFrame) -> "Figure":
     """Draw accuracy against ε with 95 % intervals over seeds, one panel per scenario."""
-    looks, metric = _look(table), comparison.settings["metric"]
+    looks, (titled, scale) = _look(table), _axis(comparison)
     known = private.dropna(subset=["mean"])
     bounds = table[table["strategy"].isin(BOUNDS)].drop_duplicates(["scenario", "method"])
     figure, panels = _panels(known.assign(condition="")[BLOCK].drop_duplicates(), 3.6)
     for (scenario, _), axes in panels:
         for method, group in known[known["scenario"] == scenario].groupby("method", sort=False):
             group = group.sort_values("epsilon")
-            wide = (50 * (group["high"] - group["low"])).fillna(0)
+            wide = (scale / 2 * (group["high"] - group["low"])).fillna(0)
             axes.errorbar(
-                group["epsilon"], 100 * group["mean"], wide, marker="o", label=method, **looks[method]
+                group["epsilon"], scale * group["mean"], wide, marker="o", label=method, **looks[method]
             )
         for row in bounds[bounds["scenario"] == scenario].to_dict("records"):
-            axes.axhline(100 * row["mean"], label=row["method"], linewidth=1.2, **looks[row["method"]])
+            axes.axhline(scale * row["mean"], label=row["method"], linewidth=1.2, **looks[row["method"]])
         budgets = sorted(known.loc[known["scenario"] == scenario, "epsilon"].round(2).unique())
         axes.set_xscale("log")
         axes.set_xticks(budgets, [f"{value:g}" for value in budgets])
         axes.minorticks_off()
         axes.grid(axis="y", color=_FAINT, linewidth=0.8)
         axes.set_xlabel("ε, the largest over clients", fontsize=9)
-        axes.set_ylabel(f"{metric} {comparison.metric.title}, %", fontsize=9)
+        axes.set_ylabel(titled, fontsize=9)
     _legend(figure, panels[0][1])
     return figure
 

@@ -29,12 +29,12 @@ def write_tables(comparison: Comparison) -> Path:
         frames["tuning"] = comparison.tuning
     for name, frame in frames.items():
         write_atomic(folder / f"{name}.csv", frame.to_csv(index=False).encode())
-    head, *rows = summary_rows(comparison.statistics, comparison.settings, comparison.metric.title)
+    head, *rows = summary_rows(comparison.statistics, comparison.settings, comparison.metric)
     lines = [_markdown(head), "|" + "---|" * len(head), *map(_markdown, rows)]
     write_atomic(folder / "summary.md", ("\n".join(lines) + "\n").encode())
     write_atomic(
         folder / "summary.tex",
-        _latex(summary_rows(comparison.statistics, comparison.settings, comparison.metric.title)).encode(),
+        _latex(summary_rows(comparison.statistics, comparison.settings, comparison.metric)).encode(),
     )
     return folder
 
@@ -42,7 +42,7 @@ def write_tables(comparison: Comparison) -> Path:
 def print_summary(comparison: Comparison, page: Path, console: Console | None = None) -> None:
     """Print the summary table and where the report is."""
     to = console or Console(highlight=False, width=None if sys.stdout.isatty() else WIDE)
-    head, *rows = summary_rows(comparison.statistics, comparison.settings, comparison.metric.title)
+    head, *rows = summary_rows(comparison.statistics, comparison.settings, comparison.metric)
     table = Table(box=None, pad_edge=False)
     for place, name in enumerate(head):
         table.add_column(

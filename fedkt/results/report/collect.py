@@ -27,6 +27,7 @@ from fedkt.results.statistics import (
     pairwise,
     with_costs,
 )
+from fedkt.tasks import Figure, Metric
 
 STEPS = 250
 """Accuracies in pictures of many cells are kept to 1 / STEPS; NOTHING stands for none."""
@@ -34,6 +35,8 @@ NOTHING = 255
 MOST_MATRICES = 24
 """Rounds of which a matrix between clients is kept; more are thinned out evenly."""
 MOST_CLASSES = 100
+Ends = tuple[float, float]
+"""The smallest and the largest value of the leading figure in pictures."""
 
 
 def of_comparison(comparison: Comparison) -> dict[str, Any]:
@@ -42,12 +45,16 @@ def of_comparison(comparison: Comparison) -> dict[str, Any]:
     metrics = [m for m in METRICS if f"{m}_mean" in runs and runs[f"{m}_mean"].notna().any()]
     chosen = settings["metric"] if settings["metric"] in metrics else metrics[0]
     methods = list(runs[["method", "strategy"]].drop_duplicates().itertuples(index=False, name=None))
-    final = comparison.final
-    tables = {m: overview(runs, comparison.rounds, final, **{**settings, "metric": m}) for m in metrics}
+    final, figure = comparison.final, comparison.metric
+    tables = {
+        m: overview(runs, comparison.rounds, final, **{**settings, "metric": m}, figure=figure)
+        for m in metrics
+    }
+    measured = [comparison.measured(cell["path"]) for cell in comparison.chosen]
+    ends = _ends(figure, [held.values[m] for held in measured for m in metrics])
     return {
         "kind": "comparison",
-        "figure": comparison.metric.title,
-        "lowest": comparison.metric.lowest,
+        "figure": _about(figure, ends),
         "metric": chosen,
         "metrics": metrics,
         "baseline": settings["baseline"],
@@ -56,12 +63,12 @@ def of_comparison(comparison: Comparison) -> dict[str, Any]:
         "seeds": sorted({int(seed) for seed in runs["seed"]}),
         "tables": {m: records(table) for m, table in tables.items()},
         "curves": {m: _curves(comparison, m) for m in metrics},
-        "gains": {m: _gains(gains(final, m), m) for m in metrics},
-        "ranks": {m: critical_difference(table) for m, table in tables.items()},
-        "pairs": {m: records(pairwise(runs, m)) for m in metrics},
+        "gains": {m: _gains(gains(final, m, figure=figure), m) for m in metrics},
+        "ranks": {m: critical_difference(table, figure) for m, table in tables.items()},
+        "pairs": {m: records(pairwise(runs, m, figure)) for m in metrics},
         "losses": {part: _losses(comparison, part) for part in PARTS},
         "epsilon": {m: records(against_epsilon(runs, m)) for m in metrics},
-        "runs": list(_runs(comparison, metrics)),
+        "runs": list(_runs(comparison, metrics, ends)),
         "clients": [],
         "parties": _parties(comparison),
         "tuning": records(comparison.tuning),
@@ -77,11 +84,12 @@ def of_run(result: Result) -> dict[str, Any]:
     summary, measured = result.summary, read_measured(result.path)
     rounds = read_rows(result.path / "rounds.jsonl")
     metrics = [m for m in METRICS if any(measured_in(row).get(f"{m}_mean") is not None for row in rounds)]
-    label, lowest = summary.get("strategy", "run"), metric_of(summary).lowest
+    label, figure = summary.get("strategy", "run"), metric_of(summary)
+    ends = _ends(figure, [measured.values[m] for m in metrics])
     beside: list[dict[str, Any]] = [
         {"key": f"{m}_{one.name}", "title": f"{m} {one.title}", "share": one.share}
         for m in metrics
-        for one in metric_of(summary).beside
+        for one in figure.beside
     ]
     block = {"scenario": summary.get("scenario", result.path.name), "condition": "", "settings": {}}
     sent = np.cumsum([row["bytes"]["up"] + row["bytes"]["down"] for row in rounds])
@@ -89,8 +97,7 @@ def of_run(result: Result) -> dict[str, Any]:
     curve = {"block": 0, "method": 0, "megabytes": (sent / clients / 1e6).round(6).tolist()}
     curve["seconds"] = np.cumsum([row["wall_s"] for row in rounds]).round(3).tolist()
     curves = {
-        m: [{**curve, "label": m, **_spread_over_clients(rounds, m, lowest)}]
-        for m in (*metrics, "validation")
+        m: [{**curve, "label": m, **_spread_over_clients(rounds, m, ends)}] for m in (*metrics, "validation")
     }
     curves["server"] = [{**curve, "label": "server", **_of_server(rounds)}]
     curves = {
@@ -99,8 +106,7 @@ def of_run(result: Result) -> dict[str, Any]:
     one = {"block": 0, "method": 0, "seed": summary.get("seed", 0), "path": "."}
     return {
         "kind": "run",
-        "figure": metric_of(summary).title,
-        "lowest": metric_of(summary).lowest,
+        "figure": _about(figure, ends),
         "metric": metrics[0] if metrics else "personal",
         "metrics": metrics,
         "baseline": "",
@@ -114,8 +120,8 @@ def of_run(result: Result) -> dict[str, Any]:
         "pairs": {},
         "losses": _losses_of_run(result.path, curve),
         "epsilon": {},
-        "runs": [one | _heat(measured, metrics) | _matrices(rounds) | _confusion(result.path)],
-        "clients": _clients(result.path, [one["key"] for one in beside]),
+        "runs": [one | _heat(measured, metrics, ends) | _matrices(rounds) | _confusion(result.path)],
+        "clients": _clients(result.path, [one["key"] for one in beside], figure),
         "beside": beside,
         "parties": [
             {
@@ -129,6 +135,21 @@ def of_run(result: Result) -> dict[str, Any]:
         "problems": [],
         "impossible": [],
     }
+
+
+def _ends(figure: Metric, values: Iterable[NDArray[np.float32]]) -> Ends:
+    """Return where pictures of the leading figure begin and end: where it has no highest value, at the
+    largest of these."""
+    if figure.highest is not None:
+        return figure.lowest, figure.highest
+    largest = max((float(np.nanmax(held)) for held in values if not np.isnan(held).all()), default=1.0)
+    return figure.lowest, max(largest, figure.lowest + 1e-9)
+
+
+def _about(figure: Metric, ends: Ends) -> dict[str, Any]:
+    """Return what the page needs to tell and to compare the leading figure."""
+    low, high = ends
+    return {"title": figure.title, "share": figure.share, "sign": figure.sign, "lowest": low, "highest": high}
 
 
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
@@ -221,7 +242,7 @@ def _of_server(rounds: list[dict[str, Any]]) -> dict[str, Any]:
     return {"rounds": [row["round"] for row in rounds], "mean": mean}
 
 
-def _clients(run: Path, beside: Iterable[str]) -> list[dict[str, Any]]:
+def _clients(run: Path, beside: Iterable[str], figure: Figure) -> list[dict[str, Any]]:
     """Return every client's newest figures, with what the last teacher changed and its last losses."""
     found: dict[str, dict[str, Any]] = {}
     for row in read_rows(run / "clients.jsonl"):
@@ -231,7 +252,7 @@ def _clients(run: Path, beside: Iterable[str]) -> list[dict[str, Any]]:
         held |= {key: _figures(row[key], 4) for key in beside if row.get(key) is not None}
         after = row.get("global") if row.get("global") is not None else row.get("personal")
         if after is not None and row.get("before_digest") is not None:
-            held["taught"] = round(after - row["before_digest"], 4)
+            held["taught"] = round(figure.gain(after, row["before_digest"]), 4)
     for row in read_rows(run / "losses.jsonl"):
         if str(row["client"]) in found:
             found[str(row["client"])] |= {part: _figures(row[part], 4) for part in PARTS if part in row}
@@ -260,16 +281,16 @@ def _figures(value: float, digits: int) -> float | None:
     return None if math.isnan(value) else float(f"{value:.{digits}g}")
 
 
-def _spread_over_clients(rounds: list[dict[str, Any]], metric: str, lowest: float) -> dict[str, Any]:
-    """Return a run's mean over clients per round and one standard deviation around it, within
-    [lowest, 1]."""
+def _spread_over_clients(rounds: list[dict[str, Any]], metric: str, ends: Ends) -> dict[str, Any]:
+    """Return a run's mean over clients per round and one standard deviation around it, within the
+    ends of pictures."""
     measured = [(row["round"], measured_in(row)) for row in rounds]
     numbers = [number for number, accuracy in measured]
     found = [accuracy.get(f"{metric}_mean") for _, accuracy in measured]
     mean = [None if value is None else round(value, 4) for value in found]
     std = [accuracy.get(f"{metric}_std") or 0.0 for _, accuracy in measured]
-    low = [None if m is None else round(max(lowest, m - s), 4) for m, s in zip(mean, std, strict=True)]
-    high = [None if m is None else round(min(1.0, m + s), 4) for m, s in zip(mean, std, strict=True)]
+    low = [None if m is None else round(max(ends[0], m - s), 4) for m, s in zip(mean, std, strict=True)]
+    high = [None if m is None else round(min(ends[1], m + s), 4) for m, s in zip(mean, std, strict=True)]
     return {"rounds": numbers, "mean": mean, "min": low, "max": high}
 
 
@@ -284,7 +305,7 @@ def _gains(table: pd.DataFrame, metric: str) -> list[dict[str, Any]]:
     ]
 
 
-def _runs(comparison: Comparison, metrics: list[str]) -> Iterable[dict[str, Any]]:
+def _runs(comparison: Comparison, metrics: list[str], ends: Ends) -> Iterable[dict[str, Any]]:
     """Yield every run's pictures; matrices and confusion of a method's first seed in a block only."""
     blocks, methods = _numbers(comparison)
     kept: dict[str, dict[str, Any]] = {}
@@ -293,7 +314,7 @@ def _runs(comparison: Comparison, metrics: list[str]) -> Iterable[dict[str, Any]
         block, method = blocks[cell["scenario"], cell["condition"]], methods[cell["method"]]
         row = {"block": block, "method": method, "seed": cell["seed"], "path": cell["path"]}
         if cell["path"] not in kept:
-            kept[cell["path"]] = _heat(comparison.measured(cell["path"]), metrics)
+            kept[cell["path"]] = _heat(comparison.measured(cell["path"]), metrics, ends)
         once: dict[str, Any] = {}
         if (block, method) not in shown:
             shown.add((block, method))
@@ -302,12 +323,12 @@ def _runs(comparison: Comparison, metrics: list[str]) -> Iterable[dict[str, Any]
         yield row | kept[cell["path"]] | once
 
 
-def _heat(measured: Measured, metrics: list[str]) -> dict[str, Any]:
+def _heat(measured: Measured, metrics: list[str], ends: Ends) -> dict[str, Any]:
     """Return the accuracy of clients [rows] by rounds [columns] as bytes in base 64."""
     return {
         "rounds": list(measured.rounds),
         "clients": [str(name) for name in measured.clients],
-        "heat": {m: _packed(measured.values[m].T) for m in metrics if measured.values[m].size},
+        "heat": {m: _packed(measured.values[m].T, ends) for m in metrics if measured.values[m].size},
     }
 
 
@@ -337,9 +358,11 @@ def _is_matrix(weights: Any) -> bool:
     return all(isinstance(row, list) and len(row) == len(weights) for row in weights)
 
 
-def _packed(values: NDArray[Any]) -> str:
-    """Return numbers of [0, 1] row by row, one byte each: 0 to STEPS, or NOTHING for NaN."""
-    steps = np.where(np.isnan(values), NOTHING, np.clip(np.rint(np.nan_to_num(values) * STEPS), 0, STEPS))
+def _packed(values: NDArray[Any], ends: Ends = (0.0, 1.0)) -> str:
+    """Return numbers row by row, one byte each: 0 to STEPS from end to end, or NOTHING for NaN."""
+    low, high = ends
+    at = (np.nan_to_num(values) - low) / (high - low)
+    steps = np.where(np.isnan(values), NOTHING, np.clip(np.rint(at * STEPS), 0, STEPS))
     return base64.b64encode(np.ascontiguousarray(steps, dtype=np.uint8).tobytes()).decode()
 
 

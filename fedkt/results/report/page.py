@@ -13,7 +13,7 @@ from typing import Any
 from fedkt.drawing import BOUNDS, DASHES, HUES, look
 from fedkt.errors import InputError
 from fedkt.files import write_atomic
-from fedkt.results.comparison.frames import FILE, Comparison, problems_of
+from fedkt.results.comparison.frames import FILE, Comparison, problem_of_metric, problem_of_target
 from fedkt.results.folder import is_run, package_version
 from fedkt.results.report import collect, sentences
 from fedkt.results.result import Result
@@ -114,7 +114,8 @@ def _check(comparison: Comparison) -> None:
             f"no run in {comparison.path} has finished; continue it with fedkt compare --resume."
         )
     settings, methods = comparison.settings, list(comparison.runs["method"].unique())
-    problems = problems_of(settings)
+    problems = problem_of_metric(settings["metric"])
+    problems += problem_of_target(settings["target"], comparison.metric)
     if settings["baseline"] not in methods:
         known = ", ".join(methods)
         problems.append(
@@ -180,7 +181,7 @@ def render(
         budget=budget,
         tasks=tasks,
         kind=data["kind"],
-        figure=data["figure"][:1].upper() + data["figure"][1:],
+        figure=data["figure"]["title"][:1].upper() + data["figure"]["title"][1:],
         style=_hues() + style,
         script=_script(),
     )

@@ -12,6 +12,7 @@ from fedkt.results.measured import METRICS, Measured, read_measured
 from fedkt.results.metrics import beside_in, measured_in, metric_of
 from fedkt.results.result import Result, size_text
 from fedkt.results.statistics import BLOCK, PLACEBO, UPPER_BOUND, critical_difference, interval
+from fedkt.tasks import Figure
 
 SURE = 0.05
 WORSE = 0.01
@@ -23,11 +24,12 @@ MOST_BLOCKS = 6
 def about_comparison(comparison: Comparison) -> list[str]:
     """Return the summary: over all blocks first, then a sentence or three per block."""
     table, settings = comparison.statistics, comparison.settings
-    what = f"{settings['metric']} {comparison.metric.title}"
-    lines = _over_all(table, what)
+    figure = comparison.metric
+    what = f"{settings['metric']} {figure.title}"
+    lines = _over_all(table, what, figure)
     blocks = table.groupby(BLOCK, sort=False)
     if len(blocks) > MOST_BLOCKS:
-        lines += _ranges(table, what)
+        lines += _ranges(table, what, figure)
     else:
         for block, group in blocks:
             lines.append(_about_block(comparison, block, group, settings["metric"], settings["baseline"]))
@@ -46,12 +48,13 @@ def about_run(result: Result) -> list[str]:
     summary = result.summary
     if not summary:
         return ["This run has not finished; fedkt simulate --resume continues it."]
-    accuracy, title = measured_in(summary), metric_of(summary).title
+    accuracy, figure = measured_in(summary), metric_of(summary)
+    title = figure.title
     known = [
         (name, accuracy.get(f"{name}_mean"), accuracy.get(f"{name}_std")) for name in ("personal", "global")
     ]
     reached = [
-        f"{100 * mean:.1f} % {name} {title} (± {100 * (std or 0):.1f} between clients)"
+        f"{figure.text(mean)} {name} {title} (± {figure.number(std or 0, 2)} between clients)"
         for name, mean, std in known
         if mean is not None
     ]
@@ -62,9 +65,9 @@ def about_run(result: Result) -> list[str]:
     lines += [f"Of {rows} rows, {_and(words)}." for rows, words in beside_in(summary).items()]
     measured = read_measured(result.path)
     for name in METRICS:
-        lines += _declined_of_run(measured, name, title)
+        lines += _declined_of_run(measured, name, figure)
     if accuracy.get("server") is not None:
-        lines.append(f"The server's own model reached {100 * accuracy['server']:.1f} %.")
+        lines.append(f"The server's own model reached {figure.text(accuracy['server'])}.")
     sent = summary["bytes"]["up"] + summary["bytes"]["down"]
     if sent and summary["strategy"] != UPPER_BOUND:
         each = size_text(sent / max(1, summary["clients"]))
@@ -75,28 +78,28 @@ def about_run(result: Result) -> list[str]:
     return lines
 
 
-def _declined_of_run(measured: Measured, metric: str, title: str) -> list[str]:
+def _declined_of_run(measured: Measured, metric: str, figure: Figure) -> list[str]:
     """Say whether a run's clients ended worse than they once were, on average."""
     honest = [k for k, name in enumerate(measured.clients) if name not in measured.hostile]
     values = measured.values[metric][:, honest].astype(float)
     values = values[:, ~np.isnan(values).any(axis=0)]
     if not values.size:
         return []
-    best = int(values.mean(axis=1).argmax())
-    lost = values[-1] - values[best]
+    best = int((figure.sign * values.mean(axis=1)).argmax())
+    lost = figure.gain(values[-1], values[best])
     low, high = interval(lost)
-    if not _is_worse(lost.mean(), high):
+    if not _is_worse(lost.mean(), high, values[best].mean(), figure):
         return []
     return [
-        f"It got worse after round {measured.rounds[best]}: {metric} {title} was "
-        f"{100 * values[best].mean():.1f} % there and is {100 * values[-1].mean():.1f} % after round "
-        f"{measured.rounds[-1]} ({points(lost.mean(), low, high)} points, 95 % interval over clients); "
+        f"It got worse after round {measured.rounds[best]}: {metric} {figure.title} was "
+        f"{figure.text(values[best].mean())} there and is {figure.text(values[-1].mean())} after round "
+        f"{measured.rounds[-1]} ({_gained(lost.mean(), low, high, figure)}, 95 % interval over clients); "
         "fewer rounds gave more."
     ]
 
 
-def _over_all(table: pd.DataFrame, metric: str) -> list[str]:
-    found = critical_difference(table)
+def _over_all(table: pd.DataFrame, metric: str, figure: Figure) -> list[str]:
+    found = critical_difference(table, figure)
     if found is None:
         return []
     best = found["methods"][0]
@@ -115,17 +118,17 @@ def _over_all(table: pd.DataFrame, metric: str) -> list[str]:
     return [" ".join(lines)]
 
 
-def _ranges(table: pd.DataFrame, metric: str) -> list[str]:
+def _ranges(table: pd.DataFrame, metric: str, figure: Figure) -> list[str]:
     """Say between what each method lies over the conditions of a scenario."""
     lines = []
     for (scenario, method), group in table.groupby(["scenario", "method"], sort=False):
-        known = group.dropna(subset=["mean"]).sort_values("mean")
+        known = group.dropna(subset=["mean"]).sort_values("mean", ascending=figure.higher_is_better)
         if known.empty:
             continue
         worst, best = known.iloc[0], known.iloc[-1]
-        text = f"On {scenario}, {method} reached {100 * best['mean']:.1f} % {metric}"
+        text = f"On {scenario}, {method} reached {figure.text(best['mean'])} {metric}"
         if worst["mean"] != best["mean"]:
-            text += f" with {best['condition']}, and {100 * worst['mean']:.1f} % with {worst['condition']}"
+            text += f" with {best['condition']}, and {figure.text(worst['mean'])} with {worst['condition']}"
         lines.append(text + ".")
     return lines
 
@@ -133,36 +136,38 @@ def _ranges(table: pd.DataFrame, metric: str) -> list[str]:
 def _about_block(
     comparison: Comparison, block: tuple[str, str], group: pd.DataFrame, metric: str, baseline: str
 ) -> str:
-    where = " with ".join(part for part in block if part)
+    where, figure = " with ".join(part for part in block if part), comparison.metric
     ranked = (
-        group[group["strategy"] != UPPER_BOUND].dropna(subset=["mean"]).sort_values("mean", ascending=False)
+        group[group["strategy"] != UPPER_BOUND]
+        .dropna(subset=["mean"])
+        .sort_values("mean", ascending=not figure.higher_is_better)
     )
     if ranked.empty:
-        return f"On {where}, no {comparison.metric.title} was measured."
+        return f"On {where}, no {figure.title} was measured."
     best, seeds = ranked.iloc[0], int(ranked.iloc[0]["seeds"])
     first = (
-        f"On {where}, {best['method']} reached the highest {metric} {comparison.metric.title}, "
-        f"{spread(best['mean'], best['low'], best['high'])} %"
+        f"On {where}, {best['method']} reached the {'highest' if figure.higher_is_better else 'lowest'} "
+        f"{metric} {figure.title}, {spread(best['mean'], best['low'], best['high'], figure)}{figure.unit}"
         + (f" (95 % interval over {seeds} seeds)" if seeds > 1 else " (one seed: no interval, no test)")
     )
     second = ranked.iloc[1]["method"] if len(ranked) > 1 else None
     if second is not None:
-        first += f", {_ahead(comparison.pairs, block, best['method'], second)} the runner-up, {second}"
+        first += f", {_ahead(comparison, block, best['method'], second)} the runner-up, {second}"
     lines = [f"{first}{_sure(comparison.pairs, block, best['method'], second)}."]
     if best["method"] == baseline:
         lines.append(f"No strategy did better than {baseline}.")
     elif second != baseline and not math.isnan(best["difference"]):
-        told = points(best["difference"], best["low_difference"], best["high_difference"])
-        lines.append(f"Against {baseline} that is {told} points{_chance(best['q'], seeds)}.")
+        told = _gained(best["difference"], best["low_difference"], best["high_difference"], figure)
+        lines.append(f"Against {baseline} that is {told}{_chance(best['q'], seeds)}.")
     lines += _knowledge(comparison, block, ranked)
     if best["method"] != "local" and not math.isnan(best["worse"]):
         lines.append(f"{_share(best['worse'])} end worse off than training alone.")
     fallen = comparison.declines
-    what = f"{metric} {comparison.metric.title}"
-    lines += _declined(fallen[(fallen[BLOCK] == list(block)).all(axis=1)], what)
+    what = f"{metric} {figure.title}"
+    lines += _declined(fallen[(fallen[BLOCK] == list(block)).all(axis=1)], what, figure)
     bound = group[group["strategy"] == UPPER_BOUND]
     if len(bound) and not math.isnan(bound.iloc[0]["mean"]):
-        lines.append(f"Pooling all data would give {100 * bound.iloc[0]['mean']:.1f} %.")
+        lines.append(f"Pooling all data would give {figure.text(bound.iloc[0]['mean'])}.")
     return " ".join(lines)
 
 
@@ -176,11 +181,11 @@ def _pair(pairs: pd.DataFrame, block: tuple[str, str], one: str, other: str) -> 
     return {**row, "difference": -row["difference"], "low": -row["high"], "high": -row["low"]}
 
 
-def _ahead(pairs: pd.DataFrame, block: tuple[str, str], best: str, second: str) -> str:
-    row = _pair(pairs, block, best, second)
+def _ahead(comparison: Comparison, block: tuple[str, str], best: str, second: str) -> str:
+    row = _pair(comparison.pairs, block, best, second)
     if row is None or math.isnan(row["difference"]):
         return "ahead of"
-    return f"{points(row['difference'], row['low'], row['high'])} points against"
+    return f"{_gained(row['difference'], row['low'], row['high'], comparison.metric)} against"
 
 
 def _sure(pairs: pd.DataFrame, block: tuple[str, str], best: str, second: str | None) -> str:
@@ -197,12 +202,12 @@ def _chance(q: float, seeds: int) -> str:
     return f" (q = {q:.2g})" if q < SURE else f", which may be chance (q = {q:.2g})"
 
 
-def _declined(table: pd.DataFrame, metric: str) -> list[str]:
+def _declined(table: pd.DataFrame, metric: str, figure: Figure) -> list[str]:
     """Say which methods ended worse than they once were, of one block's :func:`decline`."""
-    worse = table[_is_worse(table["fall"], table["high"])].sort_values("fall")
+    worse = table[_is_worse(table["fall"], table["high"], table["at_best"], figure)].sort_values("fall")
     found = [
-        f"{row['method']} after round {row['best']} ({100 * row['at_best']:.1f} % there, "
-        f"{points(row['fall'], row['low'], row['high'])} points since)"
+        f"{row['method']} after round {row['best']} ({figure.text(row['at_best'])} there, "
+        f"{_gained(row['fall'], row['low'], row['high'], figure)} since)"
         for row in worse.to_dict("records")
     ]
     if not found:
@@ -210,9 +215,15 @@ def _declined(table: pd.DataFrame, metric: str) -> list[str]:
     return [f"In {metric} it got worse after its best round: {_and(found)}; fewer rounds gave more."]
 
 
-def _is_worse(fall: Any, high: Any) -> Any:
-    """Say whether a fall is a point at least and, where there is an interval, no chance of the seeds."""
-    return (fall <= -WORSE) & ((high < 0) | (high != high))
+def _gained(difference: float, low: float, high: float, figure: Figure) -> str:
+    return points(difference, low, high, figure) + figure.unit_of_gain
+
+
+def _is_worse(fall: Any, high: Any, best: Any, figure: Figure) -> Any:
+    """Say whether a fall is a point at least (of what is no share, a hundredth of the ``best``) and, where
+    there is an interval, no chance of the seeds."""
+    least = WORSE if figure.share else WORSE * abs(best)
+    return (fall <= -least) & ((high < 0) | (high != high))
 
 
 def _knowledge(comparison: Comparison, block: tuple[str, str], ranked: pd.DataFrame) -> list[str]:
@@ -223,9 +234,10 @@ def _knowledge(comparison: Comparison, block: tuple[str, str], ranked: pd.DataFr
         method = control.removesuffix(PLACEBO)
         row = _pair(comparison.pairs, block, method, control)
         if row is not None:
-            told = points(row["difference"], row["low"], row["high"])
-            text = f"With peers who answer to other rows {method} reaches {100 * means[control]:.1f} %"
-            found.append(f"{text}: what its peers know of a row is worth {told} points.")
+            figure = comparison.metric
+            told = _gained(row["difference"], row["low"], row["high"], figure)
+            text = f"With peers who answer to other rows {method} reaches {figure.text(means[control])}"
+            found.append(f"{text}: what its peers know of a row is worth {told}.")
     return found
 
 

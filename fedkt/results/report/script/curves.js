@@ -110,16 +110,16 @@ function drawCurves() {
   const series = seriesOf(D.kind === "run" ? Object.values(D.curves).flat() : D.curves[state.metric] || []);
   const values = series.flatMap((s) => [...s.mean, ...(s.min || []), ...(s.max || [])]).filter((v) => !missing(v));
   if (!values.length) { fill("curves"); return; }
-  const run = D.kind === "run", what = run ? (D.figure.startsWith("mean ") ? D.figure : `Mean ${D.figure}`) : `Mean ${state.metric} ${D.figure}`;
+  const run = D.kind === "run", what = run ? (FIGURE.startsWith("mean ") ? FIGURE : `Mean ${FIGURE}`) : `Mean ${state.metric} ${FIGURE}`;
   const band = run ? "one standard deviation over clients" : D.seeds.length > 1 ? "the range over seeds" : null;
   const body = fill("curves", `${what} over clients` + (band ? `; the band is ${band}.` : ".") +
     " Point at the picture, or use the arrow keys in it, to read values" + (series.length > 1 ? "; click a name to fade it." : "."));
   const bar = make(body, "div", { class: "row" });
   segments(bar, "against", [["rounds", "rounds"], ["megabytes", "traffic"], ["seconds", "time"]], state.x, (x) => { state.x = x; drawCurves(); });
-  const low = Math.max(D.lowest, Math.floor(10 * Math.min(...values)) / 10), high = Math.min(1, Math.ceil(20 * Math.max(...values)) / 20);
+  const [low, high] = endsOf(values);
   const shown = series.filter((s) => s[state.x].some((v) => !missing(v)));
   figure(body, "accuracy", `${what} against ${AXES[state.x]}`, (svg, W) =>
-    lines(svg, W, shown, { x: state.x, low, high, told: percent, axis: inPercent, title: run ? D.figure : `${state.metric} ${D.figure}` }), lineRows(shown), { tabindex: 0 });
+    lines(svg, W, shown, { x: state.x, low, high, told: level, axis: atAxis, title: run ? FIGURE : `${state.metric} ${FIGURE}` }), lineRows(shown), { tabindex: 0 });
   legend(body, "curves", shown);
 }
 

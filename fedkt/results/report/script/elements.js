@@ -60,10 +60,15 @@ const signed = (value) => {
   const text = (100 * value).toFixed(1);
   return /^-?0\.0$/.test(text) ? "0.0" : minus((value > 0 ? "+" : "") + text);
 };
+// The leading figure: a share is told in per cent and its gains in points, anything else in its own unit.
+const { title: FIGURE, share: SHARE, sign: SIGN } = D.figure, UNIT = SHARE ? " %" : "", GAIN = SHARE ? "points" : "gain", HEAD = FIGURE + (SHARE ? ", %" : "");
+const level = (value, digits = 4) => (missing(value) ? "–" : SHARE ? percent(value) : String(+value.toPrecision(digits)));
+const gained = (value) => (SHARE || missing(value) ? signed(value) : minus((value > 0 ? "+" : "") + String(+value.toPrecision(3))));
+const around = (half) => (missing(half) ? "" : " ± " + level(half, 2));
 const number = (value, digits) => (missing(value) ? "–" : value.toFixed(digits));
 const significant = (value) => (missing(value) ? "–" : value < 0.001 ? "< 0.001" : value.toFixed(3));
 const give = (half, digits = 1, scale = 100) => (missing(half) ? "" : " ± " + (scale * half).toFixed(digits));
-const within = (low, high) => (missing(low) ? "" : give((high - low) / 2));
+const within = (low, high) => (missing(low) ? "" : around((high - low) / 2));
 const shorten = (text, most) => (text.length > most ? text.slice(0, Math.max(1, most - 1)) + "…" : text);
 const plural = (count, word) => `${count} ${word}${count === 1 ? "" : "s"}`;
 function size(count) {

@@ -18,12 +18,12 @@ function cells(bytes, rows, columns, low, high) {
   return canvas.toDataURL();
 }
 
-// Draws rows x columns of bytes, 0 to 250 for 0 to 100 % and 255 for nothing, with names on both axes. A name
+// Draws rows x columns of bytes, 0 to 250 (what `told` says, else 0 to 100 %) and 255 for nothing, with names on both axes. A name
 // is a list of ways to write it, the longest first. Arrow keys walk over cells.
-function field(parent, bar, file, label, { bytes, rows, columns, down, across, name, range, square = false }) {
+function field(parent, bar, file, label, { bytes, rows, columns, down, across, name, range, told = inHundred, square = false }) {
   const n = rows.length, m = columns.length, known = bytes.filter((v) => v !== 255);
   const [low, high] = range || [known.reduce((a, b) => Math.min(a, b), 250), known.reduce((a, b) => Math.max(a, b), 0)];
-  scale(bar, low, high);
+  scale(bar, low, high, told);
   const box = {};
   const svg = figure(parent, file, label, (into, W) => {
     const widest = (i) => Math.max(...rows.map((row) => row[Math.min(i, row.length - 1)].length)) * 6.4;
@@ -50,10 +50,10 @@ function field(parent, bar, file, label, { bytes, rows, columns, down, across, n
     make(into, "text", { class: "strong", x: left, y: base + foot + 14 }, across);
     make(into, "rect", { x: left, y: top, width: wide * m, height: tall * n, fill: "transparent", "data-hit": "" });
     return base + foot + 22;
-  }, () => [[down, across, "%"], ...rows.flatMap((row, r) => columns.map((c, k) => [row[0], c[0], bytes[r * m + k] === 255 ? "" : +(bytes[r * m + k] / 2.5).toFixed(1)]))], { tabindex: 0 });
+  }, () => [[down, across, told === inHundred || SHARE ? "%" : FIGURE], ...rows.flatMap((row, r) => columns.map((c, k) => [row[0], c[0], bytes[r * m + k] === 255 ? "" : parseFloat(told(bytes[r * m + k], 1))]))], { tabindex: 0 });
   let at = [0, 0];
   const area = svg.getBoundingClientRect.bind(svg), ratio = () => area().width / Number(svg.getAttribute("viewBox").split(" ")[2]);
-  const tell = (event) => { const v = bytes[at[0] * m + at[1]]; show(event, name(at[0], at[1]) + ": " + (v === 255 ? "not measured" : percent(v / 250, 0) + " %")); };
+  const tell = (event) => { const v = bytes[at[0] * m + at[1]]; show(event, name(at[0], at[1]) + ": " + (v === 255 ? "not measured" : told(v))); };
   const keep = (v, most) => Math.max(0, Math.min(most - 1, v));
   svg.onmousemove = (event) => {
     const x = (event.clientX - area().left) / ratio() - box.left, y = (event.clientY - area().top) / ratio() - box.top;
@@ -72,12 +72,15 @@ function field(parent, bar, file, label, { bytes, rows, columns, down, across, n
   return svg;
 }
 
-function scale(parent, low, high) {
+const inHundred = (v, digits = 0) => percent(v / 250, digits) + " %";
+const inUnit = (value, digits) => (SHARE ? percent(value, digits) + " %" : level(value, 3));
+
+function scale(parent, low, high, told) {
   parent.querySelectorAll(".scale").forEach((old) => old.remove());
   const line = make(parent, "span", { class: "scale" });
-  make(line, "span", {}, percent(low / 250, 0) + " %");
+  make(line, "span", {}, told(low));
   make(line, "i");
-  make(line, "span", {}, percent(high / 250, 0) + " %");
+  make(line, "span", {}, told(high));
 }
 
 function drawMatrix() {

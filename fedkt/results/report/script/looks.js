@@ -28,6 +28,12 @@ function horizontals(svg, low, high, Y, left, right, text) {
   });
 }
 const inPercent = (v, last) => (100 * v).toFixed(0) + (last ? " %" : "");
+const atAxis = SHARE ? inPercent : (v) => String(v);
+// Where an axis of the leading figure begins and ends, for these values.
+function endsOf(values) {
+  const { lowest, highest } = D.figure, down = SHARE ? 10 : 10 / highest, up = SHARE ? 20 : 20 / highest;
+  return [Math.max(lowest, Math.floor(down * Math.min(...values)) / down), Math.min(highest, Math.ceil(up * Math.max(...values)) / up)];
+}
 
 function apart(items, gap, low, high) {
   // Labels keep their order and move as little as their neighbours allow.

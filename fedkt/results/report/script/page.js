@@ -54,7 +54,7 @@ function draw() {
 
 const controls = one("controls");
 if (D.blocks.length > 1) select(controls, "on", D.blocks.map((b, i) => [i, blockName(b)]), 0, (i) => { state.block = +i; draw(); });
-if (D.metrics.length > 1) segments(controls, D.figure, D.metrics.map((m) => [m, m]), state.metric, (m) => { state.metric = m; draw(); });
+if (D.metrics.length > 1) segments(controls, FIGURE, D.metrics.map((m) => [m, m]), state.metric, (m) => { state.metric = m; draw(); });
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const setTheme = (theme) => { document.documentElement.dataset.theme = theme; draw(); };
 setTheme(dark.matches ? "dark" : "light");

@@ -32,13 +32,13 @@ function drawEpsilon() {
   if (rows.length < 2) { fill("epsilon"); return; }
   const body = fill("epsilon", "ε is the largest over clients after the last round; smaller is more private. Grey: training alone, and pooling all data.");
   const bounds = (D.tables[state.metric] || []).filter((r) => r.scenario === scenario && !missing(r.mean) && ["local", "central"].includes(r.strategy));
-  const values = [...rows.flatMap((r) => [r.mean, r.low, r.high]), ...bounds.map((r) => r.mean)].filter((v) => !missing(v)).map((v) => Math.max(0, Math.min(1, v)));
-  const low = Math.floor(10 * Math.min(...values)) / 10, high = Math.min(1, Math.ceil(20 * Math.max(...values)) / 20), eps = rows.map((r) => r.epsilon).filter((v) => v > 0);
-  figure(body, "epsilon", "Accuracy against epsilon", (svg, W) => {
+  const values = [...rows.flatMap((r) => [r.mean, r.low, r.high]), ...bounds.map((r) => r.mean)].filter((v) => !missing(v));
+  const [low, high] = endsOf(values), eps = rows.map((r) => r.epsilon).filter((v) => v > 0);
+  figure(body, "epsilon", `${FIGURE} against epsilon`, (svg, W) => {
     const narrow = isNarrow(W), H = narrow ? 270 : 360, left = 46, right = narrow ? 98 : 190, top = 26, bottom = 42;
     const X = linear(Math.log10(Math.min(...eps)), Math.log10(Math.max(...eps)), left + 20, W - right - 20), Y = linear(low, high, H - bottom, top);
-    horizontals(svg, low, high, Y, left, W - right, inPercent);
-    make(svg, "text", { x: 0, y: 11 }, `${state.metric} ${D.figure}`);
+    horizontals(svg, low, high, Y, left, W - right, atAxis);
+    make(svg, "text", { x: 0, y: 11 }, `${state.metric} ${FIGURE}`);
     for (const v of new Set(eps)) make(svg, "text", { x: X(Math.log10(v)), y: H - bottom + 18, "text-anchor": "middle" }, +v.toPrecision(3));
     make(svg, "text", { x: (left + W - right) / 2, y: H - 6, "text-anchor": "middle" }, "ε (logarithmic)");
     const labels = [];
@@ -54,7 +54,7 @@ function drawEpsilon() {
       make(svg, "polyline", { class: "line", stroke: colour, "stroke-dasharray": dash, points: points.map((r) => `${at(r)},${Y(r.mean)}`).join(" ") });
       for (const r of points) {
         if (!missing(r.low)) make(svg, "line", { x1: at(r), x2: at(r), y1: Y(Math.max(low, r.low)), y2: Y(Math.min(high, r.high)), stroke: colour });
-        telling(make(svg, "circle", { cx: at(r), cy: Y(r.mean), r: 5, fill: colour }), `${name}, ε = ${+r.epsilon.toPrecision(3)}: ${withSpread(r)} %`);
+        telling(make(svg, "circle", { cx: at(r), cy: Y(r.mean), r: 5, fill: colour }), `${name}, ε = ${+r.epsilon.toPrecision(3)}: ${withSpread(r)}${UNIT}`);
       }
       labels.push({ y: Y(points[points.length - 1].mean), name, colour });
     }
