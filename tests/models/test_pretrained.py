@@ -8,7 +8,7 @@ import torch
 from fedkt.errors import InputError
 from fedkt.language import LanguageModel
 from fedkt.language.causal import tokenised
-from fedkt.models.pretrained import pretrained
+from fedkt.models.decoders.pretrained import pretrained
 from tests.language import folders
 
 TEXT = "The fox <|end|> took\n 250  mg — naïve \U0001f98a".encode()
@@ -28,10 +28,10 @@ def test_a_byte_level_model_reads_any_text(folder: Path) -> None:
         ids = tokenised(model, text)
         assert ids[0] == model.start and b"".join(model.token_bytes[i] for i in ids) == text
     assert {bytes([byte]) for byte in range(256)} <= set(model.token_bytes)  # so nothing can be lost
-    ids = torch.tensor([tokenised(model, b"The fox")])
-    logits = model(ids)
-    assert logits.shape == (1, ids.shape[1], len(model.token_bytes))
-    changed = ids.clone()
+    sentence = torch.tensor([tokenised(model, b"The fox")])
+    logits = model(sentence)
+    assert logits.shape == (1, sentence.shape[1], len(model.token_bytes))
+    changed = sentence.clone()
     changed[0, -1] = 5
     assert torch.equal(model(changed)[0, :-1], logits[0, :-1])  # causal
 
@@ -69,21 +69,20 @@ def test_bad_folders_are_told_in_a_sentence(folder: Path, tmp_path: Path) -> Non
     for file in folder.iterdir():
         (tmp_path / "torn" / file.name).write_bytes(file.read_bytes())
     (tmp_path / "torn" / "model.safetensors").write_bytes(b"nothing")
-    for name, settings, said in [
-        ("none", {}, "there is no folder"),
-        ("empty", {}, "lacks config.json, tokenizer.json, model.safetensors"),
-        ("torn", {}, "cannot be read"),
+    for name, said in [
+        ("none", "there is no folder"),
+        ("empty", "lacks config.json, tokenizer.json, model.safetensors"),
+        ("torn", "cannot be read"),
     ]:
         with pytest.raises(InputError, match=said) as error:
-            pretrained(str(tmp_path / name), **settings)
+            pretrained(str(tmp_path / name))
         assert "\n" not in str(error.value) and f"hf-lm:{tmp_path / name}" in str(error.value)
-    for settings, said in [
-        ({"lora": -1}, "lora is -1"),
-        ({"alpha": 2.0}, "set lora"),
-        ({"lora": 2, "targets": ["elsewhere"]}, "targets must name its layers"),
-    ]:
-        with pytest.raises(InputError, match=said):
-            pretrained(str(folder), **settings)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="lora is -1"):
+        pretrained(str(folder), lora=-1)
+    with pytest.raises(InputError, match="set lora"):
+        pretrained(str(folder), alpha=2)
+    with pytest.raises(InputError, match="targets must name its layers"):
+        pretrained(str(folder), lora=2, targets=["elsewhere"])
 
 
 def test_a_tokenizer_that_loses_bytes_is_refused(folder: Path, tmp_path: Path) -> None:

@@ -31,8 +31,8 @@ class Pretrained(nn.Module):
         self.net = net
         self._tokens = tokens
         self.context, self.start = context, start
-        self.register_state_dict_post_hook(_leave_out_frozen)
-        self.register_load_state_dict_post_hook(_miss_no_frozen)
+        self.register_state_dict_post_hook(_leave_out_frozen)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_post_hook(_miss_no_frozen)  # type: ignore[no-untyped-call]
 
     @property
     def token_bytes(self) -> Sequence[bytes]:
@@ -50,7 +50,7 @@ class Pretrained(nn.Module):
 
 
 def pretrained(
-    folder: str, lora: int = 0, alpha: float | None = None, targets: Sequence[str] = ()
+    folder: str, lora: int = 0, alpha: int | None = None, targets: Sequence[str] = ()
 ) -> Pretrained:
     """Return the causal language model of a folder.
 
@@ -74,7 +74,7 @@ def pretrained(
     tokens = ForeignTokens(where, tokenizer, net.config.get_text_config().vocab_size)
     start = _start(where, tokenizer, tokens)
     if lora:
-        net = _adapted(where, net, lora, 2.0 * lora if alpha is None else alpha, list(targets))
+        net = _adapted(where, net, lora, 2 * lora if alpha is None else alpha, list(targets))
     return Pretrained(net, tokens, _context(net.config), start)
 
 
@@ -142,7 +142,7 @@ def _context(config: Any) -> int:
     return int(longest or LONGEST)
 
 
-def _adapted(where: str, net: nn.Module, rank: int, alpha: float, targets: list[str]) -> nn.Module:
+def _adapted(where: str, net: nn.Module, rank: int, alpha: int, targets: list[str]) -> nn.Module:
     from peft import LoraConfig, get_peft_model
 
     about = LoraConfig(
