@@ -36,6 +36,13 @@ def placed(parts: Sequence[Mapping[str, Values]], device: torch.device) -> list[
     return [{name: found[name] for name in part} for part, found in zip(parts, there, strict=True)]
 
 
+def placed_state(tensors: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    """Bring a client's state to the device, but for its optimisers' steps, which are read on the CPU."""
+    steps = {name: t for name, t in tensors.items() if name.endswith("/step")}
+    rest = {name: t for name, t in tensors.items() if name not in steps}
+    return placed([rest], device)[0] | steps
+
+
 def fetched(parts: Sequence[Mapping[str, Tensor]]) -> list[dict[str, Tensor]]:
     """Return all tensors of all parts on the CPU, moved in one copy; those that are there stay."""
     return _unpacked(parts, lambda buffer: buffer.cpu)()

@@ -197,24 +197,38 @@ class Tasks(Settings):
         return value
 
 
+_ADAPT_WITH: dict[str, tuple[str, ...]] = {
+    "prior": ("im",),
+    "beta": ("snc",),
+    "lr": ("entropy", "im", "snc"),
+    "trains": ("entropy", "im", "snc"),
+    "budget": ("entropy", "im", "snc"),
+}
+"""The settings of adapting that not every loss reads, with those that do."""
+
+
 class Adapt(Settings):
     """A copy of a client's model is brought to the transfer rows before it speaks of them, without labels.
 
-    It sees transfer rows alone; the client trains on with its own model.
+    It sees transfer rows, and labelled ones of ``data.public`` where it may; the client trains on with its
+    own model.
 
     >>> Adapt(loss="im", epochs=2).few is None
     True
     """
 
-    loss: Literal["none", "entropy", "im", "snc"] = "none"
-    """Entropy: be sure of each row; im: and use all classes alike; snc: agree with the nearest rows. None:
-    the model speaks as it is."""
+    loss: Literal["none", "entropy", "im", "snc", "statistics"] = "none"
+    """Entropy: be sure of each row; im: and use all classes alike; snc: agree with the nearest rows;
+    statistics: take over their means and variances in BatchNorm layers. None: the model speaks as it is."""
     epochs: Whole = 2
     """Passes over the transfer rows."""
     batch_size: Whole = 64
     """Rows."""
     lr: Positive = 0.001
     """Learning rate, of Adam; the head is not trained."""
+    trains: Literal["features", "input"] = "features"
+    """Features: all but the head; input: a 1x1 convolution of the client's own ahead of the model, for images
+    of another sensor, and nothing of the model."""
     prior: Annotated[tuple[NotNegative, ...], Strict(False)] | None = Field(None, examples=[[0.7, 0.3]])
     """The mix of classes among the transfer rows, where their owner states it (im); null: taken for even."""
     beta: NotNegative = 1.0
@@ -222,14 +236,17 @@ class Adapt(Settings):
     few: Whole | None = None
     """Labelled rows per class of ``data.public``, by which a client chooses between its model and the copy;
     null: the copy is taken. Where classes are far from even, im harms and nobody sees it without labels."""
+    budget: Whole | None = None
+    """How many other rows of ``data.public`` a client may have labelled, over all rounds: those of which it
+    is least sure. From the next round on the copy learns them too; null: none."""
 
-    @field_validator("prior", "beta", mode="before")
+    @field_validator(*_ADAPT_WITH, mode="before")
     @classmethod
     def _belongs(cls, value: Any, info: ValidationInfo) -> Any:
         """Refuse a setting that this loss does not read."""
-        owner = {"prior": "im", "beta": "snc"}[str(info.field_name)]
-        if info.data.get("loss") not in (owner, None) and differs(cls, info, value):
-            raise say(f"does not belong to loss '{info.data['loss']}'; it belongs to {owner}")
+        owners, loss = _ADAPT_WITH[str(info.field_name)], info.data.get("loss")
+        if loss not in (*owners, "none", None) and differs(cls, info, value):
+            raise say(f"does not belong to loss '{loss}'; it belongs to {' and '.join(owners)}")
         return value
 
     @field_validator("prior")

@@ -54,10 +54,16 @@ def adapt_problems(strategy: type[Strategy], scenario: Scenario) -> list[str]:
             f"clients.adapt.loss is '{adapt.loss}', but clients of strategy '{name}' say nothing of transfer "
             "rows; it must be none."
         )
-    if adapt.few is not None and scenario.data.public is None:
+    found += [
+        f"clients.adapt.{key} {what} labelled rows of data.public, but there are none; set data.public, or "
+        "leave it out."
+        for key, what in (("few", "chooses by"), ("budget", "asks for"))
+        if getattr(adapt, key) is not None and scenario.data.public is None
+    ]
+    if adapt.budget is not None and scenario.rounds == 1:
         found.append(
-            "clients.adapt.few chooses by labelled rows of data.public, but there are none; set data.public, "
-            "or leave it out."
+            "clients.adapt.budget asks for labels that count from the next round on, but rounds is 1; it "
+            "must be more, or leave the budget out."
         )
     transfer = scenario.data.transfer
     if adapt.loss == "snc" and transfer is not None and transfer.asked <= NEIGHBOURS:

@@ -4,112 +4,184 @@ Sites whose rows are of another domain than the transfer rows answer about rows 
 like of. Without any label the features can be moved until the (fixed) head is sure of each row and undecided
 between them:
 
-======= ==============================================================================================
-entropy mean H(p_i): Wang et al. 2021, "Tent", arXiv 2006.10726
-im      mean H(p_i) - H(mean p), with a known mix of classes pi in place of the second KL(mean p || pi):
-Liang,
-        Hu, Feng 2020, "Do We Really Need to Access the Source Data?" (SHOT), arXiv 2002.08546
-snc     -(p_i . q_j) over the 5 nearest rows j, + (1 + 10t)^-beta (p_i . p_j)^2 over the batch, t from 0 to 1:
-        Hwang et al. 2024, "SF(DA)²", arXiv 2403.10834, without its feature augmentation
-======= ==============================================================================================
+========== ===========================================================================================
+entropy    mean H(p_i): Wang et al. 2021, "Tent", arXiv 2006.10726
+im         mean H(p_i) - H(mean p), with a known mix of classes pi in place of the second KL(mean p || pi):
+           Liang, Hu, Feng 2020, "Do We Really Need to Access the Source Data?" (SHOT), arXiv 2002.08546
+snc        -(p_i . q_j) over the 5 nearest rows j, + (1 + 10t)^-beta (p_i . p_j)^2 over the batch, t from 0 to
+           1: Hwang et al. 2024, "SF(DA)²", arXiv 2403.10834, without its feature augmentation
+statistics none is trained: BatchNorm's statistics move to the rows' (:mod:`fedkt.client.lessons.sensing`)
+========== ===========================================================================================
 
 What differs: no augmentation and no pseudo-labels; all rows of the transfer set are seen, no private one is.
-Where the classes of the transfer rows are far from even, `im` harms, and nobody sees that without labels: the
-candidates can be compared on a few labelled rows (``few``).
+In place of the features an input layer of the client's own can be trained (``trains: input``). Where the
+classes of the transfer rows are far from even, `im` harms, and nobody sees that without labels: the
+candidates can be compared on a few labelled rows (``few``), and the copy can learn those that are worth a
+label (``budget``, :mod:`fedkt.client.lessons.labelling`).
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from fedkt.client.behaviour import Arrays, Holding, Steps, transfer_rows
-from fedkt.client.training import batch_order, predict, seeded, tensors_of
+from fedkt.client.lessons.labelling import due, worth
+from fedkt.client.lessons.sensing import lens_of, move_statistics, seen
+from fedkt.client.training import batch_order, predict, seeded, tensors_of, unending
 from fedkt.rng import numpy_stream, seed_of
 from fedkt.scenario.about_adversity import Adapt
 
 NEIGHBOURS = 5
 TINY = 1e-12
+Labelled = tuple[Tensor, Tensor]
+"""Rows [n, ...] and their labels int64 [n]."""
 
 
 @dataclass(frozen=True)
-class Adapted:
-    """A copy's tensors, and what the choice between it and the model was made by (empty: there was none)."""
+class Speaker:
+    """Who speaks of the transfer rows: a model's tensors, and what it sees them through (None: nothing).
 
-    tensors: Arrays
-    told: Mapping[str, float]
+    ``rows``: how many of them it is asked about; ``told``: what the choice between copy and model was made
+    by, and how many labels were asked for; ``asked``: the numbers of the public rows whose labels were, in
+    all rounds so far, which a client's state keeps.
+    """
+
+    tensors: Arrays = field(default_factory=dict)
+    lens: nn.Module | None = None
+    rows: int = 0
+    told: Mapping[str, float] = field(default_factory=dict)
+    asked: tuple[int, ...] = ()
+
+    @classmethod
+    def read(cls, note: Mapping[str, Any]) -> "Speaker":
+        """Read from a state what was asked for."""
+        return cls(asked=tuple(note.get("asked", ())))
+
+    def note(self) -> dict[str, list[int]]:
+        """Return what a state keeps."""
+        return {"asked": list(self.asked)} if self.asked else {}
+
+    def of(self, tensors: Arrays) -> "Speaker":
+        """Return a client's own model as the speaker, with the labels that it asked for."""
+        return Speaker(tensors, asked=self.asked)
+
+    def sees(self, inputs: Tensor) -> Tensor:
+        """Return inputs [n, ...], of which transfer rows come first, as the model gets them."""
+        if self.lens is None:
+            return inputs
+        return torch.cat([seen(self.lens, inputs[: self.rows]), inputs[self.rows :]])
+
+    def says(self, net: nn.Module, x: Tensor) -> Tensor:
+        """Return the probabilities [n, classes] of rows like the transfer rows; ``net`` takes its tensors."""
+        net.load_state_dict(self.tensors)
+        return predict(net, x if self.lens is None else seen(self.lens, x))[1].softmax(-1)
 
 
 def speaker(
-    net: nn.Module, tensors: Arrays, holding: Holding, rows: Tensor | None, adapt: Adapt, round_: int
-) -> tuple[Arrays, Mapping[str, float]]:
-    """Return the tensors of the model that speaks of the transfer rows asked for, and what is told of it.
+    net: nn.Module, own: Speaker, holding: Holding, rows: Tensor | None, adapt: Adapt, when: tuple[int, int]
+) -> Speaker:
+    """Return who speaks of the transfer rows asked for.
 
-    ``net``: a module of its architecture; ``tensors``: the client's own, which stay as they are; ``rows`` int
-    [n], None for all.
+    ``net``: a module of its architecture; ``own``: the client's own model, which stays as it is, and the
+    labels that it asked for; ``rows`` int [n], None for all; ``when``: the round, and the last one.
     """
     if adapt.loss == "none" or holding.transfer is None:
-        return tensors, {}
-    few = None if adapt.few is None or holding.public is None else few_of(*holding.public, adapt.few)
-    x, seed, client = transfer_rows(holding, rows), holding.seed, holding.client
-    found = adapted(net, tensors, x, adapt, few=few, seed=seed, client=client, round_=round_)
-    return found.tensors, found.told
+        return own
+    x, at = transfer_rows(holding, rows), (holding.seed, holding.client, when[0])
+    if holding.public is None or (adapt.few is None and adapt.budget is None):
+        return adapted(net, own, x, adapt, at=at)
+    public, labels = holding.public
+    judge, known = first_of(labels, adapt.few or 0), list(own.asked)
+    judges = (public[judge], labels[judge]) if adapt.few is not None else None
+    taught = (public[known], labels[known]) if known else None
+    found = adapted(net, own, x, adapt, at=at, judges=judges, taught=taught)
+    if adapt.budget is None:
+        return found
+    judge[known] = True  # or asked for already
+    free = (~judge).nonzero().flatten()
+    more = due(adapt.budget, *when) - len(known)
+    if more > 0 and len(free):
+        now, before = (who.says(net, public[free]) for who in (found, own))
+        known += free[worth(now, before).argsort(stable=True)[:more]].tolist()
+    told = {**found.told, "labels_asked": float(len(known))}
+    return replace(found, asked=tuple(known), told=told)
 
 
 def adapted(
     net: nn.Module,
-    tensors: Arrays,
+    own: Speaker,
     x: Tensor,
     adapt: Adapt,
     *,
-    few: tuple[Tensor, Tensor] | None,
-    seed: int,
-    client: str,
-    round_: int,
-) -> Adapted:
+    at: tuple[int, str, int],
+    judges: Labelled | None = None,
+    taught: Labelled | None = None,
+) -> Speaker:
     """Return a client's model fitted to rows without labels, or the model itself where that is no better.
 
-    ``net``: a module of its architecture; ``tensors``: its state dict, which stays as it is; ``x`` [n, ...];
-    ``few``: labelled rows to choose by, None: the copy is taken.
+    ``net``: a module of its architecture; ``x`` [n, ...]; ``judges``: labelled rows to choose by, None: the
+    copy is taken; ``taught``: labelled rows that the copy learns beside; ``at``: seed, client and round.
     """
-    net.load_state_dict(tensors)
-    before = None if few is None else _right(net, few)
-    fit_to(net, x, adapt, seed=seed, client=client, round_=round_)
-    copy = tensors_of(net)
-    if few is None or before is None:
-        return Adapted(copy, {})
-    gain = _right(net, few) - before
-    told = {"adapted": float(gain > 0), "adapt_gain": gain}
-    return Adapted(copy if gain > 0 else tensors, told)
+    net.load_state_dict(own.tensors)
+    lens = fit_to(net, x, adapt, at=at, taught=taught)
+    copy = replace(own, tensors=tensors_of(net), lens=lens, rows=len(x))
+    if judges is None:
+        return copy
+    after, before = (_right(who.says(net, judges[0]), judges[1]) for who in (copy, own))
+    told = {"adapted": float(after > before), "adapt_gain": after - before}
+    return replace(copy if after > before else own, told=told)
 
 
-def fit_to(net: nn.Module, x: Tensor, adapt: Adapt, *, seed: int, client: str, round_: int) -> None:
-    """Train the features of a model on rows without labels, in place."""
-    trained = [p for name, p in net.named_parameters() if name.startswith("features.") and p.requires_grad]
+def fit_to(
+    net: nn.Module, x: Tensor, adapt: Adapt, *, at: tuple[int, str, int], taught: Labelled | None = None
+) -> nn.Module | None:
+    """Train the features of a model on rows without labels, in place, or return an input layer that is."""
+    seed, client, round_ = at
+    steps = Steps(adapt.epochs, adapt.batch_size, "adam", adapt.lr)
+    order = batch_order(len(x), steps, numpy_stream(seed, "adapt", client, round_), pairs=True)
+    batches = (torch.from_numpy(rows).to(x.device) for rows in order)
+    if adapt.loss == "statistics":
+        move_statistics(net, (x[rows] for rows in batches))
+        return None
+    lens = lens_of(x.shape[1], x.device) if adapt.trains == "input" else None
+    features = [p for name, p in net.named_parameters() if name.startswith("features.") and p.requires_grad]
+    trained = features if lens is None else list(lens.parameters())
     optimiser = torch.optim.Adam(trained, lr=adapt.lr)
     bank = Bank(*predict(net, x)) if adapt.loss == "snc" else None
-    steps = Steps(adapt.epochs, adapt.batch_size, "adam", adapt.lr)
-    prior = None if adapt.prior is None else torch.tensor(adapt.prior, device=x.device)
-    stream = numpy_stream(seed, "adapt", client, round_)
+    known = None if taught is None else _repeated(taught, adapt.batch_size, at)
     total = steps.count(len(x))
-    net.train()
+    net.train(lens is None)  # ahead of a model that stays as it is, none of it changes
     with seeded(seed_of(seed, "adapt", client, round_)):
-        for step, rows in enumerate(batch_order(len(x), steps, stream, pairs=True)):
-            here = torch.from_numpy(rows).to(x.device)
-            features, logits = net(x[here])
+        for step, here in enumerate(batches):
+            features_, logits = net(x[here] if lens is None else lens(x[here]))
             p = logits.softmax(-1)
             if adapt.loss == "entropy":
                 loss = entropy(p).mean()
             elif bank is None:
+                prior = None if adapt.prior is None else torch.tensor(adapt.prior, device=x.device)
                 loss = information(p, prior)
             else:
-                neighbours = bank.renew(here, features.detach(), p.detach())
+                neighbours = bank.renew(here, features_.detach(), p.detach())
                 loss = contrast(p, neighbours, (1 + 10 * step / max(total - 1, 1)) ** -adapt.beta)
-            for parameter in trained:
-                parameter.grad = None
-            loss.backward()
+            if known is not None:
+                rows, labels = next(known)
+                said = net(rows if lens is None else lens(rows))[1]
+                loss = loss + nn.functional.cross_entropy(said, labels)
+            for parameter, gradient in zip(trained, torch.autograd.grad(loss, trained), strict=True):
+                parameter.grad = gradient
             optimiser.step()
+    return lens
+
+
+def _repeated(rows: Labelled, size: int, at: tuple[int, str, int]) -> Iterator[Labelled]:
+    """Yield batches of labelled rows for ever."""
+    seed, client, round_ = at
+    for batch in unending(len(rows[1]), size, numpy_stream(seed, "adapt to labels", client, round_)):
+        here = torch.from_numpy(batch).to(rows[1].device)
+        yield rows[0][here], rows[1][here]
 
 
 class Bank:
@@ -170,20 +242,18 @@ def contrast(p: Tensor, neighbours: Tensor, weight: float) -> Tensor:
     return attraction + weight * others.mean()
 
 
-def _right(net: nn.Module, few: tuple[Tensor, Tensor]) -> float:
-    _, logits = predict(net, few[0])
-    return float((logits.argmax(-1) == few[1].to(logits.device)).double().mean())
+def _right(said: Tensor, y: Tensor) -> float:
+    return float((said.argmax(-1) == y.to(said.device)).double().mean())
 
 
-def few_of(x: Tensor, y: Tensor, each: int) -> tuple[Tensor, Tensor]:
-    """Return the first rows of each class, as many of each.
+def first_of(y: Tensor, each: int) -> Tensor:
+    """Return which rows are the first of their class, as many of each, bool [n].
 
-    >>> few_of(torch.arange(5.0), torch.tensor([0, 0, 1, 0, 1]), 2)[0]
-    tensor([0., 1., 2., 4.])
+    >>> first_of(torch.tensor([0, 0, 1, 0, 1]), 2)
+    tensor([ True,  True,  True, False,  True])
     """
     ranks = torch.zeros_like(y)
     for label in y.unique():
         its = y == label
         ranks[its] = torch.arange(int(its.sum()), device=y.device)
-    kept = ranks < each
-    return x[kept], y[kept]
+    return ranks < each

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedkt.client.behaviour import REFERENCES, Arrays, Client, Fit
-from fedkt.client.lessons.adapting import speaker
+from fedkt.client.lessons.adapting import Speaker, speaker
 from fedkt.client.lessons.snapshot import Before, reminded
-from fedkt.client.placing import placed
+from fedkt.client.placing import placed, placed_state
 from fedkt.client.state import CONFUSION, ClientState, StateStore, packed, unpacked
 from fedkt.client.training import all_finite
 from fedkt.engine.clients.copies import BESIDE, Copies, costly, digestion_of, fitted, private, training_of
@@ -64,7 +64,7 @@ class Party:
         self._losses: metrics.Losses = {}
         """Of the phases of this message."""
         self._before = Before()
-        self._told: Mapping[str, float] = {}  # beside losses
+        self._speaker = Speaker()
         self._digested = -1
         self._prepared = False
         self._guards = len(world.aside(client)) > 0
@@ -102,7 +102,7 @@ class Party:
         yield from self._awaited.settle("extract")
         stage("save")
         self._save(2 * number, request.kept)
-        told = self._told_of(self._told, number)
+        told = self._told_of(self._speaker.told, number)
         if self.guard is None:
             return Reply(request.binding, self.client, arrays=knowledge, metrics=told)
         self.guard.release(purpose, knowledge)
@@ -296,9 +296,11 @@ class Party:
         if inputs is None:
             features, logits = no_predictions(dims.width, dims.classes)
         else:
-            own, how = self.model, self.world.scenario.clients.adapt
-            self.model, self._told = speaker(self.net, own, behaviour.holding, rows, how, self._round)
-            features, logits = yield from self._predict("extract", inputs)
+            own, held, scenario = self.model, behaviour.holding, self.world.scenario
+            us, when = self._speaker.of(own), (self._round, scenario.rounds)
+            self._speaker = speaker(self.net, us, held, rows, scenario.clients.adapt, when)
+            self.model = self._speaker.tensors
+            features, logits = yield from self._predict("extract", self._speaker.sees(inputs))
             self.model = own
         if self.guard is not None and (means := self.guard.class_means(features, logits)) is not None:
             return means
@@ -395,9 +397,10 @@ class Party:
             self.model = placed([fresh], self.world.device)[0]
             self._copies.begin(self.model)
         else:
-            parts, self._optimizers = unpacked(self._there(state.tensors))
+            parts, self._optimizers = unpacked(placed_state(state.tensors, self.world.device))
             self.model, self._teacher = parts["model"], parts.get("teacher", {})
             self._before = Before.of(parts.get("before", {}), state.note)
+            self._speaker = Speaker.read(state.note)
             self._copies.load(parts, self._optimizers, state.note.get("better", False))
             self._digested, self._prepared = state.note["digested"], state.note["prepared"]
             self._undone, self._taught = state.note.get("undone", False), state.note.get("taught", False)
@@ -406,12 +409,6 @@ class Party:
             newest = self.store.later(self.client, version) or state
             self.guard.check(None if newest is None else newest.note.get("ledger"))
         return state is not None
-
-    def _there(self, tensors: Arrays) -> Arrays:
-        """Bring a state to the device, but for the optimisers' steps, which are read on the CPU."""
-        steps = {name: t for name, t in tensors.items() if name.endswith("/step")}
-        rest = {name: t for name, t in tensors.items() if name not in steps}
-        return placed([rest], self.world.device)[0] | steps
 
     def _refuse_replay(self, version: int) -> None:
         """Raise Rejected where the server said before that no resume can start this early."""
@@ -434,6 +431,7 @@ class Party:
             "model": self.world.models[self.client],
             "kept": kept,
             **self._before.note(),
+            **self._speaker.note(),
         }
         if self._guards:
             note["undone"] = self._undone

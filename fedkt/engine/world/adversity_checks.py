@@ -3,9 +3,13 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import torch
+
 from fedkt.adversity import churn
 from fedkt.adversity.churn import Trace
+from fedkt.client.lessons.adapting import first_of
 from fedkt.client.lessons.blocking import maskable
+from fedkt.client.lessons.sensing import has_statistics
 from fedkt.data import Federation
 from fedkt.data.sets.npz import find_file
 from fedkt.engine.world.world import World
@@ -17,6 +21,7 @@ from fedkt.strategy.lesson_checks import lesson_problems
 def problems_of(world: World) -> list[str]:
     """Return what does not fit the world, in sentences."""
     problems = [*_robust(world), *_attacks(world), *_withdrawn(world), *_blocked(world), *_prior(world)]
+    problems += _adapted(world)
     problems += churn.problems_of(world.scenario.churn, world.scenario.rounds)
     problems += lesson_problems(world.strategy, world.behaviour, world.scenario)
     try:
@@ -63,6 +68,40 @@ def _prior(world: World) -> Iterator[str]:
         yield (
             f"clients.adapt.prior has {len(prior)} shares, but there are {classes} classes; it must have one "
             "each."
+        )
+
+
+def _adapted(world: World) -> Iterator[str]:
+    """Yield why a copy of some model cannot be brought to the transfer rows in the way that is asked for."""
+    adapt, public = world.scenario.clients.adapt, world.federation.public
+    if adapt.loss == "none":
+        return
+    if adapt.trains == "input" and world.federation.input.kind != "image":
+        yield (
+            "clients.adapt.trains input is a convolution over the channels of images, but rows are "
+            f"{world.federation.input.kind}; it must be features."
+        )
+    for client in world.one_of_each():
+        net, name = world.net(client), world.models[client][0]
+        fixed = net.refits or not any(p.requires_grad for p in net.features.parameters())
+        if adapt.loss == "statistics" and not has_statistics(net):
+            yield (
+                f"clients.adapt.loss statistics moves those of BatchNorm layers, but model '{name}' has "
+                "none; another loss must be named, such as im."
+            )
+        elif adapt.loss != "statistics" and fixed:
+            yield (
+                f"clients.adapt.loss {adapt.loss} trains features, but model '{name}' has none that can be "
+                "trained; it must be none."
+            )
+    if public is None or adapt.budget is None:
+        return
+    spare = int((~first_of(torch.from_numpy(public.y), adapt.few or 0)).sum())
+    if adapt.budget > spare:
+        beside = f" beside the {adapt.few} of each class of clients.adapt.few" if adapt.few else ""
+        yield (
+            f"clients.adapt.budget is {adapt.budget}, but data.public has {spare} rows{beside}; it must "
+            "be at most that."
         )
 
 
