@@ -10,7 +10,7 @@ here; a row's score is the ratio of two densities, the client's rows' and the tr
 (:class:`fedkt.client.density_ratio.KuLSIF`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -20,7 +20,8 @@ from torch import Tensor
 from fedkt import registry
 from fedkt.client.behaviour import Arrays, Asked, Fit, Forward, Holding, RowLoss, distillation
 from fedkt.client.density_ratio import HELD_OUT, KuLSIF
-from fedkt.distill.relations import is_coupled, looks_back
+from fedkt.distill.relations import is_coupled, reads
+from fedkt.distill.swing import laplace
 from fedkt.rng import torch_stream
 
 MOST_COMPARED = 500
@@ -33,23 +34,35 @@ def digestion(holding: Holding, x: Tensor, target: Tensor) -> Fit:
     By the settings ``loss`` and ``temperature``; rows count as the setting ``weigh`` says.
     """
     loss = registry.find("losses", holding.settings["loss"])
-    back, temperature = looks_back(loss), holding.settings["temperature"]
-    of_rows = partial(keeping if back else distillation, loss=loss, temperature=temperature)
+    wanted, temperature = reads(loss), holding.settings["temperature"]
+    of_rows = (
+        partial(further, loss=loss, temperature=temperature, wanted=wanted)
+        if wanted
+        else partial(distillation, loss=loss, temperature=temperature)
+    )
     rows = {"x": x, "target": target}
-    if back:
+    if "held" in wanted:
         rows["held"] = (holding.label_share > 0).expand(len(x), -1)
-    first = (Asked(x, lambda features, logits: {"before": logits}),) if back and len(x) else ()
+    if "noise" in wanted:
+        rows["noise"] = laplace(*target.shape).to(target)
+    back = "before" in wanted and len(x)
+    first = (Asked(x, lambda features, logits: {"before": logits}),) if back else ()
     phase = Fit("digest", rows, of_rows, holding.distill, coupled=is_coupled(loss), first=first)
     return weighed(phase, holding)
 
 
-def keeping(
-    net: Forward, batch: Arrays, constants: Arrays, *, loss: Callable[..., Tensor], temperature: float
+def further(
+    net: Forward,
+    batch: Arrays,
+    constants: Arrays,
+    *,
+    loss: Callable[..., Tensor],
+    temperature: float,
+    wanted: Sequence[str],
 ) -> Tensor:
-    """Return a distillation loss [B] that also reads ``batch['before']`` and ``held``, [B, classes] each."""
+    """Return a distillation loss [B] that reads more of a row: those of the batch's that are ``wanted``."""
     _, logits = net(batch["x"])
-    back = {name: batch[name] for name in ("before", "held")}
-    return loss(logits, batch["target"], temperature, **back)
+    return loss(logits, batch["target"], temperature, **{name: batch[name] for name in wanted})
 
 
 def self_training(holding: Holding, x: Tensor, target: Tensor) -> Fit:

@@ -1,7 +1,8 @@
 """Distillation losses, one value per row: pure functions, one citation each, for ``torch.func``.
 
 All are found by name (entry points ``fedkt.losses``). Those of :mod:`fedkt.distill.losses` compare scores,
-those of :mod:`fedkt.distill.relations` how scores relate within a row or a batch, those of
+those of :mod:`fedkt.distill.relations` how scores relate within a row or a batch, that of
+:mod:`fedkt.distill.swing` what is left of a target that looks private, those of
 :mod:`fedkt.distill.prototype` features with prototypes; :func:`about` tells the last apart.
 
 May import from ``knowledge`` downwards. Begin with :mod:`fedkt.distill.losses`.
@@ -20,11 +21,13 @@ from fedkt.distill.relations import (
     logit_std,
     looks_back,
     pkt,
+    reads,
     rkd,
     row_graph,
     skd_direction,
     spkd,
 )
+from fedkt.distill.swing import swing
 
 __all__ = [
     "Loss",
@@ -44,11 +47,13 @@ __all__ = [
     "nd",
     "pkt",
     "prototype_mse",
+    "reads",
     "rkd",
     "row_graph",
     "skd_direction",
     "spkd",
     "supervised_contrastive",
+    "swing",
 ]
 
 

@@ -40,7 +40,17 @@ def looks_back(loss: Callable[..., Tensor]) -> bool:
     >>> looks_back(class_relation), looks_back(dist)
     (True, False)
     """
-    return "before" in inspect.signature(loss).parameters
+    return "before" in reads(loss)
+
+
+def reads(loss: Callable[..., Tensor]) -> tuple[str, ...]:
+    """Return what a loss reads of each row beside student and teacher, of ``before``, ``held`` and ``noise``.
+
+    >>> reads(class_relation), reads(dist)
+    (('before', 'held'), ())
+    """
+    parameters = inspect.signature(loss).parameters
+    return tuple(name for name in ("before", "held", "noise") if name in parameters)
 
 
 @coupled

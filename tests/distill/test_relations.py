@@ -139,7 +139,7 @@ def test_what_was_said_before_goes_into_the_phase(tmp_path: Path) -> None:
         )
         assert found.clients["global"].notna().all()
     served = from_dict({**to_dict(told), "server_model": {"model": "mlp"}})
-    with pytest.raises(InputError, match="of which the server's model has none"):
+    with pytest.raises(InputError, match="and the server's has no client"):
         checked_world(served)
 
 

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from fedkt import data, models, registry
 from fedkt.client.behaviour import Client, Steps, classification
-from fedkt.distill import about, is_coupled, looks_back
+from fedkt.distill import about, is_coupled, looks_back, reads
 from fedkt.engine.world import adversity_checks as adversity
 from fedkt.engine.world import memory
 from fedkt.engine.world.device import device_of, device_problems, model_problem
@@ -391,8 +391,8 @@ def _config(strategy: type[Strategy], scenario: Scenario) -> StrategyConfig:
     theirs = None if served is None else (served.distill and served.distill.loss) or name
     if theirs is not None and looks_back(registry.find("losses", theirs)):
         raise InputError(
-            f"loss '{theirs}' keeps what a client knows of its own classes, of which the server's model has "
-            "none; server_model.distill.loss must be another one, such as kl."
+            f"loss '{theirs}' reads what a client's model said before it was taught, and the server's has no "
+            "client; server_model.distill.loss must be another one, such as kl."
         )
     if problems := [*without_effect(scenario, strategy, config), *loss_problems(scenario, strategy, config)]:
         raise InputError(*problems)
@@ -405,10 +405,9 @@ def _try_loss(name: str) -> None:
     made = torch.linspace(-1.0, 1.0, 6).view(2, 3)
     takes = "(student, teacher, temperature) of scores [B, classes]"
     try:
-        if looks_back(loss):
-            found = loss(made, made.flip(0), 1.0, before=made, held=made > 0)
-        elif about(loss) == "scores":
-            found = loss(made, made.flip(0), 1.0)
+        if about(loss) == "scores":
+            beside = {"before": made, "held": made > 0, "noise": made}
+            found = loss(made, made.flip(0), 1.0, **{name: beside[name] for name in reads(loss)})
         else:
             takes = "(features, prototypes, y, *, known) of features [B, width]"
             found = loss(made, made.flip(0), torch.tensor([0, 1]), known=torch.tensor([True, True]))
