@@ -137,7 +137,7 @@ def compare(
         placebo: also run each method with peers who answer to other rows: a control.
         skip_impossible: leave out methods that a scenario cannot run, instead of raising.
         jobs: runs at the same time, at least 1; None: one per processor.
-        engine: ``inline``, ``ray`` or ``flower``.
+        engine: ``inline``, ``ray``, ``flower`` or ``board``.
         address: of a running Ray cluster, on which runs are spread; None: this machine.
         data_dir: where data files lie; None: ``$FEDKT_DATA``, else ``./data``.
         baseline: the method that the others are compared with.

@@ -36,6 +36,7 @@ class Churn:
         self.settings = settings
         self._seed = seed
         self._trace = trace or {}
+        self._speed = speeds_of(settings, clients)
         self._slow = frozenset(self._some("slow", settings.stragglers, clients))
         self._joins = {
             client: self._round("join", client, 2, settings.join_by)
@@ -62,7 +63,7 @@ class Churn:
         settings = self.settings
         stream = numpy_stream(self._seed, "churn", client, round_, stage, attempt)
         answers = bool(stream.random() >= settings.dropout)
-        factor = settings.slowdown if client in self._slow else 1.0
+        factor = (settings.slowdown if client in self._slow else 1.0) / self._speed.get(client, 1.0)
         return Fate(answers, settings.seconds * factor * math.exp(settings.spread * stream.standard_normal()))
 
     def _some(self, purpose: str, share: float, clients: Sequence[str]) -> list[str]:
@@ -77,9 +78,29 @@ class Churn:
         return int(numpy_stream(self._seed, "churn", purpose, client).integers(first, max(first, last) + 1))
 
 
-def problems_of(settings: Settings, rounds: int) -> list[str]:
+def speeds_of(settings: Settings, clients: Sequence[str]) -> dict[str, float]:
+    """Return each client's speed; none where all are as fast.
+
+    >>> speeds_of(Settings(speeds=(1, 4)), ["a", "b", "c"])
+    {'a': 1.0, 'b': 2.0, 'c': 4.0}
+    """
+    given = settings.speeds
+    if given is None:
+        return {}
+    if len(given) == len(clients):
+        return {client: float(speed) for client, speed in zip(clients, given, strict=True)}
+    first, last, steps = given[0], given[-1], max(1, len(clients) - 1)
+    return {client: first * (last / first) ** (place / steps) for place, client in enumerate(clients)}
+
+
+def problems_of(settings: Settings, rounds: int, clients: int) -> list[str]:
     """Return what does not fit together, in sentences."""
     problems = []
+    if settings.speeds is not None and len(settings.speeds) not in (2, clients):
+        problems.append(
+            f"churn.speeds names {len(settings.speeds)} speeds, but there are {clients} clients; it must "
+            "name one for each, or those of the first and the last."
+        )
     if settings.late_joiners and settings.join_by < 2:
         problems.append(
             f"churn.join_by is {settings.join_by}, but late joiners come after the first round; "

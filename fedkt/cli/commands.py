@@ -27,7 +27,8 @@ from fedkt.cli.runs.report import report
 from fedkt.cli.runs.simulate import simulate
 from fedkt.cli.show import show
 from fedkt.cli.site import site
-from fedkt.cli.submit import submit
+from fedkt.cli.sites.board import board
+from fedkt.cli.sites.submit import submit
 from fedkt.errors import InputError, RunError, hinted
 from fedkt.files import check_platform
 
@@ -130,6 +131,7 @@ for command in (
     show,
     export,
     submit,
+    board,
     forget,
     audit,
     forecast,

@@ -13,7 +13,7 @@ site = typer.Typer(
     cls=Group,
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Take part at a real site: init, check, run.",
+    help="Take part at a real site: init, check, run, visit.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -85,6 +85,21 @@ def check(
     resolved = None if scenario is None else scenarios.load(scenario)
     for line in check_site(Site.load(folder), resolved, connect=not offline):
         typer.echo(f"ok: {line}")
+
+
+@site.command(cls=Command)
+def visit(
+    folder: SiteArg = Path("site"),
+    times: Annotated[
+        int | None, typer.Option(min=1, help="Visits [default: until the board is over].")
+    ] = None,
+    pause: Annotated[float, typer.Option(min=0, help="Seconds from one visit to the next.")] = 0.0,
+) -> None:
+    """Visit a board (fedkt board) whenever the site can: train, deposit, collect, digest."""
+    from fedkt.deploy.site.site_file import Site
+    from fedkt.deploy.site.visiting import visit_board
+
+    visit_board(Site.load(folder), times=times, pause_s=pause, say=typer.echo)
 
 
 @site.command(cls=Command)

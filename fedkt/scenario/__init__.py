@@ -8,7 +8,7 @@ May import from ``distill`` downwards. Begin with :class:`Scenario` (``schema``)
 ``about_*``.
 """
 
-from fedkt.scenario.about_adversity import Attack, Churn, Robust
+from fedkt.scenario.about_adversity import Attack, Board, Churn, Robust
 from fedkt.scenario.about_clients import Clients, Distill, Local, ModelSpec
 from fedkt.scenario.about_data import Data, Partition, PublicSpec, Transfer
 from fedkt.scenario.about_images import Image
@@ -29,6 +29,7 @@ from fedkt.scenario.schema import Checkpoint, Engine, Evaluate, Participation, S
 
 __all__ = [
     "Attack",
+    "Board",
     "Checkpoint",
     "Churn",
     "Clients",

@@ -128,6 +128,11 @@ class Churn(Settings):
     """Median duration of a client's message, in seconds; later than ``participation.deadline_s`` is late."""
     spread: NotNegative = 0.5
     """Standard deviation of the logarithm of durations."""
+    speeds: Annotated[tuple[Positive, ...], Strict(False), Field(min_length=1)] | None = Field(
+        None, examples=[[1, 10]]
+    )
+    """What each client's durations are divided by, in the clients' order; two alone are those of the first
+    and the last client, with even ratios between. Null: all are as fast."""
     late_joiners: Probability = 0.0
     """The share of clients that are not there at first; they join at a round up to ``join_by``."""
     join_by: Whole = 2
@@ -153,7 +158,21 @@ class Churn(Settings):
     def active(self) -> bool:
         """Whether anything happens at all; messages that take as long as usual are nothing."""
         named = self.dropout or self.stragglers or self.late_joiners or self.leavers or self.trace
-        return bool(named) or (self.seconds, self.spread) != (1.0, 0.5)
+        return bool(named) or self.speeds is not None or (self.seconds, self.spread) != (1.0, 0.5)
+
+
+class Board(Settings):
+    """How the newest contributions count where clients come when they can (``engine.kind: board``).
+
+    >>> Board(half_life_s=60.0).fresh_s is None
+    True
+    """
+
+    half_life_s: Positive | None = None
+    """Seconds by which a contribution must be older to count half as much; null: age does not count."""
+    fresh_s: Positive | None = None
+    """Seconds after which a contribution is left out, also where ``participation.quorum`` is counted; null:
+    each client's newest one stays."""
 
 
 Group = Annotated[tuple[int | float | Text, ...], Strict(False), Field(min_length=1)]

@@ -14,7 +14,7 @@ from pydantic import (
     field_validator,
 )
 
-from fedkt.scenario.about_adversity import Attacks, Churn, Robust
+from fedkt.scenario.about_adversity import Attacks, Board, Churn, Robust
 from fedkt.scenario.about_clients import Clients, ServerModel
 from fedkt.scenario.about_data import Data
 from fedkt.scenario.about_privacy import Privacy
@@ -91,8 +91,9 @@ class Engine(Settings):
     'auto'
     """
 
-    kind: Literal["inline", "ray", "flower"] = "ray"
-    """Inline: one process; ray: actors that keep their clients; flower: Flower's own simulation."""
+    kind: Literal["inline", "ray", "flower", "board"] = "ray"
+    """Inline: one process; ray: actors that keep their clients; flower: Flower's own simulation; board: one
+    process in which clients come and go in simulated time, and no round waits for anybody."""
     workers: Annotated[Literal["auto"] | Whole, must_be("auto or a whole number of at least 1", "auto")] = (
         "auto"
     )
@@ -181,6 +182,8 @@ class Scenario(Settings):
     """Clients that are hostile, in a simulation."""
     churn: Churn = Churn()
     """Clients that come and go, in a simulation."""
+    board: Board = Board()
+    """How the newest contributions count where no round waits for anybody."""
     forecast: Literal["none", "decline"] = "none"
     """Decline: the server forecasts from a client's first exchange whether it will gain, and does not teach
     those whose personal accuracy will more likely fall; they contribute, and train alone."""

@@ -24,7 +24,7 @@ from fedkt.client.behaviour import Client, Fit
 from fedkt.knowledge.contributions import Contributions
 from fedkt.scenario import Robust
 from fedkt.strategy.fusing import robust
-from fedkt.strategy.fusing.fusion import Fused, mix
+from fedkt.strategy.fusing.fusion import Fused, aged, mix
 from fedkt.strategy.fusing.server_model import Trained, build, lesson, lesson_settings, steps_of
 from fedkt.strategy.own_settings import AsSetting, learns_jointly, settings_for
 from fedkt.strategy.rounds.course import Course
@@ -198,12 +198,13 @@ class Strategy(AsSetting, FlowerStrategy):
         ``values`` [clients, ...]; ``weights`` [clients], or with leading dimensions of the values; they
         must not be claims of the clients where ``robust`` is set.
         """
-        return robust.centre(values, weights, self.robust, simplex=self.simplex, by_class=self.per_site)
+        told = aged(weights, self.ages)
+        return robust.centre(values, told, self.robust, simplex=self.simplex, by_class=self.per_site)
 
     def mixed(self, weights: Tensor, knowledge: Tensor) -> Tensor:
         """Return teachers [clients, ...]: the centre with each row of ``weights`` [clients, clients]."""
         if self.robust.centre == "mean" and not self.per_site:
-            return mix(weights, knowledge)
+            return mix(weights, knowledge, self.ages)
         return torch.stack([self.centre(knowledge, row) for row in weights])
 
     def initial(self) -> Fused | None:

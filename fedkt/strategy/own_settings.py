@@ -8,6 +8,8 @@ from fedkt.privacy.modes import mode_of
 from fedkt.tasks import CLASSIFICATION, Task, task_of
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from fedkt.scenario import Scenario
 
 
@@ -37,7 +39,9 @@ class AsSetting:
 
     fuses_by_class: ClassVar[bool] = False
     """Whether it fuses probabilities by ``centre`` and ``mixed`` alone, so that each class is averaged over
-    those who know it where sites have labels of their own."""
+    those who know it where sites have labels of their own, and old knowledge weighs less on a board."""
+    ages: "Tensor | None" = None
+    """What each contribution weighs by its age [clients], on a board; None: all alike."""
 
     @property
     def per_site(self) -> bool:

@@ -89,7 +89,7 @@ def test_a_straggler_is_slow_for_the_whole_run() -> None:
 
 
 def test_what_does_not_fit_is_said() -> None:
-    assert problems_of(Settings(late_joiners=0.5, join_by=1, leavers=0.5, leave_from=9), 8) == [
+    assert problems_of(Settings(late_joiners=0.5, join_by=1, leavers=0.5, leave_from=9), 8, 20) == [
         "churn.join_by is 1, but late joiners come after the first round; it must be at least 2.",
         "churn.leave_from is 9, but there are 8 rounds; it must be at most their number.",
     ]

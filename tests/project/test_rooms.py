@@ -35,7 +35,7 @@ ROOMS = (
     *("engine.world", "engine.clients", "engine.loop", "engine.runtimes"),
     *("engine.audits", "engine.runs", "engine.forgetting", "engine"),
     *("deploy.wire", "deploy.site", "deploy.coordinator", "deploy", "comparing"),
-    *("cli.runs", "cli"),
+    *("cli.runs", "cli.sites", "cli"),
 )
 PLUGINS = {"strategies": "strategy", "clients": "privacy"}
 """The folders of plug-ins, with the highest room that they may import from."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import fedkt
 from fedkt.client import Fit, Steps, classification
 from fedkt.client.training import Losses, fit
-from fedkt.engine.loop.loop import losses_told
+from fedkt.engine.loop.lines import losses_told
 from fedkt.knowledge.protocol import Reply
 from fedkt.privacy.dpsgd import Dpsgd, fit_privately
 from fedkt.results import metrics

@@ -15,7 +15,7 @@ import fedkt
 from fedkt.client import Fit, Forward, Holding, Steps
 from fedkt.clients.adaptation import AdaptationClient, adaptation
 from fedkt.distill.embedding import Embedding, distance, normalised
-from fedkt.engine.loop.loop import group_effect
+from fedkt.engine.loop.lines import group_effect
 from fedkt.errors import InputError
 from fedkt.knowledge import Alignment, Dims, Rejected, decode, encode
 from fedkt.strategies.fedka import aligned, mmd, within_unit_ball

@@ -111,18 +111,19 @@ def fitting(facts: Mapping[str, Facts], tell: Tell) -> dict[str, Facts]:
     ranked = sorted(groups.values(), key=len, reverse=True)
     if len(ranked) > 1 and len(ranked[0]) == len(ranked[1]):
         first, second = (facts[group[0]] for group in ranked[:2])
-        told = [_words(first, second), _words(second, first)]
+        told = [described_facts(first, second), described_facts(second, first)]
         words = " and ".join(f"{', '.join(g)} ({text})" for g, text in zip(ranked[:2], told, strict=True))
         raise Refused("transfer", f"the sites do not agree: {words}.")
     for group in ranked[1:]:
         reason = "transfer" if facts[group[0]].transfer != facts[ranked[0][0]].transfer else "model"
         for name in group:
-            mine, theirs = _words(facts[name], facts[ranked[0][0]]), _words(facts[ranked[0][0]], facts[name])
+            own, most = facts[name], facts[ranked[0][0]]
+            mine, theirs = described_facts(own, most), described_facts(most, own)
             tell(name, Refused(reason, f"{name} has {mine}; the others have {theirs}."))  # type: ignore[arg-type]
     return {name: facts[name] for name in (ranked[0] if ranked else [])}
 
 
-def _words(facts: Facts, others: Facts) -> str:
+def described_facts(facts: Facts, others: Facts) -> str:
     """Return what a site has; names of labels and columns only where they differ from the others'."""
     held = f"transfer set {facts.transfer[:12]} of {facts.rows} rows" if facts.transfer else "no transfer set"
     shape = "x".join(str(n) for n in facts.input.shape)

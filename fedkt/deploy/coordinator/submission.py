@@ -55,6 +55,10 @@ def submit(
             "or start a new run."
         )
     kind, config = checked_method(scenario)
+    if scenario.engine.kind == "board":
+        raise InputError(
+            "engine.kind is board, which has no rounds; 'fedkt board' runs it, fedkt submit rounds."
+        )
     if "data" in kind.shares:
         raise InputError(
             f"strategy '{scenario.strategy.name}' pools all data; it exists in simulations only."

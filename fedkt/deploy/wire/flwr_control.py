@@ -33,6 +33,14 @@ def unpacked(data: bytes) -> RecordDict:
     return recorddict_from_proto(ProtoRecordDict.FromString(data))
 
 
+def readable(data: bytes) -> RecordDict | None:
+    """Return the content of bytes that anybody may have sent, None where they are no message."""
+    try:
+        return unpacked(data)
+    except Exception:  # whatever protobuf and Flower think of it
+        return None
+
+
 # The coordinator's grid ---------------------------------------------------------------------------------
 
 

@@ -20,6 +20,10 @@ Reason = Literal[
     "size",
     "replayed",
     "model",
+    "protocol",  # it speaks another version of the messages
+    "key",  # nobody knows who is calling
+    "time",  # a call of the future, or of long ago
+    "message",  # what came is none that was asked for
     "roster",  # the run began without this site, or another node plays it already
 ]
 

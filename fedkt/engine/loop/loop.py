@@ -1,14 +1,12 @@
 """The round loop: two exchanges a round over any Flower grid, results and a checkpoint after each."""
 
 import math
-import statistics
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,14 @@ from fedkt.engine.loop import checkpoint
 from fedkt.engine.loop.best import Best, better, exhausted, keep
 from fedkt.engine.loop.checkpoint import Checkpoint
 from fedkt.engine.loop.exchange import SimulatedTime, exchange
+from fedkt.engine.loop.lines import (
+    client_name,
+    client_row,
+    group_effect,
+    losses_told,
+    server_accuracy,
+    spread,
+)
 from fedkt.engine.loop.plug_in import plug_in
 from fedkt.engine.loop.recording import record
 from fedkt.engine.loop.spending import Spending
@@ -31,7 +37,6 @@ from fedkt.results.folder import RunFolder
 from fedkt.results.observer import Observer
 from fedkt.strategy.base import Strategy
 from fedkt.strategy.rounds.receiving import Outcome
-from fedkt.tasks import CLASSIFICATION, Figure
 
 STATUSES = ("accepted", "rejected", "late", "declined", "failed")
 
@@ -74,6 +79,8 @@ class Totals:
     """Simulated duration of the rounds, where clients dawdle."""
     startup_s: float = 0.0
     """What passed before the first round, each time that the run was begun or resumed."""
+    coming: dict[str, Any] = field(default_factory=dict)
+    """On a board: when clients come, and what is not measured yet (:mod:`fedkt.engine.loop.board_loop`)."""
 
 
 class Loop:
@@ -81,6 +88,9 @@ class Loop:
 
     ``begun``: when the run was, by the monotonic clock (None: now).
     """
+
+    visits = 1
+    """How many numbers of messages make a round."""
 
     def __init__(
         self,
@@ -109,7 +119,7 @@ class Loop:
         if saved.round:
             self.strategy.course.load_state(saved.tensors, saved.strategy)
             self.totals = Totals(**saved.loop)
-            self.round = saved.round
+            self.round = saved.round // self.visits
         self.strategy.course.kept = checkpoint.oldest(self.folder.checkpoint)
 
     def run(self, grid: Grid, flush: "Flush | None" = None) -> None:
@@ -206,7 +216,9 @@ class Loop:
                 self.totals.server = server_accuracy(strategy)
 
         status = "no-quorum" if fused is None else "fused" if strategy.teachers.made_in(number) else "nothing"
-        self._finish_round(number, status, trained, evaluated, told, measure, time.monotonic() - begun)
+        became = {s: sum(o.status == s for o in trained.values()) for s in STATUSES}
+        wall_s = time.monotonic() - begun
+        self._finish_round(number, status, became, trained, evaluated, told, measure, wall_s)
 
     def _train(self, grid: Grid, number: int) -> ArrayRecord | None:
         """Ask for contributions and fuse them; again where there is no quorum and the scenario says so."""
@@ -297,6 +309,7 @@ class Loop:
         self,
         number: int,
         status: str,
+        replies: Mapping[str, int],
         trained: Mapping[str, Outcome],
         evaluated: Mapping[str, Outcome],
         told: Mapping[str, metrics.Losses],
@@ -306,7 +319,6 @@ class Loop:
         totals = self.totals
         outcomes = [*trained.values(), *evaluated.values()]
         up, down = sum(o.up for o in outcomes), sum(o.down for o in outcomes)
-        replies = {s: sum(o.status == s for o in trained.values()) for s in STATUSES}
         totals.up += up
         totals.down += down
         totals.wall_s += wall_s
@@ -330,6 +342,8 @@ class Loop:
             "refused": dict(sorted(self.strategy.course.receiving.answers.refused.items())),
             "attempts": self.strategy.course.attempt + 1,
         }
+        if self.visits > 1:
+            row["visits"] = number * self.visits
         if self.strategy.setting.churn is not None:
             row["simulated_s"] = round(self._simulated_s, 4)
             totals.simulated_s += self._simulated_s
@@ -338,7 +352,7 @@ class Loop:
         clients = [client_row(number, c, trained.get(c), evaluated.get(c), paid.get(c)) for c in asked]
         if self.strategy.course.central is not None:
             clients = [row | {"released": False} for row in clients]
-        lost = [{"round": number, "client": _name(c), **told[c]} for c in asked if told.get(c)]
+        lost = [{"round": number, "client": client_name(c), **told[c]} for c in asked if told.get(c)]
         before = totals.best
         if measured:
             totals.best = better(
@@ -363,86 +377,14 @@ class Loop:
         note_lines()
         with self._plug_in(number):
             tensors, note = self.strategy.course.state()
-        totals, last = self.totals, number == self.scenario.rounds
-        done = Checkpoint(number, tensors, note, totals.__dict__, engine, last=last)
+        totals, last, at = self.totals, number == self.scenario.rounds, number * self.visits
+        done = Checkpoint(at, tensors, note, totals.__dict__, engine, last=last)
         content, best = checkpoint.as_bytes(done), totals.best
 
         def write() -> None:
             written()
             if best is not None and best["round"] == number:
-                keep(self.folder.checkpoint, number)
-            checkpoint.write(self.folder.checkpoint, number, content)
+                keep(self.folder.checkpoint, at)
+            checkpoint.write(self.folder.checkpoint, at, content)
 
         self._writing.begin(write)
-
-
-def losses_told(*stages: Mapping[str, Outcome]) -> dict[str, metrics.Losses]:
-    """Take the losses out of the metrics of a round's replies; return them by client."""
-    found: dict[str, metrics.Losses] = {}
-    for client, outcome in chain.from_iterable(stage.items() for stage in stages):
-        lost, outcome.metrics = metrics.parted(outcome.metrics)
-        found[client] = found.get(client, {}) | lost
-    return found
-
-
-def _name(client: str) -> int | str:
-    return int(client) if client.isdecimal() else client
-
-
-def client_row(
-    number: int, client: str, trained: Outcome | None, evaluated: Outcome | None, epsilon: float | None = None
-) -> dict[str, Any]:
-    """Return one line of ``clients.jsonl``."""
-    parts = [o for o in (trained, evaluated) if o is not None]
-    telling = next((o for o in parts if o.status != "accepted"), parts[0])
-    metrics = {**(trained.metrics if trained else {}), **(evaluated.metrics if evaluated else {})}
-    return {
-        "round": number,
-        "client": _name(client),
-        "status": telling.status if trained else "idle",
-        "reason": telling.reason,
-        "detail": telling.detail.partition("\n")[0],
-        "global": metrics.pop("global", None),
-        "personal": metrics.pop("personal", None),
-        "before_digest": metrics.pop("before_digest", None),
-        "bytes": {"up": sum(o.up for o in parts), "down": sum(o.down for o in parts)},
-        "epsilon": epsilon,
-        **metrics,
-    }
-
-
-def server_accuracy(strategy: Strategy) -> float | None:
-    """Return the accuracy of the server's own model on the common test set, where both are there."""
-    federation = strategy.setting.federation
-    test = None if federation is None else federation.server_tensors()[1]
-    logits = None if test is None else strategy.serve(test[0])
-    return None if test is None or logits is None else strategy.task.leading(logits, test[1])
-
-
-def group_effect(
-    measured: Iterable[Mapping[str, float]], figure: Figure = CLASSIFICATION.metric
-) -> float | None:
-    """Return the mean over taught clients of what they gained in accuracy by the round's teacher.
-
-    On the common test set where there is one (the target domain's, in a domain shift), else on their own.
-    Below 0: negative transfer. Where weights are averaged, after is the aggregated model and before the
-    clients' own ones, which is the Group Effect of FedKA (Sun et al. 2022, arXiv:2203.11635). None where
-    nobody was both taught and measured. It is reported only: nothing in a run depends on it.
-    """
-    effects = [
-        figure.gain(m.get("global", m.get("personal", m["before_digest"])), m["before_digest"])
-        for m in measured
-        if "before_digest" in m
-    ]
-    return statistics.fmean(effects) if effects else None
-
-
-def spread(measured: Mapping[str, Mapping[str, float]]) -> dict[str, float | None]:
-    """Return mean and population standard deviation over clients, by metric name."""
-    names = {"global": None, "personal": None} | {n: None for m in measured.values() for n in m}
-    found: dict[str, float | None] = {}
-    for name in names:
-        values = [m[name] for m in measured.values() if name in m]
-        found[f"{name}_mean"] = statistics.fmean(values) if values else None
-        found[f"{name}_std"] = statistics.pstdev(values) if values else None
-    return found

@@ -22,6 +22,7 @@ from fedkt.data.raw import described
 from fedkt.engine.clients import trial
 from fedkt.engine.clients.cohorts import Plan
 from fedkt.engine.loop import checkpoint
+from fedkt.engine.loop.board_loop import BoardLoop
 from fedkt.engine.loop.loop import Loop
 from fedkt.engine.loop.plug_in import plug_in
 from fedkt.engine.runs.sequenced import sum_up_tasks
@@ -113,9 +114,9 @@ def _simulated(
     try:
         stop = threading.Event()
         loop = _loop(world, folder, watcher, stop, begun)
-        saved = checkpoint.read(folder.checkpoint, scenario.rounds)
+        saved = checkpoint.read(folder.checkpoint, scenario.rounds * loop.visits)
         loop.restore(saved)
-        folder.truncate(saved.round)
+        folder.truncate(loop.round)
         write_json(folder.path / "model-input.json", described(world.federation, scenario.data))
         write_json(folder.path / "federation.json", parties(world))
         watcher.started(
@@ -125,7 +126,7 @@ def _simulated(
                 "engine": scenario.engine.kind,
                 "clients": len(world.shards),
                 "rounds": scenario.rounds,
-                "round": saved.round,
+                "round": loop.round,
                 "metric": world.federation.task.metric.told(),
             }
         )
@@ -185,7 +186,8 @@ def _loop(world: World, folder: RunFolder, observer: Observer, stop: threading.E
     )
     with plug_in(folder.path, f"strategy '{world.scenario.strategy.name}' failed before the first round"):
         strategy = world.strategy(world.config, setting)
-    return Loop(strategy, folder, observer, stop, begun)
+    kind = BoardLoop if world.scenario.engine.kind == "board" else Loop
+    return kind(strategy, folder, observer, stop, begun)
 
 
 def _drive(
@@ -212,14 +214,15 @@ def _drive(
         given = by_value(world.given) if world.given else b""
         place = Place(text, str(found.absolute()), str(states), hashes, given)
         flower.run(loop, make_app(partial(at_home, place)), clients, engine, stop)
-    elif engine.kind == "inline":
+    elif engine.kind in ("inline", "board"):
         from fedkt.engine.clients.app import ResidentApp
         from fedkt.engine.runtimes.inline import InlineGrid
 
         begin = plan or Plan(trial.units(world, 1))
         # A client's failure costs its reply, as on every engine; who looks for its cause may stop there.
         app = ResidentApp(world, states, begin, raise_errors=os.environ.get("FEDKT_DEBUG") == "1")
-        chosen = plan or _told(app.choose(), loop.observer)
+        alone = engine.kind == "board"  # clients come one by one, so there are no cohorts
+        chosen = plan or (begin if alone else _told(app.choose(), loop.observer))
         loop.run(InlineGrid(app, clients), lambda kept: (_noted(chosen, [app.flush(kept)]), app.written))
     else:
         from fedkt.engine.clients.app import prepare, resident_app

@@ -15,6 +15,7 @@ from fedkt.data.sets.npz import find_file
 from fedkt.engine.world.world import World
 from fedkt.errors import InputError
 from fedkt.scenario import Scenario
+from fedkt.strategy.board_checks import board_problems
 from fedkt.strategy.lesson_checks import lesson_problems
 
 
@@ -22,7 +23,8 @@ def problems_of(world: World) -> list[str]:
     """Return what does not fit the world, in sentences."""
     problems = [*_robust(world), *_attacks(world), *_withdrawn(world), *_blocked(world), *_prior(world)]
     problems += _adapted(world)
-    problems += churn.problems_of(world.scenario.churn, world.scenario.rounds)
+    problems += churn.problems_of(world.scenario.churn, world.scenario.rounds, len(world.shards))
+    problems += board_problems(world.strategy, world.scenario)
     problems += lesson_problems(world.strategy, world.behaviour, world.scenario)
     try:
         world.hostile, world.turns  # noqa: B018 (names and numbers are checked where they are dealt)

@@ -213,7 +213,8 @@ class World:
     def churn(self) -> Churn | None:
         """What becomes of clients and their messages; None where nothing does."""
         described, part = self.scenario.churn, self.scenario.participation
-        if not described.active and part.over_select == 1:
+        waits = self.scenario.engine.kind != "board"
+        if waits and not described.active and part.over_select == 1:
             return None
         return Churn(described, list(self.shards), self.scenario.rounds, self.scenario.seed, self._trace)
 

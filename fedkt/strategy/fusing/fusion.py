@@ -41,16 +41,31 @@ class Fused:
         return list(self.by_client.values()) or [self.arrays]
 
 
-def mix(weights: Tensor, knowledge: Tensor) -> Tensor:
+def aged(weights: Tensor | None, ages: Tensor | None) -> Tensor | None:
+    """Return weights of clients [clients, ...] times what their ages weigh [clients]; None: all alike.
+
+    >>> aged(torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([1.0, 0.5])).tolist()
+    [[1.0, 2.0], [1.5, 2.0]]
+    """
+    if weights is None or ages is None:
+        return ages if weights is None else weights
+    return weights * ages.to(weights.dtype).reshape(-1, *[1] * (weights.dim() - 1))
+
+
+def mix(weights: Tensor, knowledge: Tensor, ages: Tensor | None = None) -> Tensor:
     """Return teachers [clients, rows, classes]: row n of ``weights`` [clients, clients] times all knowledge.
 
-    ``knowledge`` [clients, rows, classes]; the teachers have its dtype.
+    ``knowledge`` [clients, rows, classes]; the teachers have its dtype. ``ages`` [clients]: what knowledge
+    weighs by its age; each row of weights then adds up to what it did.
 
     >>> import torch
     >>> knowledge = torch.tensor([[[1.0, 0.0]], [[0.0, 1.0]]])
     >>> mix(torch.tensor([[1.0, 0.0], [0.25, 0.75]]), knowledge)[1]
     tensor([[0.2500, 0.7500]])
     """
+    if ages is not None:
+        by_age = weights * ages.to(weights.dtype)
+        weights = by_age * (weights.sum(1, keepdim=True) / by_age.sum(1, keepdim=True))
     return (weights.to(knowledge.dtype) @ knowledge.flatten(1)).view_as(knowledge)
 
 

@@ -21,6 +21,10 @@ class Asking:
         self._ordered = sorted(setting.dims, key=client_order)
         self._known: Iterable[int] = ()
         """The grid's nodes when all of them were known."""
+        self.turn: str | None = None
+        """Who comes by itself, on a board; None: the server asks."""
+        self.visits = 1
+        """How many numbers of messages make a round: one; on a board as many as it has visits."""
         self.needed = 0
         """How many contributions the round at work takes in at most."""
 
@@ -34,6 +38,7 @@ class Asking:
     def there(self, client: str, server_round: int) -> bool:
         """Say whether a client takes part in a round: it has not withdrawn and churn leaves it there."""
         churn, withdrawn = self._setting.churn, self._setting.scenario.participation.withdrawn
+        server_round = max(1, -(-server_round // self.visits))
         return withdrawn.get(client, math.inf) > server_round and (
             churn is None or churn.there(client, server_round)
         )
@@ -44,6 +49,9 @@ class Asking:
         It has the scenario's fraction, and more where more are asked than needed. Where the round is begun
         again (``attempt`` above 0), those are left out that have ``answered``.
         """
+        if self.turn is not None:
+            self.needed = 1
+            return [self.turn]
         setting = self._setting
         part = setting.scenario.participation
         there = self._ordered

@@ -34,6 +34,7 @@ from fedkt.strategy.fusing.placebo import with_placebo
 from fedkt.strategy.fusing.server_model import Trained
 from fedkt.strategy.fusing.voting import votes
 from fedkt.strategy.rounds.asking import Asking
+from fedkt.strategy.rounds.board import Board
 from fedkt.strategy.rounds.declining import Declining
 from fedkt.strategy.rounds.given import Setting
 from fedkt.strategy.rounds.receiving import Outcome, Receiving, Stage
@@ -53,6 +54,7 @@ class Method(Protocol):
     simplex: bool
     jointly: bool
     student: Trained | None
+    ages: Tensor | None
 
     @property
     def needs_transfer(self) -> bool: ...
@@ -86,6 +88,8 @@ class Course:
         """Oldest round from which a resume may start (the loop sets it)."""
         self.wants_metrics: frozenset[str] = frozenset()
         """Clients whose metrics the next evaluation asks for (the loop sets it)."""
+        self.board: Board | None = None
+        """Where contributions lie in place of those of a round (who drives a board sets it)."""
         self._row_choice = self._policy()
         self._contributed: frozenset[str] = frozenset()
 
@@ -108,20 +112,29 @@ class Course:
         receiving.expect(asked)
         return self._requests("train", server_round, asked)
 
-    def take_contributions(self, server_round: int, replies: Iterable[Message]) -> int | None:
+    def take_contributions(
+        self, server_round: int, replies: Iterable[Message], as_: int | None = None
+    ) -> int | None:
         """Validate the replies; fuse them if the quorum is met, else keep the old teachers.
 
-        What was accepted before the round was begun again counts, too. Returns how many contributions were
-        there to fuse, None below the quorum.
+        What was accepted before the round was begun again counts, too; on a board all that is fresh.
+        ``as_``: the number that what is fused has, where that is another than the request's. Returns how many
+        contributions were there to fuse, None below the quorum.
         """
         self._note_delivered(self.receiving.receive(server_round, replies, "train"))
-        accepted = self.receiving.accepted
-        arrays = {client: reply.arrays for client, reply in accepted.items() if reply.arrays is not None}
-        clients = tuple(sorted(arrays, key=client_order))
-        self._contributed = frozenset(clients)
-        # What clients say that have no labels is somebody else's opinion.
-        clients = tuple(c for c in clients if c not in self._setting.scenario.data.unlabelled)
+        server_round = server_round if as_ is None else as_
+        accepted, unheard = self.receiving.accepted, self._setting.scenario.data.unlabelled
+        arrays: Mapping[str, Mapping[str, Any]] = {
+            client: reply.arrays for client, reply in accepted.items() if reply.arrays is not None
+        }
+        self._contributed = frozenset(arrays)
         self.report = {}
+        if self.board is not None:
+            for client, its in arrays.items():
+                self.board.put(client, server_round, its)
+            arrays = self.board.fresh() if arrays else {}
+        # What clients say that have no labels is somebody else's opinion.
+        clients = tuple(c for c in sorted(arrays, key=client_order) if c not in unheard)
         quorum = self._setting.scenario.participation.quorum
         told = self._method.decode(stack(clients, arrays, self.rows)) if len(clients) >= quorum else None
         if told is None or len(told.clients) < quorum:
@@ -147,6 +160,17 @@ class Course:
         values = [reply.metrics["personal"] for reply in answered.values() if "personal" in reply.metrics]
         return float(np.mean(values)) if values else None
 
+    def expect(self, client: str, number: int, stage: Stage) -> None:
+        """Take in a reply of this client alone, to a request that perhaps a process made that is gone.
+
+        Only where numbers of requests follow from a secret (:attr:`Answers.secret`) is it known.
+        """
+        self.asking.turn, self.asking.needed, self.round, self.attempt = client, 1, number, 0
+        self.receiving.begin_round()
+        self.receiving.expect([client])
+        self.receiving.answers.ask(client, number, stage)
+        self._contributed = frozenset((client,))
+
     # From contributions to teachers -------------------------------------------------------------------
 
     def open(self, server_round: int, contributions: Contributions) -> Contributions | None:
@@ -168,6 +192,8 @@ class Course:
         """Leave out what is not trusted, fuse the rest, teach, and train the server's own model."""
         method, student = self._method, self._method.student
         contributions, dropped = self._trusted(opened)
+        if self.board is not None:
+            method.ages = self.board.weights(contributions.clients)
         try:
             fused = self._close(self._fused(contributions))
             if fused is not None:
@@ -189,6 +215,8 @@ class Course:
             self.report = {**self.report, **self._declining.report()}
         if dropped:
             self.report = {**self.report, "dropped": dropped}
+        if self.board is not None:
+            self.report = {**self.report, **self.board.report(contributions.clients)}
 
     def _fused(self, contributions: Contributions) -> Fused | None:
         """Fuse; where the scenario asks for the control, of placebo peers."""
@@ -281,11 +309,13 @@ class Course:
         return [self._request(stage, server_round, client, node) for client, node in places]
 
     def _request(self, stage: Stage, server_round: int, client: str, node: int) -> Message:
-        # Between rounds only contributors are taught; who was away catches up when it trains again.
-        taught = self._due(client) and (stage == "train" or client in self._contributed)
+        # Between rounds only contributors are taught; who was away catches up when it trains again, but on a
+        # board it comes for a teacher with what it brings.
+        catches_up = stage == "train" and self.board is None
+        taught = self._due(client) and (catches_up or (stage == "evaluate" and client in self._contributed))
         teacher = self.teachers.of(client) if taught else None
         request = Request(
-            self._binding(server_round, self.receiving.answers.ask(client)),
+            self._binding(server_round, self.receiving.answers.ask(client, server_round, stage)),
             self.rows if stage == "train" else None,
             None if teacher is None else {name: tensor.numpy() for name, tensor in teacher.items()},
             self.teachers.round_of(client) if taught else 0,
@@ -384,12 +414,15 @@ class Course:
         note = {"extra": note, **about, "answered": answered, "rows": choice}
         if self._declining is not None:
             note["chances"] = self._declining.chances
+        if self.board is not None:
+            lying, note["board"] = self.board.state()
+            held |= {f"board/{name}": tensor for name, tensor in lying.items()}
         return held | taught, note
 
     def load_state(self, tensors: Mapping[str, Tensor], note: Mapping[str, Any]) -> None:
         """Restore what :meth:`state` returned."""
         parts: dict[str, dict[str, Tensor]] = {
-            name: {} for name in ("extra", "common", "personal", "rows", "student")
+            name: {} for name in ("extra", "common", "personal", "rows", "student", "board")
         }
         for key, tensor in tensors.items():
             part, name = key.split("/", 1)
@@ -402,4 +435,6 @@ class Course:
         self.receiving.answers.load(note.get("answered", {}))
         if self._declining is not None:
             self._declining.chances = dict(note.get("chances", {}))
+        if self.board is not None:
+            self.board.load(parts["board"], note["board"])
         self._method.load_extra(parts["extra"], note["extra"])

@@ -1,5 +1,7 @@
 """Which requests are open and which were answered: a reply counts once, and only for its own request."""
 
+import hashlib
+import hmac
 import secrets
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -17,6 +19,9 @@ class Answers:
     """
 
     def __init__(self) -> None:
+        self.secret: bytes | None = None
+        """What the numbers of requests follow from, where they must be known again after a restart; None:
+        they are drawn."""
         self._open: dict[str, str] = {}
         self._newest: dict[str, tuple[int, int]] = {}
         self.refused: Counter[str] = Counter()
@@ -27,9 +32,12 @@ class Answers:
         self._open.clear()
         self.refused.clear()
 
-    def ask(self, client: str) -> str:
-        """Return a new number for a request to this client; an older one is void."""
+    def ask(self, client: str, round_: int, stage: str) -> str:
+        """Return the number of a request to this client; an older one is void."""
         self._open[client] = secrets.token_hex(16)
+        if self.secret is not None:
+            told = f"{client}\x1f{round_}\x1f{stage}".encode()
+            self._open[client] = hmac.new(self.secret, told, hashlib.sha256).hexdigest()[:32]
         return self._open[client]
 
     def number(self, client: str, round_: int, stage: str) -> str:
@@ -51,6 +59,10 @@ class Answers:
             raise Rejected(
                 "replay", f"client {client} answered round {newest}; this is about {round_} again."
             )
+
+    def newest(self, client: str) -> int:
+        """Return the newest round that a client answered, 0 where it never did."""
+        return self._newest.get(client, (0, 0))[0]
 
     def close(self, client: str, round_: int, stage: str) -> None:
         """Note that a request was answered."""
