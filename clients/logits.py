@@ -130,7 +130,9 @@ class LogitsClient(Client):
         if selector is not None:
             known = familiar(self._asked, held.x, held.y, held.seed, held.client, **selector)
             values = values * known.unsqueeze(-1)
-        share = outgoing(held.label_share) if held.settings.get("label_share") else None
+        share = None
+        if held.settings.get("label_share"):
+            share = outgoing(held.task.share_told(held.label_share, self._asked, held.x, held.y))
         census = None
         if "census" in held.settings and held.transfer is not None:
             census = counts(held.x, held.transfer, held.seed).cpu().numpy()

@@ -14,6 +14,7 @@ from fedkt.data.content.transfer_set import transfer_hash
 from fedkt.data.content.withheld import withheld
 from fedkt.data.federation import Federation, Shard, share_of
 from fedkt.data.images.versions import WAYS, versions
+from fedkt.data.linking import candidates, linked, misfits
 from fedkt.data.loaded import check_settings, choices_of, constants, load_named
 from fedkt.data.made.stock import made_of, stock_of
 from fedkt.data.notes import beyond_notes, left_out_notes, noted, unnamed_notes
@@ -49,6 +50,7 @@ def build(scenario: "Scenario", data_dir: Path | None = None) -> Federation:
     split, target, extras, out = load_named(data, data_dir, choices_of(scenario))
     common = None if target is None else target.train if target.test is None else target.test
     problems = check_settings(data, split, common, extras, transfer=data.transfer is not None)
+    problems += misfits(data, split.train)
     alike = _alike(split, target, extras)
     problems += [
         f"data.{name}.from names the private data set itself; it must be 'train', which holds rows out of it."
@@ -66,7 +68,9 @@ def build(scenario: "Scenario", data_dir: Path | None = None) -> Federation:
         own = concat(parts) if parts else None
     free = np.setdiff1d(np.arange(len(train)), held)
 
-    transfer_rows, public_rows, left = _hold_out(data, extras, alike, free, seed, problems)
+    transfer_rows, public_rows, left = _hold_out(
+        data, extras, alike, free, seed, problems, pairs=train.graph is not None
+    )
     free = left["data.dataset"]
     given = data.transfer is not None and made_of(data) is None
     try:
@@ -96,12 +100,24 @@ def build(scenario: "Scenario", data_dir: Path | None = None) -> Federation:
         held_out = extras.get("transfer", train).take(transfer_rows)
         if data.transfer.versions > 1:
             held_out = in_versions(held_out)
+        if train.graph is not None and data.transfer.from_ == "train":
+            held_out = candidates(
+                held_out, [train, *(part for part in (test, own) if part is not None)], seed
+            )
         transfer = replace(held_out, y=np.full(len(held_out), -1, np.int64))
         # Another data set's labels may mean other classes.
-        hidden = held_out.y if data.transfer.from_ == "train" else transfer.y
+        classed = data.transfer.from_ == "train" and train.graph is None
+        hidden = held_out.y if classed else transfer.y
     dealt = [
         free[part]
-        for part in partition(labels, _at(train.domain, free), _at(train.ids, free), data.partition, seed)
+        for part in partition(
+            labels,
+            _at(train.domain, free),
+            _at(train.ids, free),
+            data.partition,
+            seed,
+            all_held=task.all_held,
+        )
     ]
     if data.partition.kind == "domain" and train.domain is not None:
         # Clients come in the order in which the data set lists its domains: models are dealt in that order.
@@ -139,7 +155,7 @@ def build(scenario: "Scenario", data_dir: Path | None = None) -> Federation:
         task=task,
         categories=values,
     )
-    federation = keeping(federation, scenario, data_dir)
+    federation = linked(keeping(federation, scenario, data_dir), data.corruptions, seed)
     notes = (*shared.notes, *left_out_notes(out), *odd, *unnamed_notes(named), *beyond_notes(federation))
     return noted(federation, notes)
 
@@ -255,10 +271,13 @@ def _hold_out(
     free: Indices,
     seed: int,
     problems: list[str],
+    *,
+    pairs: bool,
 ) -> tuple[Indices, Indices, dict[str, Indices]]:
     """Draw transfer and public rows; return both, and by source the rows that are left of it.
 
-    Sets that are drawn from one source are disjoint. Appends to ``problems`` what is too large.
+    Sets that are drawn from one source are disjoint. ``pairs``: rows are links, of which half the transfer
+    set is made. Appends to ``problems`` what is too large.
     """
     sources: dict[str, Indices] = {"data.dataset": free}
     drawn: dict[str, Indices] = {"transfer": free[:0], "public": free[:0]}
@@ -267,12 +286,15 @@ def _hold_out(
             continue
         source = "data.dataset" if setting.from_ == "train" else alike[f"data.{name}.from"]
         rows = sources.setdefault(source, np.arange(len(extras.get(name, ()))))
-        wanted = setting.size // getattr(setting, "versions", 1)
+        each = getattr(setting, "versions", 1)
+        if name == "transfer" and setting.from_ == "train" and pairs:
+            each = 2  # a link, and one that is not true
+        wanted = setting.size // each
         if wanted > len(rows):
             problems.append(
                 f"data.{name}.size is {setting.size} but '{setting.from_}' has "
                 f"{len(rows)} rows to draw from; it "
-                f"must be at most {len(rows)}."
+                f"must be at most {each * len(rows)}."
             )
             continue
         drawn[name] = numpy_stream(seed, name).permutation(rows)[:wanted]

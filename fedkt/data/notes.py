@@ -92,13 +92,12 @@ def beyond_notes(federation: Federation) -> list[str]:
 
     It is told where the rows are, and nowhere else.
     """
-    if federation.stock is None:
+    if federation.stock is None or federation.pool.kind != "tabular":
         return []
     notes = []
-    rows = federation.pool.x[federation.whole.rows] if federation.pool.kind == "tabular" else None
+    rows = federation.pool.x[federation.whole.rows]
     for recipe in federation.stock.recipes:
         for number, known in enumerate(recipe.public.ranges or ()):
-            assert rows is not None
             column = rows[:, number]
             there = column[~np.isnan(column)]
             if known.values:

@@ -21,6 +21,7 @@ from fedkt.data.columns.sample import stratified
 from fedkt.data.content import roles
 from fedkt.data.content.transfer_set import transfer_hash
 from fedkt.data.federation import Federation, Shard, share_of
+from fedkt.data.linking import linked, misfits
 from fedkt.data.loaded import check_settings, choices_of, constants
 from fedkt.data.made.stock import made_of, stock_of
 from fedkt.data.notes import beyond_notes, left_out_notes, noted, unnamed_notes
@@ -67,12 +68,14 @@ def build_own(name: str, sources: Sources, scenario: "Scenario") -> Federation:
     parts = _load(name, sources, scenario)
     out = {f"data.{key}": list(held.left_out) for key, held in parts.items()}
     split = parts["rows"]
+    if parts["rows"].train.graph is not None:  # whose relations the files beside it list, for all sites
+        sources = replace(sources, classes=None)
     split = replace(split, classes=max(split.classes, sources.classes or 0))
     train, own = split.train, split.test
     common = parts["test"].train if "test" in parts else None
     extras: dict[str, Dataset] = {key: parts[key].train for key in ("transfer", "public") if key in parts}
     asked = "transfer" in extras or made_of(data) is not None
-    problems = check_settings(data, split, common, extras, transfer=asked)
+    problems = check_settings(data, split, common, extras, transfer=asked) + misfits(data, train)
     values = _values(data, parts, problems)
     odd = unknown_notes("data.rows", train, values)
     names = split.label_names
@@ -140,7 +143,7 @@ def build_own(name: str, sources: Sources, scenario: "Scenario") -> Federation:
         task=task,
     )
     return noted(
-        keeping(federation, scenario, sources.folder),
+        linked(keeping(federation, scenario, sources.folder), data.corruptions, seed),
         (
             *beyond_notes(federation),
             *shared.notes,

@@ -5,6 +5,7 @@ iid             equal parts, or sizes that grow with the client's number (``size
 dirichlet       by class (Yurochkin et al. 2019, arXiv:1905.12022); with ``samples_per_client``
                 each client's own class distribution is drawn ("inner Dirichlet", Acar et al. 2021)
 pathological    ``classes_per_client`` classes each (Li et al. 2021, arXiv:2102.02079)
+whole-classes   every class to one client, who has fewest rows when its turn comes
 shard           ``shards_per_client`` blocks of the rows sorted by class (McMahan et al. 2017)
 domain          one client per domain
 natural-id      one client per natural id; with ``clients``, a seeded sample of them
@@ -33,9 +34,9 @@ from numpy.typing import NDArray
 
 from fedkt import registry
 from fedkt.data.columns.cells import blank
+from fedkt.data.columns.dirichlet import by_class, by_client
 from fedkt.data.columns.labels import Labels
 from fedkt.data.columns.sample import apportion
-from fedkt.data.dirichlet import by_class, by_client
 from fedkt.data.sets.dataset import Names
 from fedkt.errors import InputError
 from fedkt.rng import numpy_stream, seed_of
@@ -54,24 +55,31 @@ LOGNORMAL_SIGMA = 1.0
 OWN_TEST = ("domain", "natural-id")
 """Kinds whose clients are tested on rows of their own domain or id."""
 
-_DRAWN = ("iid", "dirichlet", "pathological", "shard", "ways-shots")
+_DRAWN = ("iid", "dirichlet", "pathological", "shard", "ways-shots", "whole-classes")
 _REMEDY = {
     "iid": "data.partition.clients must be smaller",
     "dirichlet": "data.partition.alpha must be larger, or clients, samples_per_client or min_samples smaller",
     "pathological": "data.partition.classes_per_client must be larger, or clients smaller",
     "shard": "data.partition.shards_per_client must be larger, or clients smaller",
+    "whole-classes": "data.partition.clients or min_samples must be smaller",
     "ways-shots": "data.partition.shots, classes_per_client or clients must be smaller",
 }
 
 
 def partition(
-    labels: Labels, domains: Names | None, ids: Names | None, spec: "Partition", seed: int
+    labels: Labels,
+    domains: Names | None,
+    ids: Names | None,
+    spec: "Partition",
+    seed: int,
+    *,
+    all_held: bool = True,
 ) -> list[Indices]:
     """Return each client's rows, as sorted positions in ``labels``; no row belongs to two clients.
 
-    ``labels`` int64 [n] (any values: each that occurs must be held by some client); ``domains`` and ``ids``:
-    a name per row, or None. With ``domain`` and ``natural-id`` clients come in the order of their names.
-    Raises InputError with all problems.
+    ``labels`` int64 [n] (any values: where ``all_held``, each that occurs must be held by some client);
+    ``domains`` and ``ids``: a name per row, or None. With ``domain`` and ``natural-id`` clients come in the
+    order of their names. Raises InputError with all problems.
     """
     problems = check(labels, domains, ids, spec)
     if problems:
@@ -83,7 +91,7 @@ def partition(
         except _DrawError as error:
             problems = [str(error)]
             continue
-        problems = _flaws(parts, labels, spec)
+        problems = _flaws(parts, labels, spec, all_held)
         if not problems:
             return parts
     raise InputError(*problems)
@@ -235,16 +243,21 @@ def _deal(
         return _by_function(labels, spec, rng)
     elif spec.kind == "ways-shots":
         parts = _ways_shots(code, spec, rng)
+    elif spec.kind == "whole-classes":
+        parts = _whole_classes(code, int(spec.clients or 1), rng)
     elif spec.kind == "dirichlet":
         parts = _dirichlet(code, spec, rng, seed_of(seed, "partition", draw, "flower"))
     else:
         parts = _by_flower(code, spec, rng, seed_of(seed, "partition", draw, "flower"))
-    if spec.samples_per_client is not None and spec.kind in ("pathological", "shard", *OWN_TEST):
+    if spec.samples_per_client is not None and spec.kind in (
+        *("pathological", "shard", "whole-classes"),
+        *OWN_TEST,
+    ):
         parts = [rng.permutation(part)[: spec.samples_per_client] for part in parts]
     return [np.sort(part) for part in parts]
 
 
-def _flaws(parts: list[Indices], labels: Labels, spec: "Partition") -> list[str]:
+def _flaws(parts: list[Indices], labels: Labels, spec: "Partition", all_held: bool) -> list[str]:
     """Return what is wrong with a finished partition."""
     problems = []
     remedy = _REMEDY.get(spec.kind, "another partition must be chosen")
@@ -257,7 +270,7 @@ def _flaws(parts: list[Indices], labels: Labels, spec: "Partition") -> list[str]
             f"{f' in each of {DRAWS} draws' if spec.kind in _DRAWN else ''}; {remedy}."
         )
     lost = np.setdiff1d(labels, labels[np.concatenate(parts)] if parts else labels[:0])
-    if len(lost) and spec.kind not in OWN_TEST:
+    if len(lost) and all_held and spec.kind not in OWN_TEST:
         which = f"class {lost[0]} is" if len(lost) == 1 else f"classes {', '.join(map(str, lost[:10]))} are"
         problems.append(
             f"data.partition: {which} held by no "
@@ -368,6 +381,17 @@ def _by_function(labels: Labels, spec: "Partition", rng: np.random.Generator) ->
     if problems:
         raise InputError(*problems)
     return [np.sort(part.astype(np.int64)) for part in parts]
+
+
+def _whole_classes(code: Labels, clients: int, rng: np.random.Generator) -> list[Indices]:
+    """Deal every class to one client: in random order, each to who has fewest rows by then."""
+    parts: list[list[Indices]] = [[] for _ in range(clients)]
+    sizes = np.zeros(clients, np.int64)
+    for label in rng.permutation(int(code.max()) + 1):
+        rows, least = np.flatnonzero(code == label), int(sizes.argmin())
+        parts[least].append(rows)
+        sizes[least] += len(rows)
+    return [np.concatenate([code[:0], *part]) for part in parts]
 
 
 def _ways_shots(code: Labels, spec: "Partition", rng: np.random.Generator) -> list[Indices]:

@@ -114,6 +114,8 @@ class Answers(Knowledge):
 
     shares_sum: ClassVar[bool] = False
     """Whether frequencies of outputs sum to one."""
+    shares_of_rows: ClassVar[bool] = False
+    """Whether what is told to be frequent is what each row is of, in place of each output."""
 
     @classmethod
     def expected(
@@ -139,7 +141,8 @@ class Answers(Knowledge):
         if with_rows:
             found["rows"] = row_ids(dims)
         if label_share:
-            found["label_share"] = Spec("float32", (dims.classes,), 0.0, 1.0, simplex=cls.shares_sum)
+            of = dims.rows if cls.shares_of_rows else dims.classes
+            found["label_share"] = Spec("float32", (of,), 0.0, 1.0, simplex=cls.shares_sum)
         if density:
             found["density"] = Spec("float32", (dims.rows,), -MOST_DENSE, MOST_DENSE)
         if census:
@@ -191,6 +194,21 @@ class LabelProbabilities(Answers):
         if selected:
             raise TypeError("of several labels zeros are an answer; no row can be left out by them")
         return Spec("float32", shape, 0.0, 1.0)
+
+
+@dataclass(frozen=True, eq=False)
+class LinkProbabilities(LabelProbabilities):
+    """Predictions whether links are true, one a row.
+
+    ``label_share`` [rows]: the share of the sender's links that are of the row's relation.
+
+    >>> dims = Dims(rows=2, transfer=5, classes=1, width=4)
+    >>> LinkProbabilities.expected(dims, probabilities=True, label_share=True)["label_share"].shape
+    (2,)
+    """
+
+    kind = "link_probabilities"
+    shares_of_rows = True
 
 
 @dataclass(frozen=True, eq=False)

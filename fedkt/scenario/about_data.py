@@ -28,6 +28,7 @@ from fedkt.scenario.about_rows import (
     ClassNames,
     Column,
     ColumnsUsed,
+    Corruptions,
     PolicyName,
     RowPolicy,
     Scale,
@@ -39,9 +40,11 @@ MADE = "made:"
 HEARD = 100
 """Rows of each set that a round of an audition asks about."""
 Range = Annotated[list[float], Field(min_length=2, max_length=2)]
-TaskName = Literal["classification", "multilabel", "regression"]
+TaskName = Literal["classification", "multilabel", "regression", "links"]
 Sizes = Literal["equal", "lognormal", "linear", "square", "exponential"]
-Kind = Literal["iid", "dirichlet", "pathological", "shard", "domain", "natural-id", "ways-shots"]
+Kind = Literal[
+    "iid", "dirichlet", "pathological", "shard", "domain", "natural-id", "ways-shots", "whole-classes"
+]
 
 KINDS: tuple[str, ...] = get_args(Kind)
 _KINDS_OF = {
@@ -52,7 +55,9 @@ _KINDS_OF = {
     "spread": ("ways-shots",),
     "column": ("natural-id",),
     "sizes": ("iid",),
-    "samples_per_client": ("iid", "dirichlet", "pathological", "shard", "domain", "natural-id"),
+    "samples_per_client": (
+        *("iid", "dirichlet", "pathological", "shard", "domain", "natural-id", "whole-classes"),
+    ),
 }
 """The partition settings that not every kind knows, with the kinds that do."""
 
@@ -297,14 +302,16 @@ class Data(Settings):
         Text | Annotated[dict[Text, Text], Field(min_length=1)],
         must_be("a data set such as digits or 'npz:FILE', or a mapping from domains to data sets"),
     ] = "digits"
-    """A data set's name, ``csv:FILE``, ``parquet:FILE``, ``npz:FILE``, ``images:FOLDER``, ``hf:NAME`` or
-    ``package.module:function``; of several domains, each one's."""
+    """A data set's name, ``csv:FILE``, ``parquet:FILE``, ``npz:FILE``, ``images:FOLDER``, ``triples:FILE``,
+    ``hf:NAME`` or ``package.module:function``; of several domains, each one's."""
     task: TaskName = "classification"
-    """What is to be predicted of a row: one class, several labels (y {0,1} [rows, labels]), or numbers (y
-    [rows, targets])."""
+    """What is to be predicted of a row: one class, several labels (y {0,1} [rows, labels]), numbers (y
+    [rows, targets]), or whether a link, head, relation and tail, is true (links)."""
     targets: Annotated[list[Range], Field(min_length=1)] | None = Field(None, examples=[[[0, 100]]])
     """Of regression, smallest and largest value of each target, which all parties know; null: targets are
     learned as they are."""
+    corruptions: Corruptions = Corruptions()
+    """Of task links, what is not true."""
     partition: Partition = Partition()
     """How its training rows are dealt."""
     transfer: Transfer | None = None
@@ -375,6 +382,13 @@ class Data(Settings):
         for low, high in value or ():
             if not low < high:
                 raise say(f"has the range {low:g} to {high:g}; the first must be below the second")
+        return value
+
+    @field_validator("corruptions")
+    @classmethod
+    def _of_links(cls, value: Corruptions, info: ValidationInfo) -> Corruptions:
+        if differs(cls, info, value) and info.data.get("task") != "links":
+            raise say("says what is not true, which only data.task links asks; leave it out")
         return value
 
     @field_validator("white")

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from fedkt.scenario.about_images import NORMALISE_TAGS, Normalise
-from fedkt.scenario.settings import NotNegative, Settings, Text, say, written
+from fedkt.scenario.settings import NotNegative, Settings, Text, Whole, say, written
 
 
 class Column(Settings):
@@ -103,6 +103,22 @@ AGELESS = ("random", "dense")
 """Utilities that need nothing that was said of the same rows before."""
 POLICY_TAGS = ("policy-by-name", "policy-by-parts")
 """Pydantic puts these into the place of an error; they are no keys."""
+
+
+class Corruptions(Settings):
+    """What is not true, where the rows are true links alone (task links).
+
+    >>> Corruptions(kind="typed").per_link
+    8
+    """
+
+    kind: Literal["random", "typed", "hard"] = "random"
+    """What takes the place of a link's head or tail in training: any entity, one that the client has seen
+    there with the relation, or one of a like name."""
+    per_link: Whole = 8
+    """Corruptions of each private link, drawn once."""
+    ranked: Whole | None = Field(None, examples=[100])
+    """Entities that each test link is ranked against at either end; null: all."""
 
 
 class RowPolicy(Settings):

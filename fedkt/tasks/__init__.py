@@ -1,4 +1,5 @@
-"""What is to be predicted (``data.task``): one class of a row, several labels of it, or numbers.
+"""What is to be predicted (``data.task``): one class of a row, several labels of it, numbers,
+or whether a link is true.
 
 ``task`` says what a task must know, a file each holds one; ``scoring`` measures classes. May import what
 reads columns (``data.columns``) and what stands below. Begin with :class:`Task`, then
@@ -9,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from fedkt.tasks.classification import Classification
+from fedkt.tasks.links import Links
 from fedkt.tasks.multilabel import Multilabel
 from fedkt.tasks.regression import Regression
 from fedkt.tasks.task import Figure, Figures, Metric, Targets, Task
@@ -23,6 +25,7 @@ __all__ = [
     "Classification",
     "Figure",
     "Figures",
+    "Links",
     "Metric",
     "Multilabel",
     "Regression",
@@ -38,6 +41,7 @@ TASKS: dict[str, Callable[[Ranges], Task]] = {
     "classification": lambda ranges: CLASSIFICATION,
     "multilabel": lambda ranges: Multilabel(),
     "regression": Regression,
+    "links": lambda ranges: Links(),
 }
 """All tasks by name. A further one is a class of its own, a line here and a word of ``data.task``."""
 EVERY = frozenset(TASKS)

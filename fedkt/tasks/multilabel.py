@@ -56,7 +56,7 @@ class Multilabel(ColumnsTask):
         "mse_prob": "bernoulli_kl",
         "ce": "bernoulli_ce",
     }
-    misfits = (
+    misfits: ClassVar[tuple[Misfit, ...]] = (
         *OTHER_TASKS,
         Misfit("data.target", "it makes two classes of one label"),
     )

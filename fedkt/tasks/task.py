@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 LabelNames = tuple[str, ...]
 Targets = NDArray[Any]
-"""``y`` of a data set: int64 [n] classes, or float32 [n, outputs]."""
+"""``y`` of a data set: int64 [n] classes, or float32 [n, outputs]; of links int64 [n, 3]."""
 Floats = NDArray[np.float64]
 Figures = dict[str, float | None]
 """What was measured, by name; the leading figure is called "". None: it is undefined."""
@@ -150,8 +150,20 @@ class Task(ABC):
     """What takes the place of a strategy's default loss."""
     misfits: ClassVar[tuple[Misfit, ...]] = ()
     """Settings of a scenario that make no sense here."""
+    all_held: ClassVar[bool] = True
+    """Whether some client must hold each group, since nobody could learn it otherwise."""
+    held_by_row: ClassVar[bool] = False
+    """Whether a client that says what it holds says so of each row, in place of each output."""
 
     # Data -----------------------------------------------------------------------------------------------
+
+    def sized(self, groups: int) -> "Task":
+        """Return the task of data whose targets, as read, are of so many groups."""
+        return self
+
+    def outputs(self, groups: int) -> int:
+        """Return the number of a model's outputs for targets that, as read, ask for so many."""
+        return groups
 
     @abstractmethod
     def read(
@@ -185,6 +197,13 @@ class Task(ABC):
     @abstractmethod
     def frequencies(self, y: Targets, outputs: int) -> Floats:
         """Return how frequent each output is in these rows [outputs], in [0, 1]; 0 where that is nothing."""
+
+    def share_told(self, share: Tensor, rows: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        """Return what a client says of how frequent is what it holds: ``share`` [outputs] of each output.
+
+        ``rows`` [n, ...]: those that it is asked about; ``x y``: its own. With :attr:`held_by_row` [n].
+        """
+        return share
 
     @abstractmethod
     def made(self, rows: int, outputs: int) -> Tensor:

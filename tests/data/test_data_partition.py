@@ -251,7 +251,7 @@ def test_dirichlet_draws_are_those_of_flwr_datasets(alpha, clients, seed):
     from datasets import Dataset as Table
     from flwr_datasets import partitioner as flower
 
-    from fedkt.data.dirichlet import by_class, by_client
+    from fedkt.data.columns.dirichlet import by_class, by_client
 
     code = np.random.default_rng(7).integers(0, 10, 400)
     table = Table.from_dict({"label": code, "row": np.arange(400)})

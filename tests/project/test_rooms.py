@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(
 GROUND = ("errors", "files", "rng", "registry", "drawing", "uncompiled")
 ROOMS = (
     *("knowledge", "language", "distill", "scenario"),
-    *("data.columns", "data.images", "tasks", "data.sets", "data.content", "data.examples"),
+    *("data.columns", "data.graph", "data.images", "tasks", "data.sets", "data.content", "data.examples"),
     *("data.made", "data.made.pictures", "data", "data.sequence"),
     *(
         "client",

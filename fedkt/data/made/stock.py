@@ -10,6 +10,7 @@ import numpy as np
 
 from fedkt.data.columns.choices import Choices
 from fedkt.data.content.transfer_set import transfer_hash
+from fedkt.data.made.public import Range
 from fedkt.data.made.recipe import Recipe, public_of, recipe_of
 from fedkt.data.sets.dataset import Dataset, InputSpec, concat
 from fedkt.data.sets.preprocess import fit_raw
@@ -107,6 +108,9 @@ def stock_of(
     said = data.transfer
     assert said is not None
     public = public_of(data, spec, like.columns)
+    if like.graph is not None:
+        ids = [Range(first, last, whole=True) for first, last in like.graph.ids]
+        public = replace(public, ranges=tuple(ids))
     parts: list[Dataset | Recipe] = []
     problems: list[str] = []
     for source in said.sources:

@@ -26,6 +26,7 @@ from fedkt.data.columns.choices import Choices
 from fedkt.data.columns.labels import LabelNames
 from fedkt.data.columns.named import LeftOut, chosen, columns_of, features, table_of
 from fedkt.data.columns.tokens import VOCABULARY, tokenise
+from fedkt.data.graph.vocabulary import Graph
 from fedkt.data.images import levels
 from fedkt.data.sets.common_rows import CommonRows
 from fedkt.errors import InputError
@@ -60,7 +61,7 @@ class Dataset:
     those of the labels in the order of their numbers, None where they are numbers. ``left_out``: what the
     source holds and was not read, and why. ``whole``: whether these are whole numbers that may be a table as
     well as token ids. ``levels``: what the numbers of columns of categories stand for, until these are spread
-    out.
+    out. ``graph``: what the ids of triples stand for, None where rows are none.
     """
 
     x: Any
@@ -74,6 +75,7 @@ class Dataset:
     left_out: tuple[LeftOut, ...] = ()
     whole: bool = False
     levels: Levels = ()
+    graph: Graph | None = None
 
     def __len__(self) -> int:
         return len(self.y)
@@ -212,6 +214,7 @@ def concat(parts: Sequence[Dataset]) -> Dataset:
         tuple(dict.fromkeys(out for part in parts for out in part.left_out)),
         all(part.whole for part in parts),
         parts[0].levels,
+        parts[0].graph,
     )
 
 

@@ -43,7 +43,7 @@ def together(parts: Mapping[str, Dataset], choices: Choices = AS_READ) -> dict[s
             made[name] = replace(part, x=part.x[:, order], columns=reference)
         except InputError as error:
             problems.extend(error.problems)
-    problems += several_outputs(made, choices.labels)
+    problems += several_outputs(made, choices.labels) + _several_graphs(made)
     labelled = {name: p for name, p in made.items() if len(p) and p.y.ndim == 1 and p.y.min() >= 0}
     try:
         common = vocabulary({name: part.label_names for name, part in labelled.items()}, choices.labels)
@@ -66,6 +66,18 @@ def together(parts: Mapping[str, Dataset], choices: Choices = AS_READ) -> dict[s
     if choices.labels is not None:
         made = {n: replace(p, label_names=choices.labels) if p.y.ndim == 2 else p for n, p in made.items()}
     return made
+
+
+def _several_graphs(parts: Mapping[str, Dataset]) -> list[str]:
+    """Return which sets of links number entities or relations unlike the first."""
+    held = {name: part.graph for name, part in parts.items() if part.graph is not None}
+    first = next(iter(held), "")
+    return [
+        f"{name} holds other entities or relations than {first}; entities.txt and relations.txt beside both "
+        "must list the names of all."
+        for name, graph in held.items()
+        if graph != held[first]
+    ]
 
 
 def several_outputs(parts: Mapping[str, Dataset], given: tuple[str, ...] | None) -> list[str]:

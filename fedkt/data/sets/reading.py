@@ -10,6 +10,8 @@ A specification is one of
     see :mod:`fedkt.data.sets.npz`.
 ``images:FOLDER``
     see :mod:`fedkt.data.sets.image_folder`.
+``triples:FILE``, ``triples:FOLDER``
+    see :mod:`fedkt.data.graph.triples`.
 ``hf:NAME``
     see :mod:`fedkt.data.sets.hub`.
 ``package.module:function``
@@ -34,6 +36,7 @@ import numpy as np
 from fedkt import registry
 from fedkt.data.columns.choices import Choices
 from fedkt.data.columns.named import chosen, columns_of
+from fedkt.data.graph.triples import Read, read_triples
 from fedkt.data.sets.dataset import AS_READ, Dataset, Split, check_unnamed, dataset_of
 from fedkt.data.sets.joining import join_domains, split_of
 from fedkt.data.sets.spreading import widened
@@ -72,8 +75,8 @@ ENDINGS = (
 """How such names end."""
 WHAT_THERE_IS = (
     "a data set is csv:FILE, parquet:FILE, npz:FILE (arrays x_train y_train, as numpy.savez writes them), "
-    "images:FOLDER, hf:NAME (of the Hugging Face Hub, or a folder that datasets.Dataset.save_to_disk wrote) "
-    "or package.module:function, which returns a table, or x and y"
+    "images:FOLDER, triples:FILE (links, one a line), hf:NAME (of the Hugging Face Hub, or a folder that "
+    "datasets.Dataset.save_to_disk wrote) or package.module:function, which returns a table, or x and y"
 )
 
 
@@ -105,7 +108,7 @@ def load_dataset(
 
         load = flat_files.load_csv if kind == "csv" else flat_files.load_parquet
         return load(name, data_dir, column, choices)
-    if choices.label is not None and (kind in ("npz", "images") or name == ""):
+    if choices.label is not None and (kind in ("npz", "images", "triples") or name == ""):
         raise InputError(
             f"data.label names a column, but {spec!r} gives rows and labels apart; it must be left out."
         )
@@ -113,6 +116,8 @@ def load_dataset(
         from fedkt.data.sets.image_folder import load_images
 
         return load_images(name, data_dir, image, choices)
+    if kind == "triples":
+        return links(str(spec), read_triples(name, data_dir), choices)
     if isinstance(spec, str) and spec.startswith("npz:"):
         from fedkt.data.sets.npz import load_npz
 
@@ -126,7 +131,7 @@ def _check_form(spec: str, data_dir: Path | None) -> None:
     ending = name.partition("#")[0].rpartition(".")[2].lower() if "." in name else ""
     if not prefix and ending in ("npz", *FILES):
         raise InputError(f"there is no data set {spec!r}; such a file is written as '{ending}:{spec}'.")
-    if prefix in FILES or prefix == "images":
+    if prefix in FILES or prefix in ("images", "triples"):
         return
     roots = [Path(root) for root in (data_dir, os.environ.get("FEDKT_DATA"), "data", ".") if root]
     is_file = bool(name) and any((root / name).is_file() for root in roots)
@@ -139,6 +144,26 @@ def _check_form(spec: str, data_dir: Path | None) -> None:
         wrong = wrong or (prefix != "npz" and not registry.IMPORT_PATH.fullmatch(spec) and is_file)
     if wrong:
         raise InputError(f"{spec!r} is no data set: {WHAT_THERE_IS}.")
+
+
+def links(where: str, read: Read, choices: Choices = AS_READ) -> Split:
+    """Return links as rows of three token ids, whose target is the relation."""
+    check_unnamed(where, choices)
+    graph, parts = read.graph, {}
+    for half, triples in read.parts.items():
+        y = triples[:, 1] - graph.relation(0)
+        if choices.labelled:
+            y, _ = named(choices.task, choices.ranges).read(where, y, choices, graph.relations)
+        else:
+            y = np.full_like(y, -1)
+        names = graph.relations if choices.labelled else None
+        parts[half] = Dataset(
+            triples, y, None, "tokens", vocabulary=graph.tokens, label_names=names, graph=graph
+        )
+    if not all(map(len, parts.values())):
+        raise InputError(f"{where}: all its test links are training links too; they must be others.")
+    out = [(f"{read.repeated} repeated links", "they are there already")] if read.repeated else []
+    return split_of(where, parts["train"], parts.get("test"), choices=choices, left_out=out)
 
 
 def _load_domains(
