@@ -34,9 +34,8 @@ from numpy.typing import NDArray
 
 from fedkt import registry
 from fedkt.data.columns.cells import blank
-from fedkt.data.columns.dirichlet import by_class, by_client
+from fedkt.data.columns.dealing import by_class, by_client, lognormal, whole_classes
 from fedkt.data.columns.labels import Labels
-from fedkt.data.columns.sample import apportion
 from fedkt.data.sets.dataset import Names
 from fedkt.errors import InputError
 from fedkt.rng import numpy_stream, seed_of
@@ -48,9 +47,6 @@ Indices = NDArray[np.int64]
 
 DRAWS = 20
 """How often a random partition is drawn before it is given up."""
-
-LOGNORMAL_SIGMA = 1.0
-"""Standard deviation of the logarithm of a client's rows with ``sizes: lognormal``."""
 
 OWN_TEST = ("domain", "natural-id")
 """Kinds whose clients are tested on rows of their own domain or id."""
@@ -244,7 +240,7 @@ def _deal(
     elif spec.kind == "ways-shots":
         parts = _ways_shots(code, spec, rng)
     elif spec.kind == "whole-classes":
-        parts = _whole_classes(code, int(spec.clients or 1), rng)
+        parts = whole_classes(code, int(spec.clients or 1), rng)
     elif spec.kind == "dirichlet":
         parts = _dirichlet(code, spec, rng, seed_of(seed, "partition", draw, "flower"))
     else:
@@ -299,7 +295,7 @@ def _by_flower(code: Labels, spec: "Partition", rng: np.random.Generator, seed: 
             "linear": lambda: flower.LinearPartitioner(clients),
             "square": lambda: flower.SquarePartitioner(clients),
             "exponential": lambda: flower.ExponentialPartitioner(clients),
-            "lognormal": lambda: flower.SizePartitioner(_lognormal(total, clients, spec.min_samples, rng)),
+            "lognormal": lambda: flower.SizePartitioner(lognormal(total, clients, spec.min_samples, rng)),
         }[spec.sizes]
         made = make()
     elif spec.kind == "pathological":
@@ -383,17 +379,6 @@ def _by_function(labels: Labels, spec: "Partition", rng: np.random.Generator) ->
     return [np.sort(part.astype(np.int64)) for part in parts]
 
 
-def _whole_classes(code: Labels, clients: int, rng: np.random.Generator) -> list[Indices]:
-    """Deal every class to one client: in random order, each to who has fewest rows by then."""
-    parts: list[list[Indices]] = [[] for _ in range(clients)]
-    sizes = np.zeros(clients, np.int64)
-    for label in rng.permutation(int(code.max()) + 1):
-        rows, least = np.flatnonzero(code == label), int(sizes.argmin())
-        parts[least].append(rows)
-        sizes[least] += len(rows)
-    return [np.concatenate([code[:0], *part]) for part in parts]
-
-
 def _ways_shots(code: Labels, spec: "Partition", rng: np.random.Generator) -> list[Indices]:
     """Deal each client ``ways`` classes and ``shots`` rows of each, drawn within plus or minus ``spread``.
 
@@ -419,12 +404,6 @@ def _ways_shots(code: Labels, spec: "Partition", rng: np.random.Generator) -> li
     rows_of = np.split(order[np.argsort(code[order], kind="stable")], np.cumsum(sizes)[:-1])
     cuts = [np.split(rows_of[c][: demand[c]], np.cumsum(wanted[:, c])[:-1]) for c in range(classes)]
     return [np.concatenate([cuts[c][k] for c in range(classes)]) for k in range(clients)]
-
-
-def _lognormal(total: int, clients: int, least: int, rng: np.random.Generator) -> list[int]:
-    """Return log-normal sizes of at least ``least`` that add up to ``total``."""
-    weights = rng.lognormal(0.0, LOGNORMAL_SIGMA, clients)
-    return [least + int(n) for n in apportion(total - least * clients, weights)]
 
 
 def _read_back(made: Any, table: Any, clients: int) -> list[Indices]:

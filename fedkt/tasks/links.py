@@ -18,7 +18,7 @@ from fedkt.errors import InputError
 from fedkt.knowledge.kinds import LinkProbabilities
 from fedkt.tasks import link_scoring
 from fedkt.tasks.multilabel import Multilabel
-from fedkt.tasks.task import OTHER_TASKS, Beside, Figures, Floats, LabelNames, Metric, Misfit, Targets
+from fedkt.tasks.task import OTHER_TASKS, Figure, Figures, Floats, LabelNames, Metric, Misfit, Targets
 
 if TYPE_CHECKING:
     from fedkt.data.columns.choices import Choices
@@ -47,13 +47,12 @@ class Links(Multilabel):
     metric = Metric(
         "auc",
         "AUC",
-        "score",
         lowest=0.5,
         beside=(
-            Beside("auc_typed", "AUC of the right type"),
-            Beside("mrr", "mean reciprocal rank"),
-            Beside("hits_1", "Hits@1"),
-            Beside("hits_10", "Hits@10"),
+            Figure("auc_typed", "AUC of the right type"),
+            Figure("mrr", "mean reciprocal rank"),
+            Figure("hits_1", "Hits@1"),
+            Figure("hits_10", "Hits@10"),
         ),
     )
     grouped = "relation"

@@ -251,7 +251,7 @@ def test_dirichlet_draws_are_those_of_flwr_datasets(alpha, clients, seed):
     from datasets import Dataset as Table
     from flwr_datasets import partitioner as flower
 
-    from fedkt.data.columns.dirichlet import by_class, by_client
+    from fedkt.data.columns.dealing import by_class, by_client
 
     code = np.random.default_rng(7).integers(0, 10, 400)
     table = Table.from_dict({"label": code, "row": np.arange(400)})
@@ -280,3 +280,15 @@ def test_digits_are_those_of_scikit_learn():
 
     source = load_digits()
     np.testing.assert_array_equal(_table(), np.column_stack([source.data, source.target]))
+
+
+def test_whole_classes_go_to_one_client_each_and_sizes_are_evened() -> None:
+    from fedkt.data.columns.dealing import whole_classes
+
+    code = np.repeat(np.arange(5), [8, 1, 1, 1, 1])
+    parts = whole_classes(code, 2, np.random.default_rng(0))
+    holders = [{k for k, part in enumerate(parts) if (code[part] == label).any()} for label in range(5)]
+    assert [len(found) for found in holders] == [1] * 5
+    assert sorted(np.concatenate(parts).tolist()) == list(range(12))
+    least = min(len(part) for part in parts)
+    assert least >= 2  # once the large class is dealt, all others go to who lacks it

@@ -31,10 +31,13 @@ PUBLIC = {
     "sparse": Public("sparse", (50,)),
     "tokens": Public("tokens", (16,), 20_000, hashed=True),
 }
+IDS = (Range(1, 30, whole=True), Range(31, 35, whole=True), Range(1, 30, whole=True))
+OWN = {"links": Public("tokens", (3,), 36, ranges=IDS)}
 FILES = {"tokens": {"list": TEXT.replace(" ", "\n")}, "ngrams": {"text": TEXT}}
 HASHES = {
     "fractals": "335f83f109bc4f8b4018e4f943d7d28addbe957aa01d6aa8fdf0a33025937ea3",
     "gaussian": "d81f1327cd6b23439c1021c7c232a59ed85dee3e2c0ac582c5429f949459a2c4",
+    "links": "2ffa59ea7dea9219cf2091450af34db748fff6d41b1b6d31dc22320eafa028ce",
     "leaves": "d412045a00e047760125ccee3ec533460518010a3a485058d650e61ec76f82a0",
     "medley": "ba9af40e25bd4e888607e3160f0873f6b5f9c80c10f3d482563e928baa97a8be",
     "ngrams": "4f657de4c31854762fd5ceeec19e8c9cfdfd2d207928c702dedf589fa9822b4b",
@@ -49,7 +52,7 @@ every_generator = pytest.mark.parametrize("name", registry.names("generators"))
 
 def recipe(name: str, size: int = 40, seed: int = 0) -> Recipe:
     make = registry.find("generators", name)
-    return Recipe(name, make, PUBLIC[make.makes[0]], size, seed, {}, FILES.get(name, {}))
+    return Recipe(name, make, OWN.get(name, PUBLIC[make.makes[0]]), size, seed, {}, FILES.get(name, {}))
 
 
 def dense(rows: Any) -> Any:

@@ -28,6 +28,7 @@ ROOMS = (
         "models.heads",
         "models.decoders",
         "models",
+        "models.vectors",
     ),
     *("privacy.attacks", "privacy", "adversity"),
     *("strategy.choosing.utilities", "strategy.choosing", "strategy.fusing", "strategy.rounds", "strategy"),

@@ -1,13 +1,18 @@
-"""Dirichlet partitions, with the draws of flwr-datasets' partitioners, so with the same rows for a seed.
+"""Draws of partitions: by Dirichlet distributions, of whole classes, of log-normal sizes.
 
-flwr-datasets is not asked itself, since importing it takes seconds; a test holds the two equal.
+The first are those of flwr-datasets' partitioners, so with the same rows for a seed. It is not asked itself,
+since importing it takes seconds; a test holds the two equal.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fedkt.data.columns.sample import apportion
+
 Indices = NDArray[np.int64]
 TRIES = 11
+LOGNORMAL_SIGMA = 1.0
+"""Standard deviation of the logarithm of a client's rows with ``sizes: lognormal``."""
 
 
 def by_class(
@@ -64,3 +69,20 @@ def by_client(
         left[chosen] -= 1
         taken[client, wanted[client]] = stock[chosen][left[chosen]]
     return list(taken)
+
+
+def whole_classes(code: Indices, clients: int, rng: np.random.Generator) -> list[Indices]:
+    """Deal every class to one client: in random order, each to who has fewest rows by then."""
+    parts: list[list[Indices]] = [[] for _ in range(clients)]
+    sizes = np.zeros(clients, np.int64)
+    for label in rng.permutation(int(code.max()) + 1):
+        rows, least = np.flatnonzero(code == label), int(sizes.argmin())
+        parts[least].append(rows)
+        sizes[least] += len(rows)
+    return [np.concatenate([code[:0], *part]) for part in parts]
+
+
+def lognormal(total: int, clients: int, least: int, rng: np.random.Generator) -> list[int]:
+    """Return log-normal sizes of at least ``least`` that add up to ``total``."""
+    weights = rng.lognormal(0.0, LOGNORMAL_SIGMA, clients)
+    return [least + int(n) for n in apportion(total - least * clients, weights)]
