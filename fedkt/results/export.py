@@ -67,7 +67,8 @@ class ExportedModel(Net):
 def export(run: Path, client: str, out: Path, round_: str = "last") -> Path:
     """Write a client's model after a round as ``model.safetensors`` and ``model.json``.
 
-    ``round_``: ``last``, the last finished one, or ``best``, by mean accuracy on validation rows.
+    ``round_``: ``last``, the last finished one, ``best``, by mean accuracy on validation rows, or the number
+    of one that ``checkpoint.keep`` kept.
 
     With all that it needs to be used on raw rows, so no data are read. Equal models make an equal
     ``model.safetensors``; where they come from stands in ``model.json``.
@@ -79,11 +80,11 @@ def export(run: Path, client: str, out: Path, round_: str = "last") -> Path:
     folder = Result.read(run).path
     rounds = read_rows(folder / "rounds.jsonl")
     store = DiskStore(folder / "checkpoint" / "clients")
-    last = rounds[-1]["round"] if rounds else 0
+    last = rounds[-1].get("visits", rounds[-1]["round"]) if rounds else 0
     if round_ == "best":
         store, last = _best(folder)
     elif round_ != "last":
-        raise InputError(f"--round is {round_!r}; it must be last or best.")
+        store, last = _kept(folder, round_)
     # Versions above are leftovers of a round that was interrupted.
     state = store.load(client, below=2 * last + 2) if client in set(store.clients()) else None
     if state is None:
@@ -143,6 +144,20 @@ def _best(run: Path) -> tuple[DiskStore, int]:
             "data.validation, such as 0.2, or export the last round."
         )
     return DiskStore(kept[-1]), int(kept[-1].name)
+
+
+def _kept(run: Path, round_: str) -> tuple[DiskStore, int]:
+    """Return the states of a round that was kept, and which it is. Raises InputError where it was not."""
+    rows = {row["round"]: row for row in read_rows(run / "rounds.jsonl")}
+    versions = {row.get("visits", number): number for number, row in rows.items()}
+    there = {int(folder.name): folder for folder in (run / "checkpoint" / "kept").glob("[0-9]*")}
+    kept = {str(versions[at]): (folder, at) for at, folder in sorted(there.items()) if at in versions}
+    if round_ not in kept:
+        what = f"last, best or one of {', '.join(kept)}" if kept else "last or best"
+        remedy = "" if kept else "; checkpoint.keep, such as 20, keeps every so many rounds"
+        raise InputError(f"--round is {round_!r}; it must be {what}{remedy}.")
+    folder, at = kept[round_]
+    return DiskStore(folder), at
 
 
 def load_model(path: str | Path) -> ExportedModel:

@@ -8,7 +8,7 @@ May import from ``distill`` downwards. Begin with :class:`Scenario` (``schema``)
 ``about_*``.
 """
 
-from fedkt.scenario.about_adversity import Attack, Board, Churn, Robust
+from fedkt.scenario.about_adversity import Attack, Board, Churn, Drift, Robust
 from fedkt.scenario.about_clients import Clients, Distill, Local, ModelSpec
 from fedkt.scenario.about_data import Data, Partition, PublicSpec, Transfer
 from fedkt.scenario.about_images import Image
@@ -35,6 +35,7 @@ __all__ = [
     "Clients",
     "Data",
     "Distill",
+    "Drift",
     "Engine",
     "Evaluate",
     "Image",

@@ -161,6 +161,26 @@ class Churn(Settings):
         return bool(named) or self.speeds is not None or (self.seconds, self.spread) != (1.0, 0.5)
 
 
+class Drift(Settings):
+    """When a client gives the alarm that what it makes of its own rows has fallen.
+
+    Of the rows that ``data.validation`` sets aside, after each teacher. ``drift.json`` of the run has all
+    classes and sites; ``checkpoint.keep`` keeps older models to compare with, and to go back to.
+
+    >>> Drift(window=20).lasting
+    2
+    """
+
+    window: Annotated[int, Field(ge=2)] = 10
+    """Measured rounds that a round is compared with."""
+    least: float = Field(0.1, gt=0, lt=1)
+    """The smallest fall of accuracy that counts."""
+    deviations: Positive = 3.0
+    """Standard deviations, of those rounds or of a share of so many rows, by which it must fall."""
+    lasting: Whole = 2
+    """Rounds in a row for which it must have fallen."""
+
+
 class Board(Settings):
     """How the newest contributions count where clients come when they can (``engine.kind: board``).
 

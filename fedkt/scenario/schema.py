@@ -14,7 +14,7 @@ from pydantic import (
     field_validator,
 )
 
-from fedkt.scenario.about_adversity import Attacks, Board, Churn, Robust
+from fedkt.scenario.about_adversity import Attacks, Board, Churn, Drift, Robust
 from fedkt.scenario.about_clients import Clients, ServerModel
 from fedkt.scenario.about_data import Data
 from fedkt.scenario.about_privacy import Privacy
@@ -143,6 +143,9 @@ class Checkpoint(Settings):
     teachers: bool = False
     """Whether the teachers of all rounds are kept, which ``fedkt forget --how own`` repeats a client's run
     on. They hold what clients contributed, as long as they are kept."""
+    keep: Whole | None = None
+    """Rounds from one to the next whose clients' states stay, for ``fedkt export --round`` and to compare
+    with; null: none stay."""
 
 
 class Scenario(Settings):
@@ -182,6 +185,8 @@ class Scenario(Settings):
     """Clients that are hostile, in a simulation."""
     churn: Churn = Churn()
     """Clients that come and go, in a simulation."""
+    drift: Drift | None = None
+    """When a client gives the alarm that what it makes of its own rows has fallen; null: never."""
     board: Board = Board()
     """How the newest contributions count where no round waits for anybody."""
     forecast: Literal["none", "decline"] = "none"

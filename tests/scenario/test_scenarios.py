@@ -42,8 +42,14 @@ def test_the_header_says_what_it_is_for(name: str) -> None:
 
 @pytest.mark.parametrize("name", parameters())
 def test_it_fits_its_data_and_runs(name: str, tmp_path: Path) -> None:
-    churns = scenario.load(name).churn.active  # then who is there depends on the round
-    described = scenario.load(name, ["engine.kind=inline", "rounds=8" if churns else "rounds=1"])
+    told = scenario.load(name)
+    churns = told.churn.active and told.churn.speeds is None  # then who is there depends on the round
+    changes = ["rounds=8" if churns else "rounds=1"]
+    if told.engine.kind != "board":
+        changes.append("engine.kind=inline")
+    if told.data.tasks is not None:
+        changes = ["engine.kind=inline", f"rounds={len(told.data.tasks.groups or ())}", "data.tasks.rounds=1"]
+    described = scenario.load(name, changes)
     checked_world(described)
     replies = fedkt.simulate(described, out=tmp_path / "run").summary["replies"]
     asked = sum(replies.values())

@@ -13,7 +13,11 @@ def export(
     client: Annotated[str, typer.Option(help="Which client.")],
     out: Annotated[Path, typer.Option(help="Where to write the model.")],
     round_: Annotated[
-        str, typer.Option("--round", help="last, or best: of the best accuracy on validation rows.")
+        str,
+        typer.Option(
+            "--round",
+            help="last, best (on validation rows), or the number of one that was kept.",
+        ),
     ] = "last",
 ) -> None:
     """Write one client's model as safetensors with a description; fedkt.load_model reads it."""

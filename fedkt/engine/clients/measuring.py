@@ -1,12 +1,15 @@
 """From scores to what a client says of its accuracy: the same code for every method."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from fedkt.client.behaviour import Holding
 from fedkt.client.lessons.turning import narrowed
+from fedkt.client.lessons.watching import noted
 from fedkt.data import Federation
 from fedkt.data.federation import Shard
 from fedkt.data.sequence.turns import Turns
@@ -68,6 +71,25 @@ def by_task(
     seen = each[: stage + 1]
     found = {f"task_{place}": value for place, value in enumerate(each)}
     return found | {"task_now": each[stage], "task_seen": sum(seen) / len(seen)}
+
+
+def watched(world: World, client: str, round_: int, scores: Scores, folder: Path) -> dict[str, float]:
+    """Note how well a client does on the rows that it sets aside; return whether it gives the alarm of drift.
+
+    Of tasks in sequence the rows of its task. What its model alone says counts. Empty where nobody watches.
+    """
+    rule, shard, federation = world.scenario.drift, world.shards[client], world.federation
+    if rule is None or ("validation", "") not in scores:
+        return {}
+    y = federation.test_labels(shard, "validation")
+    right = federation.task.goodness(scores["validation", ""], y)
+    if world.turns is not None:
+        its = torch.from_numpy(world.turns.holds(client, shard.validation, round_))
+        y, right = y[its], right[its]
+    if not len(y):
+        return {}
+    counts = [torch.bincount(part, minlength=federation.classes).tolist() for part in (y[right > 0], y)]
+    return {"alarm": float(noted(folder, round_, counts[0], counts[1], rule))}
 
 
 def confusion(scores: Scores, federation: Federation, shard: Shard, own: str) -> dict[str, Any] | None:

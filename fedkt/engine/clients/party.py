@@ -21,7 +21,7 @@ from fedkt.client.state import CONFUSION, ClientState, StateStore, packed, unpac
 from fedkt.client.training import all_finite
 from fedkt.engine.clients.copies import BESIDE, Copies, costly, digestion_of, fitted, private, training_of
 from fedkt.engine.clients.jobs import Awaited, PlaceJob, PredictJob, Work, no_predictions
-from fedkt.engine.clients.measuring import Scores, by_task, confusion, held_in, measured
+from fedkt.engine.clients.measuring import Scores, by_task, confusion, held_in, measured, watched
 from fedkt.engine.world.guard import Describe, Guard, guard_of
 from fedkt.engine.world.world import World
 from fedkt.errors import Diverged
@@ -380,8 +380,10 @@ class Party:
         if last and (found := confusion(parts["after"], *how)):
             # As what is measured in a private mode: not in any message.
             write_json(self.store.folder_of(self.client) / CONFUSION, {"round": self._round, **found})
-        turn = self.world.turns, self._round
-        return measured(parts["before"], parts["after"], *how) | by_task(parts["after"], *how[:2], *turn)
+        turn, folder = (self.world.turns, self._round), self.store.folder_of(self.client)
+        told = watched(self.world, self.client, self._round, parts["after"], folder)
+        told |= by_task(parts["after"], *how[:2], *turn)
+        return measured(parts["before"], parts["after"], *how) | told
 
     # State ------------------------------------------------------------------------------------------
 

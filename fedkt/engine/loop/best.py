@@ -10,6 +10,7 @@ from fedkt.tasks import CLASSIFICATION, Figure
 
 Best = dict[str, Any]
 """``{"round": n, "validation": mean over clients}``."""
+BEST, STAYS = "best", "kept"
 KEPT = 2
 """A resume from the checkpoint before the newest may need the best round that was known then."""
 
@@ -28,17 +29,20 @@ def exhausted(best: Best | None, round_: int, patience: int | None, every: int =
     return patience is not None and best is not None and round_ // every - best["round"] // every >= patience
 
 
-def folder_of(checkpoint: Path, round_: int) -> Path:
-    """Return where a best round's states lie, as a :class:`~fedkt.client.state.DiskStore` has them."""
-    return checkpoint / "best" / f"{round_:06d}"
+def folder_of(checkpoint: Path, round_: int, why: str = BEST) -> Path:
+    """Return where a round's states lie that were kept, as a :class:`~fedkt.client.state.DiskStore` has them.
+
+    ``why``: since it was the ``best``, or every so many rounds are ``kept``.
+    """
+    return checkpoint / why / f"{round_:06d}"
 
 
-def keep(checkpoint: Path, round_: int) -> None:
+def keep(checkpoint: Path, round_: int, why: str = BEST) -> None:
     """Keep all clients' states after a round, where they lie on this machine, beside those that go on.
 
     A file is never written again, only replaced, so a second name of it costs no room until then.
     """
-    states, to = DiskStore(checkpoint / "clients"), folder_of(checkpoint, round_)
+    states, to = DiskStore(checkpoint / "clients"), folder_of(checkpoint, round_, why)
     shutil.rmtree(to, ignore_errors=True)
     for client in states.clients():
         file = states.newest(client, 2 * round_ + 2)
@@ -48,5 +52,5 @@ def keep(checkpoint: Path, round_: int) -> None:
                 os.link(file, to / client / file.name)
             except OSError:  # a file system without links
                 shutil.copy2(file, to / client / file.name)
-    for old in sorted(to.parent.glob("[0-9]*"))[:-KEPT]:
+    for old in sorted(to.parent.glob("[0-9]*"))[:-KEPT] if why == BEST else ():
         shutil.rmtree(old)

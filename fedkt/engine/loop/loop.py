@@ -14,7 +14,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Message
 from flwr.serverapp import Grid
 
 from fedkt.engine.loop import checkpoint
-from fedkt.engine.loop.best import Best, better, exhausted, keep
+from fedkt.engine.loop.best import STAYS, Best, better, exhausted, keep
 from fedkt.engine.loop.checkpoint import Checkpoint
 from fedkt.engine.loop.exchange import SimulatedTime, exchange
 from fedkt.engine.loop.lines import (
@@ -361,12 +361,21 @@ class Loop:
         if (
             self._over_after(number)
             or totals.best is not before
+            or self._stays(number)
             or number % self.scenario.checkpoint.every == 0
         ):
             self._save(number, partial(self.folder.append, row, clients, lost))
         else:
             self.folder.append(row, clients, lost)
+        if given := [c for c, o in evaluated.items() if o.metrics.get("alarm")]:
+            where = f"client{'s' * (len(given) > 1)} {', '.join(given)}"
+            self.observer.noted(f"drift at {where} in round {number}.")
         self.observer.round_done(row, [{**its, "loss": told.get(str(its["client"]), {})} for its in clients])
+
+    def _stays(self, number: int) -> bool:
+        """Say whether the clients' states after a round are kept for good."""
+        every = self.scenario.checkpoint.keep
+        return every is not None and number % every == 0
 
     def _save(self, number: int, note_lines: Callable[[], None]) -> None:
         """Begin to write the checkpoint, which follows the states of the clients that belong to it."""
@@ -385,6 +394,8 @@ class Loop:
             written()
             if best is not None and best["round"] == number:
                 keep(self.folder.checkpoint, at)
+            if self._stays(number):
+                keep(self.folder.checkpoint, at, STAYS)
             checkpoint.write(self.folder.checkpoint, at, content)
 
         self._writing.begin(write)

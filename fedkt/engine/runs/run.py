@@ -25,6 +25,7 @@ from fedkt.engine.loop import checkpoint
 from fedkt.engine.loop.board_loop import BoardLoop
 from fedkt.engine.loop.loop import Loop
 from fedkt.engine.loop.plug_in import plug_in
+from fedkt.engine.runs.drifted import sum_up_drift
 from fedkt.engine.runs.sequenced import sum_up_tasks
 from fedkt.engine.runtimes.flwr_internals import seats
 from fedkt.engine.world.checked import checked_world
@@ -146,6 +147,7 @@ def _simulated(
         summary = loop.summary()
         _sum_up_confusion(world, folder, loop.round)
         sum_up_tasks(world, folder, loop.round)
+        sum_up_drift(world, folder)
         folder.finish(summary)
         watcher.finished(summary)
     except OSError as error:

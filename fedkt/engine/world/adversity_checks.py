@@ -22,7 +22,7 @@ from fedkt.strategy.lesson_checks import lesson_problems
 def problems_of(world: World) -> list[str]:
     """Return what does not fit the world, in sentences."""
     problems = [*_robust(world), *_attacks(world), *_withdrawn(world), *_blocked(world), *_prior(world)]
-    problems += _adapted(world)
+    problems += [*_adapted(world), *_drift(world)]
     problems += churn.problems_of(world.scenario.churn, world.scenario.rounds, len(world.shards))
     problems += board_problems(world.strategy, world.scenario)
     problems += lesson_problems(world.strategy, world.behaviour, world.scenario)
@@ -31,6 +31,15 @@ def problems_of(world: World) -> list[str]:
     except InputError as error:
         problems += error.problems
     return problems
+
+
+def _drift(world: World) -> Iterator[str]:
+    """Yield why nobody can watch for drift: there are no rows set aside, or no classes."""
+    data = world.scenario.data
+    if world.scenario.drift is not None and not data.validation:
+        yield "drift watches the rows that data.validation sets aside, which is 0; set it, such as 0.2."
+    if world.scenario.drift is not None and data.task != "classification":
+        yield f"drift counts rows by class, but data.task is {data.task}; leave it out."
 
 
 def trace_of(scenario: Scenario, federation: Federation, data_dir: Path | None) -> Trace | None:

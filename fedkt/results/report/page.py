@@ -31,7 +31,7 @@ def write_report(of: Comparison | Result) -> Path:
 
     A comparison gets its tables and pictures beside it, which the page does not need.
     """
-    budget, tasks = "", None
+    budget, tasks, drift = "", None, None
     if isinstance(of, Comparison):
         from fedkt.results.comparison.pictures import write_pictures
         from fedkt.results.comparison.tables import write_tables
@@ -52,9 +52,9 @@ def write_report(of: Comparison | Result) -> Path:
         under = f"{data['methods'][0]['label']}, seed {data['seeds'][0]}"
         if of.summary.get("privacy", {}).get("mode") != "none":
             budget = _budget(of.path)
-        tasks = _tasks(of.path)
+        tasks, drift = _tasks(of.path), _drift(of.path)
     page = of.path / PAGE
-    write_atomic(page, render(title, under, words, data, about, budget, tasks).encode())
+    write_atomic(page, render(title, under, words, data, about, budget, tasks, drift).encode())
     return page
 
 
@@ -149,6 +149,28 @@ def _tasks(run: Path) -> dict[str, Any] | None:
     return {"figures": figures, "picture": _address(picture)}
 
 
+def _drift(run: Path) -> dict[str, Any] | None:
+    """Return what was seen of drift, site by site, and its picture's address; None where nobody watched."""
+    file, picture = run / "drift.json", run / "drift.png"
+    if not (file.is_file() and picture.is_file()):
+        return None
+    told = json.loads(file.read_text(encoding="utf-8"))
+    sites = [
+        {"site": site, "alarms": ", ".join(map(str, its["alarms"])), "rows": when, **_standing(its[when])}
+        for site, its in told["clients"].items()
+        for when in ("then", "now")
+        if when in its
+    ]
+    return {"sites": sites, "rule": told["rule"], "picture": _address(picture)}
+
+
+def _standing(found: dict[str, Any]) -> dict[str, Any]:
+    """Return how well the newest and older models do on the same rows, as texts."""
+    older = "; ".join(f"{n}: {100 * was['accuracy']:.1f}" for n, was in found["older"].items())
+    newest = f"{100 * found['newest']['accuracy']:.1f}"
+    return {"newest": newest, "older": older, "back": found["go_back_to"] or ""}
+
+
 def _address(picture: Path) -> str:
     return f"data:image/png;base64,{base64.b64encode(picture.read_bytes()).decode()}"
 
@@ -161,8 +183,10 @@ def render(
     about: dict[str, Any],
     budget: str = "",
     tasks: dict[str, Any] | None = None,
+    drift: dict[str, Any] | None = None,
 ) -> str:
-    """Return the page as text; ``budget``: the address of a picture, or empty; ``tasks``: of a sequence."""
+    """Return the page as text; ``budget``: the address of a picture, or empty; ``tasks``: of a sequence;
+    ``drift``: what sites saw of it."""
     from jinja2 import Environment, StrictUndefined
 
     folder = files("fedkt.results.report")
@@ -180,6 +204,7 @@ def render(
         about=about,
         budget=budget,
         tasks=tasks,
+        drift=drift,
         kind=data["kind"],
         figure=data["figure"]["title"][:1].upper() + data["figure"]["title"][1:],
         style=_hues() + style,
