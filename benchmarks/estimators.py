@@ -50,8 +50,15 @@ def gains(seeds: list[int]) -> None:
     better = sum(gain > 0 for gain in auc)
     print(f"AUC on all patients: alone {alone:.1f}, fused {said(auc)}, better in {better} of {len(auc)}")
     for hospital in pairs[0][0].index:
-        own = [100 * (one["personal"][hospital] - two["personal"][hospital]) for one, two in pairs]
-        print(f"own accuracy of {hospital}: {said(own)}")
+        before = 100 * np.mean([two["global_auc"][hospital] for _, two in pairs])
+        gained = {
+            figure: [100 * (one[figure][hospital] - two[figure][hospital]) for one, two in pairs]
+            for figure in ("global_auc", "personal")
+        }
+        print(
+            f"{hospital}: AUC on all patients {before:.1f} alone, {said(gained['global_auc'])}; "
+            f"accuracy on its own {said(gained['personal'])}"
+        )
 
 
 def said(values: list[float]) -> str:

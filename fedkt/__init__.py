@@ -46,7 +46,8 @@ def simulate(
             None: what suits ``data``.
         overrides: settings to change, ``a.b=value`` as on the command line; the value is YAML.
         data: rows in place of the scenario's data set: ``(X, y)``, a table (data frame, mapping of columns)
-            with a column ``label`` or the scenario's ``data.label``, or ``(table, "column")``.
+            with a column ``label`` or the scenario's ``data.label``, or ``(table, "column")``; several
+            columns as a list.
         sites: whose row is whose: a name per row, or the name of a column; each name is a client. None: rows
             are dealt as ``data.partition`` says.
         strategy: in place of the scenario's: a name, a mapping such as ``{"name": "knfu", "beta": 5}``, a

@@ -82,7 +82,9 @@ def load_named(
             problems.extend(f"{where}: {problem}" for problem in error.problems)
             return None
 
-    split = attempt("data.dataset", data.dataset, choices, data.partition.column)
+    # Names of a site's own become the common ones below.
+    private = replace(choices, labels=None) if data.label_maps else choices
+    split = attempt("data.dataset", data.dataset, private, data.partition.column)
     test = attempt("data.test", data.test, choices) if data.test is not None else None
     sources: dict[str, str] = {}
     loaded: dict[str, Split | None] = {}

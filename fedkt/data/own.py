@@ -212,6 +212,8 @@ def _load(name: str, sources: Sources, scenario: "Scenario") -> dict[str, Split]
             continue
         # A transfer set has no labels that anybody reads.
         said = choices.unlabelled if key == "transfer" else choices.at(name) if key == "rows" else choices
+        if key == "rows" and name in data.label_maps:
+            said = replace(said, labels=None)  # its own names become the common ones below
         try:
             read = load_dataset(spec, sources.folder, data.image, choices=said)
             if key == "rows":

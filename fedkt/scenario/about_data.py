@@ -29,6 +29,7 @@ from fedkt.scenario.about_rows import (
     Column,
     ColumnsUsed,
     Corruptions,
+    LabelColumns,
     PolicyName,
     RowPolicy,
     Scale,
@@ -324,8 +325,9 @@ class Data(Settings):
     """The common test set, where it is another data set than the test split of ``dataset``."""
     kind: Literal["table", "tokens", "text", "image"] | None = None
     """What rows are, where form leaves it open (whole numbers: a table or token ids); null: form decides."""
-    label: Text | None = None
-    """Which column of a table holds the label; null: 'label', or the only one that may be."""
+    label: LabelColumns | None = Field(None, examples=["sick", ["fever", "cough"]])
+    """Which column of a table holds the label; null: 'label', or the only one that may be. A list, with
+    the other tasks: one for each label or number to predict."""
     site: Text | None = Field(None, examples=["hospital"])
     """Which column of a table says whose a row is; null: none does, or the sources do."""
     columns: ColumnsUsed | None = Field(None, examples=[["age", "pressure"]])
@@ -415,7 +417,16 @@ class Data(Settings):
             raise say("is given, but data.labels is not per-site; one must be changed")
         return value
 
-    @field_validator("columns", "labels", "classes", "unlabelled")
+    @field_validator("label")
+    @classmethod
+    def _one_of_a_class(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, list) and info.data.get("task") == "classification":
+            raise say(
+                "names several columns, but a row has one class; data.task must be multilabel or regression"
+            )
+        return value
+
+    @field_validator("columns", "label", "labels", "classes", "unlabelled")
     @classmethod
     def _each_once(cls, value: Any) -> Any:
         """Refuse a name that stands for two places."""

@@ -49,6 +49,7 @@ class Column(Settings):
 LABEL_TAGS = ("labels-by-site", "labels-of-all")
 COLUMN_TAGS = ("columns-of-all", "columns-by-site")
 CATEGORY_TAGS = ("categories-by-rows", "categories-by-name")
+TARGET_TAGS = ("one-column", "several-columns")
 """Pydantic puts these into the place of an error; they are no keys."""
 Categories = Annotated[
     Annotated[Literal["transfer", "train"], Tag(CATEGORY_TAGS[0])]
@@ -57,6 +58,11 @@ Categories = Annotated[
 ]
 """The values of a column, or which rows say them."""
 Some = Annotated[list[Text], Field(min_length=1)]
+LabelColumns = Annotated[
+    Annotated[Text, Tag(TARGET_TAGS[0])] | Annotated[Some, Tag(TARGET_TAGS[1])],
+    Discriminator(lambda value: TARGET_TAGS[isinstance(value, list)]),
+]
+"""The column of labels, or one for each label or number of a row."""
 ColumnsUsed = Annotated[
     Annotated[list[Text], Field(min_length=1), Tag(COLUMN_TAGS[0])]
     | Annotated[

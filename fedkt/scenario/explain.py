@@ -10,7 +10,7 @@ from pydantic_core import ErrorDetails
 from fedkt.registry import did_you_mean, nearest
 from fedkt.scenario.about_clients import MODEL_TAGS
 from fedkt.scenario.about_images import NORMALISE_TAGS
-from fedkt.scenario.about_rows import CATEGORY_TAGS, COLUMN_TAGS, LABEL_TAGS, POLICY_TAGS
+from fedkt.scenario.about_rows import CATEGORY_TAGS, COLUMN_TAGS, LABEL_TAGS, POLICY_TAGS, TARGET_TAGS
 from fedkt.scenario.schema import Scenario
 from fedkt.scenario.yaml12 import Path, dotted
 
@@ -35,7 +35,7 @@ _NEEDS = {
 
 
 Root = type[BaseModel]
-TAGS = (*MODEL_TAGS, *NORMALISE_TAGS, *POLICY_TAGS, *CATEGORY_TAGS, *COLUMN_TAGS, *LABEL_TAGS)
+TAGS = (*MODEL_TAGS, *NORMALISE_TAGS, *POLICY_TAGS, *CATEGORY_TAGS, *COLUMN_TAGS, *LABEL_TAGS, *TARGET_TAGS)
 
 
 def explain(error: ValidationError, root: Root = Scenario) -> Iterator[tuple[Path, str]]:

@@ -12,10 +12,10 @@ from fedkt import scenario as scenarios
 from fedkt.data import build, load_dataset
 from fedkt.data.columns.choices import Choices
 from fedkt.data.columns.labels import in_order, labels_of, vocabulary
+from fedkt.data.content.own_rows import OwnRows
 from fedkt.data.own import Sources, build_own
 from fedkt.data.sets.dataset import dataset_of
 from fedkt.deploy.coordinator.reception import fitting
-from fedkt.deploy.site.setup import _save
 from fedkt.deploy.wire.hello import Facts
 from fedkt.deploy.wire.refusal import Refused
 from fedkt.engine.world.world import World
@@ -239,7 +239,7 @@ def test_a_sites_file_keeps_the_names(tmp_path):
     table([0, 1, 2]).save_to_disk(tmp_path / "a")
     train = load_dataset("hf:a", tmp_path).train
     only = train.take(np.flatnonzero(train.y != 1))
-    _save(tmp_path / "rows.npz", only, None, None)
+    assert OwnRows(scenario().data, {}).save(tmp_path / "rows", only) == "npz:rows.npz"
     own = build_own("b", Sources(tmp_path, "npz:rows.npz", classes=3), scenario())
     assert (own.label_names, own.pool.columns) == (tuple(NAMES), ("f",))
     assert sorted(set(own.pool.y.tolist())) == [0, 2]

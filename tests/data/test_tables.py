@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from datasets import Dataset as Table
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -149,6 +150,63 @@ def test_one_file_for_each_site(here: Path) -> None:
     both["data"]["site"] = "hospital"
     with pytest.raises(InputError, match="a mapping, whose names are the sites; one must be left out"):
         data.build(scenario.load(both))
+
+
+def several() -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    made = pd.DataFrame(rng.normal(0, 1, (20, 3)), columns=["low", "age", "high"])
+    return made.assign(fever=(made["low"] > 0).astype(int), cough=(made["high"] > 0).astype(int))
+
+
+@pytest.mark.parametrize("spec", ["csv:t.csv", "parquet:t.parquet", "hf:t", f"{__name__}:several"])
+def test_several_columns_are_labels_or_numbers_to_predict(tmp_path: Path, spec: str) -> None:
+    several().to_csv(tmp_path / "t.csv", index=False)
+    several().to_parquet(tmp_path / "t.parquet")
+    Table.from_pandas(several()).save_to_disk(str(tmp_path / "t"))
+    drop = ("low", "high")
+    ill = load_dataset(
+        spec, tmp_path, choices=Choices(("cough", "fever"), task="multilabel", drop=drop)
+    ).train
+    assert (ill.label_names, ill.columns) == (("cough", "fever"), ("age",))
+    assert ill.y.tolist() == several()[["cough", "fever"]].values.tolist()
+    numbers = Choices(("high", "low"), task="regression", ranges=((-10, 10), (-5, 5)))
+    pressure = load_dataset(spec, tmp_path, choices=numbers).train
+    assert (pressure.label_names, pressure.columns) == (("high", "low"), ("age", "fever", "cough"))
+    np.testing.assert_allclose(pressure.y * [10, 5], several()[["high", "low"]].values, rtol=1e-6)
+    for label, words in (
+        (("cough", "fver"), "has no column 'fver', which data.label names"),
+        (("cough", "low"), "each label must be 0 or 1"),
+    ):
+        with pytest.raises(InputError, match=words):
+            load_dataset(spec, tmp_path, choices=Choices(label, task="multilabel"))
+    # Rows whose labels nobody reads need not have them, and none of them is a feature.
+    common = load_dataset(spec, tmp_path, choices=Choices(("cough", "x"), task="multilabel").unlabelled).train
+    assert "cough" not in (common.columns or ()) and (common.y == -1).all()
+
+
+def test_a_class_has_one_column_and_names_of_columns_are_told_once(here: Path) -> None:
+    for change, words in (
+        ({"label": ["sick", "dose"]}, "a row has one class; data.task must be multilabel or regression"),
+        ({"label": ["sick", "sick"], "task": "multilabel"}, "names 'sick' twice; name it once"),
+    ):
+        with pytest.raises(InputError, match=words):
+            scenario.from_dict(described(**change))
+
+
+def test_a_frame_from_python_may_have_several_columns_of_labels(tmp_path: Path) -> None:
+    small = [
+        "data.partition={kind: iid, clients: 2}",
+        "rounds=1",
+        "engine.kind=inline",
+        "data.task=multilabel",
+    ]
+    told = fedkt.simulate(data=(several(), ["cough", "fever"]), overrides=small, out=tmp_path / "run")
+    assert json.loads((tmp_path / "run/model-input.json").read_text())["labels"] == ["cough", "fever"]
+    assert told.summary["metric"]["name"] == "mean_average_precision"
+    with pytest.raises(InputError, match="no column 'cold'"):
+        fedkt.simulate(
+            {"name": "x", "data": {"label": ["cough", "cold"], "task": "multilabel"}}, data=several()
+        )
 
 
 def test_a_site_reads_its_own_table(here: Path) -> None:

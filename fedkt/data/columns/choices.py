@@ -15,8 +15,9 @@ Form = Literal["table", "tokens", "text", "image"]
 class Choices:
     """The same for all sets of a federation.
 
-    ``label``: the column that holds the label; ``columns``: those that are used, in this order, None for all
-    that can be; ``drop``: those that are left out; ``kind``: what rows are; ``whole``: what whole numbers are
+    ``label``: the column that holds the label, or those of several labels or numbers of a row; ``columns``:
+    those that are used, in this order, None for all that can be;
+    ``drop``: those that are left out; ``kind``: what rows are; ``whole``: what whole numbers are
     where ``kind`` does not say; ``target``: a comparison ``y>N`` that makes two classes; ``labels``: the
     names of all classes in the order of their numbers; ``labelled``: whether labels are read; ``site``: the
     column that says whose a row is; ``categories``: columns that hold one of a few values, and which;
@@ -25,7 +26,7 @@ class Choices:
     smallest and largest value of each.
     """
 
-    label: str | None = None
+    label: str | tuple[str, ...] | None = None
     columns: tuple[str, ...] | None = None
     drop: tuple[str, ...] = ()
     kind: Form | None = None
@@ -48,7 +49,7 @@ class Choices:
         if isinstance(columns, dict):
             columns = list(dict.fromkeys(name for names in by_site.values() for name in names))
         return cls(
-            data.label,
+            tuple(data.label) if isinstance(data.label, list) else data.label,
             None if columns is None else tuple(columns),
             tuple(data.drop),
             data.kind,
@@ -68,6 +69,11 @@ class Choices:
         mine = dict(self.by_site).get(site, self.columns)
         held = tuple(one for one in self.categories if not self.by_site or mine is None or one[0] in mine)
         return replace(self, columns=mine, categories=held, by_site=())
+
+    @property
+    def label_columns(self) -> tuple[str, ...]:
+        """The columns that ``label`` names."""
+        return (self.label,) if isinstance(self.label, str) else self.label or ()
 
     @property
     def unlabelled(self) -> "Choices":

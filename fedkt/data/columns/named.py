@@ -132,6 +132,15 @@ def table_of(
     return np.concatenate(parts, axis=1), tuple(labels), tuple(out), tuple(levels)
 
 
+def targets_of(columns: Mapping[str, Any], labels: Sequence[str], choices: Choices) -> Any:
+    """Return the column of labels, or those of several by name where ``data.label`` lists them."""
+    if isinstance(choices.label, str | None):
+        return columns[labels[0]]
+    from pandas import DataFrame
+
+    return DataFrame({name: columns[name] for name in labels})
+
+
 def copies_of(y: NDArray[np.int64], x: NDArray[Any]) -> list[int]:
     """Return which columns of ``x`` [n, d] say the label of every row: a value per class, and no other."""
     if len(y) < FEW:

@@ -3,7 +3,8 @@
 ``csv:FILE`` and ``parquet:FILE`` are found as npz files are. A CSV file has a line of names; commas,
 semicolons or tabs stand between its values, whichever the first line has most of. Which column is what:
 
-- label: ``data.label``, else the column named ``label``, else the only one of ``LABELS``;
+- label: ``data.label`` (several where rows have several labels or numbers to predict), else the column named
+  ``label``, else the only one of ``LABELS``;
 - site: ``data.site``; natural ids: ``data.partition.column``;
 - all others are numbers, or one of the few values that ``data.categories`` speaks of. Text beside these is
   refused, so that nothing is lost unseen; what names rows is left out and said to be.
@@ -22,7 +23,7 @@ from fedkt.data.columns.arrow import label_of, numbers_in
 from fedkt.data.columns.cells import is_missing, numbers_of
 from fedkt.data.columns.choices import Choices
 from fedkt.data.columns.labels import listed
-from fedkt.data.columns.named import chosen, features
+from fedkt.data.columns.named import chosen, features, targets_of
 from fedkt.data.sets.dataset import Split, dataset_of
 from fedkt.data.sets.joining import split_of
 from fedkt.data.sets.npz import find_file
@@ -48,16 +49,16 @@ def load_parquet(name: str, data_dir: Path | None, column: str | None, choices: 
 
 def whole_table(where: str, columns: Mapping[str, Any], column: str | None, choices: Choices) -> Split:
     """Make a Split of a table's columns by name, those of labels, sites and natural ids among them."""
-    label = _label(where, list(columns), choices)
-    named = {"data.label": label, "data.partition.column": column}
+    labels = _labels(where, list(columns), choices)
+    named = [*(("data.label", name) for name in labels), ("data.partition.column", column)]
     problems = [
         f"{where} has no column {name!r}, which {setting} names; {did_you_mean(name, list(columns))}"
-        for setting, name in named.items()
+        for setting, name in named
         if name is not None and name not in columns and (choices.labelled or setting != "data.label")
     ]
     if problems:
         raise InputError(*problems)
-    taken = {name for name in (label, choices.site, column) if name is not None}
+    taken = {name for name in (*labels, choices.site, column) if name is not None}
     asked = [name for name in choices.columns or () if name in taken]
     if asked:
         raise InputError(
@@ -80,7 +81,7 @@ def whole_table(where: str, columns: Mapping[str, Any], column: str | None, choi
     made = dataset_of(
         where,
         rows,
-        columns[label] if choices.labelled and label is not None else None,
+        targets_of(columns, labels, choices) if choices.labelled and labels else None,
         domain=columns.get(choices.site) if choices.site is not None else None,
         ids=None if column is None else columns[column],
         choices=choices,
@@ -99,15 +100,15 @@ def _load(
     return whole_table(where, read(where, find_file(name, data_dir)), column, choices)
 
 
-def _label(where: str, names: list[str], choices: Choices) -> str | None:
-    """Return the column of labels; None where nobody reads them and none stands out."""
+def _labels(where: str, names: list[str], choices: Choices) -> list[str]:
+    """Return the columns of labels; none where nobody reads them and none stands out."""
     if choices.label is not None:
-        return choices.label if choices.labelled or choices.label in names else None
+        return [name for name in choices.label_columns if choices.labelled or name in names]
     likely = [name for name in LABELS if name in names and name not in choices.drop]
     if len(likely) == 1 or (likely and likely[0] == "label"):
-        return likely[0]
+        return likely[:1]
     if not choices.labelled:
-        return None
+        return []
     held = f"the columns {listed(likely)}, each of which may be the label" if likely else "no plain label"
     raise InputError(f"{where} has {held} (of {listed(names)}); data.label must name its column.")
 

@@ -6,8 +6,9 @@ library reads, such as CSV or Parquet.
 
 Which columns are used follows from their names and types, and from what the scenario chooses:
 
-- label: ``data.label``, else the column named ``label``, else the only one named ``labels target class y
-  fine_label``, else the only ``ClassLabel``; texts and ``ClassLabel`` are names;
+- label: ``data.label`` (several where rows have several labels or numbers to predict), else the column named
+  ``label``, else the only one named ``labels target class y fine_label``, else the only ``ClassLabel``; texts
+  and ``ClassLabel`` are names;
 - rows (``data.kind``): the image column; else ``input_ids``, as token ids; else the text named ``text
   sentence content review document`` or the only one, where there are no numbers; else all numbers, a table.
   Columns of names, of texts beside numbers, and of what names rows are left out, and said to be;
@@ -29,7 +30,7 @@ from numpy.typing import NDArray
 from fedkt.data.columns.arrow import column_of, ids_of, label_of, lists_of, numbers_in
 from fedkt.data.columns.choices import Choices
 from fedkt.data.columns.labels import listed
-from fedkt.data.columns.named import LeftOut, chosen, features
+from fedkt.data.columns.named import LeftOut, chosen, features, targets_of
 from fedkt.data.images.decoding import stack
 from fedkt.data.sets.dataset import AS_READ, Dataset, Split, dataset_of
 from fedkt.data.sets.joining import split_of
@@ -58,15 +59,15 @@ def load_hub(name: str, data_dir: Path | None, column: str | None, choices: Choi
             f"{where} has no column '{column}'; data.partition.column must be one of "
             f"{', '.join(train.column_names)}."
         )
-    label = _label_column(where, train, choices)
-    made = _dataset(f"{where}: train", train, label, column, choices)
+    labels = _label_columns(where, train, choices)
+    made = _dataset(f"{where}: train", train, labels, column, choices)
     others = [split for split in _TESTS if split in splits and splits[split] is not train]
-    test = next((split for split in others if _labels_known(splits[split], label)), None)
+    test = next((split for split in others if _labels_known(splits[split], labels, choices)), None)
     unknown = others[: len(others) if test is None else others.index(test)]
     return split_of(
         where,
         made,
-        None if test is None else _dataset(f"{where}: {test}", splits[test], label, column, choices),
+        None if test is None else _dataset(f"{where}: {test}", splits[test], labels, column, choices),
         choices=choices,
         left_out=[
             (f"split {split}", "labels unknown" if split in unknown else "not read")
@@ -126,25 +127,29 @@ def _is_readable(folder: Path) -> bool:
     return folder.is_dir() and any(file.suffix.lower() in _FILES for file in folder.rglob("*"))
 
 
-def _label_column(where: str, table: Any, choices: Choices) -> str | None:
-    """Return the column of labels; None where nobody reads them and none stands out."""
+def _label_columns(where: str, table: Any, choices: Choices) -> list[str]:
+    """Return the columns of labels; none where nobody reads them and none stands out."""
     from datasets import ClassLabel
 
     if choices.label is not None:
-        if choices.label not in table.column_names:
+        unknown = [name for name in choices.label_columns if name not in table.column_names]
+        if unknown and choices.labelled:
             raise InputError(
-                f"{where} has no column '{choices.label}', which data.label names; "
-                f"{did_you_mean(choices.label, table.column_names)}"
+                *(
+                    f"{where} has no column '{name}', which data.label names; "
+                    f"{did_you_mean(name, table.column_names)}"
+                    for name in unknown
+                )
             )
-        return choices.label
+        return [name for name in choices.label_columns if name not in unknown]
     columns = [name for name in table.column_names if name not in choices.drop]
     named = [name for name in _LABELS if name in columns]
     typed = [name for name in columns if isinstance(table.features[name], ClassLabel)]
     likely = named or typed
     if len(likely) == 1 or (named and named[0] == "label"):
-        return likely[0]
+        return likely[:1]
     if not choices.labelled:
-        return None
+        return []
     if not likely:
         raise InputError(
             f"{where} has the columns {listed(table.column_names)}; its labels must be of type ClassLabel or "
@@ -160,24 +165,26 @@ def _is_like_a_label(name: str) -> bool:
     return name in _LABELS or name.lower().endswith(tuple(f"_{word}" for word in _LABELS))
 
 
-def _labels_known(table: Any, label: str | None) -> bool:
-    if label is None or label not in table.column_names:
+def _labels_known(table: Any, labels: list[str], choices: Choices) -> bool:
+    """Say whether a split has labels: classes that nobody knows are blank, or -1."""
+    if not labels or any(name not in table.column_names for name in labels):
         return False
-    values = column_of(table, label)
-    if values.null_count == len(values):
+    held = [column_of(table, name) for name in labels]
+    if any(values.null_count == len(values) for values in held):
         return False
-    known = label_of(values)
-    return known.dtype.kind not in "iuf" or bool(known.size and known.min() >= 0)
+    known = label_of(held[0])
+    numbered = choices.task == "classification" and known.dtype.kind in "iuf"
+    return not numbered or bool(known.size and known.min() >= 0)
 
 
-def _dataset(where: str, table: Any, label: str | None, column: str | None, choices: Choices) -> Dataset:
+def _dataset(where: str, table: Any, labels: list[str], column: str | None, choices: Choices) -> Dataset:
     from datasets import ClassLabel
 
     y, names = None, None
-    if choices.labelled and label is not None:
-        y = label_of(column_of(table, label))
-        feature = table.features[label]
-        names = list(feature.names) if isinstance(feature, ClassLabel) else None
+    if choices.labelled and labels:
+        y = targets_of({name: label_of(column_of(table, name)) for name in labels}, labels, choices)
+        feature = table.features[labels[0]]
+        names = list(feature.names) if len(labels) == 1 and isinstance(feature, ClassLabel) else None
     ids = None
     if column is not None and column in table.column_names:
         feature = table.features[column]
@@ -187,11 +194,11 @@ def _dataset(where: str, table: Any, label: str | None, column: str | None, choi
         feature = table.features[choices.site]
         names_of_sites = feature.names if isinstance(feature, ClassLabel) else None
         domain = ids_of(column_of(table, choices.site), names_of_sites)
-    columns = [c for c in table.column_names if c not in (label, column, choices.site)]
-    for what, name in (("labels", label), ("natural ids", column)):
+    columns = [c for c in table.column_names if c not in (*labels, column, choices.site)]
+    for what, name in (*(("labels", name) for name in labels), ("natural ids", column)):
         if choices.columns is not None and name in choices.columns and choices.labelled:
             raise InputError(f"{where}: data.columns names {name!r}, which holds the {what}; leave it out.")
-    rows, out = _rows(where, table, columns, label, choices)
+    rows, out = _rows(where, table, columns, labels, choices)
     # The choice of columns was made here, by their types too.
     taken = tuple(rows) if isinstance(rows, dict) else None
     said = replace(choices, label=None, columns=taken, drop=(), labels=None)
@@ -199,7 +206,7 @@ def _dataset(where: str, table: Any, label: str | None, column: str | None, choi
 
 
 def _rows(
-    where: str, table: Any, columns: list[str], label: str | None, choices: Choices
+    where: str, table: Any, columns: list[str], labels: list[str], choices: Choices
 ) -> tuple[Any, list[LeftOut]]:
     """Return the rows, an array or a table's columns by name, and what is left out."""
     kept, out = chosen(where, columns, choices)
@@ -226,7 +233,7 @@ def _rows(
         return _tokens(where, table, ids, masks), out + _but(kept, ids, "not the token ids")
     if not numbers and len(lists) == 1 and kind != "table":
         return _vectors(where, table, lists[0]), out + _but(kept, lists[0], "not the rows")
-    return _table(where, table, kept, kinds, label, choices, out)
+    return _table(where, table, kept, kinds, labels, choices, out)
 
 
 def _kind(
@@ -326,7 +333,7 @@ def _table(
     table: Any,
     kept: list[str],
     kinds: dict[str, str],
-    label: str | None,
+    labels: list[str],
     choices: Choices,
     out: list[LeftOut],
 ) -> tuple[dict[str, Any], list[LeftOut]]:
@@ -335,9 +342,9 @@ def _table(
     names, more = features(where, kept, Choices(columns=choices.columns))
     out = out + [one for one in more if one not in out]
     also = [name for name in names if kinds[name] == "number" and _is_like_a_label(name)]
-    if also and choices.label is None and choices.columns is None and label is not None:
+    if also and choices.label is None and choices.columns is None and labels:
         raise InputError(
-            f"{where} has the columns {listed([label, *also])}, each of which may be the label; data.label "
+            f"{where} has the columns {listed([*labels, *also])}, each of which may be the label; data.label "
             "must name it, and data.drop those that say the same."
         )
     categories = dict(choices.categories)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fedkt.data.sets.dataset import Dataset
+from fedkt.data.content.own_rows import OwnRows
 from fedkt.deploy.site.site_file import FILE, Policy, Site
 from fedkt.errors import InputError
 from fedkt.files import write_atomic, write_secret
@@ -83,7 +83,8 @@ def init_from_scenario(
 
     check_importable(scenario)
     world = checked_world(scenario, data_dir)
-    federation, target = world.federation, scenario.data.target
+    federation = world.federation
+    rows_of = OwnRows(scenario.data, federation.categories)
     sizes: dict[str, Any] = {"classes": federation.classes}
     if federation.input.vocabulary:
         sizes["vocabulary"] = federation.input.vocabulary
@@ -104,10 +105,10 @@ def init_from_scenario(
         own = None
         if shard.test is not None and federation.own_test is not None:
             own = federation.own_test.take(shard.test)
-        data: dict[str, Any] = {"rows": _save(folder / "rows.npz", federation.pool.take(rows), own, target)}
+        data: dict[str, Any] = {"rows": rows_of.save(folder / "rows", federation.pool.take(rows), own, name)}
         for key, part in common.items():
             if part is not None:
-                data[key] = _save(folder / f"{key}.npz", part, None, target)
+                data[key] = rows_of.save(folder / key, part)
         kind, settings = world.models[name]
         extra = {
             "data": data | sizes,
@@ -117,33 +118,6 @@ def init_from_scenario(
         }
         sites.append(init_site(folder, name, address, ca, extra))
     return sites
-
-
-def _save(path: Path, train: Dataset, test: Dataset | None, target: str | None) -> str:
-    """Write rows as an npz file that is read back as the same rows; return its name for a site's file."""
-    arrays: dict[str, Any] = {}
-    for part, held in (("train", train), ("test", test)):
-        if held is None or not len(held):
-            continue
-        if held.kind == "sparse":
-            for piece in ("data", "indices", "indptr"):
-                arrays[f"x_{part}_{piece}"] = getattr(held.x, piece)
-            arrays[f"x_{part}_shape"] = np.array(held.x.shape)
-        else:
-            arrays[f"x_{part}"] = held.x
-        labels = np.maximum(held.y, 0)  # the transfer set has none
-        if target is not None:
-            # The scenario's rule is applied to the file again, and has to make the same classes.
-            labels = labels * (int(float(target.partition(">")[2])) + 1)
-        arrays[f"y_{part}"] = labels
-        if held.columns is not None:
-            arrays["columns"] = np.array(held.columns)
-        if held.label_names is not None and held.y.min() >= 0:
-            arrays["label_names"] = np.array(held.label_names)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "wb") as file:
-        np.savez(file, **arrays)
-    return f"npz:{path.name}"
 
 
 _HEAD = """\

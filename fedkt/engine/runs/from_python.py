@@ -57,7 +57,7 @@ def scenario_of(
     return scenarios.load(base, [*plain, *overrides])
 
 
-def _taken(data: Any, sites: Any, label: str | None) -> tuple[Any, Any, Any]:
+def _taken(data: Any, sites: Any, label: str | list[str] | None) -> tuple[Any, Any, Any]:
     """Return rows, labels and a site's name per row (or None) of what was given."""
     columns = columns_of("data", data)
     if columns is None:
@@ -70,7 +70,7 @@ def _taken(data: Any, sites: Any, label: str | None) -> tuple[Any, Any, Any]:
         columns = columns_of("data", rows)
         if columns is None and isinstance(labels, str):
             raise InputError(f"data names {labels!r} for its labels, but its rows have no columns by name.")
-        label = labels if isinstance(labels, str) else None
+        label = labels if isinstance(labels, str) or _are_names(labels, columns) else None
     else:
         labels, label = None, label or LABEL
     if columns is None:
@@ -79,19 +79,34 @@ def _taken(data: Any, sites: Any, label: str | None) -> tuple[Any, Any, Any]:
                 f"sites is {sites!r}, but the rows have no columns by name; give a name per row."
             )
         return rows, labels, _names(sites, len(rows))
+    wanted = [label] if isinstance(label, str) else list(label or ())
     problems = [
         f"data has no column {name!r} {what}; {did_you_mean(name, columns)}"
         for name, what in (
-            (label, "with the labels (name it as data=(table, 'column'))"),
+            *((name, "with the labels (name it as data=(table, 'column'))") for name in wanted),
             (sites if isinstance(sites, str) else None, "with the sites"),
         )
         if name is not None and name not in columns
     ]
     if problems:
         raise InputError(*problems)
-    labels = columns.pop(label) if label is not None else labels
+    if label is not None:
+        from pandas import DataFrame
+
+        taken = {name: columns.pop(name) for name in wanted}
+        labels = taken[label] if isinstance(label, str) else DataFrame(taken)
     named = columns.pop(sites) if isinstance(sites, str) else sites
     return columns, labels, _names(named, len(labels))
+
+
+def _are_names(labels: Any, columns: Mapping[str, Any] | None) -> bool:
+    """Say whether these are several columns of a table, by name."""
+    return (
+        columns is not None
+        and isinstance(labels, list)
+        and bool(labels)
+        and all(isinstance(name, str) and name in columns for name in labels)
+    )
 
 
 def _names(sites: Any, rows: int) -> Any:
