@@ -15,9 +15,10 @@ from fedkt import scenario as scenarios
 from fedkt.deploy.coordinator.board_desk import BoardDesk
 from fedkt.deploy.coordinator.board_run import address_of, open_board, run_board
 from fedkt.deploy.coordinator.board_server import BoardServer
+from fedkt.deploy.coordinator.submission import submit
 from fedkt.deploy.site.setup import init_from_scenario, write_key
 from fedkt.deploy.site.site_file import Site
-from fedkt.deploy.site.visiting import Visitor
+from fedkt.deploy.site.visiting import Visitor, visit_board
 from fedkt.deploy.wire.flwr_control import packed, unpacked
 from fedkt.deploy.wire.refusal import Refused
 from fedkt.deploy.wire.signing import SIGNATURE, TIME, VERSION, known_keys, own_key, signed, verified
@@ -229,6 +230,63 @@ def pass_by(folder: Path) -> None:
         town.visitor(0)
     finally:
         town.close()
+
+
+def test_over_tls_with_certificates_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fedkt.deploy.certificates import make_certificates
+    from fedkt.deploy.coordinator import board_run
+    from fedkt.deploy.rehearsal import free_port
+
+    monkeypatch.setattr(board_run, "LAST_S", 0.5)
+    make_certificates(tmp_path / "pki", ["localhost", "127.0.0.1"])
+    address = f"127.0.0.1:{free_port()}"
+    one = scenarios.from_dict({**scenarios.to_dict(SCENARIO), "rounds": 1, "participation": {"quorum": 1}})
+    ca = tmp_path / "pki" / "ca.pem"
+    (site, *_) = init_from_scenario(SCENARIO, tmp_path / "sites", None, address, ca)
+    (site.folder / "site.yaml").write_text(
+        (site.folder / "site.yaml").read_text().replace("min_participants: 2", "min_participants: 1")
+    )
+    (tmp_path / "keys").mkdir()
+    shutil.copy(site.folder / "node.pub", tmp_path / "keys" / "0.pub")
+    said: list[str] = []
+    how: dict[str, Any] = {"times": None, "pause_s": 0.0, "say": said.append, "again_s": 0.05}
+    visiting = threading.Thread(target=visit_board, args=(Site.load(site.folder),), kwargs=how)
+    visiting.start()  # before there is a board: it calls until there is one
+    tls = (tmp_path / "pki" / "server.pem", tmp_path / "pki" / "server.key")
+    result = run_board(one, tmp_path / "run", address, keys=tmp_path / "keys", sites=1, tls=tls)
+    visiting.join()
+    assert result.summary["replies"]["accepted"] == 1
+    assert said[-2:] == ["visit 1: deposited, collected and digested", "the board is over"]
+    with pytest.raises(InputError, match="fedkt board' runs it"):
+        submit(SCENARIO, "anywhere", out=tmp_path / "submitted")
+
+
+def test_a_board_that_cannot_answer_ends_and_goes_on(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fedkt.engine.loop import checkpoint
+
+    full = OSError(28, "No space left on device")
+    visitor = town.visitor(0)
+
+    def write(*_: Any) -> None:
+        raise full
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "write", write)
+        patch.setattr("time.sleep", lambda _: (_ for _ in ()).throw(Lost))
+        with pytest.raises(Lost):
+            visitor.visit()  # heard nothing, and would call again
+        assert town.server.failed is full
+    town.close()
+    town.open()
+    assert town.desk.visits == 0 and visitor.visit() and town.desk.visits == 1
+
+
+@pytest.mark.deploy
+def test_a_coordinator_is_killed_and_nothing_is_lost() -> None:
+    """As many as fit in a minute; ``python -m benchmarks.board_kills`` kills 100 times."""
+    from benchmarks.board_kills import kills
+
+    assert kills(3, seed=1)
 
 
 def test_a_desk_is_one_file_away_from_another(town: Town) -> None:

@@ -128,7 +128,8 @@ class BoardDesk:
     def hello(self, name: str, facts: Facts) -> None:
         """Give a site a place. Raises Refused where what it has does not fit the others'."""
         with self._lock:
-            if name in self._roster and self._roster[name].dims == facts.dims:
+            known = self._roster.get(name)
+            if known is not None and (known.dims, known.common) == (facts.dims, facts.common):
                 return
             for refusal in self._objections(name, facts):
                 raise refusal

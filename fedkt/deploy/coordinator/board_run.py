@@ -10,7 +10,7 @@ from fedkt.deploy.wire.invitation import Invitation
 from fedkt.deploy.wire.signing import known_keys
 from fedkt.engine.world.checked import checked_method
 from fedkt.engine.world.unused import fitted, left_out_notes
-from fedkt.errors import InputError
+from fedkt.errors import InputError, RunError
 from fedkt.files import write_atomic
 from fedkt.results.folder import RunFolder
 from fedkt.results.observer import Observer, Silent
@@ -114,8 +114,10 @@ def run_board(
             )
         threading.Thread(target=server.serve_forever, daemon=True).start()
         try:
-            while not desk.over:
+            while not desk.over and server.failed is None:
                 time.sleep(PAUSE_S)
+            if server.failed is not None:
+                raise _failure(out, server.failed)
             time.sleep(LAST_S)
         finally:
             server.shutdown()
@@ -123,6 +125,18 @@ def run_board(
     finally:
         folder.close()
     return Result(folder.path)
+
+
+def _failure(out: Path, error: Exception) -> RunError:
+    """Return how a board ends that could not answer a call."""
+    if isinstance(error, RunError):
+        return error
+    what = f"{error.strerror or error}" if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+    failed = RunError(
+        f"the board in {out} stopped ({what}); what sites were told of is kept: --resume goes on."
+    )
+    failed.__cause__ = error
+    return failed
 
 
 def address_of(text: str) -> tuple[str, int]:

@@ -36,6 +36,8 @@ class BoardServer(ThreadingHTTPServer):
         self, address: tuple[str, int], desk: BoardDesk, keys: Keys, tls: tuple[Path, Path] | None = None
     ) -> None:
         self.desk, self.keys = desk, keys
+        self.failed: Exception | None = None
+        """What went wrong with a call, after which only what is on the disk can be trusted."""
         if tls is None and not _loopback(address[0]):
             raise InputError(
                 f"--listen is {address[0]}, which others can reach, so it needs TLS; name --certificate and "
@@ -72,10 +74,15 @@ class _Call(BaseHTTPRequestHandler):
             body = self.rfile.read(int(length))
             try:
                 site = verified(self.server.keys, dict(self.headers), self.path, body, time.time())
-                self._say(*self._answer(site, body))
+                answer = self._answer(site, body)
             except Refused as refusal:
                 told = {"reason": refusal.reason, "detail": refusal.detail}
-                self._say(REFUSED, json.dumps(told).encode())
+                answer = REFUSED, json.dumps(told).encode()
+            except Exception as error:  # a strategy's, or a full disk's
+                self.server.failed = error
+                self.close_connection = True
+                return
+            self._say(*answer)
 
     def _answer(self, site: str, body: bytes) -> tuple[int, bytes]:
         desk = self.server.desk

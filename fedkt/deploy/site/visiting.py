@@ -27,8 +27,13 @@ from fedkt.files import write_atomic
 from fedkt.knowledge.protocol import status_of
 
 CALL_S = 60.0
+AGAIN_S = 5.0
 REFUSED = 409
 Say = Callable[[str], None]
+
+
+class NotTaken(RunError):
+    """A board refuses a call, in its own words."""
 
 
 class Visitor:
@@ -37,7 +42,7 @@ class Visitor:
     ``again_s``: after so long a board that cannot be reached is called again; ``say`` is told of it once.
     """
 
-    def __init__(self, site: Site, *, again_s: float = 5.0, say: Say = print) -> None:
+    def __init__(self, site: Site, *, again_s: float = AGAIN_S, say: Say = print) -> None:
         self._site, self._again_s, self._say = site, again_s, say
         link = site.file.superlink
         ca = None if link.root_certificates is None else site.path(link.root_certificates)
@@ -67,14 +72,17 @@ class Visitor:
                 return False
             stage, request = "train", asked
             self._note(stage, request)
-        if stage == "train":
-            taught = self._call("/deposit", self._answer("train", request))
-            if not taught:
-                self._begun.unlink()
-                raise RunError(f"{self._site.file.name} could not contribute; its log.jsonl says why.")
-            stage, request = "evaluate", taught
-            self._note(stage, request)
-        self._call("/done", self._answer("evaluate", request))
+        try:
+            if stage == "train":
+                taught = self._call("/deposit", self._answer("train", request))
+                if not taught:
+                    raise NotTaken(f"{self._site.file.name} could not contribute; its log.jsonl says why.")
+                request = taught
+                self._note("evaluate", request)
+            self._call("/done", self._answer("evaluate", request))
+        except NotTaken:
+            self._begun.unlink()  # the next visit begins anew
+            raise
         self._begun.unlink()
         return True
 
@@ -124,7 +132,7 @@ class Visitor:
                 time.sleep(self._again_s)
         if reply.status_code == REFUSED:
             told = json.loads(reply.content)
-            raise RunError(f"the board refuses: {told['reason']}: {told['detail']}")
+            raise NotTaken(f"the board refuses: {told['reason']}: {told['detail']}")
         if reply.status_code not in (200, 204):
             raise RunError(
                 f"the board answers {call} with status {reply.status_code}; it is none of fedkt's."
@@ -132,14 +140,14 @@ class Visitor:
         return reply.content
 
 
-def visit_board(site: Site, *, times: int | None, pause_s: float, say: Say) -> None:
+def visit_board(site: Site, *, times: int | None, pause_s: float, say: Say, again_s: float = AGAIN_S) -> None:
     """Visit a board until it is over, or ``times`` times, with pauses between.
 
     Raises InputError where the site's file is wrong, RunError where a board or the site itself refuses.
     """
     state = site.state / "board"
     with at_desk(state):  # one visitor at a time
-        visitor = Visitor(site, say=say)
+        visitor = Visitor(site, again_s=again_s, say=say)
         try:
             made = 0
             while times is None or made < times:

@@ -142,6 +142,11 @@ def first_asked(run: Path, client: str) -> int:
 
 def _refuse(run: Path, scenario: Scenario, asked: Asked) -> None:
     """Raise InputError where forgetting would not be what it says, or would cost the others."""
+    if scenario.engine.kind == "board":
+        raise InputError(
+            f"{run} was made on a board, where the order of all visits follows from who comes; forgetting "
+            "repeats rounds, so it needs a run with them."
+        )
     mode, name, client = scenario.privacy.mode, scenario.strategy.name, asked.client
     strategy = find("strategies", name)
     if mode != "none":

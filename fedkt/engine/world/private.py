@@ -71,6 +71,11 @@ def privacy_notes(world: World) -> list[str]:
         notes.append("privacy.deterministic_noise is set: the noise hides nothing, epsilon is infinite.")
         return notes
     last = {client: sum(value <= most for value in values) for client, values in epsilons(world).items()}
+    if world.scenario.engine.kind == "board":
+        notes.append(
+            f"epsilon is planned for {world.scenario.rounds} deposits of each client; one that comes to the "
+            f"board more often pays for each, and declines at privacy.max_epsilon {most:g}."
+        )
     if min(last.values()) < world.scenario.rounds:
         client = min(last, key=lambda name: last[name])
         notes.append(
