@@ -105,9 +105,13 @@ def test_sites_come_when_they_can_and_restarts_are_nothing(
             town.visitor(2).visit()  # it was asked, and had not trained
     town.close()
     town.open()
-    sites = [town.visitor(number) for number in (2, 0, 0, 0)]
-    assert [visitor.visit() for visitor in sites] == [True] * 4  # who is quick comes again
-    assert not town.visitor(1).visit() and town.desk.over
+    sites = [town.visitor(number) for number in (2, 0, 0)]
+    assert [visitor.visit() for visitor in sites] == [True] * 3  # who is quick comes again
+    late = town.desk.train("1")
+    assert late is not None and town.visitor(0).visit() and town.desk.over
+    town.visitor(1)._note("train", packed(late))
+    assert not town.visitor(1).visit()  # it trained while the last visit was made
+    assert not town.visitor(1).visit() and town.desk.visits == 6
     first, second = town.rows()
     assert first["replies"]["accepted"] == second["replies"]["accepted"] == 3
     assert first["report"]["ages_s"].keys() == {"0", "1", "2"}

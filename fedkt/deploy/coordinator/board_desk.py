@@ -160,6 +160,8 @@ class BoardDesk:
             if again and binding_of(content).nonce == course.receiving.answers.ask(name, number, "train"):
                 course.expect(name, number, "evaluate")  # taken before; its answer was not heard
                 return self._taught(loop, name, number)
+            if loop.over:
+                raise Refused("over", "all visits of this board were made meanwhile.")
             visit, loop.board.now = self.visits + 1, max(loop.board.now, self._clock())
             before = course.receiving.answers.state()
             message = self._heard(loop, name, number, "train", content)

@@ -33,7 +33,11 @@ Say = Callable[[str], None]
 
 
 class NotTaken(RunError):
-    """A board refuses a call, in its own words."""
+    """A board does not take what a site brings; ``reason``: of its refusal, in a word."""
+
+    def __init__(self, words: str, reason: str = "") -> None:
+        super().__init__(words)
+        self.reason = reason
 
 
 class Visitor:
@@ -80,8 +84,10 @@ class Visitor:
                 request = taught
                 self._note("evaluate", request)
             self._call("/done", self._answer("evaluate", request))
-        except NotTaken:
+        except NotTaken as error:
             self._begun.unlink()  # the next visit begins anew
+            if error.reason == "over":
+                return False
             raise
         self._begun.unlink()
         return True
@@ -132,7 +138,8 @@ class Visitor:
                 time.sleep(self._again_s)
         if reply.status_code == REFUSED:
             told = json.loads(reply.content)
-            raise NotTaken(f"the board refuses: {told['reason']}: {told['detail']}")
+            reason: str = told["reason"]
+            raise NotTaken(f"the board refuses: {reason}: {told['detail']}", reason)
         if reply.status_code not in (200, 204):
             raise RunError(
                 f"the board answers {call} with status {reply.status_code}; it is none of fedkt's."

@@ -23,6 +23,7 @@ Reason = Literal[
     "protocol",  # it speaks another version of the messages
     "key",  # nobody knows who is calling
     "time",  # a call of the future, or of long ago
+    "over",  # all visits of a board were made
     "message",  # what came is none that was asked for
     "roster",  # the run began without this site, or another node plays it already
 ]
