@@ -30,7 +30,7 @@ def written(
     ids = list(model.encode(prompt))
     if b"".join(model.token_bytes[i] for i in ids) != prompt:
         raise InputError(f"the prompt {prompt[:40]!r} holds bytes that the model's tokenizer loses.")
-    text = b""
+    text, token_bytes = b"", model.token_bytes
     while len(text) < length:
         read = torch.tensor([[model.start, *ids][-model.context :]])
         log_p = token_log_probs(model, read)[0, -1]
@@ -39,5 +39,5 @@ def written(
         else:
             token = int(torch.multinomial((log_p / temperature).softmax(-1), 1, generator=draws))
         ids.append(token)
-        text += model.token_bytes[token]
+        text += token_bytes[token]
     return text
