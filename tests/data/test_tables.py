@@ -267,7 +267,7 @@ def test_wrong_tables_are_one_sentence(here: Path, change: dict[str, Any], words
         ("a,a,label\n1,2,0\n", "more than one column named 'a'"),
         ("a,label\n1,0\n1,2,3\n", "cannot be read as a table ("),
         ("a,label\n1,0.5\n2,1\n", "y holds 0.5; labels must be whole numbers"),
-        ("a,h,label\n1,x,0\n2,,1\n", "column 'h', which data.site names, is missing in 1 of 2 rows (first: row 1)"),
+        ("a,h,label\n1,x,0\n2,,1\n", "column 'h', which data.site names, is missing in 1 of 2 rows"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_one_sentence(here: Path, content: str, words: str) -> None:
