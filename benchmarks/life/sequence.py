@@ -39,12 +39,12 @@ VARIANTS: dict[str, list[str]] = {
     "same-mean": [SAME, MEAN],
     "same-held": [SAME],
     **{f"same-mean-own-{share}": [SAME, MEAN, own(share)] for share in (0.5, 0.7, 0.8, 0.9, 0.95)},
-    **{f"shifted-held-own-{share}": [own(share)] for share in (0.5,)},
     "shifted-mean-apart": [MEAN, APART],
     "shifted-held-apart": [APART],
+    **{f"shifted-mean-apart-own-{share}": [MEAN, APART, own(share)] for share in (0.2, 0.35, 0.5)},
+    **{f"shifted-held-apart-own-{share}": [APART, own(share)] for share in (0.2, 0.35, 0.5)},
     "same-mean-apart": [SAME, MEAN, APART],
-    "same-mean-apart-own-0.5": [SAME, MEAN, APART, own(0.5)],
-    "same-mean-apart-own-0.9": [SAME, MEAN, APART, own(0.9)],
+    **{f"same-mean-apart-own-{share}": [SAME, MEAN, APART, own(share)] for share in (0.5, 0.9)},
 }
 
 

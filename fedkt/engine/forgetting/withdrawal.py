@@ -75,7 +75,9 @@ def forget(
         world = checked_world(after, data_dir)
         made = MAKE[how](run, world, what.clients[0])
         start = go_on(run, folder, after, data_hashes(federation), {what.clients[0]: made})
-        simulate(after, out=folder, resume=True, data_dir=data_dir, observer=observer)
+        # The processes of other engines read it themselves.
+        there = world.federation if after.engine.kind == "inline" else None
+        simulate(after, out=folder, resume=True, data_dir=data_dir, observer=observer, federation=there)
     seconds = time.monotonic() - begun
     return Forgotten(Result(folder), start, seconds, what, what.words(federation.label_names))
 
