@@ -141,8 +141,8 @@ class Checkpoint(Settings):
     rows, always have one. It is written while the next round trains, so a run that is killed goes on from
     the one before it at worst."""
     teachers: bool = False
-    """Whether the teachers of all rounds are kept, which ``fedkt forget --how own`` repeats a client's run
-    on. They hold what clients contributed, as long as they are kept."""
+    """Whether what the teachers of all rounds were made of is kept, among which ``fedkt forget --how own``
+    repeats a client's run. That is what clients contributed, for as long as it is kept."""
     keep: Whole | None = None
     """Rounds from one to the next whose clients' states stay, for ``fedkt export --round`` and to compare
     with; null: none stay."""

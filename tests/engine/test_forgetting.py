@@ -15,8 +15,10 @@ from fedkt.client.state import DiskStore
 from fedkt.data import build
 from fedkt.engine.forgetting import numbers
 from fedkt.engine.forgetting.judge import NAMES, passes
+from fedkt.engine.forgetting.own_run import Server
 from fedkt.engine.forgetting.student import fresh_student
 from fedkt.engine.forgetting.withdrawal import forget
+from fedkt.engine.loop.recording import recorded
 from fedkt.engine.world.checked import checked_world
 from fedkt.errors import InputError
 from fedkt.results.observer import Silent
@@ -101,6 +103,40 @@ def test_an_own_run_again_without_anything_left_out_is_the_same_run(tmp_path: Pa
     assert same(model(tmp_path / "less", "0"), model(whole, "0"))  # the others stay as they are
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"strategy": {"name": "knfu"}},  # a teacher for each
+        {"strategy": {"name": "held"}},  # which remembers who held what
+        {"data": {**SMALL["data"], "transfer": {"from": "train", "size": 150, "rows": 40}}},
+        {
+            "churn": {"dropout": 0.2},
+            "participation": {"quorum": 1},
+            "rounds": 4,
+            "seed": 1,
+        },  # away in rounds 2, 3
+    ],
+)
+def test_what_others_contributed_is_fused_again_as_it_was(tmp_path: Path, more: dict[str, Any]) -> None:
+    before = run(tmp_path / "run", **more)
+    forget(before, "0", rows=[], how="own", out=tmp_path / "own")
+    assert same(model(tmp_path / "own", "0"), model(before, "0"))
+
+
+def test_a_client_hears_nothing_of_what_it_said_before(tmp_path: Path, whole: Path) -> None:
+    """In a mean of three, what it says now counts a third, and what it said then not at all."""
+    world, record = checked_world(load(whole / "scenario.yaml")), recorded(whole)[1]
+    server = Server(world, "2", tmp_path)
+    now = np.full_like(record.by_client["2"]["values"], 0.1)
+    server.fuse(1, record, {"values": now})
+    teacher, made = server.teacher(-1)
+    assert made == 1
+    assert teacher is not None
+    others = record.by_client["0"]["values"] + record.by_client["1"]["values"]
+    np.testing.assert_allclose(teacher["values"], (others + now) / 3, atol=1e-6)
+    assert server.teacher(1) == (None, 0)
+
+
 def test_what_was_made_anew_goes_on(tmp_path: Path, whole: Path) -> None:
     forget(whole, "2", rows=mine(whole, 2)[:20], how="own", out=tmp_path / "own")
     settings = load(tmp_path / "own" / "scenario.yaml").model_copy(update={"rounds": 4})
@@ -150,7 +186,7 @@ def test_what_cannot_be_forgotten_is_said_before_anything_is_done(
 
 def test_what_a_run_lacks_is_said(tmp_path: Path) -> None:
     without = run(tmp_path / "run", checkpoint={"teachers": False}, rounds=1)
-    with pytest.raises(InputError, match=r"recorded those of 0 of 1, not of round 1; run with"):
+    with pytest.raises(InputError, match=r"recorded that of 0 of 1, not of round 1; run with"):
         forget(without, "0", rows=mine(without, 0)[:1], how="own")
     proto = {**SMALL, "strategy": {"name": "fedproto"}, "rounds": 1}
     proto["data"] = {"partition": SMALL["data"]["partition"]}

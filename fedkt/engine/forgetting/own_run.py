@@ -1,10 +1,12 @@
-"""A client's own run again: from its first weights, without some rows, on the teachers that were recorded.
+"""A client's own run again: from its first weights, without some rows, among what the others said then.
 
-It costs one client's training, not everybody's. It is not exact: the recorded teachers were made while the
-client still held what it forgets, so an echo of it stays.
+It costs one client's training, not everybody's. In each round the recorded contributions are fused again with
+what the client says now in the place of what it said then: its own share of a teacher would bring back what
+it forgets. It is not exact: the others had learned from teachers that it helped to make, so an echo stays.
 """
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,61 +17,80 @@ from fedkt.client.training import one_thread
 from fedkt.engine.clients.jobs import lockstep
 from fedkt.engine.clients.party import Party
 from fedkt.engine.forgetting.continued import Made
-from fedkt.engine.loop.recording import recorded
+from fedkt.engine.loop.recording import Recorded, recorded
 from fedkt.engine.world.world import World
 from fedkt.errors import InputError, RunError
-from fedkt.knowledge.protocol import Binding, Request
+from fedkt.knowledge.protocol import Binding, Reply, Request
 from fedkt.results.folder import read_rows
 from fedkt.results.metrics import parted
-from fedkt.strategy.rounds.teachers import Teachers
 
 
 def own_run(run: Path, world: World, client: str) -> Made:
-    """Return a client's model after the rounds in which it took part, on the run's recorded teachers.
+    """Return a client's model after the rounds in which it took part, among the run's recorded contributions.
 
     ``world``: of the scenario in which the client does not hold the rows. Raises InputError where not all
-    teachers were recorded.
+    rounds were recorded.
     """
     rows = [row for row in read_rows(run / "clients.jsonl") if str(row["client"]) == client]
     mine = [row["round"] for row in rows if row["status"] == "accepted"]
     fused = {row["round"] for row in read_rows(run / "rounds.jsonl") if row["status"] == "fused"}
-    teachers = recorded(run)
-    if missing := sorted(fused - set(teachers)):
+    records = recorded(run)
+    if missing := sorted(fused - set(records)):
         raise InputError(
-            f"--how own needs the teachers of all rounds, but {run} recorded those of {len(teachers)} of "
-            f"{len(fused)}, not of round {missing[0]}; run with checkpoint.teachers true, or use --how "
-            "replay."
+            f"--how own needs what made the teachers of all rounds, but {run} recorded that of "
+            f"{len(records)} of {len(fused)}, not of round {missing[0]}; run with checkpoint.teachers true, "
+            "or use --how replay."
         )
-    version, had = 0, -1
     looks = world.scenario.clients.guard is not None  # which decides by what it sees; else the end counts
-    metrics: dict[str, float] = {}
+    had, metrics = -1, dict[str, float]()
     with tempfile.TemporaryDirectory() as folder, one_thread():
-        store = MemoryStore(DiskStore(Path(folder)))
-        for number in mine:
-            binding = Binding("", number, world.transfer_hash_in(number))
-            missed = max((r for r in teachers if had < r < number), default=None)
-            request = Request(binding, teacher_round=0)
-            if missed is not None and (told := _of(teachers[missed], client)):
-                request, had = Request(binding, teacher=told, teacher_round=missed), missed
-            _answer(world, store, client, request, "train")
-            told = _of(teachers[number], client) if number in teachers else None
-            made = number if told else 0
-            request = Request(binding, teacher=told, teacher_round=made, evaluate=looks or number == mine[-1])
-            metrics = _answer(world, store, client, request, "evaluate")
-            had, version = (number if told else had), 2 * number + 2
-        state = store.load(client, version)
+        store, server = MemoryStore(DiskStore(Path(folder, "client"))), Server(world, client, Path(folder))
+        for number in sorted({*mine, *records}):
+            binding, said = Binding("", number, world.transfer_hash_in(number)), None
+            if number in mine:
+                asked_about = records[number].rows if number in records else None
+                teacher, made = server.teacher(had)
+                request = Request(binding, rows=asked_about, teacher=teacher, teacher_round=made)
+                said, had = _answer(world, store, client, request, "train").arrays, max(had, made)
+            if number in records:
+                server.fuse(number, records[number], said)
+            if number in mine:
+                teacher, made = server.teacher(had)
+                evaluate = looks or number == mine[-1]
+                request = Request(binding, teacher=teacher, teacher_round=made, evaluate=evaluate)
+                metrics = parted(_answer(world, store, client, request, "evaluate").metrics)[1]
+                had = max(had, made)
+        state = store.load(client, 2 * mine[-1] + 2) if mine else None
     if state is None:
         raise RunError(f"client {client} took part in no round of {run}.")
     return Made(state, metrics)
 
 
-def _of(teachers: Teachers, client: str) -> dict[str, NDArray[Any]] | None:
-    teacher = teachers.of(client)
-    return None if teacher is None else {name: tensor.numpy() for name, tensor in teacher.items()}
+class Server:
+    """The server of a run again, in which one client contributes something else."""
+
+    def __init__(self, world: World, client: str, own: Path) -> None:
+        self._strategy, self._client = world.strategy(world.config, world.setting("", own)), client
+
+    def fuse(self, number: int, record: Recorded, said: Mapping[str, NDArray[Any]] | None) -> None:
+        """Fuse what was contributed in a round; ``said``: by the client now, None where it was not there."""
+        course, arrays = self._strategy.course, dict(record.by_client)
+        if said is not None:
+            arrays[self._client] = said
+        course.round, course.rows = number, record.rows
+        course.take(number, arrays)
+
+    def teacher(self, had: int) -> tuple[dict[str, NDArray[Any]] | None, int]:
+        """Return the client's newest teacher and its round; None and 0 unless that is after round ``had``."""
+        made = self._strategy.teachers.round_of(self._client)
+        teacher = self._strategy.teachers.of(self._client)
+        if teacher is None or made <= had:
+            return None, 0
+        return {name: tensor.numpy() for name, tensor in teacher.items()}, made
 
 
-def _answer(world: World, store: MemoryStore, client: str, request: Request, stage: str) -> dict[str, float]:
+def _answer(world: World, store: MemoryStore, client: str, request: Request, stage: str) -> Reply:
     party = Party(world, store, client)
     step = party.train if stage == "train" else party.evaluate
     (reply,) = lockstep([step(request, lambda _: None)])
-    return parted(reply.metrics)[1]
+    return reply

@@ -25,9 +25,8 @@ DONE = {
     "replay": "The run was run again from {start}, as if it had never been learned. This is exact: the "
     "same numbers "
     "as in a run in which it was never there.",
-    "own": "The client's own run was run again from its first weights on the recorded teachers. The "
-    "teachers were "
-    "made while it was still there, so an echo stays; the others' models were not changed.",
+    "own": "The client's own run was run again from its first weights, among what the others contributed "
+    "then. They had learned from it, so an echo stays; the others' models were not changed.",
     "fresh": "The client's model was replaced by one from new random weights, which learned from the rows "
     "that stay "
     "and from its last teacher; the others' models were not changed.",
@@ -65,7 +64,7 @@ def still_held(run: Path, folder: Path, clients: tuple[str, ...]) -> list[str]:
     found = [f"{run}: models, teachers and figures that were made with it; delete the folder."]
     if (run / FOLDER).is_dir():
         found.append(
-            f"{run / FOLDER}: the teachers of all rounds, which `--how own` reads; delete it with the run."
+            f"{run / FOLDER}: what all clients contributed, which `--how own` reads; delete it with the run."
         )
     mine = _id(run)
     for file in sorted(run.parent.rglob("model.json")):

@@ -198,7 +198,7 @@ class Loop:
         messages = strategy.configure_evaluate(number, *nothing, grid)
         replies = self._exchange(grid, number, "evaluate", messages)
         if self.scenario.checkpoint.teachers and strategy.teachers.made_in(number):
-            record(self.folder.path, number, strategy.teachers)
+            record(self.folder.path, number, strategy.course.receiving.accepted, strategy.course.rows)
         with self._plug_in(number):
             strategy.aggregate_evaluate(number, replies)
         evaluated = dict(strategy.course.outcomes)

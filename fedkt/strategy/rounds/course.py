@@ -122,11 +122,12 @@ class Course:
         contributions were there to fuse, None below the quorum.
         """
         self._note_delivered(self.receiving.receive(server_round, replies, "train"))
-        server_round = server_round if as_ is None else as_
-        accepted, unheard = self.receiving.accepted, self._setting.scenario.data.unlabelled
-        arrays: Mapping[str, Mapping[str, Any]] = {
-            client: reply.arrays for client, reply in accepted.items() if reply.arrays is not None
-        }
+        accepted = self.receiving.accepted
+        arrays = {client: reply.arrays for client, reply in accepted.items() if reply.arrays is not None}
+        return self.take(server_round if as_ is None else as_, arrays)
+
+    def take(self, server_round: int, arrays: Mapping[str, Mapping[str, Any]]) -> int | None:
+        """Fuse contributions, arrays by client and name; returns as :meth:`take_contributions` does."""
         self._contributed = frozenset(arrays)
         self.report = {}
         if self.board is not None:
@@ -134,6 +135,7 @@ class Course:
                 self.board.put(client, server_round, its)
             arrays = self.board.fresh() if arrays else {}
         # What clients say that have no labels is somebody else's opinion.
+        unheard = self._setting.scenario.data.unlabelled
         clients = tuple(c for c in sorted(arrays, key=client_order) if c not in unheard)
         quorum = self._setting.scenario.participation.quorum
         told = self._method.decode(stack(clients, arrays, self.rows)) if len(clients) >= quorum else None
