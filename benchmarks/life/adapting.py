@@ -9,9 +9,9 @@ mean ± standard deviation over seeds.
 
 targets  each domain left out once, `im` before voting; the votes alone are the rows of
          ``python -m benchmarks.reproduce "fedka-digits/*-votes"``
-rare     USPS with classes 5 to 9 ten times rarer in transfer and test rows: votes, `im`, and `im` that is
-         chosen by 3 labelled rows per class. A seed counts as refused where in the last round more than half
-         of the clients keep their own model
+rare     USPS with classes 5 to 9 ten times rarer in transfer and test rows: votes, and `im`
+guard    the same with `im` that is chosen by 3 labelled rows per class. A seed counts as refused where in the
+         last round more than half of the clients keep their own model
 labels   the same with `im`, and beside it 30 rows that each client may have labelled
 sensor   USPS negatives, as another sensor would see them: votes, `im` on features, `im` on an input layer
 
@@ -98,11 +98,16 @@ def targets(seeds: Sequence[int], out: Path) -> None:
         row(f"{name}-im", [*left_out(name), *IM], seeds, out)
 
 
-def guarded(seeds: Sequence[int], out: Path) -> None:
-    """Make classes rare, and let a few labels choose."""
+def rarer(seeds: Sequence[int], out: Path) -> None:
+    """Make classes rare."""
     target = usps(out, "rare", rare)
     row("rare-votes", [*target, *VOTES], seeds, out)
     row("rare-im", [*target, *IM], seeds, out)
+
+
+def guarded(seeds: Sequence[int], out: Path) -> None:
+    """Make classes rare, and let a few labels choose."""
+    target = usps(out, "rare", rare)
     chosen = [*target, *IM, *labelled(target, 600), "clients.adapt.few=3"]
     runs = row("rare-im-few", chosen, seeds, out)
     shares = [run.clients[run.clients["round"] == 8]["adapted"].mean() for run in runs]
@@ -127,7 +132,7 @@ def sensor(seeds: Sequence[int], out: Path) -> None:
     )
 
 
-PARTS = {"targets": targets, "rare": guarded, "labels": asked, "sensor": sensor}
+PARTS = {"targets": targets, "rare": rarer, "guard": guarded, "labels": asked, "sensor": sensor}
 
 
 def main() -> None:

@@ -123,6 +123,13 @@ def test_what_others_contributed_is_fused_again_as_it_was(tmp_path: Path, more: 
     assert same(model(tmp_path / "own", "0"), model(before, "0"))
 
 
+def test_contributions_are_not_kept_for_nothing() -> None:
+    private = {**SMALL, "privacy": {"mode": "dpsgd", "max_epsilon": 8, "delta": 1e-5}}
+    with pytest.raises(InputError) as error:
+        checked_world(from_dict(private))
+    assert any("checkpoint.teachers keeps contributions" in told for told in error.value.problems)
+
+
 def test_a_client_hears_nothing_of_what_it_said_before(tmp_path: Path, whole: Path) -> None:
     """In a mean of three, what it says now counts a third, and what it said then not at all."""
     world, record = checked_world(load(whole / "scenario.yaml")), recorded(whole)[1]

@@ -28,8 +28,8 @@ def forget(
     how: Annotated[
         str,
         typer.Option(
-            help="replay: all again, exact; own: the client's run again on recorded teachers; fresh: a new "
-            "model."
+            help="replay: all again, exact; own: the client's run again among recorded contributions; fresh: "
+            "a new model."
         ),
     ] = "replay",
     judge: Annotated[

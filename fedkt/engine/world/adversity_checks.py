@@ -22,7 +22,7 @@ from fedkt.strategy.lesson_checks import lesson_problems
 def problems_of(world: World) -> list[str]:
     """Return what does not fit the world, in sentences."""
     problems = [*_robust(world), *_attacks(world), *_withdrawn(world), *_blocked(world), *_prior(world)]
-    problems += [*_adapted(world), *_drift(world)]
+    problems += [*_adapted(world), *_recorded(world), *_drift(world)]
     problems += churn.problems_of(world.scenario.churn, world.scenario.rounds, len(world.shards))
     problems += board_problems(world.strategy, world.scenario)
     problems += lesson_problems(world.strategy, world.behaviour, world.scenario)
@@ -113,6 +113,16 @@ def _adapted(world: World) -> Iterator[str]:
         yield (
             f"clients.adapt.budget is {adapt.budget}, but data.public has {spare} rows{beside}; it must "
             "be at most that."
+        )
+
+
+def _recorded(world: World) -> Iterator[str]:
+    """Yield why contributions would be kept for nothing."""
+    mode = world.scenario.privacy.mode
+    if world.scenario.checkpoint.teachers and mode != "none":
+        yield (
+            "checkpoint.teachers keeps contributions for fedkt forget --how own, which is refused in "
+            f"privacy.mode '{mode}'; it must be false."
         )
 
 
