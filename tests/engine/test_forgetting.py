@@ -124,7 +124,7 @@ def test_what_others_contributed_is_fused_again_as_it_was(tmp_path: Path, more: 
 
 
 def test_contributions_are_not_kept_for_nothing() -> None:
-    private = {**SMALL, "privacy": {"mode": "dpsgd", "max_epsilon": 8, "delta": 1e-5}}
+    private = {**SMALL, "privacy": {"mode": "dpsgd", "target_epsilon": 8, "delta": 1e-5}}
     with pytest.raises(InputError) as error:
         checked_world(from_dict(private))
     assert any("checkpoint.teachers keeps contributions" in told for told in error.value.problems)
