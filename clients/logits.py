@@ -68,7 +68,7 @@ class LogitsClient(Client):
         if settings["form"] == "votes":
             return Votes.expected(dims)
         probabilities = settings["form"] == "probabilities"
-        return dims.predictions.expected(
+        expected: Expected = dims.predictions.expected(
             dims,
             probabilities=probabilities,
             label_share=settings.get("label_share", False),
@@ -76,16 +76,18 @@ class LogitsClient(Client):
             selected="selector" in settings,
             census=groups_of(dims.transfer) if "census" in settings else 0,
         )
+        return expected
 
     @staticmethod
     def teacher(dims: Dims, settings: Mapping[str, Any], *, with_rows: bool) -> Expected:
         """Return one array [rows, classes], and the ids of the rows where they are not all."""
-        return dims.predictions.expected(
+        expected: Expected = dims.predictions.expected(
             dims,
             probabilities=settings["form"] != "logits",
             with_rows=with_rows,
             selected="selector" in settings,
         )
+        return expected
 
     def prepare(self) -> Fit | None:
         """Train on the labelled public rows, where the method says so."""
@@ -136,7 +138,10 @@ class LogitsClient(Client):
         census = None
         if "census" in held.settings and held.transfer is not None:
             census = counts(held.x, held.transfer, held.seed).cpu().numpy()
-        return held.task.answers(outgoing(values), label_share=share, density=density, census=census)
+        sent: Knowledge = held.task.answers(
+            outgoing(values), label_share=share, density=density, census=census
+        )
+        return sent
 
     def prior(self) -> Tensor:
         """Return log(share of the class among private rows + 1/(2 rows)) [classes].

@@ -31,7 +31,7 @@ class DSFLConfig(CommonTeacherConfig):
 class DSFL(CommonTeacher):
     """Give every client the sharpened mean probabilities of all."""
 
-    tasks = frozenset({"classification", "multilabel"})
+    tasks = frozenset({"classification", "multilabel", "language"})
     one_class = "a number has no distribution to sharpen; fedmd is the same without"
     fuses_by_class = True
     default_loss = "ce"

@@ -26,7 +26,7 @@ from torch import Tensor
 from fedkt.distill.alignment import Marginals, align, check_marginals
 from fedkt.strategy import Contributions, Fused, Setting, Strategy, StrategyConfig, needs_classes
 from fedkt.strategy.fusing.weighing import by_density, by_energy
-from fedkt.tasks import EVERY, task_of
+from fedkt.tasks import EVERY, TEXT, task_of
 
 
 class DWCConfig(StrategyConfig):
@@ -51,7 +51,7 @@ class DWCConfig(StrategyConfig):
 class DWC(Strategy):
     """Give every client the mean prediction of all, weighed on each row by who knows it."""
 
-    tasks = EVERY
+    tasks = EVERY | TEXT
     client = "logits"
     needs_transfer = True
     fuses_by_class = True

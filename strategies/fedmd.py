@@ -20,7 +20,7 @@ from pydantic import Field
 
 from fedkt.strategy import Contributions, Fused, idle
 from fedkt.strategy.common_teacher import CommonTeacher, CommonTeacherConfig
-from fedkt.tasks import EVERY
+from fedkt.tasks import EVERY, TEXT
 
 
 class FedMDConfig(CommonTeacherConfig):
@@ -35,7 +35,7 @@ class FedMDConfig(CommonTeacherConfig):
 class FedMD(CommonTeacher):
     """Give every client the mean prediction of all."""
 
-    tasks = EVERY
+    tasks = EVERY | TEXT
     fuses_by_class = True
     default_loss = "mae"
     Config = FedMDConfig

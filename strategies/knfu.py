@@ -27,7 +27,7 @@ from fedkt.rng import seed_of, torch_stream
 from fedkt.strategy import Contributions, Fused, Setting, Strategy, StrategyConfig, idle, temperature_of
 from fedkt.strategy.fusing.fusion import weights_report
 from fedkt.strategy.fusing.weighing import noise_alone
-from fedkt.tasks import CLASSIFICATION, EVERY, Task, task_of
+from fedkt.tasks import CLASSIFICATION, EVERY, TEXT, Task, task_of
 
 
 class KnFuConfig(StrategyConfig):
@@ -50,7 +50,7 @@ class KnFuConfig(StrategyConfig):
 class KnFu(Strategy):
     """Give each client the knowledge of its semantic neighbours."""
 
-    tasks = EVERY
+    tasks = EVERY | TEXT
     client = "logits"
     needs_transfer = True
     fuses_by_class = True

@@ -3,13 +3,13 @@
 from typing import ClassVar
 
 from fedkt.strategy import Contributions, Fused, Shares, Strategy
-from fedkt.tasks import EVERY
+from fedkt.tasks import EVERY, TEXT
 
 
 class Local(Strategy):
     """Train alone, share nothing."""
 
-    tasks = EVERY
+    tasks = EVERY | TEXT
     shares: ClassVar[tuple[Shares, ...]] = ("nothing",)
     client = "solo"
     reads_distill = frozenset()

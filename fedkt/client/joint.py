@@ -136,8 +136,16 @@ def _beside(
             part[name] if name in part else like.new_zeros(size, *like.shape[1:])
             for part, size in ((own, many), (other, others))
         )
-        found[name] = torch.cat([first, last])
+        wide = max(first.shape[1:2], last.shape[1:2])
+        found[name] = torch.cat([_widened(first, wide), _widened(last, wide)])
     return found
+
+
+def _widened(rows: Tensor, wide: tuple[int, ...]) -> Tensor:
+    """Put zeros behind rows [n, d] that are narrower than ``wide``: of the others more is asked."""
+    if rows.ndim != 2 or rows.shape[1:] == wide:
+        return rows
+    return torch.nn.functional.pad(rows, (0, wide[0] - rows.shape[1]))
 
 
 def beside(

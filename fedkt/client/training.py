@@ -231,11 +231,14 @@ class FixedFeatures(nn.Module):
 
 
 def ahead(module: nn.Module, phase: Fit) -> tuple[nn.Module, Fit]:
-    """Compute features once instead of in every step, where the model's are fixed and rows are its inputs.
+    """Compute features once instead of in every step, where the model's are fixed and rows are its inputs; or
+    what of them does not depend on weights, where the features have a function ``prepared`` of rows.
 
     Returns what to train and on what; parameters keep their names.
     """
     features, head = getattr(module, "features", None), getattr(module, "head", None)
+    if (prepared := getattr(features, "prepared", None)) is not None:
+        return module, replace(phase, rows={**phase.rows, "x": prepared(phase.rows["x"])})
     closed = getattr(module, "closed", None) is not None  # which the head alone does not know
     if closed or not (isinstance(features, nn.Module) and isinstance(head, nn.Module)):
         return module, phase

@@ -24,6 +24,7 @@ from fedkt.knowledge.kinds import (
     row_ids,
 )
 from fedkt.knowledge.protocol import PROTOCOL
+from fedkt.knowledge.top_logits import TopLogits
 
 __all__ = [
     "LIMIT",
@@ -44,6 +45,7 @@ __all__ = [
     "Quantised",
     "Rejected",
     "Spec",
+    "TopLogits",
     "Votes",
     "Weights",
     "client_order",

@@ -9,7 +9,7 @@ ever trusted. The same check guards what leaves a client (:func:`encode`).
 
 import math
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -51,7 +51,8 @@ class Spec:
 
     ``simplex`` also accepts rows of zeros where ``empty_rows`` says that a row may be unknown. ``packed``:
     the values cross the wire compressed (zlib's format), so that the bytes depend on them. ``norm``: the
-    largest Euclidean length of the whole array, to rounding.
+    largest Euclidean length of the whole array, to rounding. ``further``: a function of the array's name and
+    the array that raises :class:`Rejected` where it is not what it must be.
 
     >>> probabilities = Spec("float32", (300, 10), 0.0, 1.0, simplex=True)
     >>> probabilities.raw, probabilities.nbytes
@@ -66,6 +67,7 @@ class Spec:
     empty_rows: bool = False
     packed: bool = False
     norm: float | None = None
+    further: Callable[[str, NDArray[Any]], None] | None = None
 
     @property
     def raw(self) -> int:
@@ -215,6 +217,8 @@ def _check_values(name: str, array: NDArray[Any], spec: Spec) -> None:
             good |= total == 0.0
         if not np.all(good):
             raise Rejected("sum", f"array '{name}' has rows that do not sum to one.")
+    if spec.further is not None:
+        spec.further(name, array)
 
 
 def _header(spec: Spec) -> bytes:

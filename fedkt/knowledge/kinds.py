@@ -36,10 +36,10 @@ class Dims:
     width: int
     parameters: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     clients: int = 0
-    answers: "type[Answers] | None" = None
+    answers: type[Any] | None = None
 
     @property
-    def predictions(self) -> "type[Answers]":
+    def predictions(self) -> type[Any]:
         """The kind of knowledge that answers about transfer rows are."""
         return self.answers or Logits
 

@@ -70,7 +70,7 @@ def tokenised(model: LanguageModel, text: bytes) -> list[int]:
     if len(ids) + 1 > model.context:
         raise InputError(
             f"a passage of {len(text)} bytes has {len(ids)} tokens, but the model reads at most "
-            f"{model.context - 1}; data.passage must be shorter."
+            f"{model.context - 1}; data.speech.passage must be shorter."
         )
     return [model.start, *ids]
 

@@ -22,6 +22,7 @@ from fedkt.models import Net, build
 from fedkt.results.folder import read_rows
 from fedkt.results.result import Result
 from fedkt.scenario import load
+from fedkt.strategy.own_settings import behaviour_of
 from fedkt.tasks import CLASSIFICATION, Task, named
 
 MOST_NAMES = 20
@@ -214,8 +215,9 @@ def _prototypes(folder: Path, state: ClientState) -> dict[str, Tensor]:
     teacher = state.part("teacher")
     if not teacher:
         return {}
-    strategy = registry.find("strategies", load(folder / "scenario.yaml").strategy.name)
-    found = registry.find("clients", strategy.client).prototypes(teacher)
+    scenario = load(folder / "scenario.yaml")
+    strategy = registry.find("strategies", scenario.strategy.name)
+    found = behaviour_of(strategy, scenario.data).prototypes(teacher)
     return {} if found is None else {_PROTOTYPES: found[0].contiguous(), _KNOWN: found[1].contiguous()}
 
 

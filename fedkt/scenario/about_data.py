@@ -33,6 +33,7 @@ from fedkt.scenario.about_rows import (
     PolicyName,
     RowPolicy,
     Scale,
+    Speech,
 )
 from fedkt.scenario.settings import Positive, Settings, Text, Whole, differs, must_be, say
 
@@ -41,7 +42,7 @@ MADE = "made:"
 HEARD = 100
 """Rows of each set that a round of an audition asks about."""
 Range = Annotated[list[float], Field(min_length=2, max_length=2)]
-TaskName = Literal["classification", "multilabel", "regression", "links"]
+TaskName = Literal["classification", "multilabel", "regression", "links", "language"]
 Sizes = Literal["equal", "lognormal", "linear", "square", "exponential"]
 Kind = Literal[
     "iid", "dirichlet", "pathological", "shard", "domain", "natural-id", "ways-shots", "whole-classes"
@@ -307,12 +308,15 @@ class Data(Settings):
     ``hf:NAME`` or ``package.module:function``; of several domains, each one's."""
     task: TaskName = "classification"
     """What is to be predicted of a row: one class, several labels (y {0,1} [rows, labels]), numbers (y
-    [rows, targets]), or whether a link, head, relation and tail, is true (links)."""
+    [rows, targets]), whether a link, head, relation and tail, is true (links), or the next token of a text,
+    which needs no y (language)."""
     targets: Annotated[list[Range], Field(min_length=1)] | None = Field(None, examples=[[[0, 100]]])
     """Of regression, smallest and largest value of each target, which all parties know; null: targets are
     learned as they are."""
     corruptions: Corruptions = Corruptions()
     """Of task links, what is not true."""
+    speech: Speech | None = None
+    """How much of a text is read, and how much models say of it; null: the default of each part."""
     partition: Partition = Partition()
     """How its training rows are dealt."""
     transfer: Transfer | None = None
@@ -386,12 +390,19 @@ class Data(Settings):
                 raise say(f"has the range {low:g} to {high:g}; the first must be below the second")
         return value
 
-    @field_validator("corruptions")
+    @field_validator("corruptions", "speech")
     @classmethod
-    def _of_links(cls, value: Corruptions, info: ValidationInfo) -> Corruptions:
-        if differs(cls, info, value) and info.data.get("task") != "links":
-            raise say("says what is not true, which only data.task links asks; leave it out")
+    def _of_a_task(cls, value: Any, info: ValidationInfo) -> Any:
+        what = {"corruptions": ("links", "what is not true"), "speech": ("language", "text")}
+        task, words = what[str(info.field_name)]
+        if differs(cls, info, value) and info.data.get("task") != task:
+            raise say(f"is about {words}, which only data.task {task} asks for; leave it out")
         return value
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes of a passage that are read, 0 where rows are no text to predict."""
+        return (self.speech or Speech()).passage if self.task == "language" else 0
 
     @field_validator("white")
     @classmethod

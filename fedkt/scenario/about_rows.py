@@ -153,3 +153,18 @@ class RowPolicy(Settings):
     def looks(self) -> bool:
         """Whether the server compares the transfer rows themselves with one another."""
         return self.mechanism in ("cover", "strata") or self.utility in ("dense", "census")
+
+
+class Speech(Settings):
+    """What a model of text says of a passage: its beliefs about the next byte at some places.
+
+    >>> Speech(top=4).places
+    80
+    """
+
+    passage: Whole = 320
+    """Bytes after which every passage is cut, for all parties alike."""
+    top: int = Field(8, ge=1, le=255)
+    """The likeliest bytes that are named at a place; of the others together their probability is said."""
+    places: Whole = 80
+    """Places of a passage that are spoken of, spread evenly; all bytes where it has fewer."""

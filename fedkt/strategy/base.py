@@ -19,14 +19,13 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
-from fedkt import registry
 from fedkt.client.behaviour import Client, Fit
 from fedkt.knowledge.contributions import Contributions
 from fedkt.scenario import Robust
 from fedkt.strategy.fusing import robust
 from fedkt.strategy.fusing.fusion import Fused, aged, mix
 from fedkt.strategy.fusing.server_model import Trained, build, lesson, lesson_settings, steps_of
-from fedkt.strategy.own_settings import AsSetting, learns_jointly, settings_for
+from fedkt.strategy.own_settings import AsSetting, behaviour_of, learns_jointly, settings_for
 from fedkt.strategy.rounds.course import Course
 from fedkt.strategy.rounds.given import Setting
 from fedkt.strategy.rounds.teachers import Teachers
@@ -106,7 +105,7 @@ class Strategy(AsSetting, FlowerStrategy):
         if setting is None:
             return  # ``Mine(trim=2)``, to be named in a scenario: each run makes its own
         self.setting = setting
-        self.behaviour: type[Client] = registry.find("clients", self.client)
+        self.behaviour: type[Client] = behaviour_of(type(self), setting.scenario.data)
         self.client_settings = settings_for(type(self), config, setting.scenario)
         self.jointly = learns_jointly(type(self), setting.scenario)
         self.robust = setting.scenario.robust

@@ -22,7 +22,7 @@ def task_problems(scenario: "Scenario", strategy: "type[Strategy]") -> list[str]
     if task.name not in strategy.tasks:
         found.append(
             f"data.task is {task.name}, which strategy '{scenario.strategy.name}' is not for, since "
-            f"{strategy.one_class}; strategies for it are {listed(strategies_for(task))}."
+            f"{task.unfit or strategy.one_class}; strategies for it are {listed(strategies_for(task))}."
         )
     default = _defaults(scenario)
     for misfit in task.misfits:
@@ -59,7 +59,7 @@ def losses_for(task: Task) -> list[str]:
     if task.losses is not None:
         return list(task.losses)
     others = {name for each in TASKS for name in named(each).losses or ()}
-    own = {"mse", "mae"}
+    own = {"mse", "mae", "kl", "ce"}
     return [name for name in registry.names("losses") if name in own or name not in others]
 
 

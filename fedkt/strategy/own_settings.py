@@ -4,13 +4,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel
 
+from fedkt import registry
 from fedkt.privacy.modes import mode_of
 from fedkt.tasks import CLASSIFICATION, Task, task_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from fedkt.scenario import Scenario
+    from fedkt.client.behaviour import Client
+    from fedkt.scenario import Data, Scenario
 
 
 class AsSetting:
@@ -77,6 +79,15 @@ def temperature_of(config: Any) -> dict[str, float]:
     return {} if config.temperature is None else {"temperature": config.temperature}
 
 
+def behaviour_of(kind: Any, data: "Data") -> "type[Client]":
+    """Return the client behaviour that is a strategy's other half for what these data are to predict.
+
+    Raises InputError where there is none of its name.
+    """
+    found: type[Client] = registry.find("clients", task_of(data).behaviours.get(kind.client, kind.client))
+    return found
+
+
 def teaches(kind: Any) -> bool:
     """Say whether clients learn from one another under a strategy, unlike alone or with pooled data."""
     return not {"nothing", "data"} & set(kind.shares)
@@ -108,5 +119,6 @@ def settings_for(kind: Any, config: BaseModel, scenario: "Scenario") -> dict[str
     transfer = scenario.data.transfer
     if transfer is not None and transfer.rule.utility == "census" and kind.needs_transfer:
         told["census"] = True
+    told |= task.told(scenario.data, private=mode is not None and mode.training_noise(1.0) is not None)
     own = {n: v for n, v in kind.settings(config).items() if n != "prior" or task.exclusive}
     return {"loss": loss, "temperature": temperature, **told, **own, **form}

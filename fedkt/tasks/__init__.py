@@ -1,5 +1,5 @@
-"""What is to be predicted (``data.task``): one class of a row, several labels of it, numbers,
-or whether a link is true.
+"""What is to be predicted (``data.task``): one class of a row, several labels of it, numbers, whether
+a link is true, or the next token of a text.
 
 ``task`` says what a task must know, a file each holds one; ``scoring`` measures classes. May import what
 reads columns (``data.columns``) and what stands below. Begin with :class:`Task`, then
@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from fedkt.tasks.classification import Classification
+from fedkt.tasks.language import Language
 from fedkt.tasks.links import Links
 from fedkt.tasks.multilabel import Multilabel
 from fedkt.tasks.regression import Regression
@@ -22,9 +23,11 @@ __all__ = [
     "CLASSIFICATION",
     "EVERY",
     "TASKS",
+    "TEXT",
     "Classification",
     "Figure",
     "Figures",
+    "Language",
     "Links",
     "Metric",
     "Multilabel",
@@ -42,10 +45,13 @@ TASKS: dict[str, Callable[[Ranges], Task]] = {
     "multilabel": lambda ranges: Multilabel(),
     "regression": Regression,
     "links": lambda ranges: Links(),
+    "language": lambda ranges: Language(),
 }
 """All tasks by name. A further one is a class of its own, a line here and a word of ``data.task``."""
-EVERY = frozenset(TASKS)
-"""The names of all tasks."""
+TEXT = frozenset({Language.name})
+"""The tasks whose rows have many answers each, one at every place."""
+EVERY = frozenset(TASKS) - TEXT
+"""The names of all tasks whose rows have one answer each."""
 
 
 def named(name: str, ranges: Ranges = ()) -> Task:

@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedkt.errors import InputError
-from fedkt.knowledge.kinds import Answers
 
 if TYPE_CHECKING:
     from fedkt.data.columns.choices import Choices
+    from fedkt.knowledge.contributions import Contributions
+    from fedkt.scenario import Data
 
 LabelNames = tuple[str, ...]
 Targets = NDArray[Any]
@@ -136,7 +137,7 @@ class Task(ABC):
 
     name: ClassVar[str]
     metric: ClassVar[Metric]
-    answers: ClassVar[type[Answers]]
+    answers: ClassVar[type[Any]]
     """The kind of knowledge that answers about transfer rows are."""
     grouped: ClassVar[str] = "class"
     """By what rows are dealt and held out."""
@@ -144,10 +145,16 @@ class Task(ABC):
     """Whether a row is of exactly one class, so that what is said of it sums to one."""
     bounded: ClassVar[bool] = True
     """Whether outputs become probabilities, of which an energy follows."""
+    labelled: ClassVar[bool] = True
+    """Whether targets are read; if not, they follow from the rows (:meth:`of_rows`)."""
+    behaviours: ClassVar[Mapping[str, str]] = {}
+    """What takes the place of a strategy's client half, by its name."""
     losses: ClassVar[tuple[str, ...] | None] = None
     """The names of the registered distillation losses that fit; None: all that are not for another task."""
     defaults: ClassVar[Mapping[str, str]] = {}
     """What takes the place of a strategy's default loss."""
+    unfit: ClassVar[str] = ""
+    """Why a strategy is not for it, as a clause; empty: as the strategy has it."""
     misfits: ClassVar[tuple[Misfit, ...]] = ()
     """Settings of a scenario that make no sense here."""
     all_held: ClassVar[bool] = True
@@ -173,6 +180,16 @@ class Task(ABC):
 
         Raises InputError, whose sentences begin with ``where``, unless they are targets of this task.
         """
+
+    def of_rows(self, x: Any) -> Targets:
+        """Return the targets of raw rows [n, ...] whose labels nobody reads: -1 [n] where these are all there
+        is to go by."""
+        return np.full(x.shape[0], -1)
+
+    def told(self, data: "Data", *, private: bool) -> dict[str, Any]:
+        """Return the settings of every client half that follow from the task; ``private``: whether its
+        training is."""
+        return {}
 
     @abstractmethod
     def about(self, outputs: int) -> str:
@@ -205,6 +222,10 @@ class Task(ABC):
         """
         return share
 
+    def alternatives(self, outputs: int) -> int:
+        """Return of how many classes a vote is."""
+        return outputs
+
     @abstractmethod
     def made(self, rows: int, outputs: int) -> Tensor:
         """Return targets of made rows, which are nobody's: to try a step on."""
@@ -234,6 +255,17 @@ class Task(ABC):
     def closed(self, values: Tensor) -> Tensor:
         """Return probabilities that a mean's rounding took a hair above 1 as 1."""
         return values.clamp(max=1.0)
+
+    def opened(self, contributions: "Contributions", settings: Mapping[str, Any]) -> "Contributions":
+        """Return contributions as methods fuse them, where they cross the wire in another form.
+
+        ``settings``: of the client half.
+        """
+        return contributions
+
+    def written(self, arrays: Mapping[str, Tensor], settings: Mapping[str, Any]) -> Mapping[str, Tensor]:
+        """Return the arrays of a teacher as they cross the wire."""
+        return arrays
 
     # Fusing ---------------------------------------------------------------------------------------------
 

@@ -34,9 +34,15 @@ FITTING = [
     for name in strategies_for(named(task))
 ]
 NAMES = registry.names("strategies")
-KINDS = {"multilabel": "label_probabilities", "regression": "numbers", "links": "link_probabilities"}
+KINDS = {
+    "multilabel": "label_probabilities",
+    "regression": "numbers",
+    "links": "link_probabilities",
+    "language": "top_logits",
+}
 MLP = {"name": "mlp", "width": 8, "hidden": [8]}
-MODELS = {"links": {"name": "kge", "width": 4}}
+LM = {"name": "lm", "tokens": 270, "width": 8, "grams": [2], "hashes": 64, "tokenizer": "public"}
+MODELS = {"links": {"name": "kge", "width": 4}, "language": LM}
 
 
 @cache
@@ -49,6 +55,13 @@ def rows(task: str) -> tuple[np.ndarray, np.ndarray]:
 
 def multilabel() -> tuple[np.ndarray, np.ndarray]:
     return rows("multilabel")
+
+
+def language() -> tuple[np.ndarray, None]:
+    """Sentences that differ; no labels."""
+    rng = np.random.default_rng(0)
+    words = np.array(["the", "cat", "sat", "on", "a", "mat", "naïve", "hat", "rule", "1911"])
+    return np.array([" ".join(rng.choice(words, rng.integers(1, 9))).encode() for _ in range(150)]), None
 
 
 def regression() -> tuple[np.ndarray, np.ndarray]:
@@ -64,6 +77,7 @@ def links() -> Split:
 def described(task: str, strategy: Any = "fedmd", *more: str) -> Scenario:
     """Three clients with one small model; with other rows where ``data.dataset`` names them."""
     local = {"epochs": 2, "batch_size": 16, "lr": 0.01}
+    text = {"speech": {"passage": 48, "top": 4, "places": 12}} if task == "language" else {}
     return load(
         {
             "name": "small",
@@ -72,6 +86,7 @@ def described(task: str, strategy: Any = "fedmd", *more: str) -> Scenario:
                 "task": task,
                 "partition": {"kind": "dirichlet", "alpha": 1.0, "clients": 3},
                 "transfer": {"size": 30},
+                **text,
             },
             "clients": {"models": [MODELS.get(task, MLP)], "local": local},
             "strategy": {"name": strategy} if isinstance(strategy, str) else strategy,
@@ -92,6 +107,7 @@ def test_the_schema_names_the_tasks() -> None:
 
     assert set(get_args(TaskName)) == set(TASKS)
     assert {registry.find("strategies", n).tasks - set(TASKS) for n in NAMES} == {frozenset()}
+    assert set(strategies_for(named("language"))) == {"local", "fedmd", "dsfl", "knfu", "dwc"}
     must = {"local", "central", "fedavg", "fedprox", "fedmd", "knfu", "dwc", "feddf"}
     assert must <= set(strategies_for(named("regression")))
     assert must | {"dsfl", "held"} <= set(strategies_for(named("multilabel")))
@@ -132,17 +148,21 @@ def test_clients_one_by_one_agree_with_a_cohort(task: str, tmp_path: Path) -> No
     assert means[0] == pytest.approx(means[1], abs=1e-3)
 
 
-@pytest.mark.parametrize("task", [task for task in OTHERS if task != "links"])
+MODES = {
+    "dpsgd": "{mode: dpsgd, noise_multiplier: 1.0, max_epsilon: 1e6, delta: 1e-3}",
+    "logit_gauss": "{mode: logit_gauss, noise_multiplier: 0.5, clip: 1.0, max_epsilon: 1e6, delta: 1e-3}",
+    "central_gauss": "{mode: central_gauss, noise_multiplier: 0.5, clip: 1.0, max_epsilon: 1e6, delta: 1e-3}",
+    "vote_rr": "{mode: vote_rr, epsilon_per_vote: 4, max_epsilon: 1e6, delta: 1e-3}",
+}
+FITS: dict[str, list[str]] = {"language": ["dpsgd", "vote_rr"], "links": []}
+
+
 @pytest.mark.parametrize(
-    ("name", "privacy"),
-    [
-        ("fedmd", "{mode: dpsgd, noise_multiplier: 1.0, max_epsilon: 1e6, delta: 1e-3}"),
-        ("fedmd", "{mode: logit_gauss, noise_multiplier: 0.5, clip: 1.0, max_epsilon: 1e6, delta: 1e-3}"),
-        ("fedmd", "{mode: central_gauss, noise_multiplier: 0.5, clip: 1.0, max_epsilon: 1e6, delta: 1e-3}"),
-    ],
+    ("task", "mode"),
+    [(task, mode) for task in OTHERS for mode in FITS.get(task, ["dpsgd", "logit_gauss", "central_gauss"])],
 )
-def test_privacy_modes_that_fit(task: str, name: str, privacy: str, tmp_path: Path) -> None:
-    summary = run(described(task, name, f"privacy={privacy}", "rounds=1"), tmp_path / "run")
+def test_privacy_modes_that_fit(task: str, mode: str, tmp_path: Path) -> None:
+    summary = run(described(task, "fedmd", f"privacy={MODES[mode]}", "rounds=1"), tmp_path / "run")
     assert summary["privacy"]["epsilon"] > 0
     assert summary["replies"]["accepted"] == 3
 
@@ -153,7 +173,8 @@ def test_a_strategy_for_classes_is_refused_with_the_reason(task: str) -> None:
         kind = registry.find("strategies", name)
         with pytest.raises(InputError) as raised:
             checked_world(described(task, name, "allow=[weights, features]", "data.public={size: 20}"))
-        words = f"data.task is {task}, which strategy '{name}' is not for, since {kind.one_class}; "
+        words = f"data.task is {task}, which strategy '{name}' is not for, since "
+        words += f"{named(task).unfit or kind.one_class}; "
         assert words in str(raised.value)
 
 

@@ -22,7 +22,8 @@ class Choices:
     names of all classes in the order of their numbers; ``labelled``: whether labels are read; ``site``: the
     column that says whose a row is; ``categories``: columns that hold one of a few values, and which;
     ``by_site``: the columns that each site has, where they differ; ``white``: what black and white are in raw
-    images, None where their form says it; ``task``: what is to be predicted; ``ranges``: of numbers, the
+    images, None where their form says it; ``passage``: the bytes of a text that are read as they are, 0 where
+    text becomes ids of words; ``task``: what is to be predicted; ``ranges``: of numbers, the
     smallest and largest value of each.
     """
 
@@ -40,6 +41,7 @@ class Choices:
     categories: tuple[tuple[str, Values], ...] = ()
     by_site: tuple[tuple[str, tuple[str, ...]], ...] = ()
     white: tuple[float, float] | None = None
+    passage: int = 0
 
     @classmethod
     def of(cls, data: "Data", whole: Form | None = None) -> "Choices":
@@ -62,6 +64,8 @@ class Choices:
             categories=tuple((name, _values(how)) for name, how in data.categories.items()),
             by_site=tuple((site, tuple(names)) for site, names in by_site.items()),
             white=data.white,
+            labelled=not data.bytes_read,
+            passage=data.bytes_read,
         )
 
     def at(self, site: str) -> "Choices":

@@ -1,4 +1,4 @@
-"""Text to token ids without a vocabulary file: every party gets the same ids from the words alone.
+"""Text to token ids without a vocabulary file: every party gets the same ids from the words, or bytes, alone.
 
 The hashing trick (Weinberger et al. 2009, arXiv:0902.2206): the id of a word is a stable hash of it, so
 nothing about anybody's texts must be shared to agree on ids. Two words may share one.
@@ -10,15 +10,21 @@ import zlib
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from fedkt.errors import InputError
 
 VOCABULARY = 20_000
 """Number of ids: 0 is padding, words get 1 to 19 999."""
 
 LENGTH = 128
 """Tokens per text: longer texts are cut, shorter ones padded at their end."""
+
+BYTE_IDS = 257
+"""Number of ids of bytes: 0 is padding, byte b is 1 + b."""
 
 _PLAIN = re.compile(r"\w+|[^\w\s]")
 
@@ -59,6 +65,29 @@ def tokenise(
     tokens = np.zeros((len(texts), length), np.int64)
     tokens[np.arange(length) < counts[:, None]] = id_of[word]
     return tokens
+
+
+def passages(where: str, texts: NDArray[Any], length: int) -> NDArray[np.int64]:
+    """Return the bytes of texts [n] as ids [n, length]: each is cut after ``length`` bytes, or padded.
+
+    ``texts``: bytes, or characters, which become UTF-8. Raises InputError where one is missing or no text.
+
+    >>> passages("x", np.array([b"to be", b"or"]), 3).tolist()
+    [[117, 112, 33], [112, 115, 0]]
+    """
+    found = np.zeros((len(texts), length), np.int64)
+    for row, text in enumerate(texts.tolist()):
+        if not isinstance(text, str | bytes):
+            raise InputError(f"{where}: x has no text in row {row}; leave the row out, or give one.")
+        held = (text.encode() if isinstance(text, str) else text)[:length]
+        found[row, : len(held)] = np.frombuffer(held, np.uint8)
+        found[row, : len(held)] += 1
+    return found
+
+
+def text_of(ids: NDArray[np.int64]) -> bytes:
+    """Return the bytes of one row of :func:`passages` [length]."""
+    return bytes((ids[ids > 0] - 1).astype(np.uint8))
 
 
 def id_of_word(word: str, vocabulary: int = VOCABULARY) -> int:

@@ -25,7 +25,7 @@ from fedkt.data.columns.cells import array_of, float_type, is_missing, names_of,
 from fedkt.data.columns.choices import Choices
 from fedkt.data.columns.labels import LabelNames
 from fedkt.data.columns.named import LeftOut, chosen, columns_of, features, table_of
-from fedkt.data.columns.tokens import VOCABULARY, tokenise
+from fedkt.data.columns.tokens import BYTE_IDS, VOCABULARY, passages, tokenise
 from fedkt.data.graph.vocabulary import Graph
 from fedkt.data.images import levels
 from fedkt.data.sets.common_rows import CommonRows
@@ -154,14 +154,13 @@ def dataset_of(
         if choices.labelled:
             labels, names = named(choices.task, choices.ranges).read(where, y, choices, label_names)
         elif rows.x is not None:
-            labels = np.full(rows.x.shape[0], -1)
+            labels = named(choices.task).of_rows(rows.x)
     except InputError as error:
         problems.extend(error.problems)
-    column = "domain" if choices.site is None else f"column {choices.site!r}, which data.site names,"
-    for what, values, called in (("domain", domain, column), ("ids", ids, "ids")):
+    for what, values in (("domain", domain), ("ids", ids)):
         try:
             if values is not None:
-                whose[what] = names_of(f"{where}: {called}", values)
+                whose[what] = names_of(f"{where}: {what}", values)
         except InputError as error:
             problems.extend(error.problems)
     if problems:
@@ -339,6 +338,8 @@ def _texts(where: str, x: NDArray[Any], choices: Choices) -> _Rows:
         raise InputError(f"{where}: x is text of {x.ndim} dimensions; it must have one, a text per row.")
     if choices.kind not in (None, "text"):
         raise InputError(f"{where}: data.kind is {choices.kind}, but x is text.")
+    if choices.passage:
+        return _Rows(passages(where, x, choices.passage), "tokens", BYTE_IDS)
     return _Rows(tokenise(texts_of(f"{where}: x", x).tolist()), "tokens", VOCABULARY)
 
 

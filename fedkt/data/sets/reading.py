@@ -249,7 +249,7 @@ def _as_chosen(where: str, part: Dataset, choices: Choices) -> Dataset:
         rows = part.x[:, [part.columns.index(name) for name in kept]]
         part = replace(part, x=rows, columns=tuple(kept), left_out=(*part.left_out, *out))
     if not choices.labelled:
-        return replace(part, y=np.full(len(part), -1))
+        return replace(part, y=named(choices.task).of_rows(part.x))
     y, names = named(choices.task, choices.ranges).read(where, part.y, choices, part.label_names)
     return replace(part, y=y, label_names=names)
 

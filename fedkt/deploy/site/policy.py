@@ -9,6 +9,7 @@ from fedkt.errors import InputError
 from fedkt.knowledge.codec import Expected
 from fedkt.scenario import Scenario
 from fedkt.strategy.base import Strategy
+from fedkt.strategy.own_settings import behaviour_of
 
 
 def objections(policy: Policy, scenario: Scenario) -> list[Refused]:
@@ -16,7 +17,7 @@ def objections(policy: Policy, scenario: Scenario) -> list[Refused]:
     found: list[Refused] = []
     try:
         strategy: type[Strategy] = registry.find("strategies", scenario.strategy.name)
-        behaviour: type[Client] = registry.find("clients", strategy.client)
+        behaviour: type[Client] = behaviour_of(strategy, scenario.data)
     except InputError as error:
         return [Refused("strategy", f"this site has no such strategy: {error}")]
     name, allowed = scenario.strategy.name, policy.strategies

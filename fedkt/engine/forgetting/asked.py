@@ -15,6 +15,7 @@ from fedkt.errors import InputError
 from fedkt.registry import find
 from fedkt.results.folder import read_rows
 from fedkt.scenario import Scenario
+from fedkt.strategy.own_settings import behaviour_of
 
 How = Literal["replay", "own", "fresh"]
 
@@ -171,7 +172,7 @@ def _refuse(run: Path, scenario: Scenario, asked: Asked) -> None:
             "forget "
             "rows or a client by a replay."
         )
-    if asked.label is not None and not maskable(find("clients", strategy.client).accepts):
+    if asked.label is not None and not maskable(behaviour_of(strategy, scenario.data).accepts):
         raise InputError(
             f"no class can be taken out of the teachers of strategy '{name}', so it would come back with "
             "the next "

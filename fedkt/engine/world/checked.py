@@ -26,7 +26,7 @@ from fedkt.strategy.base import Strategy, StrategyConfig
 from fedkt.strategy.for_task import loss_problems, task_problems
 from fedkt.strategy.fusing.forecast import fitted_for
 from fedkt.strategy.fusing.knowers import per_site_problems
-from fedkt.strategy.own_settings import settings_for
+from fedkt.strategy.own_settings import behaviour_of, settings_for
 
 T = TypeVar("T")
 
@@ -88,7 +88,7 @@ def checked_world(
                 for name, net in nets.items()
                 if net is not None and (why := strategy.no_model(net))
             ]
-        behaviour = None if strategy is None else _try([], lambda: registry.find("clients", strategy.client))
+        behaviour = None if strategy is None else _try([], lambda: behaviour_of(strategy, scenario.data))
         if strategy is not None and behaviour is not None and config is not None:
             problems += estimator_problems(strategy, behaviour, config, scenario, nets.values())
         refits = any(net is None or net.refits for net in nets.values())
@@ -216,7 +216,7 @@ def _check_strategy(strategy: type[Strategy], scenario: Scenario) -> None:
     problems += placebo_problems(strategy, scenario)
     if scenario.forecast != "none":
         problems += [f"forecast is '{scenario.forecast}', but {why}" for why in no_forecast(scenario)]
-    behaviour = _try(problems, lambda: registry.find("clients", strategy.client))
+    behaviour = _try(problems, lambda: behaviour_of(strategy, scenario.data))
     served = scenario.server_model
     if served is not None and served.distill is not None:
         problems += [
@@ -381,7 +381,7 @@ def _config(strategy: type[Strategy], scenario: Scenario) -> StrategyConfig:
             f"loss '{name}' compares {kind}, but strategy '{scenario.strategy.name}' distils "
             f"{strategy.distils}; losses for those are {', '.join(fitting)}."
         )
-    behaviour = registry.find("clients", strategy.client)
+    behaviour = behaviour_of(strategy, scenario.data)
     if is_coupled(registry.find("losses", name)) and not behaviour.distils_transfer_rows:
         raise InputError(
             f"loss '{name}' compares rows with one another, which strategy '{scenario.strategy.name}' "

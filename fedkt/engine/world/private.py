@@ -234,6 +234,11 @@ def _models(world: World) -> Iterator[str]:
                     f"what model '{name}' makes of a row depends on the other rows of its batch, so private "
                     "training is impossible; use GroupNorm in place of statistics over rows."
                 )
+            elif getattr(getattr(net.features, "decoder", None), "tokens_of_own_text", False):
+                yield (
+                    f"model '{name}' learns its tokens of the client's own text, which private training does "
+                    "not pay for; set 'tokenizer: public', or 'tokens: 256' for single bytes."
+                )
             elif errors := ModuleValidator.validate(net, strict=False):
                 yield f"model '{name}' cannot be trained privately: {_one_line(errors[0])}"
         if settings.provenance == "public":

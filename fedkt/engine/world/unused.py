@@ -20,7 +20,7 @@ from fedkt.knowledge.kinds import Dims
 from fedkt.scenario import Scenario
 from fedkt.scenario.about_clients import Distill
 from fedkt.strategy.base import Strategy, StrategyConfig
-from fedkt.strategy.own_settings import settings_for, teaches
+from fedkt.strategy.own_settings import behaviour_of, settings_for, teaches
 
 
 def fitted(scenario: Scenario) -> tuple[Scenario, list[str]]:
@@ -70,7 +70,7 @@ def without_effect(scenario: Scenario, strategy: type[Strategy], config: Strateg
     if written:
         them = "them" if len(written) > 1 else "it"
         yield f"strategy '{name}' makes nothing of {', '.join(written)}; leave {them} out."
-    behaviour: type[Client] = registry.find("clients", strategy.client)
+    behaviour: type[Client] = behaviour_of(strategy, scenario.data)
     if "census" in told and "census" not in behaviour.contribution(Dims(5, 5, 2, 1), told):
         votes = ", which sends votes" if told["form"] == "votes" else ""
         yield (

@@ -37,13 +37,14 @@ from fedkt.errors import RunError
 from fedkt.knowledge.codec import Expected
 from fedkt.knowledge.kinds import Dims
 from fedkt.models.build import Dealt
+from fedkt.models.decoders.speaker import begin
 from fedkt.privacy.dpsgd import sampling
 from fedkt.privacy.modes import mode_of
 from fedkt.rng import numpy_stream, seed_of
 from fedkt.scenario import Attack, Scenario
 from fedkt.strategy.base import Strategy, StrategyConfig
 from fedkt.strategy.fusing.robust import Probe
-from fedkt.strategy.own_settings import learns_jointly, settings_for, teaches
+from fedkt.strategy.own_settings import behaviour_of, learns_jointly, settings_for, teaches
 from fedkt.strategy.rounds.given import Setting
 
 
@@ -83,7 +84,7 @@ class World:
         self.device = device_of(scenario_.engine)
         self.strategy: type[Strategy] = registry.find("strategies", scenario_.strategy.name)
         self.config: StrategyConfig = self.strategy.Config(**scenario_.strategy.settings)
-        self.behaviour: type[Client] = registry.find("clients", self.strategy.client)
+        self.behaviour: type[Client] = behaviour_of(self.strategy, scenario_.data)
         self.settings = settings_for(self.strategy, self.config, scenario_)
         self.together = self.behaviour.distils_transfer_rows and learns_jointly(self.strategy, scenario_)
         """Whether training rehearses what teachers taught."""
@@ -134,6 +135,7 @@ class World:
         net = models.build(self.models[client], self.federation.input, self.federation.classes, seed)
         if self.per_site:
             net.close(self._closed(client))
+        begin(net.features, self.federation, self.shards[client])
         with seeded(seed_of(seed, "attached")):
             self.behaviour.attach(net, net.width)
             if self.scenario.clients.local.augment:
@@ -306,9 +308,8 @@ class World:
     def costs(self, client: str) -> Costs:
         """Return what the client's data will pay in this scenario's run; computed once."""
         if client not in self._costs:
-            expected, rounds = self.full_contribution(client), self.scenario.rounds
+            expected, rounds, free = self.full_contribution(client), self.scenario.rounds, Costs((), (), 0.0)
             phases = partial(self.private_phases, client)
-            free = Costs((), (), 0.0)
             self._costs[client] = free if self.mode is None else costs(self.mode, rounds, expected, phases)
         return self._costs[client]
 
@@ -416,7 +417,6 @@ class World:
         if federation.public is not None:
             public_x, public_y = federation.public_tensors(shard)
             public = (self._moved(public_x), self._moved(public_y))
-        parts = self.scenario.clients
         share = federation.task.frequencies(y.numpy(), federation.classes)
         if not labelled:
             y, share = torch.full_like(y, -1), np.zeros_like(share)
@@ -430,7 +430,7 @@ class World:
             transfer=transfer,
             public=public,
             label_share=own["share"],
-            local=Steps.local(parts.local),
+            local=Steps.local(self.scenario.clients.local),
             distill=self._distillation(),
             settings=self.settings,
             labelled=labelled,

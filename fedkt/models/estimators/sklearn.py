@@ -87,6 +87,6 @@ def _class(name: Any) -> Any:
 
 
 def _classifies(found: Any) -> bool:
-    from sklearn.base import BaseEstimator, ClassifierMixin
+    from sklearn.base import ClassifierMixin
 
-    return isinstance(found, type) and issubclass(found, ClassifierMixin) and issubclass(found, BaseEstimator)
+    return isinstance(found, type) and issubclass(found, ClassifierMixin)

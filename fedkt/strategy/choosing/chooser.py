@@ -139,7 +139,10 @@ class RowChoice:
                 self._before = teachers.new_full((self._total, classes), 1 / classes)
             before = self._before[where].clone()
             self._before[where] = teachers.mean(0)
-        self.worth[where] = self._utility.of(Said(answers, teachers, before))
+        worth = self._utility.of(Said(answers, teachers, before))
+        self.worth[where] = worth.view(len(self.worth[where]), -1).mean(
+            1
+        )  # of a passage at each of its places
 
     def report(self) -> dict[str, object]:
         """Return what a person may want to see of the choice."""

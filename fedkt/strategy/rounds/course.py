@@ -138,7 +138,7 @@ class Course:
         unheard = self._setting.scenario.data.unlabelled
         clients = tuple(c for c in sorted(arrays, key=client_order) if c not in unheard)
         quorum = self._setting.scenario.participation.quorum
-        told = self._method.decode(stack(clients, arrays, self.rows)) if len(clients) >= quorum else None
+        told = self._stacked(clients, arrays) if len(clients) >= quorum else None
         if told is None or len(told.clients) < quorum:
             return None
         opened = self.open(server_round, told)
@@ -175,13 +175,18 @@ class Course:
 
     # From contributions to teachers -------------------------------------------------------------------
 
+    def _stacked(self, clients: Sequence[str], arrays: Mapping[str, Mapping[str, Any]]) -> Contributions:
+        """Return contributions as the method fuses them, whatever form they crossed the wire in."""
+        stacked = stack(clients, arrays, self.rows)
+        return self._method.decode(self._setting.task.opened(stacked, self._method.client_settings))
+
     def open(self, server_round: int, contributions: Contributions) -> Contributions | None:
         """Return the contributions, in a privacy mode what the mode makes of them (None: nothing)."""
         if self.central is None:
             return contributions
         client = contributions.clients[0]
         try:
-            classes = self._setting.dims[client].classes
+            classes = self._setting.task.alternatives(self._setting.dims[client].classes)
             opened = self.central.open(contributions, self._contribution(client), classes, server_round)
         except Declined as no:
             self.report = {"declined": no.reason, "detail": no.detail}
@@ -270,8 +275,10 @@ class Course:
         if self._method.needs_transfer and self.rows is not None:
             rows = {"rows": torch.from_numpy(self.rows)}
         personal = dict(zip(clients, fused.teachers, strict=True)) if fused.personal else fused.by_client
-        own = {client: dict(arrays) | rows for client, arrays in personal.items()}
-        self.teachers.renew(server_round, dict(fused.arrays) | rows, own)
+        written = partial(self._setting.task.written, settings=self._method.client_settings)
+        own = {client: {**written(arrays), **rows} for client, arrays in personal.items()}
+        common = {} if own else {**written(fused.arrays), **rows}
+        self.teachers.renew(server_round, common, own)
 
     def _answers(self, contributions: Contributions) -> Tensor | None:
         """Return what each client said of these rows [clients, rows, classes], where that decides what is

@@ -44,7 +44,8 @@ class Teachers:
     def newcomer(self) -> Arrays | None:
         """Return what a client starts from that has no teacher of its own: the mean of the newest ones.
 
-        Where a class is known to some of them only, of theirs. None where they are of unlike shapes.
+        Where a class is known to some of them only, of theirs. None where they are of unlike shapes, or
+        codes, which have no mean.
         """
         if self._newcomer is None:
             self._newcomer = (self._mean_of_newest(),)
@@ -54,7 +55,7 @@ class Teachers:
         newest = max(self._made.values(), default=-1)
         held = [teacher for client, teacher in self.personal.items() if self._made[client] == newest]
         shapes = {tuple((name, tensor.shape) for name, tensor in sorted(t.items())) for t in held}
-        if len(shapes) != 1:
+        if len(shapes) != 1 or "codes" in held[0]:
             return None
         stacked = {name: torch.stack([teacher[name] for teacher in held]) for name in held[0]}
         known = stacked["counts"] > 0 if "counts" in stacked else None

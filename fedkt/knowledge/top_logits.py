@@ -1,0 +1,99 @@
+"""What language models say of public text: at chosen places the likeliest tokens, by their bytes.
+
+A *place* is a byte of a passage; what is said of it is a distribution over what stands there, given the text
+before. Of it the k largest log-probabilities cross the wire, with the bytes of their tokens, and the rest's
+total. The text does not: every message carries its hash, and which places are spoken of follows from the text
+alone (:func:`fedkt.language.topk.places_of`), so nothing points outside it.
+
+A log-probability takes one byte: -16 ln p, rounded up, so that what is said never sums to more than one. Its
+relative error is at most 1/16; p below e^-15.9 is said as that.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedkt.knowledge.codec import Expected, Rejected, Spec
+from fedkt.knowledge.kinds import MOST_DENSE, Dims, Knowledge, row_ids
+
+CODES_PER_NAT, FAINTEST = 16, 255
+"""Codes are whole sixteenths of a nat, at most this."""
+_SUM_TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class TopLogits(Knowledge):
+    """Beliefs about ``places`` bytes of each passage.
+
+    ``tokens`` uint8 [passages, places, k]: the k likeliest next bytes, which are the bytes of single-byte
+    tokens whatever the sender's own tokens are (:mod:`fedkt.language.marginals`); ``codes`` uint8 [passages,
+    places, k + 1]: theirs, likeliest first, then that of all other bytes together; ``rows`` and ``density``
+    as in :class:`~fedkt.knowledge.kinds.Answers`. A passage with fewer bytes than places has places with
+    nothing to say, whose tokens' codes are all :data:`FAINTEST`.
+
+    >>> dims = Dims(rows=300, transfer=1350, classes=2, width=2)
+    >>> specs = TopLogits.expected(dims, top=8, places=80)
+    >>> sum(spec.nbytes for spec in specs.values()) / 300 < 1500  # bytes of a passage
+    True
+    """
+
+    kind = "top_logits"
+    tokens: NDArray[np.uint8]
+    codes: NDArray[np.uint8]
+    rows: NDArray[np.int32] | None = None
+    density: NDArray[np.float32] | None = None
+
+    @staticmethod
+    def expected(
+        dims: Dims, *, top: int, places: int, with_rows: bool = False, density: bool = False
+    ) -> Expected:
+        """Return the arrays of a message about ``dims.rows`` passages; ``top``: k, from 1 to 255."""
+        shape = (dims.rows, places)
+        found = {
+            "tokens": Spec("uint8", (*shape, top), 0, 255, further=distinct),
+            "codes": Spec("uint8", (*shape, top + 1), 0, FAINTEST, further=at_most_one),
+        }
+        if with_rows:
+            found["rows"] = row_ids(dims)
+        if density:
+            found["density"] = Spec("float32", (dims.rows,), -MOST_DENSE, MOST_DENSE)
+        return found
+
+
+Further = Callable[[str, NDArray[Any]], None]
+"""Looks at a received array, by its name; raises Rejected where it is not what it must be."""
+
+
+def distinct(name: str, array: NDArray[Any]) -> None:
+    """Refuse a place [..., k] that names a byte twice.
+
+    >>> distinct("tokens", np.array([[101, 32], [101, 101]], np.uint8))
+    Traceback (most recent call last):
+    fedkt.knowledge.codec.Rejected: array 'tokens' names byte 101 twice at one place.
+    """
+    ordered = np.sort(array, axis=-1)
+    twice = ordered[..., 1:] == ordered[..., :-1]
+    if twice.any():
+        raise Rejected("sum", f"array '{name}' names byte {ordered[..., 1:][twice][0]} twice at one place.")
+
+
+def at_most_one(name: str, array: NDArray[Any]) -> None:
+    """Refuse codes [..., k + 1] that are not likeliest first, or whose probabilities sum to more than one.
+
+    >>> at_most_one("codes", np.array([[5, 12, 255], [5, 5, 255]], np.uint8))  # .73 + .47; .73 + .73
+    Traceback (most recent call last):
+    fedkt.knowledge.codec.Rejected: array 'codes' has a place whose probabilities sum to 1.2040.
+    """
+    if (array[..., 1:-1] < array[..., :-2]).any():
+        raise Rejected("range", f"array '{name}' has a place whose codes are not in order, likeliest first.")
+    total = PROBABILITIES[array].sum(-1)
+    if array.size and total.max() > 1 + _SUM_TOLERANCE:
+        over = total[total > 1 + _SUM_TOLERANCE].flat[0]
+        raise Rejected("sum", f"array '{name}' has a place whose probabilities sum to {over:.4f}.")
+
+
+PROBABILITIES = np.exp(-np.arange(FAINTEST + 1) / CODES_PER_NAT)
+"""The probability that each code stands for at least."""

@@ -1,0 +1,70 @@
+"""Beliefs about the next byte, as little as can be said of them: k bytes, their codes, and the rest's code.
+
+Both ends speak of the same places: :func:`places_of` spreads them over a passage, from its length alone.
+"""
+
+import torch
+from torch import Tensor
+
+from fedkt.knowledge.top_logits import CODES_PER_NAT, FAINTEST
+
+BYTES = 256
+EVEN = 1e-4
+"""Weight of the even distribution among what stands for bytes that were not named."""
+
+
+def places_of(lengths: Tensor, places: int) -> Tensor:
+    """Return the places [n, places] of passages with these lengths [n]: bytes spread evenly, -1 for none.
+
+    All bytes of a passage that has no more of them. Raises nothing; ``places`` from 1.
+
+    >>> places_of(torch.tensor([8, 3, 0]), 4).tolist()
+    [[1, 3, 5, 7], [0, 1, 2, -1], [-1, -1, -1, -1]]
+    """
+    number = torch.arange(places)
+    spread = ((2 * number + 1) * lengths[:, None]) // (2 * places)
+    few = torch.where(number < lengths[:, None], number, -1)
+    return torch.where(lengths[:, None] > places, spread, few)
+
+
+def said(beliefs: Tensor, top: int) -> tuple[Tensor, Tensor]:
+    """Return tokens uint8 [..., k] and codes uint8 [..., k + 1] of distributions [..., 256].
+
+    Of equal bytes the lower first. Zeros stand for a place of which nothing is said.
+
+    >>> tokens, codes = said(torch.tensor([0.5, 0.125, 0.375] + [0.0] * 253), top=2)
+    >>> tokens.tolist(), codes.tolist()  # -16 ln of .5, .375 and .125
+    ([0, 2], [12, 16, 34])
+    """
+    ordered, found = beliefs.double().sort(dim=-1, descending=True, stable=True)
+    tokens, likely = found[..., :top], ordered[..., :top]
+    rest = (beliefs.double().sum(-1, keepdim=True) - likely.sum(-1, keepdim=True)).clamp(min=0)
+    silent = beliefs.sum(-1, keepdim=True) <= 0
+    codes = (-CODES_PER_NAT * torch.cat([likely, rest], -1).clamp(min=1e-12).log()).ceil()
+    codes[..., -1:].masked_fill_(silent, 0)
+    return tokens.to(torch.uint8), codes.clamp(0, FAINTEST).to(torch.uint8)
+
+
+def heard(tokens: Tensor, codes: Tensor) -> Tensor:
+    """Return distributions float32 [..., 256] of what was said; zeros where nothing was.
+
+    Codes are rounded up, so half a code is given back. The rest's probability goes to the bytes that were not
+    named in proportion to how probable they are among all that was said: of English text, letters and blanks,
+    not control characters.
+
+    >>> q = heard(torch.tensor([[101, 32], [32, 101]]), torch.tensor([[6, 30, 43], [3, 40, 51]]))
+    >>> [round(p, 2) for p in (q[0, 101].item(), q[0, 32].item(), q[0].sum().item())]
+    [0.76, 0.17, 1.0]
+    """
+    logs = (0.5 - codes.double()) / CODES_PER_NAT
+    parts = logs.exp()
+    named = torch.zeros(*tokens.shape[:-1], BYTES, dtype=torch.float64, device=tokens.device)
+    named.scatter_(-1, tokens.long(), parts[..., :-1])
+    spoken = codes[..., :1] < FAINTEST
+    named = named * spoken
+    usual = named.reshape(-1, BYTES).mean(0)
+    usual = usual / usual.sum().clamp(min=1e-12) + EVEN / BYTES
+    others = (named == 0) * usual
+    others = others / others.sum(-1, keepdim=True).clamp(min=1e-12)
+    found = named + parts[..., -1:] * others
+    return (found / found.sum(-1, keepdim=True) * spoken).float()
