@@ -34,6 +34,7 @@ METHODS = {
 USUAL = ("fedmd", "dwc", "dwc in phases")
 CONTRASTS = ("fedpcl", "fedpcl, hard", "fedpcl, hard, made")
 MNIST = "{mean: [0.1307], std: [0.3081]}"
+FRESH = "{from: 'made:medley', size: 4000, refresh: round}; clients.distill.batch_size=256"
 EXPERIMENTS: dict[str, tuple[str, tuple[str, ...], Mapping[str, str]]] = {
     "digits": (
         "quickstart",
@@ -65,8 +66,7 @@ EXPERIMENTS: dict[str, tuple[str, tuple[str, ...], Mapping[str, str]]] = {
                 f"made:{kind}": f"{{from: 'made:{kind}', size: 1000}}"
                 for kind in ("shapes", "strokes", "medley")
             },
-            "made:medley, 4000 fresh": "{from: 'made:medley', size: 4000, refresh: round}; "
-            "clients.distill.batch_size=256",
+            "made:medley, 4000 fresh": FRESH,
             "noise": "{from: 'benchmarks.made:noise28', size: 1000}",
             "noise, scaled by itself": "{from: 'benchmarks.made:noise28', size: 1000}; "
             "data.normalise=transfer",
@@ -93,6 +93,7 @@ EXPERIMENTS: dict[str, tuple[str, tuple[str, ...], Mapping[str, str]]] = {
                 f"made:{kind}": f"{{from: 'made:{kind}', size: 1000}}"
                 for kind in ("shapes", "leaves", "medley")
             },
+            "made:medley, 4000 fresh": FRESH,
             "noise": "{from: 'benchmarks.made:noise16', size: 1000}",
         },
     ),

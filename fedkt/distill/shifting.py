@@ -26,8 +26,9 @@ def shifted(
 ) -> tuple[Tensor, Tensor]:
     """Return the large model's log-probabilities moved by the experts [..., K], and alpha [experts, ...].
 
-    ``large``, ``base`` [..., K] and ``experts`` [experts, ..., K]: log-probabilities, or logits. At most one
-    alpha of a row is above 0: of the expert that comes nearest, the first of equal ones.
+    ``large`` [..., K], ``experts`` [experts, ..., K] and ``base``, one for all [..., K] or one each [experts,
+    ..., K]: log-probabilities, or logits. At most one alpha of a row is above 0: of the expert that comes
+    nearest, the first of equal ones.
 
     >>> log = lambda *p: torch.tensor(p, dtype=torch.float64).log()
     >>> moved, alpha = shifted(log(0.6, 0.1, 0.3), log([0.2, 0.7, 0.1]), log(0.5, 0.3, 0.2))
@@ -35,8 +36,9 @@ def shifted(
     ([0.3293, 0.4555, 0.2152], 1.2)
     """
     large, base, experts = (z.log_softmax(-1) for z in (large, base, experts))
+    base = base.expand_as(experts)
     away, back = divergence(experts, base).mean(0), divergence(base, experts).mean(0)
-    found = [nearest(large, expert - base, away, back, top, step) for expert in experts]
+    found = [nearest(large, shift, away, back, top, step) for shift in experts - base]
     misses = torch.stack([miss for _, miss in found])
     first = torch.zeros_like(misses).scatter(0, misses.argmin(0, keepdim=True), 1.0)
     alpha = torch.stack([alpha for alpha, _ in found]) * first

@@ -221,6 +221,19 @@ def test_a_site_reads_its_own_table(here: Path) -> None:
         build_own("west", Sources(here, "csv:rows.csv", transfer="csv:t.csv", classes=3), made)
 
 
+def test_all_that_is_wrong_with_a_table_is_told_at_once(here: Path) -> None:
+    frame().assign(hospital=["east", None] * 30, sick=[None, "ill"] * 30).to_csv("p.csv", index=False)
+    for change in ({"categories": {"ward": ["1"]}}, {"columns": ["age", "sex", "ward"], "categories": {}}):
+        (here / "bad.yaml").write_text(json.dumps(described(**change)))
+        told = CliRunner().invoke(app, ["simulate", "bad.yaml", "--out", "run"])
+        assert told.exit_code == 2 and not (here / "run").exists()
+        wrong = told.stderr.splitlines()
+        assert len(wrong) == 3
+        assert "column 'sex'" in wrong[0] or "the columns 'sex'" in wrong[0]
+        assert "the label is missing in 30 of 60 rows" in wrong[1]
+        assert "column 'hospital', which data.site names, is missing in 30 of 60 rows" in wrong[2]
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -254,7 +267,7 @@ def test_wrong_tables_are_one_sentence(here: Path, change: dict[str, Any], words
         ("a,a,label\n1,2,0\n", "more than one column named 'a'"),
         ("a,label\n1,0\n1,2,3\n", "cannot be read as a table ("),
         ("a,label\n1,0.5\n2,1\n", "y holds 0.5; labels must be whole numbers"),
-        ("a,h,label\n1,x,0\n2,,1\n", "domain is missing in 1 of 2 rows (first: row 1)"),
+        ("a,h,label\n1,x,0\n2,,1\n", "column 'h', which data.site names, is missing in 1 of 2 rows"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_one_sentence(here: Path, content: str, words: str) -> None:

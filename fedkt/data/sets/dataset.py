@@ -157,10 +157,11 @@ def dataset_of(
             labels = named(choices.task).of_rows(rows.x)
     except InputError as error:
         problems.extend(error.problems)
-    for what, values in (("domain", domain), ("ids", ids)):
+    column = "domain" if choices.site is None else f"column {choices.site!r}, which data.site names,"
+    for what, values, called in (("domain", domain, column), ("ids", ids, "ids")):
         try:
             if values is not None:
-                whose[what] = names_of(f"{where}: {what}", values)
+                whose[what] = names_of(f"{where}: {called}", values)
         except InputError as error:
             problems.extend(error.problems)
     if problems:

@@ -14,6 +14,7 @@ Test rows are held out when a federation is built.
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -68,24 +69,25 @@ def whole_table(where: str, columns: Mapping[str, Any], column: str | None, choi
     rows = {name: values for name, values in columns.items() if name not in taken}
     texts = _texts_among(where, rows, choices)
     if texts:
-        lost = [
-            f"{where} has no column {name!r}, which {setting} names; {did_you_mean(name, list(columns))}"
-            for setting, names in (
-                ("data.site", [choices.site]),
-                ("data.categories", dict(choices.categories)),
-            )
-            for name in names
-            if name is not None and name not in columns
+        problems.append(_about_texts(where, rows, texts))
+        site = [choices.site] if choices.site is not None and choices.site not in columns else []
+        problems += [
+            f"{where} has no column {name!r}, which data.site names; {did_you_mean(name, list(columns))}"
+            for name in site
         ]
-        raise InputError(*lost, texts)
-    made = dataset_of(
-        where,
-        rows,
-        targets_of(columns, labels, choices) if choices.labelled and labels else None,
-        domain=columns.get(choices.site) if choices.site is not None else None,
-        ids=None if column is None else columns[column],
-        choices=choices,
-    )
+    try:
+        made = dataset_of(
+            where,
+            {name: values for name, values in rows.items() if name not in texts},
+            targets_of(columns, labels, choices) if choices.labelled and labels else None,
+            domain=columns.get(choices.site) if choices.site is not None else None,
+            ids=None if column is None else columns[column],
+            choices=choices if not texts else _without(choices, texts),
+        )
+    except InputError as error:
+        raise InputError(*problems, *error.problems) from None
+    if problems:
+        raise InputError(*problems)
     return split_of(where, made, None, choices=choices)
 
 
@@ -113,16 +115,24 @@ def _labels(where: str, names: list[str], choices: Choices) -> list[str]:
     raise InputError(f"{where} has {held} (of {listed(names)}); data.label must name its column.")
 
 
-def _texts_among(where: str, rows: Mapping[str, Any], choices: Choices) -> str | None:
-    """Return what is wrong where columns hold neither numbers nor what ``data.categories`` speaks of."""
+def _texts_among(where: str, rows: Mapping[str, Any], choices: Choices) -> list[str]:
+    """Return the columns that hold neither numbers nor what ``data.categories`` speaks of."""
     if choices.kind == "text":
-        return None
+        return []
     kept, _ = chosen(where, list(rows), choices)
     names = features(where, kept, Choices(columns=choices.columns))[0]
     known = dict(choices.categories)
     texts = [name for name in names if name not in known and numbers_of(rows[name]) is None]
-    if not texts or (choices.kind is None and len(names) == 1):  # the only column is the text
-        return None
+    return [] if choices.kind is None and len(names) == 1 else texts  # the only column is the text
+
+
+def _without(choices: Choices, texts: list[str]) -> Choices:
+    """Return the same choices about all other columns."""
+    kept = None if choices.columns is None else tuple(n for n in choices.columns if n not in texts)
+    return replace(choices, columns=kept or None)
+
+
+def _about_texts(where: str, rows: Mapping[str, Any], texts: list[str]) -> str:
     told = []
     for name in texts:
         values = np.asarray(rows[name], object)
@@ -148,10 +158,10 @@ def _read_csv(where: str, path: Path) -> dict[str, Any]:
     while True:
         convert = csv.ConvertOptions(column_types=wider, strings_can_be_null=False)
         try:
-            # Block by block: read at once, the text of the whole file would lie beside its numbers.
+            # Block by block: read at once, the text of the whole file would lie beside its numbers. Nothing
+            # but the call holds the table, so that each column is gone once it is numbers.
             with csv.open_csv(path, csv.ReadOptions(block_size=BLOCK), parse, convert) as blocks:
-                table = pa.Table.from_batches(list(blocks), blocks.schema)
-            return _columns(where, table)
+                return _columns(where, pa.Table.from_batches(list(blocks), blocks.schema))
         except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
             found = _CONVERSION.search(str(error))
             names = [] if found is None else _names(path, parse)
@@ -206,6 +216,7 @@ def _columns(where: str, table: Any) -> dict[str, Any]:
         if pa.types.is_null(column.type):
             values = np.full(len(column), np.nan, np.float32)
         found[name] = _texts(column) if values is None else values
+        pa.default_memory_pool().release_unused()
     return found
 
 

@@ -10,12 +10,15 @@ from torch import Tensor
 from fedkt.client.behaviour import Holding
 from fedkt.client.lessons.turning import narrowed
 from fedkt.client.lessons.watching import noted
+from fedkt.client.state import CONFUSION, DOMAINS
 from fedkt.data import Federation
 from fedkt.data.federation import Shard
 from fedkt.data.sequence.turns import Turns
 from fedkt.engine.world.world import World
 from fedkt.tasks import Figures
 
+MOST_DOMAINS = 30
+"""Of more domains nobody reads a figure each."""
 MOST_CLASSES = 100
 """Of more classes nobody reads who is taken for whom."""
 
@@ -92,6 +95,16 @@ def watched(world: World, client: str, round_: int, scores: Scores, folder: Path
     return {"alarm": float(noted(folder, round_, counts[0], counts[1], rule))}
 
 
+def files_of(scores: Scores, federation: Federation, shard: Shard, own: str) -> dict[str, dict[str, Any]]:
+    """Return what a client keeps of itself after the last round, by the file's name."""
+    found: dict[str, dict[str, Any]] = {}
+    if counts := confusion(scores, federation, shard, own):
+        found[CONFUSION] = counts
+    if domains := by_domain(scores, federation):
+        found[DOMAINS] = {"figures": domains}
+    return found
+
+
 def confusion(scores: Scores, federation: Federation, shard: Shard, own: str) -> dict[str, Any] | None:
     """Return how many test rows of each class (a row) were taken for each (a column): ``rows counts``.
 
@@ -104,6 +117,26 @@ def confusion(scores: Scores, federation: Federation, shard: Shard, own: str) ->
     chosen = scores.get((rows, f"{own}_"), scores[rows, ""]) if rows == "personal" else scores[rows, ""]
     counts = federation.task.confusion(chosen, federation.test_labels(shard, rows), federation.classes)
     return None if counts is None else {"rows": rows, "counts": counts.tolist()}
+
+
+def by_domain(scores: Scores, federation: Federation) -> dict[str, float] | None:
+    """Return the leading figure on the common test rows of each domain, in the order of the data.
+
+    None where there are no such rows, they have no domains, or there are too many domains to look at.
+    """
+    test = federation.test
+    if test is None or test.domain is None or ("global", "") not in scores:
+        return None
+    names, first = np.unique(test.domain, return_index=True)
+    if not 1 < len(names) <= MOST_DOMAINS:
+        return None
+    values, y = scores["global", ""], federation.test_labels(next(iter(federation.shards)), "global")
+    found = {}
+    for name in names[np.argsort(first)]:
+        there = torch.from_numpy(test.domain == name)
+        if (figure := federation.task.leading(values[there], y[there])) is not None:
+            found[str(name)] = figure
+    return found
 
 
 def _metrics(scores: Scores, federation: Federation, shard: Shard, own: str) -> dict[str, float]:

@@ -17,11 +17,11 @@ from fedkt.client.behaviour import REFERENCES, Arrays, Client, Fit
 from fedkt.client.lessons.adapting import Speaker, speaker
 from fedkt.client.lessons.snapshot import Before, reminded
 from fedkt.client.placing import placed, placed_state
-from fedkt.client.state import CONFUSION, ClientState, StateStore, packed, unpacked
+from fedkt.client.state import ClientState, StateStore, packed, unpacked
 from fedkt.client.training import all_finite
 from fedkt.engine.clients.copies import BESIDE, Copies, costly, digestion_of, fitted, private, training_of
 from fedkt.engine.clients.jobs import Awaited, PlaceJob, PredictJob, Work, no_predictions
-from fedkt.engine.clients.measuring import Scores, by_task, confusion, held_in, measured, watched
+from fedkt.engine.clients.measuring import Scores, by_task, files_of, held_in, measured, watched
 from fedkt.engine.world.guard import Describe, Guard, guard_of
 from fedkt.engine.world.world import World
 from fedkt.errors import Diverged
@@ -377,10 +377,11 @@ class Party:
         own = BESIDE if self._copies.names else self.behaviour.decides_own
         how, scenario = (self.world.federation, self.world.shards[self.client], own), self.world.scenario
         last = self._round == scenario.rounds or scenario.patience is not None
-        if last and (found := confusion(parts["after"], *how)):
+        folder = self.store.folder_of(self.client)
+        for name, found in (files_of(parts["after"], *how) if last else {}).items():
             # As what is measured in a private mode: not in any message.
-            write_json(self.store.folder_of(self.client) / CONFUSION, {"round": self._round, **found})
-        turn, folder = (self.world.turns, self._round), self.store.folder_of(self.client)
+            write_json(folder / name, {"round": self._round, **found})
+        turn = self.world.turns, self._round
         told = watched(self.world, self.client, self._round, parts["after"], folder)
         told |= by_task(parts["after"], *how[:2], *turn)
         return measured(parts["before"], parts["after"], *how) | told

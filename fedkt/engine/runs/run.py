@@ -1,7 +1,6 @@
 """Simulate a scenario: check it, lay out the run folder, drive the rounds, sum up."""
 
 import errno
-import json
 import os
 import threading
 import time
@@ -13,9 +12,6 @@ from operator import methodcaller
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from fedkt.client.state import CONFUSION
 from fedkt.data.federation import Federation
 from fedkt.data.identity import changed, data_hashes
 from fedkt.data.raw import described
@@ -27,6 +23,7 @@ from fedkt.engine.loop.loop import Loop
 from fedkt.engine.loop.plug_in import plug_in
 from fedkt.engine.runs.drifted import sum_up_drift
 from fedkt.engine.runs.sequenced import sum_up_tasks
+from fedkt.engine.runs.summed import sum_up_clients
 from fedkt.engine.runtimes.flwr_internals import seats
 from fedkt.engine.world.checked import checked_world
 from fedkt.engine.world.private import privacy_notes
@@ -145,7 +142,7 @@ def _simulated(
         if session is not None:
             session.end()  # while the run is summed up
         summary = loop.summary()
-        _sum_up_confusion(world, folder, loop.round)
+        sum_up_clients(world, folder, loop.round)
         sum_up_tasks(world, folder, loop.round)
         sum_up_drift(world, folder)
         folder.finish(summary)
@@ -257,17 +254,6 @@ def _drive(
             written = partial(grid.aside, methodcaller("written"))
             flush = partial(methodcaller, "flush")
             loop.run(grid, lambda kept: (_noted(chosen, grid.everywhere(flush(kept))), written))
-
-
-def _sum_up_confusion(world: World, folder: RunFolder, last: int) -> None:
-    """Write ``confusion.json``: the sum of those of honest clients who were measured after the last round."""
-    files = [folder.checkpoint / "clients" / c / CONFUSION for c in world.shards if c not in world.hostile]
-    found = [json.loads(file.read_text(encoding="utf-8")) for file in files if file.is_file()]
-    found = [held for held in found if held["round"] == last]
-    if not found or len({held["rows"] for held in found}) > 1:
-        return
-    counts = np.sum([held["counts"] for held in found], axis=0)
-    write_json(folder.path / CONFUSION, {**found[0], "clients": len(found), "counts": counts.tolist()})
 
 
 def _told(plan: Plan, observer: Observer) -> Plan:

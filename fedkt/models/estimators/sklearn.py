@@ -87,6 +87,6 @@ def _class(name: Any) -> Any:
 
 
 def _classifies(found: Any) -> bool:
-    from sklearn.base import ClassifierMixin
+    from sklearn.base import BaseEstimator, ClassifierMixin
 
-    return isinstance(found, type) and issubclass(found, ClassifierMixin)
+    return isinstance(found, type) and issubclass(found, ClassifierMixin) and issubclass(found, BaseEstimator)

@@ -4,7 +4,7 @@ import base64
 import json
 import os
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
@@ -16,6 +16,7 @@ from fedkt.files import write_atomic
 from fedkt.results.comparison.frames import FILE, Comparison, problem_of_metric, problem_of_target
 from fedkt.results.folder import is_run, package_version
 from fedkt.results.report import collect, sentences
+from fedkt.results.report.parties import domains_of
 from fedkt.results.result import Result
 
 PAGE = "report.html"
@@ -31,7 +32,7 @@ def write_report(of: Comparison | Result) -> Path:
 
     A comparison gets its tables and pictures beside it, which the page does not need.
     """
-    budget, tasks, drift = "", None, None
+    budget, beside = "", dict.fromkeys(BESIDE)
     if isinstance(of, Comparison):
         from fedkt.results.comparison.pictures import write_pictures
         from fedkt.results.comparison.tables import write_tables
@@ -52,9 +53,9 @@ def write_report(of: Comparison | Result) -> Path:
         under = f"{data['methods'][0]['label']}, seed {data['seeds'][0]}"
         if of.summary.get("privacy", {}).get("mode") != "none":
             budget = _budget(of.path)
-        tasks, drift = _tasks(of.path), _drift(of.path)
+        beside = {name: read(of.path) for name, read in BESIDE.items()}
     page = of.path / PAGE
-    write_atomic(page, render(title, under, words, data, about, budget, tasks, drift).encode())
+    write_atomic(page, render(title, under, words, data, about, budget, **beside).encode())
     return page
 
 
@@ -175,6 +176,15 @@ def _address(picture: Path) -> str:
     return f"data:image/png;base64,{base64.b64encode(picture.read_bytes()).decode()}"
 
 
+BESIDE: dict[str, Callable[[Path], dict[str, Any] | None]] = {
+    "tasks": _tasks,
+    "drift": _drift,
+    "domains": domains_of,
+}
+"""What stands on the page of a run alone, by its name in the template: from the run's folder, None for
+nothing."""
+
+
 def render(
     title: str,
     under: str,
@@ -182,11 +192,10 @@ def render(
     data: dict[str, Any],
     about: dict[str, Any],
     budget: str = "",
-    tasks: dict[str, Any] | None = None,
-    drift: dict[str, Any] | None = None,
+    **beside: dict[str, Any] | None,
 ) -> str:
-    """Return the page as text; ``budget``: the address of a picture, or empty; ``tasks``: of a sequence;
-    ``drift``: what sites saw of it."""
+    """Return the page as text; ``budget``: the address of a picture, or empty; ``beside``: what stands on the
+    page of a run alone, by the names of :data:`BESIDE`."""
     from jinja2 import Environment, StrictUndefined
 
     folder = files("fedkt.results.report")
@@ -203,8 +212,7 @@ def render(
         data=packed,
         about=about,
         budget=budget,
-        tasks=tasks,
-        drift=drift,
+        **{**dict.fromkeys(BESIDE), **beside},
         kind=data["kind"],
         figure=data["figure"]["title"][:1].upper() + data["figure"]["title"][1:],
         style=_hues() + style,
