@@ -9,10 +9,10 @@ ever trusted. The same check guards what leaves a client (:func:`encode`).
 
 import math
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any
+from functools import lru_cache, partial
+from typing import Any, TypeVar
 
 import numpy as np
 from flwr.app import Array, ArrayRecord
@@ -21,6 +21,8 @@ from torch import Tensor
 
 LIMIT = 1e4
 """Largest magnitude of a logit or of a prototype's coordinate."""
+
+T = TypeVar("T")
 
 _SUM_TOLERANCE = 1e-3
 _NORM_TOLERANCE = 1e-4
@@ -100,19 +102,33 @@ def encode(arrays: Mapping[str, NDArray[Any]], expected: Expected) -> ArrayRecor
     Traceback (most recent call last):
     fedkt.knowledge.codec.Rejected: array 'labels' spans [3, 10]; it must stay in [-1, 9].
     """
-    _check_names(arrays, expected)
-    record = ArrayRecord()
-    for name, spec in expected.items():
-        array = np.asarray(arrays[name])
+    return _only(encode_all([arrays], expected))
+
+
+def encode_all(
+    contributions: Sequence[Mapping[str, NDArray[Any]]], expected: Expected
+) -> list[ArrayRecord | Rejected]:
+    """Encode what several clients send, whose values are checked as one array [clients, ...].
+
+    Returns for each what :func:`encode` would, or the reason for which it would refuse.
+    """
+    records = [ArrayRecord() for _ in contributions]
+
+    def ready(i: int, name: str) -> NDArray[Any]:
+        spec, array = expected[name], np.asarray(contributions[i][name])
         if array.dtype != np.dtype(spec.dtype):
             raise Rejected("dtype", f"array '{name}' is {array.dtype}; it must be {spec.dtype}.")
         if array.shape != spec.shape:
             raise Rejected("shape", f"array '{name}' has shape {array.shape}; it must be {spec.shape}.")
-        _check_values(name, array, spec)
-        values = np.ascontiguousarray(array).tobytes()
+        return array
+
+    def keep(i: int, name: str, array: NDArray[Any]) -> None:
+        spec, values = expected[name], np.ascontiguousarray(array).tobytes()
         data = _header(spec) + (zlib.compress(values, 9) if spec.packed else values)
-        record[name] = Array(dtype=spec.dtype, shape=spec.shape, stype=_STYPE, data=data)
-    return record
+        records[i][name] = Array(dtype=spec.dtype, shape=spec.shape, stype=_STYPE, data=data)
+
+    refused = _checked(contributions, expected, ready, keep)
+    return [refused.get(i, record) for i, record in enumerate(records)]
 
 
 def decode(record: Mapping[str, Array], expected: Expected) -> dict[str, NDArray[Any]]:
@@ -125,34 +141,114 @@ def decode(record: Mapping[str, Array], expected: Expected) -> dict[str, NDArray
     >>> decode(encode({"labels": np.array([3, 7], np.int16)}, expected), expected)
     {'labels': array([3, 7], dtype=int16)}
     """
-    _check_names(record, expected)
-    arrays: dict[str, NDArray[Any]] = {}
+    return _only(decode_all([record], expected))
+
+
+def decode_all(
+    records: Sequence[Mapping[str, Array]], expected: Expected
+) -> list[dict[str, NDArray[Any]] | Rejected]:
+    """Decode what several clients sent, whose values are checked as one array [clients, ...].
+
+    Returns for each what :func:`decode` would, or the reason for which it would refuse: that one is bad
+    changes nothing for the others.
+    """
+    found: list[dict[str, NDArray[Any]]] = [{} for _ in records]
+    refused = _checked(
+        records,
+        expected,
+        lambda i, name: _formed(name, records[i][name], expected[name]),
+        lambda i, name, array: found[i].__setitem__(name, array),
+    )
+    return [refused.get(i, arrays) for i, arrays in enumerate(found)]
+
+
+def _formed(name: str, sent: Array, spec: Spec) -> NDArray[Any]:
+    """Return a received array, whose values are not checked yet."""
+    if sent.stype != _STYPE:
+        raise Rejected(
+            "stype", f"array '{name}' is stored as {sent.stype[:_LONGEST]!r}; it must be {_STYPE!r}."
+        )
+    if sent.dtype != spec.dtype:
+        raise Rejected("dtype", f"array '{name}' is {sent.dtype[:_LONGEST]}; it must be {spec.dtype}.")
+    if tuple(sent.shape) != spec.shape:
+        shape = str(tuple(sent.shape))[:_LONGEST]
+        raise Rejected("shape", f"array '{name}' has shape {shape}; it must be {spec.shape}.")
+    if len(sent.data) > spec.nbytes or (len(sent.data) < spec.nbytes and not spec.packed):
+        most = "at most " if spec.packed else ""
+        raise Rejected(
+            "length", f"array '{name}' has {len(sent.data)} bytes; it must have {most}{spec.nbytes}."
+        )
+    header = _header(spec)
+    if sent.data[: len(header)] != header:
+        raise Rejected("header", f"array '{name}' has an npy header other than its declared form.")
+    if spec.packed:
+        return np.frombuffer(_unpacked(name, sent.data[len(header) :], spec.raw), spec.dtype).reshape(
+            spec.shape
+        )
+    return np.frombuffer(sent.data, spec.dtype, offset=len(header)).reshape(spec.shape)
+
+
+def _checked(
+    messages: Sequence[Mapping[str, Any]],
+    expected: Expected,
+    ready: Callable[[int, str], NDArray[Any]],
+    keep: Callable[[int, str, NDArray[Any]], None],
+) -> dict[int, Rejected]:
+    """Check messages array by array, those of all clients together; return why some are refused.
+
+    ``ready(i, name)`` returns an array of message i, or raises what is wrong with its form; ``keep`` is
+    told of each that is good.
+    """
+    refused: dict[int, Rejected] = {}
+
+    def attempt(i: int, step: Callable[[], T]) -> T | None:
+        try:
+            return step()
+        except Rejected as error:
+            refused[i] = error
+            return None
+
+    for i, message in enumerate(messages):
+        attempt(i, partial(_check_names, message, expected))
     for name, spec in expected.items():
-        sent = record[name]
-        if sent.stype != _STYPE:
-            raise Rejected(
-                "stype", f"array '{name}' is stored as {sent.stype[:_LONGEST]!r}; it must be {_STYPE!r}."
-            )
-        if sent.dtype != spec.dtype:
-            raise Rejected("dtype", f"array '{name}' is {sent.dtype[:_LONGEST]}; it must be {spec.dtype}.")
-        if tuple(sent.shape) != spec.shape:
-            shape = str(tuple(sent.shape))[:_LONGEST]
-            raise Rejected("shape", f"array '{name}' has shape {shape}; it must be {spec.shape}.")
-        if len(sent.data) > spec.nbytes or (len(sent.data) < spec.nbytes and not spec.packed):
-            most = "at most " if spec.packed else ""
-            raise Rejected(
-                "length", f"array '{name}' has {len(sent.data)} bytes; it must have {most}{spec.nbytes}."
-            )
-        header = _header(spec)
-        if sent.data[: len(header)] != header:
-            raise Rejected("header", f"array '{name}' has an npy header other than its declared form.")
-        values = sent.data[len(header) :]
-        if spec.packed:
-            values = _unpacked(name, values, spec.raw)
-        array = np.frombuffer(values, dtype=spec.dtype).reshape(spec.shape)
-        _check_values(name, array, spec)
-        arrays[name] = array
-    return arrays
+        arrays = {
+            i: array
+            for i in range(len(messages))
+            if i not in refused and (array := attempt(i, partial(ready, i, name))) is not None
+        }
+        for i in _suspects(arrays, spec):
+            attempt(i, partial(_check_values, name, arrays[i], spec))
+        for i, array in arrays.items():
+            if i not in refused:
+                keep(i, name, array)
+    return refused
+
+
+def _only(found: Sequence[T | Rejected]) -> T:
+    """Return the only one; raise it where it is refused."""
+    if isinstance(found[0], Rejected):
+        raise found[0]
+    return found[0]
+
+
+def _suspects(arrays: Mapping[int, NDArray[Any]], spec: Spec) -> list[int]:
+    """Return which of equally shaped arrays may break the specification: they are looked at one by one.
+
+    All are looked at as one array [clients, ...]; one that is good may be among those that are returned.
+    """
+    if len(arrays) < 2 or not spec.raw or spec.further is not None:
+        return list(arrays)
+    stacked = np.stack(list(arrays.values()))
+    rows = stacked.reshape(len(arrays), -1)
+    # NaN is in no range.
+    fine = (rows.min(1) >= spec.low) & (rows.max(1) <= spec.high)
+    if spec.norm is not None:
+        fine &= np.linalg.norm(rows.astype(np.float64), axis=1) <= spec.norm
+    if spec.simplex:
+        total = stacked.sum(axis=-1, dtype=np.float64).reshape(len(arrays), -1)
+        good = np.abs(total - 1.0) <= _SUM_TOLERANCE
+        fine &= ((good | (total == 0.0)) if spec.empty_rows else good).all(1)
+    return [i for i, good_one in zip(arrays, fine.tolist(), strict=True) if not good_one]
 
 
 def size(record: Mapping[str, Array]) -> int:

@@ -5,15 +5,16 @@ and, in replies, a few named scalar metrics: nothing else has a place in it.
 """
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any, Literal, Protocol, TypeVar, cast
 
 import numpy as np
-from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from numpy.typing import NDArray
 
-from fedkt.knowledge.codec import Expected, Rejected, decode, encode, few, size
+from fedkt.knowledge.codec import Expected, Rejected, decode, decode_all, encode, few, size
 from fedkt.knowledge.kinds import Dims, row_ids
 
 # 1 is the first that is released: what came and went before it, such as the nonce, has no number of its own.
@@ -43,6 +44,8 @@ class Shapes(Protocol):
 
 Encode = Callable[[Mapping[str, NDArray[Any]], Expected], ArrayRecord]
 """As :func:`~fedkt.knowledge.encode`."""
+Decode = Callable[[Mapping[str, Array], Expected], Mapping[str, NDArray[Any]]]
+"""As :func:`~fedkt.knowledge.decode`."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,7 @@ class Request:
         ids = None if self.teacher is None else self.teacher.get("rows")
         teacher_rows = 0 if ids is None else len(ids)
         content = RecordDict()
-        content[_ENVELOPE] = ConfigRecord(
+        content[_ENVELOPE] = _record(
             {
                 **self.binding.fields(),
                 "rows": 0 if self.rows is None else len(self.rows),
@@ -105,7 +108,8 @@ class Request:
                 "teacher_round": self.teacher_round,
                 "kept": self.kept,
                 "evaluate": self.evaluate,
-            }
+            },
+            ("nonce",),
         )
         if self.rows is not None:
             content[_ROWS] = encode({"ids": self.rows}, {"ids": row_ids(dims.about(len(self.rows)))})
@@ -114,8 +118,13 @@ class Request:
         return content
 
     @classmethod
-    def unpack(cls, content: RecordDict, transfer: str, dims: Dims, shapes: Shapes) -> "Request":
-        """Decode a request at a client that holds the transfer set with this hash."""
+    def unpack(
+        cls, content: RecordDict, transfer: str, dims: Dims, shapes: Shapes, decoded: Decode = decode
+    ) -> "Request":
+        """Decode a request at a client that holds the transfer set with this hash.
+
+        ``decoded`` decodes the teacher.
+        """
         envelope = _envelope(content)
         run, number = _entry(envelope, "run", str), _entry(envelope, "round", int)
         binding = Binding(run, number, transfer, _entry(envelope, "nonce", str))
@@ -134,7 +143,7 @@ class Request:
             rows = decode(_arrays(content, _ROWS), {"ids": row_ids(dims.about(asked))})["ids"]
         teacher = None
         if has_teacher:
-            teacher = decode(_arrays(content, _KNOWLEDGE), shapes(dims.about(taught), taught > 0))
+            teacher = decoded(_arrays(content, _KNOWLEDGE), shapes(dims.about(taught), taught > 0))
         return cls(
             binding,
             rows,
@@ -161,20 +170,24 @@ class Reply:
     arrays: Mapping[str, NDArray[Any]] | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
 
-    def pack(self, expected: Expected) -> RecordDict:
-        """Return the encoded reply; raises :class:`Rejected` if anything undeclared would leave."""
+    def pack(self, expected: Expected, encoded: Encode = encode) -> RecordDict:
+        """Return the encoded reply; raises :class:`Rejected` if anything undeclared would leave.
+
+        ``encoded`` encodes the contribution.
+        """
         content = RecordDict()
-        content[_ENVELOPE] = ConfigRecord(
+        content[_ENVELOPE] = _record(
             {
                 **self.binding.fields(),
                 "client": self.client,
                 "status": self.status,
                 "reason": self.reason,
                 "detail": self.detail,
-            }
+            },
+            ("nonce", "client"),
         )
         if self.arrays is not None:
-            content[_KNOWLEDGE] = encode(self.arrays, expected)
+            content[_KNOWLEDGE] = encoded(self.arrays, expected)
         if self.metrics:
             content[_METRICS] = MetricRecord({**_checked_metrics(self.metrics)})
         return content
@@ -182,6 +195,46 @@ class Reply:
     @classmethod
     def unpack(cls, content: RecordDict, binding: Binding, expected: Expected | None) -> "Reply":
         """Decode a reply; ``expected`` is None where no knowledge may come."""
+        found = cls.unpack_all([content], [binding], [expected])[0]
+        if isinstance(found, Rejected):
+            raise found
+        return found
+
+    @classmethod
+    def unpack_all(
+        cls, contents: Sequence[RecordDict], bindings: Sequence[Binding], expected: Sequence[Expected | None]
+    ) -> "list[Reply | Rejected]":
+        """Decode replies, whose contributions are checked together; the reason for each that is refused."""
+        found: list[Reply | Rejected] = []
+        alike: list[tuple[Expected, list[int], list[ArrayRecord]]] = []
+        for i, (content, binding, shapes) in enumerate(zip(contents, bindings, expected, strict=True)):
+            try:
+                reply, arrays = cls._read(content, binding, shapes is not None)
+            except Rejected as error:
+                found.append(error)
+                continue
+            found.append(reply)
+            if arrays is not None and shapes is not None:
+                group = next((g for g in alike if g[0] == shapes), None)
+                if group is None:
+                    alike.append(group := (shapes, [], []))
+                group[1].append(i)
+                group[2].append(arrays)
+        for shapes, places, records in alike:
+            for i, decoded in zip(places, decode_all(records, shapes), strict=True):
+                read = found[i]
+                if isinstance(decoded, Rejected):
+                    found[i] = decoded
+                elif isinstance(read, Reply):
+                    found[i] = replace(read, arrays=decoded)
+        return found
+
+    @classmethod
+    def _read(
+        cls, content: RecordDict, binding: Binding, knowing: bool
+    ) -> "tuple[Reply, ArrayRecord | None]":
+        """Read all of a reply but its arrays, which are returned as they came; ``knowing``: whether an
+        accepted one holds any."""
         envelope = _envelope(content)
         binding.check(envelope)
         _check_entries(envelope, _REPLY)
@@ -190,9 +243,9 @@ class Reply:
             raise Rejected(
                 "kind", f"the reply's status is {_short(status)}; it must be accepted, declined or failed."
             )
-        wanted = {_KNOWLEDGE} if status == "accepted" and expected is not None else set()
+        wanted = {_KNOWLEDGE} if status == "accepted" and knowing else set()
         _check_keys(content, {_ENVELOPE} | wanted | ({_METRICS} if _METRICS in content else set()))
-        arrays = decode(_arrays(content, _KNOWLEDGE), expected) if wanted and expected is not None else None
+        arrays = _arrays(content, _KNOWLEDGE) if wanted else None
         metrics: Mapping[str, float] = {}
         if _METRICS in content:
             record = content[_METRICS]
@@ -200,7 +253,7 @@ class Reply:
                 raise Rejected("names", f"the message's '{_METRICS}' holds no metrics.")
             metrics = _checked_metrics(cast(Mapping[str, float], record))
         reason, detail = _entry(envelope, "reason", str), _entry(envelope, "detail", str)
-        return cls(binding, client, cast(Status, status), reason, detail, arrays, metrics)
+        return cls(binding, client, cast(Status, status), reason, detail, None, metrics), arrays
 
 
 def binding_of(content: RecordDict) -> Binding:
@@ -249,6 +302,22 @@ def who_answered(content: RecordDict) -> str:
     envelope = content.get(_ENVELOPE)
     name = envelope.get("client") if isinstance(envelope, ConfigRecord) else None
     return name if isinstance(name, str) else ""
+
+
+def _record(entries: Mapping[str, int | str], own: Sequence[str]) -> ConfigRecord:
+    """Return an envelope; ``own``: entries of one message, which others of its exchange have otherwise.
+
+    The rest is checked by Flower once for all of them, which takes 20 times as long as to copy it.
+    """
+    common = _common(tuple((name, "" if name in own else value) for name, value in entries.items())).copy()
+    for name in own:
+        common[name] = entries[name]
+    return common
+
+
+@lru_cache(maxsize=64)
+def _common(entries: tuple[tuple[str, int | str], ...]) -> ConfigRecord:
+    return ConfigRecord(dict(entries))
 
 
 def _checked_metrics(metrics: Mapping[str, float]) -> dict[str, float]:

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import pytest
 import ray
 
 import fedkt
+from fedkt.engine.loop import checkpoint
 from fedkt.engine.loop.loop import Loop
 from fedkt.errors import InputError, RunError
 from fedkt.files import read_tensors
@@ -121,28 +121,59 @@ def test_any_number_of_ray_actors_gives_the_same_bits(
     assert rows(tmp_path / "ray") == rows(whole())
 
 
-def test_a_killed_actor_is_started_again_and_its_clients_go_on(
-    tmp_path: Path, whole: Callable[..., Path], one_ray: None, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("moment", "round_"),
+    [
+        ("trained", 2),
+        *(
+            pytest.param(moment, round_, marks=pytest.mark.slow)
+            for moment in ("states written", "states on their way", "trained", "taught")
+            for round_ in (1, 2, 3)
+            if (moment, round_) != ("trained", 2)
+        ),
+    ],
+)
+def test_a_killed_actor_loses_nothing(
+    tmp_path: Path,
+    whole: Callable[..., Path],
+    one_ray: None,
+    monkeypatch: pytest.MonkeyPatch,
+    moment: str,
+    round_: int,
 ) -> None:
-    from fedkt.engine.runtimes import resident
+    """Whenever it dies: what its clients had learned since their states were written is learned again."""
+    from fedkt.engine.runtimes.resident import RayGrid
 
-    everywhere = resident.RayGrid.everywhere
-    flushes = []
+    saved, exchange, killed = RayGrid.saved, Loop._exchange, []
+    flushes: list[Any] = []
 
-    def then_kill(self: Any, function: Any) -> Any:
-        results = everywhere(self, function)
-        if "flush" in repr(function):
-            flushes.append(function)
-            if len(flushes) == 1:
-                self.aside(methodcaller("written"))  # it goes on from what it wrote last
-                ray.kill(self._parts[0].actor)
-        return results
+    def kill(grid: Any) -> None:
+        killed.append(grid)
+        ray.kill(grid._parts[0].line.actor)
+
+    def saved_then_killed(self: Any, *functions: Any) -> Any:
+        found, wait = saved(self, *functions)
+        flushes.append(wait)
+        if len(flushes) == round_ and "states" in moment:
+            if moment == "states written":
+                assert wait()
+            kill(self)
+        return found, wait
+
+    def exchanged_then_killed(self: Loop, grid: Any, number: int, stage: str, messages: Any) -> Any:
+        replies = exchange(self, grid, number, stage, messages)
+        if number == round_ and (stage, moment) in (("train", "trained"), ("evaluate", "taught")):
+            kill(grid)
+        return replies
 
     with monkeypatch.context() as patch:
-        patch.setattr(resident.RayGrid, "everywhere", then_kill)
+        patch.setattr(RayGrid, "saved", saved_then_killed)
+        patch.setattr(Loop, "_exchange", exchanged_then_killed)
         run(tmp_path / "killed", "engine={kind: ray, workers: 2}")
-    assert len(flushes) == 3
+    assert len(killed) == 1
     assert final_states(tmp_path / "killed") == final_states(whole())
+    assert rows(tmp_path / "killed") == rows(whole())
+    assert checkpoint.read(tmp_path / "killed" / "checkpoint").round == 3
 
 
 def test_work_is_balanced() -> None:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedkt.knowledge import Dims, Logits, Rejected
-from fedkt.knowledge.protocol import knowledge_bytes, round_of
+from fedkt.knowledge.protocol import Reply, knowledge_bytes, round_of
 from tests.knowledge import payloads
 
 GOOD = payloads.payload()
@@ -43,6 +43,21 @@ def test_a_bad_reply_is_refused_with_its_reason(name: str) -> None:
     knowledge_bytes(content)  # what the server does before it looks closer must not fail either
     round_of(content)
     assert reason_of(lambda: payloads.unpack(content)) == reason
+
+
+@pytest.mark.parametrize("name", list(payloads.BAD))
+def test_a_bad_reply_among_good_ones_is_refused_as_it_is_alone_and_costs_no_other(name: str) -> None:
+    change, _ = payloads.BAD[name]
+    bad = payloads.good()
+    change(bad)
+    alone, many = (
+        Reply.unpack_all(contents, [payloads.BINDING] * len(contents), [payloads.EXPECTED] * len(contents))
+        for contents in ([bad], [payloads.good(), bad, payloads.good()])
+    )
+    assert isinstance(alone[0], Rejected) and isinstance(many[1], Rejected)
+    assert (many[1].reason, many[1].detail) == (alone[0].reason, alone[0].detail)
+    for reply in (many[0], many[2]):
+        assert isinstance(reply, Reply) and payloads.holds(reply)
 
 
 def test_refusing_takes_no_memory() -> None:

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
 from fedkt.knowledge import PROTOCOL, Dims, Expected, Logits, Rejected, Spec, encode
+from fedkt.knowledge.codec import decode_all, encode_all
 from fedkt.knowledge.protocol import MAX_METRICS, Binding, Reply, Request, knowledge_bytes, who_answered
 
 DIMS = Dims(rows=6, transfer=6, classes=3, width=2)
@@ -304,3 +305,41 @@ def test_only_the_expected_arrays_leave() -> None:
 )
 def test_the_name_in_an_answer(content: RecordDict, name: str) -> None:
     assert who_answered(content) == name
+
+
+NORMED = {"values": Spec("float32", (2, 2), -5.0, 5.0, norm=5.0)}
+SIMPLEX = {"values": Spec("float32", (2, 2), 0.0, 1.0, simplex=True, empty_rows=True)}
+
+
+@pytest.mark.parametrize(
+    ("expected", "values", "reason"),
+    [
+        (NORMED, [[3.0, 0.0], [0.0, 4.0]], None),  # a length of 5
+        (NORMED, [[3.0, 0.0], [0.0, 4.001]], "norm"),
+        (NORMED, [[3.0, 0.0], [0.0, 4.00001]], None),  # within rounding
+        (NORMED, [[5.5, 0.0], [0.0, 0.0]], "range"),
+        (NORMED, [[np.nan, 0.0], [0.0, 0.0]], "finite"),
+        (NORMED, [[-np.inf, 0.0], [0.0, 0.0]], "finite"),
+        (SIMPLEX, [[0.5, 0.5], [0.0, 0.0]], None),
+        (SIMPLEX, [[0.5, 0.5], [0.5, 0.0]], "sum"),
+    ],
+)
+def test_what_leaves_or_comes_together_is_checked_as_each_alone(
+    expected: Mapping[str, Spec], values: list[list[float]], reason: str | None
+) -> None:
+    its, fine = np.array(values, np.float32), np.array([[1.0, 0.0], [0.0, 1.0]], np.float32)
+    leaving = encode_all([{"values": fine}, {"values": its}, {"values": fine}], expected)
+    assert [getattr(record, "reason", None) for record in leaving] == [None, reason, None]
+    by_hand = [
+        ArrayRecord({"values": Array("float32", (2, 2), "numpy.ndarray", HEADER_2X2 + array.tobytes())})
+        for array in (fine, its, fine)
+    ]
+    coming = decode_all(by_hand, expected)
+    assert [getattr(arrays, "reason", None) for arrays in coming] == [None, reason, None]
+    for found in (coming[0], coming[2]):
+        assert isinstance(found, dict) and np.array_equal(found["values"], fine)
+
+
+HEADER_2X2 = (
+    b"\x93NUMPY\x01\x00v\x00{'descr': '<f4', 'fortran_order': False, 'shape': (2, 2), }".ljust(127) + b"\n"
+)

@@ -13,23 +13,34 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
-from flwr.app import Context, Message
+from flwr.app import Array, ArrayRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
+from numpy.typing import NDArray
 
 from fedkt.client.state import DiskStore, Held, MemoryStore, StateStore
 from fedkt.client.training import one_thread, warm_up
 from fedkt.engine.clients import trial
 from fedkt.engine.clients.cohorts import Cohorts, Plan, is_out_of_memory
-from fedkt.engine.clients.jobs import Work, lockstep, one_by_one
+from fedkt.engine.clients.jobs import EncodeJob, Work, lockstep, one_by_one
 from fedkt.engine.clients.party import Party
 from fedkt.engine.world import memory
 from fedkt.engine.world.world import Place, World, world_at
 from fedkt.errors import Diverged, RunError, own_code
-from fedkt.knowledge.codec import LIMIT, Expected, Rejected
+from fedkt.knowledge.codec import LIMIT, Expected, Rejected, decode
 from fedkt.knowledge.kinds import Dims
-from fedkt.knowledge.protocol import MAX_NAME, MAX_TEXT, Binding, Reply, Request, Shapes, i_am, round_of
+from fedkt.knowledge.protocol import (
+    MAX_NAME,
+    MAX_TEXT,
+    Binding,
+    Decode,
+    Reply,
+    Request,
+    Shapes,
+    i_am,
+    round_of,
+)
 from fedkt.privacy.ledger import Declined
 from fedkt.strategy.fusing import remedies
 from fedkt.uncompiled import without_compiler
@@ -73,9 +84,9 @@ class PartyApp(ClientApp):
         with one_thread():
             return lockstep([self._visit(message, context)])[0]
 
-    def _visit(self, message: Message, context: Context) -> Work[Message]:
+    def _visit(self, message: Message, context: Context, decoded: Decode = decode) -> Work[Message]:
         step = self.steps[message.metadata.message_type]
-        return _visit(self._home, self._raise_errors, step, message, context)
+        return _visit(self._home, self._raise_errors, step, message, context, decoded)
 
 
 class ResidentApp(PartyApp):
@@ -109,9 +120,10 @@ class ResidentApp(PartyApp):
         self._store.flush(kept)
         return self._cohorts.sizes
 
-    def written(self) -> None:
-        """Wait until they are there."""
+    def written(self) -> bool:
+        """Wait until they are there, and say so."""
         self._store.written()
+        return True
 
     def give(self, partitions: Sequence[int]) -> Mapping[str, Held]:
         """Let nodes go: return the states that are in memory alone or newest there."""
@@ -134,10 +146,11 @@ class ResidentApp(PartyApp):
         for message in messages:
             context = contexts[message.metadata.dst_node_id]
             by_client[client_of(self._world, context)] = message, context
+        once = Once()
         for cohort in self._cohorts.cut(list(by_client)):
             run = self._cohorts.run if len(cohort) > 1 else one_by_one
             with one_thread():
-                replies = lockstep([self._visit(*by_client[client]) for client in cohort], run)
+                replies = lockstep([self._visit(*by_client[client], once.decode) for client in cohort], run)
             yield replies
 
 
@@ -156,7 +169,9 @@ def _introduce(home: Home, message: Message, context: Context) -> Message:
     return i_am(client_of(world, context), message)
 
 
-def _visit(home: Home, raise_errors: bool, step: Step, message: Message, context: Context) -> Work[Message]:
+def _visit(
+    home: Home, raise_errors: bool, step: Step, message: Message, context: Context, decoded: Decode
+) -> Work[Message]:
     """Do what one message asks of one client."""
     world, store = home()
     client = client_of(world, context)
@@ -166,14 +181,14 @@ def _visit(home: Home, raise_errors: bool, step: Step, message: Message, context
     binding = Binding("", 0, transfer)
     expected: Expected = {}
     try:
-        request = Request.unpack(message.content, transfer, world.dims(client), _teacher(world))
+        request = Request.unpack(message.content, transfer, world.dims(client), _teacher(world), decoded)
         binding = request.binding
         at.append("begin")
         party = Party(world, store, client)
         reply = yield from step(party, request, at.append)
         at.append(SENDING)
         expected = party.contribution(request)
-        content = reply.pack(expected)
+        content = yield from _packed(reply, expected)
     except Declined as no:
         reply = Reply(binding, client, "declined", no.reason[:MAX_NAME], no.detail[:MAX_TEXT])
         content = reply.pack({})
@@ -184,6 +199,27 @@ def _visit(home: Home, raise_errors: bool, step: Step, message: Message, context
         content = failed(binding, client, what).pack({})
         store.note_failure(client, what.kept)
     return Message(content, reply_to=message)
+
+
+def _packed(reply: Reply, expected: Expected) -> Work[RecordDict]:
+    """Encode a reply; its contribution is checked with those of the clients that are as far."""
+    if reply.arrays is None:
+        return reply.pack(expected)
+    record: ArrayRecord = yield EncodeJob(SENDING, reply.arrays, expected)
+    return reply.pack(expected, lambda arrays, expected: record)
+
+
+class Once:
+    """Decodes a teacher that several messages of an exchange hold in one record once for all of them."""
+
+    def __init__(self) -> None:
+        self._held: tuple[Mapping[str, Array], Expected, Mapping[str, NDArray[Any]]] | None = None
+
+    def decode(self, record: Mapping[str, Array], expected: Expected) -> Mapping[str, NDArray[Any]]:
+        """Do as :func:`~fedkt.knowledge.codec.decode`."""
+        if self._held is None or self._held[0] is not record or self._held[1] != expected:
+            self._held = record, expected, decode(record, expected)
+        return self._held[2]
 
 
 def _teacher(world: World) -> Shapes:

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from fedkt.engine.clients.cohort_training import fit_stacked, predict_stacked
-from fedkt.engine.clients.jobs import Computation, FitJob, Job, Move, PredictJob, moved, one_by_one
+from fedkt.engine.clients.jobs import Computation, EncodeJob, FitJob, Job, Move, PredictJob, moved, one_by_one
 from fedkt.engine.clients.stack import Stack, Unstackable
 from fedkt.engine.world import memory
 from fedkt.engine.world.world import World
+from fedkt.knowledge.codec import encode_all
 
 log = logging.getLogger("fedkt")
 
@@ -89,10 +90,11 @@ class Cohorts:
         return [results[i] for i in range(len(jobs))]
 
     def _done(self, jobs: Sequence[Job]) -> list[Any]:
-        moves = [job for job in jobs if isinstance(job, Move)]
-        return (
-            moved(moves) if moves else self._together([job for job in jobs if isinstance(job, Computation)])
-        )
+        if moves := [job for job in jobs if isinstance(job, Move)]:
+            return moved(moves)
+        if leaving := [job for job in jobs if isinstance(job, EncodeJob)]:
+            return [*encode_all([job.arrays for job in leaving], leaving[0].expected)]
+        return self._together([job for job in jobs if isinstance(job, Computation)])
 
     def _together(self, jobs: Sequence[Computation]) -> list[Any]:
         if len(jobs) == 1 or not _may_be_stacked(jobs[0]):
@@ -144,6 +146,8 @@ def _kind(job: Job) -> Hashable:
     """Return what jobs must have in common to be run together."""
     if isinstance(job, Move):
         return type(job).__name__
+    if isinstance(job, EncodeJob):
+        return tuple(job.expected.items())
     if isinstance(job, PredictJob):
         return job.net, job.x.dtype, job.x.shape[1:]
     phase = job.phase

@@ -10,15 +10,17 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fedkt.client.behaviour import Arrays, Fit
 from fedkt.client.learning.learner import learner_of
 from fedkt.client.placing import Values, fetched, placed
 from fedkt.client.training import Losses, OptimState
+from fedkt.knowledge.codec import Expected, encode
 from fedkt.privacy.dpsgd import Dpsgd, fit_privately
 
-STAGES = ("place", "prepare", "measure", "digest", "train", "extract", "evaluate")
+STAGES = ("place", "prepare", "measure", "digest", "train", "extract", "evaluate", "send")
 """The stages in which clients have jobs, in the order of a message."""
 
 T = TypeVar("T")
@@ -80,9 +82,18 @@ class FetchJob:
     tensors: Arrays
 
 
+@dataclass(frozen=True)
+class EncodeJob:
+    """Check what is to leave, and encode it; the result is a record of Flower's."""
+
+    stage: str
+    arrays: Mapping[str, NDArray[Any]]
+    expected: Expected
+
+
 Computation = FitJob | PredictJob
 Move = PlaceJob | FetchJob
-Job = Computation | Move
+Job = Computation | Move | EncodeJob
 Work = Generator[Job, Any, T]
 """A client at work: yields jobs, is sent their results, returns a ``T``."""
 
@@ -157,6 +168,8 @@ def _attempt(job: Job) -> Any:
     try:
         if isinstance(job, Move):
             return moved([job])[0]
+        if isinstance(job, EncodeJob):
+            return encode(job.arrays, job.expected)
         learner = learner_of(job.net)
         learner.load(job.tensors)
         if isinstance(job, PredictJob):

@@ -15,7 +15,7 @@ from flwr.serverapp import Grid
 
 from fedkt.engine.loop import checkpoint
 from fedkt.engine.loop.best import STAYS, Best, better, exhausted, keep
-from fedkt.engine.loop.checkpoint import Checkpoint
+from fedkt.engine.loop.checkpoint import Checkpoint, Flush, on_disk_already
 from fedkt.engine.loop.exchange import SimulatedTime, exchange
 from fedkt.engine.loop.lines import (
     client_name,
@@ -38,17 +38,9 @@ from fedkt.results.observer import Observer
 from fedkt.strategy.base import Strategy
 from fedkt.strategy.rounds.receiving import Outcome
 
+MOST_DEATHS = 3
+"""How often the last checkpoint is tried again where processes die while it is written."""
 STATUSES = ("accepted", "rejected", "late", "declined", "failed")
-
-
-Flush = Callable[[int], tuple[Mapping[str, Any], Callable[[], None]]]
-"""Begins to bring the clients' states to disk. Told the oldest round from which a resume may start, once
-before each checkpoint; returns what that is to keep for the engine, and what waits until they are there."""
-
-
-def on_disk_already(kept: int) -> tuple[Mapping[str, Any], Callable[[], None]]:
-    """Flush nothing: the engine's clients save to disk themselves."""
-    return {}, lambda: None
 
 
 @dataclass
@@ -112,6 +104,8 @@ class Loop:
         self._simulated_s = 0.0
         self._writing = Aside()
         """Writes the checkpoint of a round while the next one goes on."""
+        self._incomplete = False
+        """Whether the last checkpoint was not written, since not all states that belong to it are there."""
         self._begun = time.monotonic() if begun is None else begun
 
     def restore(self, saved: Checkpoint) -> None:
@@ -135,6 +129,10 @@ class Loop:
                 self._writing.wait()
             raise
         self._writing.wait()
+        for _ in range(MOST_DEATHS):
+            if self._incomplete:
+                self._save(self.round, lambda: None)
+                self._writing.wait()
 
     @property
     def over(self) -> bool:
@@ -391,7 +389,9 @@ class Loop:
         content, best = checkpoint.as_bytes(done), totals.best
 
         def write() -> None:
-            written()
+            self._incomplete = not written()
+            if self._incomplete:
+                return
             if best is not None and best["round"] == number:
                 keep(self.folder.checkpoint, at)
             if self._stays(number):

@@ -4,7 +4,7 @@ import errno
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import partial
@@ -222,7 +222,11 @@ def _drive(
         app = ResidentApp(world, states, begin, raise_errors=os.environ.get("FEDKT_DEBUG") == "1")
         alone = engine.kind == "board"  # clients come one by one, so there are no cohorts
         chosen = plan or (begin if alone else _told(app.choose(), loop.observer))
-        loop.run(InlineGrid(app, clients), lambda kept: (_noted(chosen, [app.flush(kept)]), app.written))
+
+        def flushed(kept: int) -> tuple[dict[str, object], Callable[[], bool]]:
+            return _noted(chosen, [app.flush(kept)]), app.written
+
+        loop.run(InlineGrid(app, clients), flushed)
     else:
         from fedkt.engine.clients.app import prepare, resident_app
         from fedkt.engine.runtimes.cluster import worker_count
@@ -242,6 +246,7 @@ def _drive(
             start=partial(host, engine, prepare),
             hosts=session.hosts,
             units=units,
+            remember=True,
         )
         session.hosts.clear()  # those that are left over end
         with closing(grid):
@@ -251,9 +256,12 @@ def _drive(
                 grid.everywhere(methodcaller("follow", chosen))
             # A cohort is cut from those who live together, so who may be in one does not move alone.
             grid.bind([u for u in units if world.architecture(world.names[u[0]]) in chosen.sizes])
-            written = partial(grid.aside, methodcaller("written"))
-            flush = partial(methodcaller, "flush")
-            loop.run(grid, lambda kept: (_noted(chosen, grid.everywhere(flush(kept))), written))
+
+            def flush(kept: int) -> tuple[dict[str, object], Callable[[], bool]]:
+                sizes, written = grid.saved(methodcaller("flush", kept), methodcaller("written"))
+                return _noted(chosen, sizes), written
+
+            loop.run(grid, flush)
 
 
 def _told(plan: Plan, observer: Observer) -> Plan:

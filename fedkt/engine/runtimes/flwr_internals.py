@@ -6,6 +6,7 @@ the message id that replies refer to.
 
 import math
 import os
+import pickle
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
@@ -39,6 +40,20 @@ def number(messages: Iterable[Message]) -> list[Message]:
         fields: dict[str, Any] = message.metadata.__dict__
         fields["_message_id"] = uuid4().hex
     return numbered
+
+
+def sealed(messages: Sequence[Message]) -> bytes:
+    """Return messages as one envelope, in which what several of them hold in common is there once.
+
+    They are of importable classes, for which Ray's own pickler takes three times as long as Python's.
+    """
+    return pickle.dumps(messages, pickle.HIGHEST_PROTOCOL)
+
+
+def opened(envelope: bytes) -> list[Message]:
+    """Return the messages of an envelope that was sealed by this run."""
+    messages: list[Message] = pickle.loads(envelope)
+    return messages
 
 
 def seats(clients: Sequence[str]) -> dict[int, str]:

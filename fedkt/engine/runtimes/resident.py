@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 
 import ray
@@ -21,7 +22,11 @@ from fedkt.engine.runtimes.flwr_internals import (
     LocalGrid,
     answer,
     number,
+    opened,
+    sealed,
 )
+from fedkt.engine.runtimes.journal import Journal
+from fedkt.engine.runtimes.lines import Dead, Line, RayLine, SocketLine, ready, serve, sockets_for
 from fedkt.engine.world.placement import balanced, evened
 from fedkt.scenario import Engine
 
@@ -53,6 +58,10 @@ class Resident:
         machine: str = ray.get_runtime_context().get_node_id()
         return machine
 
+    def serve(self, path: str) -> None:
+        """Answer what comes over a socket, until nobody is at its other end."""
+        serve(self, path)
+
     def give(self, partitions: Sequence[int]) -> Any:
         """Let nodes go: return their contexts and what the app holds of them."""
         nodes = [FIRST_NODE + i for i in partitions]
@@ -66,17 +75,22 @@ class Resident:
         if isinstance(self._app, HandsOver):
             self._app.take(held)
 
-    def handle(self, messages: Sequence[Message]) -> Iterator[list[Message]]:
+    def handle(self, envelope: bytes) -> Iterator[bytes]:
         """Run the app on messages, and yield the replies as they are ready, those of a moment together."""
-        ready: list[Message] = []
+        done: list[Message] = []
         told = time.monotonic()
-        for replies in answer(self._app, messages, self._contexts, _error_reply):
-            ready += number(replies)
+        for replies in answer(self._app, opened(envelope), self._contexts, _error_reply):
+            done += number(replies)
             if time.monotonic() - told >= MOMENT_S:
-                yield ready
-                ready, told = [], time.monotonic()
-        if ready:
-            yield ready
+                yield sealed(done)
+                done, told = [], time.monotonic()
+        if done:
+            yield sealed(done)
+
+    def again(self, envelope: bytes) -> None:
+        """Run the app on messages that a process answered which is no more, for what it then holds."""
+        for _ in self.handle(envelope):
+            pass
 
     def call(self, function: Callable[[Any], T]) -> T:
         """Run a function of the app in this process."""
@@ -103,7 +117,8 @@ class RayGrid(LocalGrid):
     be in one actor at first (default: none). An actor gets all its messages of one push in one call and
     streams the replies. Where the nodes that are asked are unevenly dealt, some move to another actor of the
     same machine, whose disk it shares, with all that is held of them. An actor that dies is started again and
-    what it has not answered is tried again; what it held in memory is lost.
+    what it has not answered is tried again. What it held in memory is lost, unless ``remember``: then it is
+    also asked again what it answered since its states were :meth:`saved`, so that it holds the same states.
     """
 
     def __init__(
@@ -116,6 +131,7 @@ class RayGrid(LocalGrid):
         start: Callable[[], Any],
         hosts: Sequence[Any] = (),
         units: Sequence[Sequence[int]] | None = None,
+        remember: bool = False,
     ) -> None:
         super().__init__()
         self._start_host, free = start, list(hosts)
@@ -123,19 +139,19 @@ class RayGrid(LocalGrid):
         self._shared: Any = ray.put(shared)
         self._loads = loads
         self.bind(units or ())
+        self._journal = Journal(remember)
         dealt = balanced([sum(loads[i] for i in unit) for unit in self._units], workers)
-        homes = [(_Part(), [i for k in part for i in self._units[k]]) for part in dealt if part]
-        self._parts = [part for part, _ in homes]
-        self._part_of = {FIRST_NODE + i: part for part, nodes in homes for i in nodes}
-        machines = []
-        for part in self._parts:
-            part.actor = free.pop() if free else start()
-            machines.append(self._settle(part))
+        homes = [[i for k in part for i in self._units[k]] for part in dealt if part]
+        actors = [free.pop() if free else start() for _ in homes]
+        machines = ray.get([self._settle(actor) for actor in actors])
+        self._sockets = sockets_for(machines)
+        self._parts = [_Part(self._line_to(a), m) for a, m in zip(actors, machines, strict=True)]
+        self._part_of = {
+            FIRST_NODE + i: part for part, nodes in zip(self._parts, homes, strict=True) for i in nodes
+        }
         self._replies: dict[str, Message] = {}
         self._until: dict[str, float] = {}
         """When a message's time is over, by a clock that nobody sets."""
-        for part, machine in zip(self._parts, ray.get(machines), strict=True):
-            part.machine = machine
 
     def bind(self, units: Sequence[Sequence[int]]) -> None:
         """Say which nodes, of one actor each time, stay together from now on; all others may move alone."""
@@ -155,10 +171,11 @@ class RayGrid(LocalGrid):
             self._even_out([message.metadata.dst_node_id - FIRST_NODE for message in numbered])
         now = time.monotonic()
         self._until |= {message.metadata.message_id: now + message.metadata.ttl for message in numbered}
+        self._journal.turn()
         for part in self._parts:
             mine = [m for m in numbered if self._part_of[m.metadata.dst_node_id] is part]
             if mine:
-                part.queue.append(_Call(mine))
+                part.queue.append(_Call(mine, self._journal.now))
                 self._next(part)
         return [message.metadata.message_id for message in numbered]
 
@@ -172,42 +189,64 @@ class RayGrid(LocalGrid):
     def everywhere(self, function: Callable[[Any], T]) -> list[T]:
         """Run a function of the app in every actor that holds something, and return the results.
 
-        An actor that died meanwhile is started again, and has none. One that has just been started again
-        holds nothing yet, and nobody waits for it.
+        An actor that died meanwhile is started again. One that has just been started again and has nothing
+        to be asked again holds nothing, and nobody waits for it.
         """
         found: list[T] = []
-        asked = [(part, part.actor.call.remote(function)) for part in self._parts if part.holds]
-        for part, reference in asked:
-            try:
-                found.append(ray.get(reference))
-            except ray.exceptions.RayActorError:
-                self._restart(part)
+        asked = [(part, part.line.begin("call", function)) for part in self._parts if part.holds]
+        for part, begun in asked:
+            for _ in range(MOST_TRIES):
+                try:
+                    found.append(part.line.finish(begun))
+                    break
+                except Dead:
+                    self._restart(part)
+                    begun = part.line.begin("call", function) if part.holds else None
+                    self._next(part)
+                    if begun is None:
+                        break
         return found
 
-    def aside(self, function: Callable[[Any], None]) -> None:
-        """Run a function of the app in every actor beside its messages; wait until all are done.
+    def saved(
+        self, begin: Callable[[Any], T], wait: Callable[[Any], None]
+    ) -> tuple[list[T], Callable[[], bool]]:
+        """Let every actor ``begin`` to save its states; return the results, and what waits until all have.
 
-        May be called from any thread. One of a dead actor is as lost as what that held. Raises what the
-        function raised.
+        That runs ``wait`` in the actors beside their messages, may be called from any thread, and returns
+        whether all that was held is saved: not where an actor died, which holds it again by then. Raises
+        what ``wait`` raised.
         """
-        for reference in [part.actor.aside.remote(function) for part in self._parts]:
-            try:
-                ray.get(reference)
-            except ray.exceptions.RayActorError:
-                continue
-            except ray.exceptions.RayTaskError as error:
-                raise error.cause from error
+        found, point = self.everywhere(begin), self._journal.now
+        actors = [part.line.actor for part in self._parts if part.holds]
+
+        def all_saved() -> bool:
+            for reference in [actor.aside.remote(wait) for actor in actors]:
+                try:
+                    ray.get(reference)
+                except ray.exceptions.RayActorError:
+                    return False
+                except ray.exceptions.RayTaskError as error:
+                    raise error.cause from error
+            self._journal.forget(point)
+            return True
+
+        return found, all_saved
 
     def somewhere(self, function: Callable[[Any], T]) -> T:
         """Run a function of the app in one actor, and return its result."""
-        result: T = ray.get(self._parts[0].actor.call.remote(function))
+        line = self._parts[0].line
+        result: T = line.finish(line.begin("call", function))
         return result
 
     def close(self) -> None:
         """Let go of all that is Ray's: dropped while another thread ends Ray, it would end this process."""
+        for part in self._parts:
+            part.line.close()
         self._parts.clear()
         self._part_of.clear()
         self._shared = None
+        if self._sockets is not None:
+            self._sockets.cleanup()
 
     def _even_out(self, asked: Sequence[int]) -> None:
         """Move nodes between a machine's actors, which are idle, so that all have as much to do."""
@@ -221,52 +260,69 @@ class RayGrid(LocalGrid):
                 self._move(self._units[unit], parts[source], parts[target])
 
     def _move(self, nodes: Sequence[int], source: "_Part", target: "_Part") -> None:
-        target.actor.take.remote(source.actor.give.remote(nodes))
+        """Move nodes; where a process is found dead they stay, and both are as if they had never been asked.
+
+        Which of the two it was is not known, and what was on its way is lost.
+        """
+        try:
+            source.line.move(nodes, target.line)
+        except Dead:
+            self._restart(source)
+            self._restart(target)
+            return
         target.holds = True
         self._part_of |= {FIRST_NODE + i: target for i in nodes}
 
     def _restart(self, part: "_Part") -> None:
-        part.actor, part.holds = self._start_host(), False
-        self._settle(part)
+        """Start an actor anew; ask it again what it answered since its states were saved."""
+        part.line.close()
+        actor = self._start_host()
+        self._settle(actor)
+        part.line, part.stream = self._line_to(actor), None
+        again = self._journal.of(lambda node: self._part_of[node] is part)
+        for messages in again:
+            part.line.begin("again", sealed(messages))
+        part.holds = bool(again)
 
-    def _settle(self, part: "_Part") -> Any:
-        return part.actor.settle.remote(self.make, self._shared, self._nodes)
+    def _settle(self, actor: Any) -> Any:
+        return actor.settle.remote(self.make, self._shared, self._nodes)
+
+    def _line_to(self, actor: Any) -> Line:
+        return RayLine(actor) if self._sockets is None else SocketLine(actor, Path(self._sockets.name))
 
     def _next(self, part: "_Part") -> None:
         """Give an idle actor its next call."""
         if part.queue and part.stream is None:
-            call = part.queue[0]
-            part.stream = part.actor.handle.options(num_returns="streaming").remote(
-                list(call.messages.values())
-            )
+            part.stream = part.line.stream("handle", sealed([*part.queue[0].messages.values()]))
 
     def _collect(self, wait_s: float) -> None:
         """Take in what the actors have ready; wait for the first replies at most ``wait_s``."""
         end, before = time.monotonic() + wait_s, len(self._replies)
-        while busy := {part.stream: part for part in self._parts if part.stream is not None}:
-            ready, _ = ray.wait(list(busy), num_returns=len(busy), timeout=0)
-            if not ready and len(self._replies) == before:
-                ready, _ = ray.wait(list(busy), num_returns=1, timeout=max(0.0, end - time.monotonic()))
-            if not ready:
+        while busy := [part for part in self._parts if part.stream is not None]:
+            waits = 0.0 if len(self._replies) > before else max(0.0, end - time.monotonic())
+            heard = ready([(part.line, part.stream) for part in busy], waits)
+            if not heard:
                 return
-            for stream in ready:
-                self._take(busy[stream])
+            for i in heard:
+                self._take(busy[i])
 
     def _take(self, part: "_Part") -> None:
         """Take the next replies of an actor's stream, or its end."""
         call = part.queue[0]
         try:
-            part.holds = True
-            for reply in ray.get(next(part.stream)):
-                self._keep(call.messages.pop(reply.metadata.reply_to_message_id), reply)
-            return
-        except StopIteration:
+            if (envelope := part.line.more(part.stream)) is not None:
+                for reply in opened(envelope) if envelope else ():
+                    part.holds = True
+                    asked = call.messages.pop(reply.metadata.reply_to_message_id)
+                    self._journal.note(asked, call.exchange)
+                    self._keep(asked, reply)
+                return
             part.queue.popleft()
-        except ray.exceptions.RayActorError as error:
+        except Dead as error:
+            part.queue.popleft()
             self._restart(part)
-            part.queue.popleft()
             self._again(part, call, error)
-        except ray.exceptions.RayError as error:
+        except Exception as error:
             part.queue.popleft()
             self._refuse(call, error)
         part.stream = None
@@ -277,9 +333,11 @@ class RayGrid(LocalGrid):
         if call.tries >= MOST_TRIES:
             self._refuse(call, error)
         elif call.tries == MOST_TRIES - 1:
-            part.queue.extendleft(_Call([m], MOST_TRIES) for m in reversed(call.messages.values()))
+            part.queue.extendleft(
+                _Call([m], call.exchange, MOST_TRIES) for m in reversed(call.messages.values())
+            )
         elif call.messages:
-            part.queue.appendleft(_Call(call.messages.values(), call.tries + 1))
+            part.queue.appendleft(_Call(call.messages.values(), call.exchange, call.tries + 1))
 
     def _refuse(self, call: "_Call", error: Exception) -> None:
         for message in call.messages.values():
@@ -294,17 +352,17 @@ class RayGrid(LocalGrid):
 class _Call:
     """Messages for one actor that are not answered yet, by their ids."""
 
-    def __init__(self, messages: Iterable[Message], tries: int = 1) -> None:
+    def __init__(self, messages: Iterable[Message], exchange: int, tries: int = 1) -> None:
         self.messages = {message.metadata.message_id: message for message in messages}
-        self.tries = tries
+        self.exchange, self.tries = exchange, tries
 
 
 @dataclass(eq=False)
 class _Part:
-    """One actor: its calls (the first is running), and the replies to that one."""
+    """One actor: its calls (the first is running), and the stream of replies to that one."""
 
-    actor: Any = None
-    machine: str = ""
+    line: Line
+    machine: str
     holds: bool = True
     """Whether it may hold states: not between a new start and its first reply."""
     queue: deque[_Call] = field(default_factory=deque)

@@ -1,6 +1,6 @@
 """Replies as they come in: each is validated, counted once, and taken in or not."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -67,10 +67,11 @@ class Receiving:
         Contributions (``stage`` train) are taken in while some are wanted; what comes then is late.
         """
         accepted: dict[str, Reply] = {}
-        for message in replies:
+        came = list(replies)
+        for message, read in zip(came, self._read(server_round, came, stage), strict=True):
             client = self._asking.client_at(message.metadata.src_node_id)
             try:
-                nonce = self.answers.number(client, server_round, stage)
+                self.answers.number(client, server_round, stage)
             except Rejected:
                 continue  # counted there
             if stage == "train" and len(accepted) >= self.wanted:
@@ -84,7 +85,7 @@ class Receiving:
                 continue
             outcome.up += knowledge_bytes(message.content)
             try:
-                reply = self._validated(client, message, self._binding(server_round, nonce), stage)
+                reply = self._validated(client, message, read)
             except Rejected as error:
                 outcome.status, outcome.reason, outcome.detail = "rejected", error.reason, error.detail
                 continue
@@ -96,13 +97,32 @@ class Receiving:
             self.accepted |= accepted
         return accepted
 
-    def _validated(self, client: str, message: Message, binding: Binding, stage: Stage) -> Reply:
+    def _read(
+        self, server_round: int, messages: Sequence[Message], stage: Stage
+    ) -> list[Reply | Rejected | None]:
+        """Decode the replies to open requests, all of them together; None for what is none."""
+        open_ = {
+            i: (client, nonce)
+            for i, message in enumerate(messages)
+            if message.has_content()
+            and (nonce := self.answers.open(client := self._asking.client_at(message.metadata.src_node_id)))
+        }
+        read = Reply.unpack_all(
+            [messages[i].content for i in open_],
+            [self._binding(server_round, nonce) for _, nonce in open_.values()],
+            [self._contribution(client) if stage == "train" else None for client, _ in open_.values()],
+        )
+        found = dict(zip(open_, read, strict=True))
+        return [found.get(i) for i in range(len(messages))]
+
+    def _validated(self, client: str, message: Message, read: Reply | Rejected | None) -> Reply:
         self.answers.check(client, round_of(message.content))
-        expected = self._contribution(client) if stage == "train" else None
-        reply = Reply.unpack(message.content, binding, expected)
-        if reply.client != client:
-            raise Rejected("kind", f"client {client} answered as '{reply.client}'.")
-        return reply
+        assert read is not None
+        if isinstance(read, Rejected):
+            raise read
+        if read.client != client:
+            raise Rejected("kind", f"client {client} answered as '{read.client}'.")
+        return read
 
     def note_late(self, messages: Iterable[Message]) -> None:
         """Count the bytes of replies that came after the deadline, or when enough had come."""

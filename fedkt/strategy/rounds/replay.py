@@ -40,6 +40,10 @@ class Answers:
             self._open[client] = hmac.new(self.secret, told, hashlib.sha256).hexdigest()[:32]
         return self._open[client]
 
+    def open(self, client: str) -> str:
+        """Return the number of the client's open request, empty where there is none."""
+        return self._open.get(client, "")
+
     def number(self, client: str, round_: int, stage: str) -> str:
         """Return the number of the client's open request.
 
