@@ -245,7 +245,8 @@ def _suspects(arrays: Mapping[int, NDArray[Any]], spec: Spec) -> list[int]:
     if spec.norm is not None:
         fine &= np.linalg.norm(rows.astype(np.float64), axis=1) <= spec.norm
     if spec.simplex:
-        total = stacked.sum(axis=-1, dtype=np.float64).reshape(len(arrays), -1)
+        with np.errstate(invalid="ignore"):  # infinities of both signs
+            total = stacked.sum(axis=-1, dtype=np.float64).reshape(len(arrays), -1)
         good = np.abs(total - 1.0) <= _SUM_TOLERANCE
         fine &= ((good | (total == 0.0)) if spec.empty_rows else good).all(1)
     return [i for i, good_one in zip(arrays, fine.tolist(), strict=True) if not good_one]

@@ -116,6 +116,10 @@ class Engine(Settings):
     ] = "auto"
     """The largest number of clients of one architecture that are trained as one stacked model; auto: found
     by a trial before the first round."""
+    compile: Literal["off", "auto", "torch", "graphs"] = "off"
+    """How cohorts' steps are carried out: as written (``off``), through ``torch.compile`` (``torch``), as
+    CUDA graphs (``graphs``), or as is fastest in the trial (``auto``). Compiled, sums may be taken in another
+    order, so bits differ."""
 
 
 class Evaluate(Settings):

@@ -18,9 +18,9 @@ from fedkt.client.training import lay_out, one_thread, tensors_of
 from fedkt.data.sets.dataset import InputSpec
 from fedkt.distill.losses import kl
 from fedkt.engine.clients.cohort_training import fit_stacked, predict_stacked
-from fedkt.engine.clients.cohorts import Cohorts, Plan, loss_key
+from fedkt.engine.clients.cohorts import Cohorts, Plan
 from fedkt.engine.clients.jobs import FitJob, PredictJob, one_by_one
-from fedkt.engine.clients.stack import Stack, Unstackable
+from fedkt.engine.clients.stack import Stack, Unstackable, loss_key
 from fedkt.engine.world.placement import evened
 from fedkt.models.net import Net
 from fedkt.privacy.dpsgd import Dpsgd

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -12,7 +11,8 @@ from torch import Tensor, nn
 
 from fedkt.engine.clients.cohort_training import fit_stacked, predict_stacked
 from fedkt.engine.clients.jobs import Computation, EncodeJob, FitJob, Job, Move, PredictJob, moved, one_by_one
-from fedkt.engine.clients.stack import Stack, Unstackable
+from fedkt.engine.clients.stack import Stack, Unstackable, loss_key
+from fedkt.engine.clients.steps import Way
 from fedkt.engine.world import memory
 from fedkt.engine.world.world import World
 from fedkt.knowledge.codec import encode_all
@@ -26,18 +26,20 @@ class Plan:
 
     ``units``: clients of one architecture that live in one process; a round's cohorts are cut from these.
     ``sizes``: the largest cohort by architecture; where there is none, clients train one by one. ``needs``:
-    bytes that one client of a cohort takes, by architecture. ``notes``: why, in sentences.
+    bytes that one client of a cohort takes, by architecture. ``notes``: why, in sentences. ``ways``: how a
+    cohort's steps are carried out, by architecture, where that is not as they are written.
     """
 
     units: Sequence[Sequence[str]] = ()
     sizes: Mapping[str, int] = field(default_factory=dict)
     needs: Mapping[str, int] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    ways: Mapping[str, Way] = field(default_factory=dict)
 
     @classmethod
     def read(cls, note: Mapping[str, Any]) -> "Plan":
         """Read the fields of a plan by their names, also after JSON."""
-        return cls(note["units"], note["sizes"], note.get("needs", {}), note["notes"])
+        return cls(note["units"], note["sizes"], note.get("needs", {}), note["notes"], note.get("ways", {}))
 
 
 class Cohorts:
@@ -48,7 +50,7 @@ class Cohorts:
 
     def __init__(self, world: World, plan: Plan, share: float = 1.0) -> None:
         self.sizes = dict(plan.sizes)
-        self._needs = plan.needs
+        self._needs, self._ways = plan.needs, plan.ways
         self._share = share
         self._world = world
         self._unit_of = {client: number for number, unit in enumerate(plan.units) for client in unit}
@@ -102,7 +104,7 @@ class Cohorts:
         try:
             net = jobs[0].net
             if net not in self._stacks:
-                self._stacks[net] = Stack(net)
+                self._stacks[net] = Stack(net, self._way(net))
             return _stacked(self._stacks[net], jobs)
         except Exception as error:
             if is_out_of_memory(error):
@@ -111,6 +113,11 @@ class Cohorts:
                 # Whoever it was: one by one, the exception is raised where it belongs.
                 log.info("a cohort of %d is run one by one (%s: %s)", len(jobs), type(error).__name__, error)
             return one_by_one(jobs)
+
+    def _way(self, net: nn.Module) -> Way:
+        """Return how the steps of a cohort of this module are carried out."""
+        skeletons = self._world.skeletons
+        return next((way for key, way in self._ways.items() if skeletons.get(key) is net), "off")
 
     def _halved(self, jobs: Sequence[Computation]) -> list[Any]:
         half = len(jobs) // 2
@@ -162,14 +169,6 @@ def _kind(job: Job) -> Hashable:
         _shapes((name, tensor[:0]) for name, tensor in phase.rows.items()),
         _shapes(phase.constants.items()),
     )
-
-
-def loss_key(loss: Any) -> Hashable:
-    """Return what makes two losses the same function: the function, and the settings bound to it."""
-    if isinstance(loss, partial):
-        bound = sorted(loss.keywords.items())
-        return loss_key(loss.func), tuple(map(loss_key, loss.args)), tuple((n, loss_key(v)) for n, v in bound)
-    return loss if isinstance(loss, Hashable) else id(loss)
 
 
 def _shapes(tensors: Iterable[tuple[str, Tensor]]) -> Hashable:

@@ -42,6 +42,9 @@ class Gradients:
         self._masks = dropout.Masks(self._uses, streams, self._batches.lengths(), self._batches.device)
         # Other random layers than dropout agree with the plain loop in distribution only.
         self._losses = vmap(self._of_client, randomness="different")
+        self._step = stack.step(phase.loss)
+        self._unused: set[str] = set()
+        """Tensors without a gradient, once a step was taken as written."""
         own = [own_in_batch(job.phase) for job in jobs]
         self._private = None if phase.others is None else torch.tensor(own)[:, None].to(self._batches.device)
         """How many rows of each client's batches are its own [clients, 1], where others follow them."""
@@ -52,11 +55,16 @@ class Gradients:
     def at(self, step: int, params: Stacked) -> dict[str, Tensor | None]:
         """Return the gradients of a step for parameters [clients at work, ...]; None for one without."""
         rows, mask, _, drawn = self._take(step)
+        mean = mask / mask.sum(1, keepdim=True)
+        if self._step is not None and step:  # the first step shows what has no gradient, and how others lie
+            gradients, losses = self._step(params, *self._rest(len(mask)), rows, mean, drawn)
+            self._note(losses.detach(), mask)
+            return {name: None if name in self._unused else g for name, g in gradients.items()}
         leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
         losses = self._losses(leaves, *self._rest(len(mask)), rows, drawn)
         self._note(losses.detach(), mask)
-        mean = mask / mask.sum(1, keepdim=True)
         found = torch.autograd.grad((losses * mean).sum(), list(leaves.values()), allow_unused=True)
+        self._unused = {name for name, g in zip(leaves, found, strict=True) if g is None}
         return dict(zip(leaves, found, strict=True))
 
     def losses(self) -> Sequence[Tensor]:

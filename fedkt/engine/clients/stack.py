@@ -1,7 +1,8 @@
 """An architecture's module and the stacked tensors with which it is called."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from copy import deepcopy
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from fedkt.client.behaviour import Arrays, RowLoss
 from fedkt.client.training import per_row
 from fedkt.engine.clients import dropout
 from fedkt.engine.clients.jobs import FitJob, PredictJob
+from fedkt.engine.clients.steps import Step, Way, made
 
 Stacked = dict[str, Tensor]
 """Tensors by name with a leading dimension of clients."""
@@ -29,7 +31,7 @@ class Stack:
     one tensor belongs to two layers.
     """
 
-    def __init__(self, net: nn.Module) -> None:
+    def __init__(self, net: nn.Module, way: Way = "off") -> None:
         if getattr(net, "mixes_rows", False) or any(isinstance(layer, _NormBase) for layer in net.modules()):
             raise Unstackable("it normalises over the rows of a batch, which GroupNorm does not")
         if len(list(net.parameters())) < len(list(net.named_parameters(remove_duplicate=False))):
@@ -37,7 +39,23 @@ class Stack:
         self.module = deepcopy(net)
         self.dropouts = dropout.Dropouts(self.module)
         self.parameters = [name for name, _ in net.named_parameters()]
+        self.way = way
+        """How its steps are carried out."""
+        self._steps: dict[Hashable, Step | None] = {}
         self.trainable = [name for name, p in net.named_parameters() if p.requires_grad]
+
+    def step(self, loss: RowLoss) -> Step | None:
+        """Return the step of a loss, prepared once for all rounds; None where it is taken as written."""
+        key = loss_key(loss)
+        if key not in self._steps:
+
+            def of_client(
+                params: Arrays, fixed: Arrays, constants: Arrays, rows: Arrays, masks: Any
+            ) -> Tensor:
+                return self.losses(loss, params, fixed, rows, constants, masks)
+
+            self._steps[key] = made(self.way, of_client)
+        return self._steps[key]
 
     def split(self, jobs: Sequence[FitJob]) -> tuple[Stacked, Stacked]:
         """Stack the clients' tensors: those that are trained, and those that are not."""
@@ -90,6 +108,14 @@ class _Forward:
         """Call the model with other parameters."""
         out: tuple[Tensor, Tensor] = functional_call(self._module, {**self._tensors, **params}, (x,))
         return out
+
+
+def loss_key(loss: Any) -> Hashable:
+    """Return what makes two losses the same function: the function, and the settings bound to it."""
+    if isinstance(loss, partial):
+        bound = sorted(loss.keywords.items())
+        return loss_key(loss.func), tuple(map(loss_key, loss.args)), tuple((n, loss_key(v)) for n, v in bound)
+    return loss if isinstance(loss, Hashable) else id(loss)
 
 
 def stack_tensors(jobs: Sequence[FitJob] | Sequence[PredictJob]) -> Stacked:

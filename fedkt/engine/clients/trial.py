@@ -1,8 +1,11 @@
 """Decide how clients are put together: into units by their data, into cohorts by a short timed trial."""
 
+import logging
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,7 +15,9 @@ from fedkt.engine.clients.cohort_training import fit_stacked
 from fedkt.engine.clients.cohorts import Plan
 from fedkt.engine.clients.jobs import FitJob, one_by_one
 from fedkt.engine.clients.stack import Stack
+from fedkt.engine.clients.steps import Way, there_are
 from fedkt.engine.world import memory
+from fedkt.engine.world.device import has_compiler
 from fedkt.engine.world.placement import balanced
 from fedkt.engine.world.world import World
 from fedkt.privacy.dpsgd import Dpsgd
@@ -25,6 +30,9 @@ STEPS, REPEATS = 2, 3
 GAIN = 1.25
 """How much faster than one by one a cohort must be: timings differ by a fifth from one to the next."""
 
+_NAMES: Mapping[Way, str] = {"off": "PyTorch as written", "torch": "torch.compile", "graphs": "CUDA graphs"}
+
+log = logging.getLogger("fedkt")
 _known: dict[Any, tuple[int, str]] = {}
 """Trials of this process, so that runs that follow each other decide alike."""
 
@@ -53,6 +61,7 @@ def plan(world: World, together: Sequence[Sequence[str]], share: float) -> Plan:
         largest[key] = max(largest.get(key, ()), unit, key=len)
     sizes: dict[str, int] = {}
     needs: dict[str, int] = {}
+    ways: dict[str, Way] = {}
     notes: list[str] = []
     with one_thread():
         for architecture, unit in largest.items():
@@ -65,7 +74,32 @@ def plan(world: World, together: Sequence[Sequence[str]], share: float) -> Plan:
             if size > 1:
                 sizes[architecture] = size
                 needs[architecture] = need
-    return Plan([list(unit) for unit in together], sizes, needs, notes)
+                ways[architecture], told = _way(world, unit, min(size, at_once))
+                notes += [f"{name}: {told}"] if told else []
+    ways = {architecture: way for architecture, way in ways.items() if way != "off"}
+    return Plan([list(unit) for unit in together], sizes, needs, notes, ways)
+
+
+def _way(world: World, unit: Sequence[str], size: int) -> tuple[Way, str]:
+    """Return how the steps of a cohort of this size are carried out, and why where that was asked."""
+    wanted = world.scenario.engine.compile
+    if wanted == "off":
+        return wanted, ""
+    single = [job for client in unit[:FEWEST] if (job := _job(world, client)) is not None]
+    jobs = [single[i % len(single)] for i in range(size)]
+    taken: dict[Way, float] = {}
+    for way in ("off", *(there_are(world.device, has_compiler()) if wanted == "auto" else [wanted])):
+        try:
+            taken[way] = _time(partial(fit_stacked, Stack(jobs[0].net, way), jobs), world.device)
+        except Exception as error:
+            failed = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            log.warning("steps of cohorts cannot be carried out by %s (%s)", _NAMES[way], failed)
+    best = min(taken, key=lambda way: taken[way]) if wanted == "auto" else wanted
+    gain = taken["off"] / taken.get(best, math.inf)
+    if best not in taken or (wanted == "auto" and gain < GAIN):
+        return "off", "steps as written"
+    why = "set; " if wanted != "auto" else ""
+    return best, f"steps by {_NAMES[best]} ({why}{gain:.1f} times as fast as written in a trial)"
 
 
 def _choose(

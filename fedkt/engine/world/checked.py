@@ -13,7 +13,7 @@ from fedkt.client.behaviour import Client, Steps, classification
 from fedkt.distill import about, is_coupled, looks_back, reads
 from fedkt.engine.world import adversity_checks as adversity
 from fedkt.engine.world import memory
-from fedkt.engine.world.device import device_of, device_problems, model_problem
+from fedkt.engine.world.device import compile_problems, device_of, device_problems, model_problem
 from fedkt.engine.world.private import privacy_problems
 from fedkt.engine.world.unused import fitted, spare, without_effect
 from fedkt.engine.world.world import World
@@ -60,7 +60,7 @@ def checked_world(
     for name, _ in models.deal(scenario.clients.models, len(scenario.clients.models), scenario.seed):
         _try(problems, lambda name=name: registry.find("models", name))  # type: ignore[misc]
     workers = 1 if scenario.engine.workers == "auto" else scenario.engine.workers
-    problems += device_problems(scenario.engine, workers)
+    problems += [*device_problems(scenario.engine, workers), *compile_problems(scenario)]
     federation = federation or _try(problems, lambda: data.build(scenario, data_dir))
     if federation is not None:
         clients = len(federation.shards)

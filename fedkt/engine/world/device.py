@@ -1,8 +1,11 @@
 """On which device clients are trained: what ``engine.device`` asks for, by ``torch.accelerator``."""
 
+import os
+import shutil
+
 import torch
 
-from fedkt.scenario import Engine
+from fedkt.scenario import Engine, Scenario
 
 
 def device_of(engine: Engine) -> torch.device:
@@ -44,6 +47,33 @@ def device_problems(engine: Engine, workers: int) -> list[str]:
             "lower engine.gpus or engine.workers."
         ]
     return []
+
+
+def compile_problems(scenario: Scenario) -> list[str]:
+    """Return why the steps of cohorts cannot be carried out as ``engine.compile`` asks for, in sentences."""
+    engine, said = scenario.engine, f"engine.compile is {scenario.engine.compile}"
+    if engine.compile == "off":
+        return []
+    if engine.kind == "flower" or engine.cohort == "off":
+        why = "engine 'flower' has none" if engine.kind == "flower" else "engine.cohort is off"
+        return [f"{said}, which is about the steps of cohorts, but {why}; leave it out."]
+    if scenario.privacy.mode == "dpsgd":
+        return [f"{said}, but privacy.mode dpsgd takes gradients row by row as written; leave it out."]
+    device = device_of(engine).type
+    if engine.compile == "graphs" and device != "cuda":
+        return [
+            f"{said}, but CUDA graphs need a GPU of CUDA and clients train on {device}; write off or auto."
+        ]
+    if engine.compile == "torch" and device == "cpu" and not has_compiler():
+        return [
+            f"{said}, which needs a compiler of C++ on a CPU; install g++, name one in CXX, or write off."
+        ]
+    return []
+
+
+def has_compiler() -> bool:
+    """Say whether PyTorch finds a compiler of C++ on this machine."""
+    return any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "g++", "clang++"))
 
 
 def model_problem(module: torch.nn.Module, device: torch.device) -> str | None:
