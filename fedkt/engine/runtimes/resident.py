@@ -26,7 +26,7 @@ from fedkt.engine.runtimes.flwr_internals import (
     sealed,
 )
 from fedkt.engine.runtimes.journal import Journal
-from fedkt.engine.runtimes.lines import Dead, Line, RayLine, SocketLine, ready, serve, sockets_for
+from fedkt.engine.runtimes.wires import Dead, Line, RayLine, SocketLine, ready, serve, sockets_for
 from fedkt.engine.world.placement import balanced, evened
 from fedkt.scenario import Engine
 

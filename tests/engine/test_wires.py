@@ -10,7 +10,7 @@ from flwr.app import Message, RecordDict
 
 from fedkt.engine.runtimes.flwr_internals import become_server
 from fedkt.engine.runtimes.journal import Journal
-from fedkt.engine.runtimes.lines import Dead, SocketLine, ready, serve
+from fedkt.engine.runtimes.wires import Dead, SocketLine, ready, serve
 
 
 def messages(*nodes: int) -> list[Message]:
