@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import torch
 
-from fedkt.engine.clients import steps, trial
+from fedkt.engine.clients import stack, trial
 from fedkt.engine.clients.cohorts import Plan
-from fedkt.engine.clients.steps import Recorded, Way, written
+from fedkt.engine.clients.stack import Recorded, Way, written
 from fedkt.engine.runs.run import simulate
 from fedkt.engine.world import world
 from fedkt.engine.world.checked import checked_world
@@ -71,7 +71,7 @@ def test_no_more_than_some_shapes_are_recorded() -> None:
         given = {"x": torch.ones(1, rows, 1), "y": torch.zeros(1, rows)}
         gradients, _ = step({"w": torch.ones(1, 1)}, {}, {}, given, torch.ones(1, rows), [])
         assert gradients["w"].tolist() == [[2.0 * rows]]
-    assert done["recorded"] == steps.MOST_SHAPES
+    assert done["recorded"] == stack.MOST_SHAPES
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def test_graphs_copy_and_wait_no_more_and_give_the_numbers_of_the_cpu(
     gpu: Accelerator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done, record = recorder()
-    monkeypatch.setattr(steps, "on_cuda", record)
+    monkeypatch.setattr(stack, "on_cuda", record)
     described, watch = small("fedmd", 3, dropout=0.5), Watch(gpu)
     here = on_cpu(described, tmp_path / "here", monkeypatch)
     monkeypatch.setattr(trial, "_way", lambda *_: ("graphs", ""))

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from fedkt.engine.clients.cohort_training import fit_stacked, predict_stacked
 from fedkt.engine.clients.jobs import Computation, EncodeJob, FitJob, Job, Move, PredictJob, moved, one_by_one
-from fedkt.engine.clients.stack import Stack, Unstackable, loss_key
-from fedkt.engine.clients.steps import Way
+from fedkt.engine.clients.stack import Stack, Unstackable, Way, loss_key
 from fedkt.engine.world import memory
 from fedkt.engine.world.world import World
 from fedkt.knowledge.codec import encode_all

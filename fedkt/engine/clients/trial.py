@@ -14,8 +14,7 @@ from fedkt.client.training import one_thread
 from fedkt.engine.clients.cohort_training import fit_stacked
 from fedkt.engine.clients.cohorts import Plan
 from fedkt.engine.clients.jobs import FitJob, one_by_one
-from fedkt.engine.clients.stack import Stack
-from fedkt.engine.clients.steps import Way, there_are
+from fedkt.engine.clients.stack import Stack, Way, there_are
 from fedkt.engine.world import memory
 from fedkt.engine.world.device import has_compiler
 from fedkt.engine.world.placement import balanced

@@ -257,10 +257,11 @@ def serve(owner: Any, path: str) -> None:
     with Connection(caller.detach()) as line:
         while True:
             try:
-                method, args = pickle.loads(line.recv_bytes())
-            except EOFError:
+                call = line.recv_bytes()
+            except (EOFError, OSError):
                 return
             try:
+                method, args = pickle.loads(call)
                 found = getattr(owner, method)(*args)
                 if hasattr(found, "__next__"):
                     for part in found:
