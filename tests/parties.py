@@ -22,7 +22,7 @@ def write(folder: Path) -> None:
     """Write a table of each site, ``SITE.csv``, and one of rows that all can see, ``common.csv``.
 
     Beside four columns of numbers and one of three words: ``class`` under the site's own names, ``c`` (0, 1),
-    three labels ``l0 l1 l2`` and two numbers ``t0 t1``.
+    three labels ``l0 l1 l2``, two numbers ``t0 t1`` and a ``note`` of a few words.
     """
     for seed, (site, classes) in enumerate(HELD.items()):
         table = rows(classes, ROWS, seed)
@@ -42,6 +42,8 @@ def rows(classes: tuple[int, ...], count: int, seed: int) -> pd.DataFrame:
     table["c"] = (x[:, 0] + x[:, 1] > 1).astype(int)
     for place in range(3):
         table[f"l{place}"] = (x[:, place] + x[:, place + 1] > 1).astype(int)
+    names = table["class"] + " " + table["kind"].map({"p": "né", "q": "or not", "r": "again"})
+    table["note"] = [f"the {name} at {at:.5f}, {name}" for name, at in zip(names, x[:, 0], strict=True)]
     table["t0"], table["t1"] = 10 * x[:, 0] + x[:, 1], 5 * x[:, 2] - x[:, 3]
     return table
 
@@ -68,7 +70,7 @@ def described(case: str, **more: Any) -> dict[str, Any]:
 
 def _but(*kept: str) -> dict[str, Any]:
     """Name the columns of targets, and drop those of others."""
-    targets = ("class", "c", "l0", "l1", "l2", "t0", "t1")
+    targets = ("class", "c", "l0", "l1", "l2", "t0", "t1", "note")
     return {"drop": [name for name in targets if name not in kept]}
 
 
@@ -129,6 +131,21 @@ _CASES: dict[str, tuple[dict[str, Any], dict[str, Any], Any]] = {
             "categories": _KINDS,
         },
         {},
+        "knfu",
+    ),
+    "language": (
+        {
+            "task": "language",
+            "columns": ["note"],
+            "speech": {"passage": 40, "top": 4, "places": 10},
+            "standardise": False,
+        },
+        {
+            "models": [
+                {"name": "lm", "tokens": tokens, "width": 8, "grams": [2], "hashes": 64}
+                for tokens in (256, 270, 290)
+            ]
+        },
         "knfu",
     ),
 }

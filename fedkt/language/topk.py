@@ -9,6 +9,8 @@ from torch import Tensor
 from fedkt.knowledge.top_logits import CODES_PER_NAT, FAINTEST
 
 BYTES = 256
+NEXT = 0.99
+"""Of the least probability that is named, what one that is not named may have at most."""
 EVEN = 1e-4
 """Weight of the even distribution among what stands for bytes that were not named."""
 
@@ -49,8 +51,8 @@ def heard(tokens: Tensor, codes: Tensor) -> Tensor:
     """Return distributions float32 [..., 256] of what was said; zeros where nothing was.
 
     Codes are rounded up, so half a code is given back. The rest's probability goes to the bytes that were not
-    named in proportion to how probable they are among all that was said: of English text, letters and blanks,
-    not control characters.
+    named in proportion to how probable they are among all that was said (of English text, letters and blanks,
+    not control characters), but to none more than a named byte has; what is left then to all of them alike.
 
     >>> q = heard(torch.tensor([[101, 32], [32, 101]]), torch.tensor([[6, 30, 43], [3, 40, 51]]))
     >>> [round(p, 2) for p in (q[0, 101].item(), q[0, 32].item(), q[0].sum().item())]
@@ -64,7 +66,10 @@ def heard(tokens: Tensor, codes: Tensor) -> Tensor:
     named = named * spoken
     usual = named.reshape(-1, BYTES).mean(0)
     usual = usual / usual.sum().clamp(min=1e-12) + EVEN / BYTES
-    others = (named == 0) * usual
-    others = others / others.sum(-1, keepdim=True).clamp(min=1e-12)
-    found = named + parts[..., -1:] * others
+    unnamed = named == 0
+    others, rest = unnamed * usual, parts[..., -1:]
+    others = rest * others / others.sum(-1, keepdim=True).clamp(min=1e-12)
+    others = torch.minimum(others, NEXT * parts[..., -2:-1])
+    left = (rest - others.sum(-1, keepdim=True)) / unnamed.sum(-1, keepdim=True).clamp(min=1)
+    found = named + others + unnamed * left.clamp(min=0)
     return (found / found.sum(-1, keepdim=True) * spoken).float()

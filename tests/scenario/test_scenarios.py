@@ -49,6 +49,8 @@ def test_it_fits_its_data_and_runs(name: str, tmp_path: Path) -> None:
         changes.append("engine.kind=inline")
     if told.data.tasks is not None:
         changes = ["engine.kind=inline", f"rounds={len(told.data.tasks.groups or ())}", "data.tasks.rounds=1"]
+    if told.data.task == "language":
+        changes.append("clients.local.steps=2")
     described = scenario.load(name, changes)
     checked_world(described)
     replies = fedkt.simulate(described, out=tmp_path / "run").summary["replies"]

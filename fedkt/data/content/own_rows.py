@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from fedkt.data.columns.choices import Choices
+from fedkt.data.columns.tokens import text_of
 from fedkt.data.sets.dataset import Dataset
 from fedkt.errors import InputError
 from fedkt.tasks import task_of
@@ -68,8 +69,9 @@ class OwnRows:
                 found[f"x_{name}_{piece}"] = getattr(part.x, piece)
             found[f"x_{name}_shape"] = np.array(part.x.shape)
         else:
-            found[f"x_{name}"] = part.x
-        found[f"y_{name}"] = self._targets(part)
+            found[f"x_{name}"] = np.array(list(map(text_of, part.x))) if self.choices.passage else part.x
+        if self.task.labelled:
+            found[f"y_{name}"] = self._targets(part)
         if part.columns is not None:
             found["columns"] = np.array(part.columns)
         if part.label_names is not None and part.y.min() >= 0:

@@ -62,7 +62,7 @@ class Policy(_Part):
     """What the site agrees to, whatever it is asked."""
 
     kinds: Annotated[list[Text], Field(min_length=1)] = Field(
-        default_factory=lambda: ["logits", "class_logits", "prototypes", "votes", "nothing"]
+        default_factory=lambda: ["logits", "top_logits", "class_logits", "prototypes", "votes", "nothing"]
     )
     """Kinds of knowledge that may leave or come in. Only who lists ``weights`` ever sends weights."""
     strategies: list[Text] | None = None
