@@ -28,6 +28,7 @@ from fedkt.cli.runs.simulate import simulate
 from fedkt.cli.show import show
 from fedkt.cli.site import site
 from fedkt.cli.sites.board import board
+from fedkt.cli.sites.models import models
 from fedkt.cli.sites.submit import submit
 from fedkt.errors import InputError, RunError, hinted
 from fedkt.files import check_platform
@@ -135,6 +136,7 @@ for command in (
     forget,
     audit,
     forecast,
+    models,
     clean,
     doctor,
     completion.completion,

@@ -39,13 +39,14 @@ def build(
     ``factory(input, classes, **settings)`` that returns a module (see :func:`fedkt.models.net.check`) or an
     estimator with ``fit`` and ``predict_proba`` (see :mod:`fedkt.models.estimator`).
     torch's global random state is as before afterwards. Raises InputError where there is no such model, a
-    setting is unknown or wrong, or the module does not fit the data. Every net has the setting
-    ``common_head`` (:mod:`fedkt.models.heads.frozen_head`).
+    setting is unknown or wrong, or the module does not fit the data. Every net has the settings
+    ``common_head`` (:mod:`fedkt.models.heads.frozen_head`) and ``slim_from``, a larger model of the client's
+    own from which it learns (:mod:`fedkt.engine.trials.elder`).
     """
     name, settings = named(spec)
     factory = registry.find("models", name)
     label = name if isinstance(name, str) else getattr(name, "__qualname__", repr(name))
-    frozen = settings.pop("common_head", None)
+    frozen, elder = settings.pop("common_head", None), settings.pop("slim_from", None)
     own, around = _apart(factory, settings)
     _check_known(label, factory, own)
     # Once for each architecture of a process: a run builds one model per client.
@@ -62,6 +63,8 @@ def build(
         except Exception as error:
             reason = " ".join(str(error).split()).rstrip(".")
             raise InputError(f"model {label!r} cannot be built: {type(error).__name__}: {reason}.") from error
+    if elder is not None:
+        _check_elder(label, module, elder, input, classes)
     if not isinstance(module, nn.Module) and (isinstance(module, Estimator) or hasattr(module, "fit")):
         if frozen is not None:
             raise InputError(f"model {label!r} is an estimator, which has no head; leave common_head out.")
@@ -73,6 +76,18 @@ def build(
         _mixing[key] = mixes_rows(net, input)
     net.mixes_rows = _mixing[key]
     return net
+
+
+def _check_elder(label: str, module: Any, elder: Any, input: "InputSpec", classes: int) -> None:
+    """Raise InputError unless a net can learn from the model that ``slim_from`` names."""
+    try:
+        larger = build(elder, input, classes, 0)
+    except InputError as error:
+        raise InputError(
+            *(f"slim_from of model {label!r}: {problem}" for problem in error.problems)
+        ) from None
+    if larger.refits or not isinstance(module, nn.Module):
+        raise InputError(f"slim_from of model {label!r} takes two nets, but one is an estimator; drop it.")
 
 
 def deal(models: Any, n_clients: int, seed: int) -> list[Dealt]:

@@ -1,7 +1,9 @@
 """What can be known to be wrong with how a teacher is changed on arrival, and a model before it speaks."""
 
+from fedkt import registry
 from fedkt.client.behaviour import Client
 from fedkt.client.lessons.adapting import NEIGHBOURS
+from fedkt.distill.relations import is_coupled, reads
 from fedkt.knowledge.kinds import Logits
 from fedkt.scenario import Scenario
 from fedkt.scenario.about_adversity import Adapt
@@ -12,7 +14,11 @@ from fedkt.strategy.own_settings import learns_jointly
 def lesson_problems(strategy: type[Strategy], behaviour: type[Client], scenario: Scenario) -> list[str]:
     """Return why nothing can be mixed into a teacher, or taken off what it asks."""
     distill, name = scenario.clients.distill, scenario.strategy.name
-    found = [*adapt_problems(strategy, scenario), *target_problems(scenario)]
+    found = [
+        *adapt_problems(strategy, scenario),
+        *target_problems(scenario),
+        *slim_problems(strategy, behaviour, scenario),
+    ]
     if distill.snapshot is not None and behaviour.accepts is not Logits:
         found.append(
             "clients.distill.snapshot mixes a client's own answers into teachers of logits or probabilities, "
@@ -24,6 +30,26 @@ def lesson_problems(strategy: type[Strategy], behaviour: type[Client], scenario:
             "clients.distill.together true, or leave it out."
         )
     return found
+
+
+def slim_problems(strategy: type[Strategy], behaviour: type[Client], scenario: Scenario) -> list[str]:
+    """Return why no client can learn from a larger model of its own (``slim_from``)."""
+    models, guard = scenario.clients.models, scenario.clients.guard
+    if isinstance(models, dict) or not any("slim_from" in getattr(one, "settings", ()) for one in models):
+        return []
+    loss = registry.find("losses", scenario.clients.distill.loss or "kl")
+    found = {
+        "teaches on transfer rows, of which there are none": scenario.data.transfer is None,
+        f"teaches in the steps of training, which strategy '{scenario.strategy.name}' has in its own "
+        "form": not (behaviour.distils_transfer_rows or "nothing" in strategy.shares),
+        "teaches row by row, but clients.distill.loss compares rows or looks back": bool(
+            is_coupled(loss) or reads(loss)
+        ),
+        "trains on private rows, for which no privacy mode pays": scenario.privacy.mode != "none",
+        "trains on all rows of a client, but data.tasks gives it some at a time": bool(scenario.data.tasks),
+        "trains on rows that copies of clients.guard.folds must not know": bool(guard and guard.folds),
+    }
+    return [f"clients.models.slim_from {told}; leave it out." for told, holds in found.items() if holds]
 
 
 def target_problems(scenario: Scenario) -> list[str]:

@@ -63,7 +63,7 @@ class Links(Multilabel):
         *OTHER_TASKS,
         Misfit("data.target", "it makes two classes"),
         Misfit("data.labels", "it names classes"),
-        Misfit("data.tasks", "they follow one another by classes"),
+        Misfit("clients.guard", "rows set aside leave corruptions behind that deny them"),
         Misfit(
             "privacy.mode",
             "which of its links are drawn against depends on all its others, so that no row stands alone",

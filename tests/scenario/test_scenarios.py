@@ -2,6 +2,7 @@
 
 import os
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,12 @@ def marks(name: str) -> list[pytest.MarkDecorator]:
     files = re.findall(r"npz:([\w.-]+)", scenario.dump(scenario.load(name)))
     folder = os.environ.get("FEDKT_DATA")
     missing = [file for file in files if folder is None or not (Path(folder) / file).is_file()]
+    if scenario.load(name).data.dataset in ("umls", "kinships"):
+        lacking = find_spec("pykeen") is None
+        return [
+            pytest.mark.data,
+            pytest.mark.skipif(lacking, reason="pykeen, whose files are read, is missing"),
+        ]
     where = "$FEDKT_DATA, which is not set" if folder is None else folder
     reason = f"{', '.join(missing)} must be in {where}"
     return [pytest.mark.data, pytest.mark.skipif(bool(missing), reason=reason)] if files else []

@@ -20,6 +20,7 @@ from fedkt.client.mean_features import class_counts
 from fedkt.client.training import OptimState
 from fedkt.client.views import augmented
 from fedkt.engine.clients.jobs import FitJob, Fitted, PredictJob, Work
+from fedkt.engine.trials.elder import both, lesson_of_elder
 from fedkt.engine.world.world import World
 from fedkt.privacy.dpsgd import Dpsgd
 
@@ -43,11 +44,14 @@ def training_of(world: World, behaviour: Client, teacher: Arrays, made: int) -> 
         return world.refit(behaviour, teacher or None)
     training = behaviour.train(teacher or None)
     training = training and private(world, training)
-    if training is None or not world.together:
+    elder = lesson_of_elder(world, behaviour)
+    if training is None or not (world.together or elder):
         return training
-    if not teacher:
-        return untaught(training, behaviour.holding, world.scenario.data.transfer)
-    digestion = behaviour.digest(teacher)
+    if not (teacher and world.together):
+        if world.together:
+            training = untaught(training, behaviour.holding, world.scenario.data.transfer)
+        return training if elder is None else joined(training, elder)
+    digestion = both(behaviour.digest(teacher), elder)
     return training if digestion is None else joined(training, digestion, world.settings.get("project"))
 
 
