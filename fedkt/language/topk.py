@@ -32,18 +32,17 @@ def places_of(lengths: Tensor, places: int) -> Tensor:
 def said(beliefs: Tensor, top: int) -> tuple[Tensor, Tensor]:
     """Return tokens uint8 [..., k] and codes uint8 [..., k + 1] of distributions [..., 256].
 
-    Of equal bytes the lower first. Zeros stand for a place of which nothing is said.
+    Zeros stand for a place of which nothing is said.
 
     >>> tokens, codes = said(torch.tensor([0.5, 0.125, 0.375] + [0.0] * 253), top=2)
     >>> tokens.tolist(), codes.tolist()  # -16 ln of .5, .375 and .125
     ([0, 2], [12, 16, 34])
     """
-    ordered, found = beliefs.double().sort(dim=-1, descending=True, stable=True)
-    tokens, likely = found[..., :top], ordered[..., :top]
-    rest = (beliefs.double().sum(-1, keepdim=True) - likely.sum(-1, keepdim=True)).clamp(min=0)
-    silent = beliefs.sum(-1, keepdim=True) <= 0
-    codes = (-CODES_PER_NAT * torch.cat([likely, rest], -1).clamp(min=1e-12).log()).ceil()
-    codes[..., -1:].masked_fill_(silent, 0)
+    likely, tokens = beliefs.topk(top, -1)
+    total = beliefs.sum(-1, keepdim=True, dtype=torch.float64)
+    rest = (total - likely.double().sum(-1, keepdim=True)).clamp(min=0)
+    codes = (-CODES_PER_NAT * torch.cat([likely.double(), rest], -1).clamp(min=1e-12).log()).ceil()
+    codes[..., -1:].masked_fill_(total <= 0, 0)
     return tokens.to(torch.uint8), codes.clamp(0, FAINTEST).to(torch.uint8)
 
 
@@ -58,18 +57,18 @@ def heard(tokens: Tensor, codes: Tensor) -> Tensor:
     >>> [round(p, 2) for p in (q[0, 101].item(), q[0, 32].item(), q[0].sum().item())]
     [0.76, 0.17, 1.0]
     """
-    logs = (0.5 - codes.double()) / CODES_PER_NAT
-    parts = logs.exp()
-    named = torch.zeros(*tokens.shape[:-1], BYTES, dtype=torch.float64, device=tokens.device)
-    named.scatter_(-1, tokens.long(), parts[..., :-1])
+    parts = _HEARD.to(codes.device)[codes.int()]
     spoken = codes[..., :1] < FAINTEST
-    named = named * spoken
-    usual = named.reshape(-1, BYTES).mean(0)
-    usual = usual / usual.sum().clamp(min=1e-12) + EVEN / BYTES
-    unnamed = named == 0
-    others, rest = unnamed * usual, parts[..., -1:]
-    others = rest * others / others.sum(-1, keepdim=True).clamp(min=1e-12)
-    others = torch.minimum(others, NEXT * parts[..., -2:-1])
-    left = (rest - others.sum(-1, keepdim=True)) / unnamed.sum(-1, keepdim=True).clamp(min=1)
-    found = named + others + unnamed * left.clamp(min=0)
-    return (found / found.sum(-1, keepdim=True) * spoken).float()
+    named = parts.new_zeros(*tokens.shape[:-1], BYTES).scatter_(-1, tokens.long(), parts[..., :-1] * spoken)
+    usual = named.reshape(-1, BYTES).mean(0, dtype=torch.float64)
+    usual = (usual / usual.sum().clamp(min=1e-12) + EVEN / BYTES).to(named)
+    others, rest = usual.expand_as(named).scatter(-1, tokens.long(), 0.0), parts[..., -1:]
+    others *= rest / others.sum(-1, keepdim=True).clamp(min=1e-12)
+    others = torch.minimum(others, NEXT * parts[..., -2:-1], out=others)
+    left = (rest - others.sum(-1, keepdim=True)).clamp_(min=0) / max(1, BYTES - tokens.shape[-1])
+    found = others.add_(left).scatter_(-1, tokens.long(), parts[..., :-1])
+    return found.mul_(spoken / found.sum(-1, keepdim=True))
+
+
+_HEARD = torch.exp((0.5 - torch.arange(FAINTEST + 1)) / CODES_PER_NAT)
+"""What each code is heard as."""
