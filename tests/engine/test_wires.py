@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,11 @@ class Threaded:
     class serve:  # noqa: N801
         @staticmethod
         def remote(path: str) -> None:
-            threading.Thread(target=serve, args=(Echo(), path), daemon=True).start()
+            def live() -> None:
+                with suppress(SystemExit):
+                    serve(Echo(), path)
+
+            threading.Thread(target=live, daemon=True).start()
 
 
 def all_of(line: SocketLine, stream: Any) -> list[bytes]:
