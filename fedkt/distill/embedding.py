@@ -60,7 +60,7 @@ class Embedding:
             # A product of two different features stands for itself and its mirror image.
             weight = torch.where(above == below, 1.0, math.sqrt(2)).to(u)
             return torch.cat([u, u[:, above] * u[:, below] * weight], -1) / math.sqrt(2)
-        angles = u @ frequencies(self.width, self.numbers // 2).to(u)
+        angles = u @ _there(self.width, self.numbers // 2, u.device, u.dtype)
         waves = [
             wave for sigma in self.bandwidths for wave in ((angles / sigma).cos(), (angles / sigma).sin())
         ]
@@ -72,6 +72,12 @@ def frequencies(width: int, count: int) -> Tensor:
     """Return the public frequencies [width, count], standard normal, of a Gaussian kernel with σ = 1."""
     drawn = numpy_stream(PUBLIC_SEED, "fourier", width, count).standard_normal((width, count))
     return torch.from_numpy(drawn).float()
+
+
+@lru_cache(maxsize=8)
+def _there(width: int, count: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Return the frequencies on a device, to which they go once."""
+    return frequencies(width, count).to(device, dtype)
 
 
 def normalised(features: Tensor) -> Tensor:

@@ -23,10 +23,14 @@ from tests.engine.pretended import DEVICE, Accelerator, There
 COUNTS = {
     **dict.fromkeys(("fedmd", "dsfl", "knfu", "ktpfl", "comet", "cfd"), (3, 2)),
     **dict.fromkeys(("fd", "fedproto", "fedtgp", "fedavg", "fedprox", "feddf", "fedet"), (2, 2)),
+    "fedgkt": (2, 2),
     "local": (1, 2),
 }
+BY_CLIENT = {"fedka": (6, 2, 6), "fedhkd": (2, 2, 6)}
+"""Copies to the device, back, and waits in a round of 4 clients, some of them for each: FedKA's digestion
+trains one by one, and both ask for a number that is there."""
 QUICK = ("fedmd", "knfu", "fd")
-OTHERS = ("central", "fedgen", "fedgkt", "fedhkd", "fedka")
+OTHERS = ("central", "fedgen", *BY_CLIENT)
 """These compute parts of their knowledge on the CPU, or train clients one by one; nothing is mixed either."""
 
 
@@ -96,6 +100,10 @@ def test_a_run_mixes_no_devices_and_gives_the_numbers_of_the_cpu(
         for counts in watch.rounds[1:]:
             assert counts["copies to"] <= to <= 4
             assert counts["copies from"] == counts["waits"] <= back <= 2
+    if name in BY_CLIENT:
+        found = watch.rounds[-1]
+        assert tuple(found[k] for k in ("copies to", "copies from", "waits")) == BY_CLIENT[name]
+    if name in COUNTS:
         # The states of all clients go to disk by a thread, in one copy a round.
         assert gpu.counts["copies from aside"] == gpu.counts["waits aside"] == described.rounds
 
