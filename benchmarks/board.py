@@ -12,7 +12,6 @@ import argparse
 import math
 import statistics
 import sys
-import tempfile
 from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
@@ -23,7 +22,7 @@ from benchmarks.reliability import tell
 from fedkt.drawing import blank, write_picture
 from fedkt.results.folder import read_rows
 
-ROUNDS = 20
+ROUNDS = 10
 SHARE, MOST = 0.95, 0.5
 Curve = list[tuple[float, float]]
 """Simulated seconds since the beginning, and the mean accuracy over clients then."""
@@ -46,12 +45,16 @@ def reaches(found: Curve, accuracy: float) -> float:
 
 
 def runs(seed: int, half_life: float | None, folder: Path) -> dict[str, Path]:
-    """Run both kinds with a seed; return where they lie."""
-    fast = [f"seed={seed}", f"board={{half_life_s: {half_life}}}" if half_life else "board={}"]
-    slow = [f"seed={seed}", "engine={kind: inline, cohort: 'off'}", "board={}", f"rounds={ROUNDS}"]
-    for name, changes in {"board": fast, "rounds": slow}.items():
-        fedkt.simulate("board-digits", changes, out=folder / name)
-    return {name: folder / name for name in ("board", "rounds")}
+    """Return where both kinds of run with a seed lie; they are made unless they are there already."""
+    ages = f"board={{half_life_s: {half_life}}}" if half_life else "board={}"
+    changes = {
+        "board": [f"seed={seed}", ages],
+        "rounds": [f"seed={seed}", "engine={kind: inline, cohort: 'off'}", "board={}", f"rounds={ROUNDS}"],
+    }
+    for name, its in changes.items():
+        if not (folder / name / "summary.json").is_file():
+            fedkt.simulate("board-digits", its, out=folder / name)
+    return {name: folder / name for name in changes}
 
 
 def compared(board: Curve, rounds: Curve) -> dict[str, float]:
@@ -83,17 +86,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--half-life", type=float, default=20.0, help="seconds; 0: age does not count")
-    parser.add_argument("--out", type=Path, default=Path("."))
+    parser.add_argument("--out", type=Path, default=Path("runs/board-digits"))
     given = parser.parse_args()
     found: dict[str, list[dict[str, float]]] = {"global": [], "personal": []}
     drawn = []
     for seed in range(given.seeds):
-        with tempfile.TemporaryDirectory() as name:
-            there = runs(seed, given.half_life or None, Path(name))
-            for kind, its in found.items():
-                curves = {run: curve(path, kind) for run, path in there.items()}
-                its.append(compared(curves["board"], curves["rounds"]))
-                drawn += [curves] if kind == "global" else []
+        there = runs(seed, given.half_life or None, given.out / f"{given.half_life:g}-{seed}")
+        for kind, its in found.items():
+            curves = {run: curve(path, kind) for run, path in there.items()}
+            its.append(compared(curves["board"], curves["rounds"]))
+            drawn += [curves] if kind == "global" else []
         print(seed, {kind: its[-1] for kind, its in found.items()}, file=sys.stderr, flush=True)
     given.out.mkdir(parents=True, exist_ok=True)
     draw(drawn, given.out / "board.png")

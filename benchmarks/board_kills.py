@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.reliability import tell
-from fedkt.deploy.coordinator.board_run import run_board
+from fedkt.deploy.coordinator import board_run
 from fedkt.deploy.rehearsal import free_port
 from fedkt.deploy.site.setup import init_from_scenario
 from fedkt.deploy.site.site_file import Site
@@ -56,7 +56,8 @@ def serve(folder: Path, port: int) -> None:
     """Begin or continue the board that is killed."""
     scenario, keys = load(str(folder / "scenario.yaml")), folder / "keys"
     resume = is_run(folder / "run")
-    run_board(scenario, folder / "run", f"127.0.0.1:{port}", keys=keys, sites=SITES, resume=resume)
+    board_run.LAST_S = 600.0  # the machine may be slow, and is told when all have heard
+    board_run.run_board(scenario, folder / "run", f"127.0.0.1:{port}", keys=keys, sites=SITES, resume=resume)
 
 
 def begun(folder: Path, port: int) -> Any:
@@ -136,6 +137,7 @@ def kills(count: int, seed: int) -> bool:
                 restarts.append(time.monotonic() - at)
                 print(f"kill {killed} after {before} visits", file=sys.stderr, flush=True)
             sites.join()
+            process.kill()
             process.join()
             ends[which] = final(folder), sites.made
         rows = [json.loads(line) for line in (folder / "run" / "rounds.jsonl").read_text().splitlines()]

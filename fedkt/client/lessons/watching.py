@@ -8,7 +8,7 @@ shift other rows are counted. Low rounds are not counted among those before. The
 ``lasting``-th low round in a row, and looking begins anew there. A threshold of k deviations around a
 running mean is Shewhart's chart (1931, "Economic Control of Quality of Manufactured Product"); that several
 in a row are asked for is one of the run rules of Western Electric (1956). How often it is wrong was
-measured: benchmarks/drift.py.
+measured: docs/results/drift.md.
 
 The classes that fell are told apart from the alarm, which counts all rows: of one class there are few.
 """

@@ -123,6 +123,11 @@ class BoardDesk:
         """How many deposits were taken."""
         return 0 if self._loop is None else int(self._loop.totals.coming["visits"])
 
+    @property
+    def digesting(self) -> list[str]:
+        """The sites that have a teacher and have not told yet what they made of it."""
+        return [] if self._loop is None else list(self._loop.totals.coming.get("digesting", ()))
+
     # Calls ----------------------------------------------------------------------------------------
 
     def hello(self, name: str, facts: Facts) -> None:
@@ -179,6 +184,7 @@ class BoardDesk:
             teacher = self._taught(loop, name, number)
             tally.digestion(course.outcomes[name])
             loop.totals.coming |= {"visits": visit, "tally": tally.state()}
+            loop.totals.coming["digesting"] = sorted({*self.digesting, name})
             if visit % self.places == 0:
                 self._end_round(loop, visit // self.places)
             self._keep(loop)
@@ -198,6 +204,7 @@ class BoardDesk:
                 loop.totals.metrics[name] = dict(outcome.metrics)
             tally.digestion(outcome)
             loop.totals.coming["tally"] = tally.state()
+            loop.totals.coming["digesting"] = [site for site in self.digesting if site != name]
             self._keep(loop)
 
     # Steps ----------------------------------------------------------------------------------------

@@ -19,8 +19,8 @@ from fedkt.scenario import Scenario, check_importable
 from fedkt.strategy.board_checks import board_problems
 
 FILE = "invitation.json"
-PAUSE_S, LAST_S = 0.2, 5.0
-"""Between looks at whether the board is over, and for sites to hear that it is."""
+PAUSE_S, LAST_S = 0.2, 10.0
+"""Between looks at whether the board is over, and for sites to hear that it is, once all have digested."""
 
 
 def checked_board(scenario: Scenario, sites: int) -> tuple[Scenario, list[str]]:
@@ -115,6 +115,9 @@ def run_board(
         threading.Thread(target=server.serve_forever, daemon=True).start()
         try:
             while not desk.over and server.failed is None:
+                time.sleep(PAUSE_S)
+            end = time.monotonic() + scenario.participation.deadline_s
+            while desk.digesting and server.failed is None and time.monotonic() < end:
                 time.sleep(PAUSE_S)
             if server.failed is not None:
                 raise _failure(out, server.failed)

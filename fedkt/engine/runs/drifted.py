@@ -24,8 +24,6 @@ from fedkt.files import write_json
 from fedkt.results.folder import RunFolder, read_rows
 
 FILE, PICTURE = "drift.json", "drift.png"
-BETTER = 0.02
-"""By so much an older model must be better for it to be said that going back helps."""
 
 
 def sum_up_drift(world: World, folder: RunFolder) -> None:
@@ -80,7 +78,9 @@ def _of_client(
         }
         its = _stands(world, client, newest, last, round_)
         best = max(older, key=lambda n: (older[n]["accuracy"], int(n)), default=None)
-        helps = its is not None and best is not None and older[best]["accuracy"] > its["accuracy"] + BETTER
+        helps = (
+            its is not None and best is not None and older[best]["accuracy"] > its["accuracy"] + rule.least
+        )
         found[when] = {"newest": its, "older": older, "go_back_to": int(best) if best and helps else None}
     return found
 
