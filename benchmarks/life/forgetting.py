@@ -1,9 +1,11 @@
 """Forgetting, judged over seeds (docs/results/forgetting.md).
 
-    FEDKT_DATA=... python -m benchmarks.life.forgetting [class] [rows] [--seeds 0 1 2] [--out DIR]
+    FEDKT_DATA=... python -m benchmarks.life.forgetting [class] [rows] [time] [--seeds 0 1 2] [--out DIR]
 
 class  scenario ``forget-mnist``: client 0 forgets class 9 as a fresh student, beside two replays: what is
        left, and whether it comes back over five rounds with and without the blocked class
+time   what both ways of forgetting rows take of the processor, by rounds and by whether clients train in one
+       stack: a replay trains six clients, an own run again one; both read the data first
 rows   the same with 200 rows each, of which client 0 deletes 50: its own run again beside a replay. Areas
 under
        the curve of the loss attack and of the paired attack, and seconds
@@ -12,6 +14,7 @@ Prints a line for each seed, then mean ± standard deviation.
 """
 
 import argparse
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from shutil import rmtree
@@ -82,7 +85,21 @@ def of_rows(seed: int, out: Path) -> Figures:
     }
 
 
-PARTS: dict[str, Callable[[int, Path], Figures]] = {"class": of_class, "rows": of_rows}
+def of_time(seed: int, out: Path) -> Figures:
+    """Return seconds of the processor of an own run again and of a replay."""
+    found = {}
+    for rounds, cohort in ((8, "auto"), (40, "off")):
+        place, sets = out / f"{rounds}-{cohort}", [f"rounds={rounds}", f"engine.cohort={cohort}"]
+        run = made("forget-mnist", sets, seed, place / "run").path
+        rows = data.build(scenario.load(run / "scenario.yaml")).shards[0].rows[:DELETED].tolist()
+        for how in ("own", "replay"):
+            begun = time.process_time()
+            forget(run, "0", rows=rows, how=how, out=place / how, observer=Silent())
+            found[f"{how}, {rounds} rounds, cohort {cohort} (s)"] = time.process_time() - begun
+    return found
+
+
+PARTS: dict[str, Callable[[int, Path], Figures]] = {"class": of_class, "rows": of_rows, "time": of_time}
 
 
 def measured(part: str, seeds: Sequence[int], out: Path) -> None:
