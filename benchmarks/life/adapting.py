@@ -9,6 +9,8 @@ mean ± standard deviation over seeds.
 
 targets  each domain left out once, `im` before voting; the votes alone are the rows of
          ``python -m benchmarks.reproduce "fedka-digits/*-votes"``
+svhn     SVHN, whose most frequent class has three times the rows of the rarest, with `im` that is chosen by 3
+         labelled rows per class
 rare     USPS with classes 5 to 9 ten times rarer in transfer and test rows: votes, and `im`
 guard    the same with `im` that is chosen by 3 labelled rows per class. A seed counts as refused where in the
          last round more than half of the clients keep their own model
@@ -98,6 +100,12 @@ def targets(seeds: Sequence[int], out: Path) -> None:
         row(f"{name}-im", [*left_out(name), *IM], seeds, out)
 
 
+def uneven(seeds: Sequence[int], out: Path) -> None:
+    """Let a few labels choose on the target whose classes are least even."""
+    target = left_out("svhn")
+    row("svhn-im-few", [*target, *IM, *labelled(target, 200), "clients.adapt.few=3"], seeds, out)
+
+
 def rarer(seeds: Sequence[int], out: Path) -> None:
     """Make classes rare."""
     target = usps(out, "rare", rare)
@@ -132,7 +140,14 @@ def sensor(seeds: Sequence[int], out: Path) -> None:
     )
 
 
-PARTS = {"targets": targets, "rare": rarer, "guard": guarded, "labels": asked, "sensor": sensor}
+PARTS = {
+    "targets": targets,
+    "svhn": uneven,
+    "rare": rarer,
+    "guard": guarded,
+    "labels": asked,
+    "sensor": sensor,
+}
 
 
 def main() -> None:
