@@ -6,7 +6,7 @@ alone. Text that is public is nobody's secret, so whoever has a model trains on 
 method adds is what the others believe about it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,7 +15,10 @@ from torch import Tensor
 
 from fedkt import registry
 from fedkt.client import Arrays, Client, Fit, Forward, Holding, transfer_rows
+from fedkt.client.behaviour import Asked
 from fedkt.client.placing import outgoing
+from fedkt.distill import reads
+from fedkt.distill.swing import laplace
 from fedkt.knowledge import Dims, Expected, Knowledge, Nothing, TopLogits, Votes
 from fedkt.knowledge.kinds import MOST_DENSE
 from fedkt.language.topk import heard, places_of, said
@@ -94,10 +97,15 @@ class LanguageClient(Client):
         beliefs = heard(teacher["tokens"], teacher["codes"])
         target = holding.task.heard(beliefs, settings["form"], settings["temperature"])
         known = (x[:, -settings["places"] :] > 0) & (beliefs.sum(-1) > 0)
-        loss = partial(
-            next_bytes, loss=registry.find("losses", settings["loss"]), temperature=settings["temperature"]
-        )
-        return Fit("digest", {"x": x, "target": target, "known": known.float()}, loss, holding.distill)
+        loss = registry.find("losses", settings["loss"])
+        rows, wanted = {"x": x, "target": target, "known": known.float()}, reads(loss)
+        if "noise" in wanted:
+            rows["noise"] = laplace(*target.shape).to(target)
+        first: tuple[Asked, ...] = ()
+        if "before" in wanted and len(x):
+            first = (Asked(x, lambda features, out: {"before": out[:, 2:].reshape(target.shape)}),)
+        of_rows = partial(next_bytes, loss=loss, temperature=settings["temperature"], wanted=wanted)
+        return Fit("digest", rows, of_rows, holding.distill, first=first)
 
     def _asked(self, x: Tensor) -> Tensor:
         """Return passages [n, L] with the places that are spoken of behind them [n, L + places]."""
@@ -106,16 +114,25 @@ class LanguageClient(Client):
         return torch.cat([x, 1 + places], 1)
 
 
-def next_bytes(net: Forward, batch: Arrays, constants: Arrays, *, loss: Any, temperature: float) -> Tensor:
+def next_bytes(
+    net: Forward,
+    batch: Arrays,
+    constants: Arrays,
+    *,
+    loss: Any,
+    temperature: float,
+    wanted: Sequence[str] = (),
+) -> Tensor:
     """Return a distillation loss [B], the mean over the places of each passage.
 
     ``batch['target']`` [B, places, 256]: logits of the teacher; ``batch['known']`` [B, places]: 1 where it
-    says something.
+    says something; ``wanted``: what else of the batch the loss reads, as the target.
     """
     _, out = net(batch["x"])
     target, known = batch["target"], batch["known"]
     beliefs = out[:, 2:].reshape(target.shape)
-    each: Tensor = loss(beliefs.flatten(0, 1), target.flatten(0, 1), temperature).view(known.shape)
+    more = {name: batch[name].flatten(0, 1) for name in wanted}
+    each: Tensor = loss(beliefs.flatten(0, 1), target.flatten(0, 1), temperature, **more).view(known.shape)
     found: Tensor = (each * known).sum(1) / known.sum(1).clamp(min=1)
     return found
 

@@ -8,10 +8,10 @@ by as much as the experts did (Kullback-Leibler divergences in both directions).
 What differs from the paper: there is no common base model whose change could be taken, so a peer's base is
 its own mean prediction over transfer rows (``base: own``), or nothing (``uniform``). The shift is the mean
 over peers: the paper's objective depends on their mean divergences alone and cannot tell which expert is
-right on a row. ``alpha`` is a dial between personal (small) and global accuracy (large); the paper's choice
-for each row (``search``) nearly always ends at its largest value, ``top``, since a mean of shifts is
-shorter than the shifts. It harms where clients are domains whose base rates differ for good reasons, such
-as hospitals.
+right on a row. Of text a row is a place, and its classes are the next byte's. ``alpha`` is a dial between
+personal (small) and global accuracy (large); the paper's choice for each row (``search``) nearly always ends
+at its largest value, ``top``, since a mean of shifts is shorter than the shifts. It harms where clients are
+domains whose base rates differ for good reasons, such as hospitals.
 """
 
 from typing import Annotated, Any, Literal
@@ -25,6 +25,7 @@ from fedkt.distill.losses import SMALLEST_PROBABILITY
 from fedkt.distill.shifting import STEP, TOP, divergence, nearest
 from fedkt.strategy import Contributions, Fused, Strategy, StrategyConfig
 from fedkt.strategy.fusing.fusion import others
+from fedkt.tasks import TEXT
 
 
 class DynamicLogitsConfig(StrategyConfig):
@@ -45,6 +46,7 @@ class DynamicLogitsConfig(StrategyConfig):
 class DynamicLogits(Strategy):
     """Give each client its own predictions shifted by its peers'."""
 
+    tasks = frozenset({"classification"}) | TEXT
     one_class = "it shifts logits by base rates of classes"
     client = "logits"
     needs_transfer = True

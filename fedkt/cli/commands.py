@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from fedkt.cli.doctor import doctor
+from fedkt.cli.generate import generate
 from fedkt.cli.init import init
 from fedkt.cli.listing import list_
 from fedkt.cli.plain import Command, Group
@@ -131,6 +132,7 @@ for command in (
     report,
     show,
     export,
+    generate,
     submit,
     board,
     forget,

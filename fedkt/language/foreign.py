@@ -21,9 +21,13 @@ class ForeignTokens:
     """A fast tokenizer of transformers, as bytes.
 
     ``token_bytes`` [outputs]: the bytes of each token; empty for special tokens, and for outputs that stand
-    for no token. ``outputs``: of the net, at least as many as there are tokens. Raises InputError where the
-    tokenizer cannot keep all bytes, whatever the text, or has more tokens.
+    for no token; ``start``: the special one that stands before a text. ``outputs``: of the net, at least as
+    many as there are tokens. Raises InputError where the tokenizer cannot keep all bytes, whatever the text,
+    has more tokens, or none to begin with.
     """
+
+    token_bytes: tuple[bytes, ...]
+    start: int
 
     def __init__(self, where: str, tokenizer: Any, outputs: int) -> None:
         self.where = where
@@ -36,21 +40,43 @@ class ForeignTokens:
                 f"{where}: its tokenizer has {len(held)} tokens, but its net {outputs} outputs; they do not "
                 "belong together."
             )
-        self.token_bytes = [*held, *[b""] * (outputs - len(held))]
+        self.start = self._start(tokenizer, len(held))
+        held[self.start] = b""
+        self.token_bytes = (*held, *[b""] * (outputs - len(held)))
+        self._single = {token[0]: number for number, token in enumerate(held) if len(token) == 1}
 
     def encode(self, text: bytes) -> list[int]:
         """Return the ids of a text; whether they stand for it is looked at where it is used.
 
-        Raises InputError where the text is no UTF-8, and says which byte.
+        Bytes that are no UTF-8, as at the end of a passage that was cut inside of a character, are tokens of
+        their own. Raises InputError where the tokenizer has none for one.
         """
-        try:
-            ids = self._tokenizer.encode(text.decode(), add_special_tokens=False).ids
-        except UnicodeDecodeError as error:
+        ids: list[int] = []
+        while text:
+            try:
+                return ids + self._ids(text.decode())
+            except UnicodeDecodeError as error:
+                odd = text[error.start]
+                if odd not in self._single:
+                    raise InputError(
+                        f"{self.where}: its tokenizer has no token for the byte 0x{odd:02x}, which is no "
+                        f"UTF-8 in {_shown(text)}; convert the text."
+                    ) from None
+                ids += [*self._ids(text[: error.start].decode()), self._single[odd]]
+                text = text[error.start + 1 :]
+        return ids
+
+    def _ids(self, text: str) -> list[int]:
+        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def _start(self, tokenizer: Any, tokens: int) -> int:
+        ids = (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id)
+        start = next((one for one in ids if one is not None and one < tokens), None)
+        if start is None:
             raise InputError(
-                f"{self.where}: its tokenizer reads UTF-8 alone, but byte {error.start} of "
-                f"{_shown(text)} is 0x{text[error.start]:02x}; convert the text."
-            ) from None
-        return list(ids)
+                f"{self.where}: its tokenizer has no bos_token to begin a text with; give it one."
+            )
+        return int(start)
 
     def _bytes_of(self, about: dict[str, Any]) -> list[bytes]:
         added = {token["id"]: token for token in about["added_tokens"]}

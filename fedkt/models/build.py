@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 Dealt = tuple[str, dict[str, Any]]
 """A model's name (or ``package.module:name``) and its settings."""
 
+PRETRAINED = "hf-lm:"
+"""Before the folder of a language model of transformers."""
 AROUND = ("head", "inputs", "norm", "trainable")
 """Settings of every net whose function has none of that name: :func:`fedkt.models.wrapped.adapted`."""
 
@@ -105,7 +107,7 @@ def deal(models: Any, n_clients: int, seed: int) -> list[Dealt]:
     counts = shares_to_counts(list(models.values()), n_clients)
     in_order = [name for name, count in zip(models, counts, strict=True) for _ in range(count)]
     order = numpy_stream(seed, "deal models").permutation(n_clients)
-    return [(in_order[k], {}) for k in order]
+    return [named(in_order[k]) for k in order]
 
 
 def shares_to_counts(shares: Sequence[float], n: int) -> list[int]:
@@ -124,16 +126,23 @@ def named(spec: Any) -> Dealt:
     """Return (name, settings) of what stands for a model in a scenario or in Python."""
     if isinstance(spec, tuple):
         name, settings = spec
-        return name, dict(settings)
+        return _folder_apart(name, settings)
     if isinstance(spec, Mapping):
         if "name" not in spec:
             raise InputError(
                 f"the model {dict(spec)!r} has no name; it must be written as {{name: mlp, width: 100}}."
             )
-        return spec["name"], {key: value for key, value in spec.items() if key != "name"}
+        return _folder_apart(spec["name"], {key: value for key, value in spec.items() if key != "name"})
     if hasattr(spec, "name") and hasattr(spec, "settings"):
-        return spec.name, dict(spec.settings)
-    return spec, {}
+        return _folder_apart(spec.name, spec.settings)
+    return _folder_apart(spec, {})
+
+
+def _folder_apart(name: Any, settings: Mapping[str, Any]) -> Dealt:
+    """Return (name, settings); ``hf-lm:FOLDER`` is the model ``hf-lm`` with the setting ``folder``."""
+    if isinstance(name, str) and name.startswith(PRETRAINED):
+        return PRETRAINED[:-1], {"folder": name.removeprefix(PRETRAINED), **settings}
+    return name, dict(settings)
 
 
 def _apart(factory: Any, settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

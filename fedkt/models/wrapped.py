@@ -74,8 +74,7 @@ def grouped(module: nn.Module) -> nn.Module:
     """Put GroupNorm in the place of each BatchNorm, with its scale and shift; return the module.
 
     Running statistics are given up, so a pretrained net says other things until it is trained on. Groups are
-    the largest power of two up to ``MOST_GROUPS`` that divides the channels. What a BatchNorm of a library's
-    own holds comes after: timm's ``BatchNormAct2d`` is a BatchNorm that drops out and activates too.
+    the largest power of two up to ``MOST_GROUPS`` that divides the channels.
     """
     for name, part in list(module.named_children()):
         if not isinstance(part, nn.modules.batchnorm._BatchNorm):
@@ -85,8 +84,7 @@ def grouped(module: nn.Module) -> nn.Module:
         new = nn.GroupNorm(gcd(MOST_GROUPS, channels), channels, eps=part.eps, affine=part.affine)
         if part.affine:
             new.load_state_dict({"weight": part.weight.detach(), "bias": part.bias.detach()})
-        within = list(part.children())
-        setattr(module, name, nn.Sequential(new, *within) if within else new)
+        setattr(module, name, new)
     return module
 
 

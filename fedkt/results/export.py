@@ -79,6 +79,45 @@ def export(run: Path, client: str, out: Path, round_: str = "last") -> Path:
     Returns ``out``. Raises InputError where there is no such run or client, or ``out`` is not empty.
     """
     folder = Result.read(run).path
+    state, last = state_of(folder, client, round_)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out} exists already and is not empty; name another folder with --out.")
+    statistics = state.part("statistics")
+    try:
+        prepared(_input(folder), Statistics.read(statistics) if statistics else None)
+    except (KeyError, ValueError) as error:
+        raise InputError(
+            f"{folder} does not hold what the model needs to be used (an older fedkt made it); run it again."
+        ) from error
+    model = described(folder, state)
+    net = net_of(model, state)
+    tensors = {name: state.part("model")[name] for name in net.state_dict()}
+    tensors |= _prototypes(folder, state)
+    told = {
+        **model,
+        "statistics": {key: values.tolist() for key, values in statistics.items()} or None,
+        "width": net.width,
+        **{key: state.note[key] for key in ("prior",) if key in state.note},
+        "fedkt": version("fedkt"),
+        "run": json.loads((folder / "environment.json").read_text(encoding="utf-8"))["run"],
+        "client": client,
+        "round": last,
+    }
+    try:
+        write_tensors(out / "model.safetensors", tensors, model)
+        write_json(out / "model.json", told)
+    except OSError as error:
+        raise InputError(
+            f"{out} cannot be written ({error.strerror}); name another folder with --out."
+        ) from error
+    return out
+
+
+def state_of(folder: Path, client: str, round_: str = "last") -> tuple[ClientState, int]:
+    """Return a client's state after a round of a run (as :func:`export` names it), and which round that is.
+
+    Raises InputError where there is no such client or round.
+    """
     rounds = read_rows(folder / "rounds.jsonl")
     store = DiskStore(folder / "checkpoint" / "clients")
     last = rounds[-1].get("visits", rounds[-1]["round"]) if rounds else 0
@@ -97,43 +136,34 @@ def export(run: Path, client: str, out: Path, round_: str = "last") -> Path:
             else "no round of it has ended yet"
         )
         raise InputError(f"{folder} has no model of client '{client}'; {known}.")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out} exists already and is not empty; name another folder with --out.")
-    about = json.loads((folder / "model-input.json").read_text(encoding="utf-8"))
-    statistics = state.part("statistics")
-    try:
-        prepared(about, Statistics.read(statistics) if statistics else None)
-    except (KeyError, ValueError) as error:
-        raise InputError(
-            f"{folder} does not hold what the model needs to be used (an older fedkt made it); run it again."
-        ) from error
+    return state, last
+
+
+def described(folder: Path, state: ClientState) -> dict[str, Any]:
+    """Return what a client's model is built of, from a run and the client's state."""
     name, settings = state.note["model"]
-    model = {"model": name, "settings": settings, **about}
-    net = _net(model)
-    tensors = state.part("model")
+    return {"model": name, "settings": settings, **_input(folder)}
+
+
+def net_of(model: dict[str, Any], state: ClientState) -> Net:
+    """Return a client's model as its state has it, without what a behaviour attached."""
+    net, tensors = blank(model), state.part("model")
     if "closed" in tensors:
         net.close(tensors["closed"])
-    tensors = {name: tensors[name] for name in net.state_dict()}  # without what a behaviour attached
-    net.load_state_dict(tensors)  # so what is written can be read again
-    tensors |= _prototypes(folder, state)
-    described = {
-        **model,
-        "statistics": {key: values.tolist() for key, values in statistics.items()} or None,
-        "width": net.width,
-        **{key: state.note[key] for key in ("prior",) if key in state.note},
-        "fedkt": version("fedkt"),
-        "run": json.loads((folder / "environment.json").read_text(encoding="utf-8"))["run"],
-        "client": client,
-        "round": last,
-    }
-    try:
-        write_tensors(out / "model.safetensors", tensors, model)
-        write_json(out / "model.json", described)
-    except OSError as error:
-        raise InputError(
-            f"{out} cannot be written ({error.strerror}); name another folder with --out."
-        ) from error
-    return out
+    net.load_state_dict({name: tensors[name] for name in net.state_dict()})
+    return net
+
+
+def blank(about: dict[str, Any], seed: int = 0) -> Net:
+    """Return a client's model as it is built, of what is described, with weights of a seed."""
+    input_ = replace(
+        spec_of(about), common=CommonRows(None)
+    )  # what was learned from them comes with the model
+    return build((about["model"], about["settings"]), input_, about["classes"], seed)
+
+
+def _input(folder: Path) -> dict[str, Any]:
+    return dict(json.loads((folder / "model-input.json").read_text(encoding="utf-8")))
 
 
 def _best(run: Path) -> tuple[DiskStore, int]:
@@ -191,7 +221,7 @@ def load_model(path: str | Path) -> ExportedModel:
         )
     try:
         about = json.loads((folder / "model.json").read_text(encoding="utf-8"))
-        net = _net(about)
+        net = blank(about)
         tensors, _ = read_tensors(folder / "model.safetensors")
         values, known = tensors.pop(_PROTOTYPES, None), tensors.pop(_KNOWN, None)
         if "closed" in tensors:
@@ -219,10 +249,3 @@ def _prototypes(folder: Path, state: ClientState) -> dict[str, Tensor]:
     strategy = registry.find("strategies", scenario.strategy.name)
     found = behaviour_of(strategy, scenario.data).prototypes(teacher)
     return {} if found is None else {_PROTOTYPES: found[0].contiguous(), _KNOWN: found[1].contiguous()}
-
-
-def _net(about: dict[str, Any]) -> Net:
-    input_ = replace(
-        spec_of(about), common=CommonRows(None)
-    )  # what was learned from them comes with the model
-    return build((about["model"], about["settings"]), input_, about["classes"], seed=0)

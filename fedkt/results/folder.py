@@ -29,6 +29,8 @@ BOARD = "board"
 """The engine that a run keeps, or never has: there are no rounds on it."""
 SHOWN_CHANGES = 3
 
+EXAMPLES = "examples.json"
+"""What language models write, each after the same words."""
 LINES = ("rounds.jsonl", "clients.jsonl", "losses.jsonl")
 """The files of a run that have lines of each round."""
 _BEFORE_A_RUN = {".lock", "environment.json"}

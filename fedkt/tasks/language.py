@@ -73,7 +73,8 @@ class Language(ColumnsTask):
     grouped = "passage"
     bounded = False
     labelled = False
-    losses = ("kl", "ce")
+    writes = True
+    losses = ("kl", "ce", "swing")
     defaults: ClassVar[Mapping[str, str]] = {"mae": "kl", "mse": "kl", "mse_prob": "kl"}
     behaviours: ClassVar[Mapping[str, str]] = {"logits": "language", "solo": "language_alone"}
     unfit = "what it fuses is one answer per row, or weights, and models of text have tokenizers of their own"

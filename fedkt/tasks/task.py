@@ -147,6 +147,8 @@ class Task(ABC):
     """Whether outputs become probabilities, of which an energy follows."""
     labelled: ClassVar[bool] = True
     """Whether targets are read; if not, they follow from the rows (:meth:`of_rows`)."""
+    writes: ClassVar[bool] = False
+    """Whether its models write text."""
     behaviours: ClassVar[Mapping[str, str]] = {}
     """What takes the place of a strategy's client half, by its name."""
     losses: ClassVar[tuple[str, ...] | None] = None

@@ -205,21 +205,6 @@ def test_group_norm_keeps_scale_and_shift_and_divides_the_channels() -> None:
     assert first.weight[0] == 3 and second.weight is None
 
 
-def test_what_a_batch_norm_does_besides_is_done_by_what_takes_its_place() -> None:
-    class NormAct(nn.BatchNorm2d):  # as timm has it in most of its nets
-        def __init__(self, channels: int) -> None:
-            super().__init__(channels)
-            self.drop, self.act = nn.Identity(), nn.ReLU()
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.act(self.drop(super().forward(x)))
-
-    x = torch.randn(3, 4, 2, 2)
-    torch.testing.assert_close(
-        grouped(nn.Sequential(NormAct(4)))(x), nn.functional.group_norm(x, 4, eps=1e-5).relu()
-    )
-
-
 def test_features_of_frozen_parts_are_computed_once_a_row_and_the_same_in_any_company() -> None:
     asked = []
 

@@ -16,13 +16,14 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "docs" / name for name in ("tutorial.md",)] + sorted((ROOT / "docs" / "howto").glob("*.md"))
 pytestmark = pytest.mark.skipif(not (ROOT / "mkdocs.yml").exists(), reason="docs/ is not beside the tests")
 
-LONG = ("tutorial", "compare", "forget")
+LONG = ("tutorial", "compare", "forget", "language-models")
 
 
 @pytest.mark.parametrize(
     "page",
     [
-        # Two compare, a dozen runs each; one replays a run twice, and goes on from it.
+        # Two compare, a dozen runs each; one replays a run twice, and goes on from it; one trains language
+        # models.
         pytest.param(page, id=page.stem, marks=pytest.mark.slow if page.stem in LONG else [])
         for page in PAGES
     ],

@@ -16,8 +16,12 @@ def audit(
         Path | None, typer.Option(help="The audit's folder [default: runs/<name>-<time>].")
     ] = None,
     canaries: Annotated[
-        int, typer.Option(help="Transfer rows, or test rows without these, that get a planted label.")
-    ] = 500,
+        int | None,
+        typer.Option(
+            help="Transfer rows, or test rows without these, that get a planted label [default: 500]; of "
+            "text, sentences with secrets [default: 16]."
+        ),
+    ] = None,
     must_refute: Annotated[
         str | None,
         typer.Option(
@@ -38,7 +42,7 @@ def audit(
     if must_refute is not None:
         from fedkt.engine.audits.planted import audit_bug
 
-        refuted, told = audit_bug(described, must_refute, data_dir=data_dir, canaries=canaries)
+        refuted, told = audit_bug(described, must_refute, data_dir=data_dir, canaries=canaries or 500)
         typer.echo(told)
         raise typer.Exit(0 if refuted else 1)
     found = audit_scenario(described, out=out, data_dir=data_dir, canaries=canaries, lokt=lokt)

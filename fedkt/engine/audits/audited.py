@@ -8,7 +8,7 @@ was released decides which attacks there are (:mod:`fedkt.engine.audits.released
 
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from fedkt.client.state import DiskStore, MemoryStore, StateStore
 from fedkt.data import Federation
 from fedkt.data.identity import data_hashes
 from fedkt.data.sets.dataset import concat
+from fedkt.engine.audits import exposed
 from fedkt.engine.audits import inverted as inversion
 from fedkt.engine.audits.claims import curves_of
 from fedkt.engine.audits.released import Reader, Round, watch
@@ -31,6 +32,7 @@ from fedkt.engine.world.checked import checked_world
 from fedkt.engine.world.world import World
 from fedkt.errors import InputError
 from fedkt.files import write_json
+from fedkt.knowledge.contributions import Contributions
 from fedkt.knowledge.kinds import Nothing
 from fedkt.privacy.accounting import spent
 from fedkt.privacy.attacks import audit, roc
@@ -42,6 +44,8 @@ from fedkt.results.observer import Observer, Silent
 from fedkt.scenario import Scenario
 
 PICTURE = "roc.png"
+ROWS = 500
+"""Canaries, where nobody says how many."""
 NO_DELTA = 1e-5
 """At which bounds are given where nothing is claimed."""
 
@@ -51,16 +55,17 @@ def audit_scenario(
     *,
     out: Path | None = None,
     data_dir: Path | None = None,
-    canaries: int = 500,
+    canaries: int | None = None,
     lokt: bool = False,
     observer: Observer | None = None,
 ) -> dict[str, Any]:
     """Run the scenario once with canaries and return what the attack found; it is in ``audit.json``, too.
 
     ``canaries``: how many of the transfer rows (of the common test rows, where the strategy has no transfer
-    set) get a planted label; ``lokt``: also reconstruct what another client's classes look like
-    (:mod:`fedkt.engine.audits.inverted`). Raises InputError where nothing is released, or there are too few
-    such rows, and where ``lokt`` has no images.
+    set) get a planted label, None: 500; of text, how many sentences there are with secrets
+    (:mod:`fedkt.engine.audits.exposed`), None: 16; ``lokt``: also reconstruct what another client's classes
+    look like (:mod:`fedkt.engine.audits.inverted`). Raises InputError where nothing is released, or there are
+    too few such rows, and where ``lokt`` has no images.
     """
     federation = data.build(scenario, data_dir)
     inline = scenario.engine.model_copy(update={"kind": "inline", "cohort": "off"})
@@ -68,11 +73,14 @@ def audit_scenario(
     private = scenario.privacy.model_copy(update={"ledger": None})  # an audit pays for nothing but itself
     scenario = scenario.model_copy(update={"engine": inline, "evaluate": quiet, "privacy": private})
     releases(checked_world(scenario, data_dir, federation))
+    if federation.task.name == "language":
+        return _audit_text(scenario, federation, out, data_dir, canaries, lokt, observer or Silent())
+    canaries = ROWS if canaries is None else canaries
     rows, total = canary_source(federation)
     if not federation.task.exclusive:
         raise InputError(
-            f"data.task is {federation.task.name}, but an audit plants rows of one class each; it audits "
-            "classification alone."
+            f"data.task is {federation.task.name}, but an audit plants rows of one class each, or sentences; "
+            "it audits classification and language."
         )
     if federation.fresh:
         raise InputError(
@@ -117,6 +125,63 @@ def audit_scenario(
         }
         if lokt:  # of the last client: canaries with made-up labels are the first's
             found["lokt"] = inversion.lokt(world, store, federation.shards[-1].id, folder.path)
+        roc.draw(curves, 1 / int((~members).sum()), folder.path / PICTURE)
+        folder.finish(summary)
+        write_json(folder.path / "audit.json", found)
+    finally:
+        folder.close()
+    return found
+
+
+def _audit_text(
+    scenario: Scenario,
+    federation: Federation,
+    out: Path | None,
+    data_dir: Path | None,
+    many: int | None,
+    lokt: bool,
+    observer: Observer,
+) -> dict[str, Any]:
+    """Run a scenario of text with sentences that hold secrets, and say who came to know them."""
+    many = exposed.CANARIES if many is None else many
+    problems = ["--lokt reconstructs images, of which text has none; leave it out."] if lokt else []
+    if not audit.FEWEST <= many <= exposed.MOST:
+        problems.append(
+            f"--canaries is {many}; of text it must be at least {audit.FEWEST} and at most {exposed.MOST}."
+        )
+    if federation.transfer is None or federation.fresh:
+        problems.append("there is no public text that stays the same, at which a client could be asked.")
+    if problems:
+        raise InputError(*problems)
+    target, private = federation.shards[0].id, scenario.privacy.mode != "none"
+    canaries = exposed.Canaries.drawn(many, 1 if private else exposed.COPIES, _coins())
+    slots = _slots(scenario, federation, many)
+    world = checked_world(scenario, data_dir, canaries.planted(federation), slots=slots)
+    folder = RunFolder.create(out, world.scenario, resume=False, data=data_hashes(federation))
+    try:
+        store = MemoryStore(DiskStore(folder.checkpoint / "clients"))
+        listener = exposed.Listener(world, canaries)
+        _, summary = watched_run(world, store, folder, observer, listener)
+        epsilon, claim = _claim(world, store, folder, target)
+        delta, members = scenario.privacy.delta or NO_DELTA, canaries.members
+        scores = listener.scores(target)
+        judged = audit.judge(scores, members, delta, claim)
+        curves = {"likelihood": roc.curve(scores, members)}
+        found: dict[str, Any] = {
+            "run": judged.to_json(),
+            "scenario": scenario.name,
+            "strategy": scenario.strategy.name,
+            "mode": scenario.privacy.mode,
+            "client": target,
+            "claimed_epsilon": epsilon,
+            "delta": delta,
+            "decides": "likelihood",
+            "auc": {"likelihood": judged.auc},
+            "roc": curves,
+            "exposure": exposed.found_in(world, store, canaries, target, listener.heard),
+            "score": summary[world.federation.task.metric.part],
+            "verdict": audit.verdict(judged, epsilon),
+        }
         roc.draw(curves, 1 / int((~members).sum()), folder.path / PICTURE)
         folder.finish(summary)
         write_json(folder.path / "audit.json", found)
@@ -208,7 +273,7 @@ def label_leaks(seen: list[Round], federation: Federation) -> dict[str, float]:
 
 def report(found: Mapping[str, Any]) -> str:
     """Return what was found, in a few lines."""
-    run, leak = found["run"], found["label_leak"]
+    run, leak = found["run"], found.get("label_leak")
     lines = [
         f"canaries {run['canaries']}, guessed {run['guesses']}, right {run['right']}; "
         f"for the curve guessed {run['curve_guesses']}, right {run['curve_right']}",
@@ -227,13 +292,19 @@ def report(found: Mapping[str, Any]) -> str:
             f"total variation {leak['released_distance']:.3f} ({leak['relative_distance']:.3f} beyond what "
             f"all say), {leak['nothing_distance']:.3f} without"
         )
+    if "exposure" in found:
+        lines.append(exposed.told(found["exposure"]))
     if "lokt" in found:
         lines.append(inversion.sentence(found["lokt"]))
     return "\n".join([*lines, found["verdict"]])
 
 
 def watched_run(
-    world: World, store: StateStore, folder: RunFolder, observer: Observer, reader: Reader
+    world: World,
+    store: StateStore,
+    folder: RunFolder,
+    observer: Observer,
+    reader: Callable[[int, Contributions], Round],
 ) -> tuple[list[Round], dict[str, Any]]:
     """Run a world in this process; return what was released, and the run's summary."""
     setting = world.setting(folder.run, folder.checkpoint / "server")

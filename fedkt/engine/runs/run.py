@@ -23,7 +23,7 @@ from fedkt.engine.loop.loop import Loop
 from fedkt.engine.loop.plug_in import plug_in
 from fedkt.engine.runs.drifted import sum_up_drift
 from fedkt.engine.runs.sequenced import sum_up_tasks
-from fedkt.engine.runs.summed import sum_up_clients
+from fedkt.engine.runs.summed import sum_up_clients, write_examples
 from fedkt.engine.runtimes.flwr_internals import seats
 from fedkt.engine.world.checked import checked_world
 from fedkt.engine.world.private import privacy_notes
@@ -146,6 +146,7 @@ def _simulated(
         sum_up_tasks(world, folder, loop.round)
         sum_up_drift(world, folder)
         folder.finish(summary)
+        write_examples(world, folder)
         watcher.finished(summary)
     except OSError as error:
         if error.errno not in CANNOT_WRITE:

@@ -6,9 +6,16 @@ from typing import Any
 import numpy as np
 
 from fedkt.client.state import CONFUSION, DOMAINS
+from fedkt.data.columns.tokens import text_of
+from fedkt.engine.runs.generation import generated
 from fedkt.engine.world.world import World
 from fedkt.files import write_json
-from fedkt.results.folder import RunFolder
+from fedkt.results.folder import EXAMPLES, RunFolder
+
+PROMPT, WRITTEN = 40, 160
+"""Bytes of a public passage that examples begin with, at most, and bytes that are written then."""
+MOST_EXAMPLES = 8
+"""Clients that write one."""
 
 
 def sum_up_clients(world: World, folder: RunFolder, last: int) -> None:
@@ -25,6 +32,32 @@ def sum_up_clients(world: World, folder: RunFolder, last: int) -> None:
     figures = {client: held["figures"] for client, held in _kept(world, folder, DOMAINS, last).items()}
     if figures:
         write_json(folder.path / DOMAINS, {"round": last, "clients": figures})
+
+
+def write_examples(world: World, folder: RunFolder) -> None:
+    """Write ``examples.json``: how clients' language models go on with the beginning of a public passage.
+
+    Not of a private run, whose budget has not paid for what its models say.
+    """
+    public = world.federation.transfer
+    if not world.federation.task.writes or public is None or world.mode is not None:
+        return
+    prompt = beginning(text_of(public.x[0]))
+    texts = {}
+    for client in world.names[:MOST_EXAMPLES]:
+        (example,) = generated([folder.path], client, prompt, length=WRITTEN, temperature=0.7, began=False)
+        texts[client] = example.text
+    write_json(folder.path / EXAMPLES, {"prompt": prompt, "texts": texts})
+
+
+def beginning(text: bytes) -> str:
+    """Return the first words of a text.
+
+    >>> beginning(b"It was the best of times, it was the worst of times, it was")
+    'It was the best of times, it was the'
+    """
+    held = text[:PROMPT].decode(errors="ignore")
+    return held if len(text) <= PROMPT or " " not in held else held[: held.rindex(" ")]
 
 
 def _kept(world: World, folder: RunFolder, name: str, last: int) -> dict[str, dict[str, Any]]:

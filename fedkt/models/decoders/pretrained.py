@@ -11,14 +11,18 @@ import os
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
 from fedkt.errors import InputError
 from fedkt.language.foreign import ForeignTokens
+from fedkt.models.decoders.speaker import Voice
+from fedkt.registry import takes
 
-PREFIX = "hf-lm:"
+if TYPE_CHECKING:
+    from fedkt.data.sets.dataset import InputSpec
+
 LONGEST = 4096
 """Tokens that a net without an end of its own reads at once."""
 
@@ -26,16 +30,16 @@ LONGEST = 4096
 class Pretrained(nn.Module):
     """A causal net of transformers with its tokenizer: a :class:`~fedkt.language.LanguageModel`."""
 
-    def __init__(self, net: nn.Module, tokens: ForeignTokens, context: int, start: int) -> None:
+    def __init__(self, net: nn.Module, tokens: ForeignTokens, context: int) -> None:
         super().__init__()
         self.net = net
         self._tokens = tokens
-        self.context, self.start = context, start
+        self.context, self.start = context, tokens.start
         self.register_state_dict_post_hook(_leave_out_frozen)  # type: ignore[no-untyped-call]
         self.register_load_state_dict_post_hook(_miss_no_frozen)  # type: ignore[no-untyped-call]
 
     @property
-    def token_bytes(self) -> Sequence[bytes]:
+    def token_bytes(self) -> tuple[bytes, ...]:
         """The bytes of each token."""
         return self._tokens.token_bytes
 
@@ -47,6 +51,24 @@ class Pretrained(nn.Module):
         """Return logits [b, t, V] of ids [b, t]."""
         logits: Tensor = self.net(input_ids=ids, use_cache=False).logits
         return logits
+
+
+@takes("tokens")
+def hf_lm(
+    input: "InputSpec",
+    classes: int,
+    *,
+    folder: str = "",
+    lora: int = 0,
+    alpha: int | None = None,
+    targets: Sequence[str] = (),
+) -> nn.Module:
+    """A causal language model of transformers in a local folder, for ``data.task: language``."""
+    if input.kind != "tokens" or classes != 2:
+        raise InputError("model 'hf-lm' reads text; data.task must be language.")
+    if not folder:
+        raise InputError("model 'hf-lm' needs a folder; it must be written as hf-lm:FOLDER.")
+    return Voice(pretrained(folder, lora, alpha, targets), input.shape[0])
 
 
 def pretrained(
@@ -63,7 +85,7 @@ def pretrained(
     Raises:
         InputError: a package is missing, or the folder holds no such model, tokenizer or layer.
     """
-    where = f"model '{PREFIX}{folder}'"
+    where = f"model 'hf-lm:{folder}'"
     _check_installed(where, bool(lora))
     place = _place(where, folder)
     if not isinstance(lora, int) or isinstance(lora, bool) or lora < 0:
@@ -72,10 +94,9 @@ def pretrained(
         raise InputError(f"{where}: alpha and targets are of adapters; set lora to their rank.")
     net, tokenizer = _read(where, place)
     tokens = ForeignTokens(where, tokenizer, net.config.get_text_config().vocab_size)
-    start = _start(where, tokenizer, tokens)
     if lora:
         net = _adapted(where, net, lora, 2 * lora if alpha is None else alpha, list(targets))
-    return Pretrained(net, tokens, _context(net.config), start)
+    return Pretrained(net, tokens, _context(net.config))
 
 
 def _read(where: str, place: Path) -> tuple[Any, Any]:
@@ -124,16 +145,6 @@ def _place(where: str, folder: str) -> Path:
             "model (as safetensors) and its fast tokenizer."
         )
     return place
-
-
-def _start(where: str, tokenizer: Any, tokens: ForeignTokens) -> int:
-    """Return the token that stands before a text, which stands for no bytes."""
-    ids = (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id)
-    start = next((one for one in ids if one is not None and one < len(tokens.token_bytes)), None)
-    if start is None:
-        raise InputError(f"{where}: its tokenizer has no bos_token to begin a text with; give it one.")
-    tokens.token_bytes[start] = b""
-    return int(start)
 
 
 def _context(config: Any) -> int:

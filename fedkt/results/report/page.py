@@ -16,7 +16,7 @@ from fedkt.files import write_atomic
 from fedkt.results.comparison.frames import FILE, Comparison, problem_of_metric, problem_of_target
 from fedkt.results.folder import is_run, package_version
 from fedkt.results.report import collect, sentences
-from fedkt.results.report.parties import domains_of
+from fedkt.results.report.parties import domains_of, texts_of
 from fedkt.results.result import Result
 
 PAGE = "report.html"
@@ -180,6 +180,7 @@ BESIDE: dict[str, Callable[[Path], dict[str, Any] | None]] = {
     "tasks": _tasks,
     "drift": _drift,
     "domains": domains_of,
+    "texts": texts_of,
 }
 """What stands on the page of a run alone, by its name in the template: from the run's folder, None for
 nothing."""

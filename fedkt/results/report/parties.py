@@ -1,10 +1,11 @@
-"""What a run's page tells of domains: a table that needs no script."""
+"""What a run's page tells of domains, and of models that write text: tables that need no script."""
 
 import json
 from pathlib import Path
 from typing import Any
 
 from fedkt.client.state import DOMAINS
+from fedkt.results.folder import EXAMPLES
 from fedkt.scenario import load
 from fedkt.tasks import task_of
 
@@ -31,6 +32,17 @@ def domains_of(run: Path) -> dict[str, Any] | None:
         for client, f in clients.items()
     ]
     return {"title": figure.title, "domains": names, "rows": rows, "round": held["round"]}
+
+
+def texts_of(run: Path) -> dict[str, Any] | None:
+    """Return what models wrote and what a passage costs in bytes; None where the run's models write none."""
+    if (held := _read(run / EXAMPLES)) is None:
+        return None
+    about = _read(run / "federation.json") or {"message": {}}
+    transfer = load(run / "scenario.yaml").data.transfer
+    passages = (transfer and transfer.asked) or about["transfer"]["rows"]
+    cost = {way: sum(arrays.values()) / passages for way, arrays in about["message"].items()}
+    return {"prompt": held["prompt"], "texts": list(held["texts"].items()), "bytes": cost}
 
 
 def _read(file: Path) -> dict[str, Any] | None:

@@ -1,0 +1,32 @@
+"""``fedkt generate``: what a client's language model writes, before and after a run."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def generate(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            help="A run's folder; further ones, such as of strategy local, speak too.", metavar="RUN..."
+        ),
+    ],
+    client: Annotated[str, typer.Option(help="Which client.")],
+    prompt: Annotated[str, typer.Option(help="What the text begins with.")],
+    length: Annotated[int, typer.Option(help="How many bytes to write, at least.")] = 200,
+    temperature: Annotated[
+        float, typer.Option(help="0: the likeliest token each time; 1: as the model believes.")
+    ] = 1.0,
+    seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
+    round_: Annotated[
+        str, typer.Option("--round", help="last, or best: of the best figure on validation rows.")
+    ] = "last",
+) -> None:
+    """Show what a client's language model writes after a prompt, as it began and after each run."""
+    from fedkt.engine.runs.generation import generated, shown
+
+    found = generated(runs, client, prompt, length=length, temperature=temperature, seed=seed, round_=round_)
+    for example in found:
+        typer.echo(f"{example.run}, {example.state}:\n{shown(prompt + example.text)}\n")

@@ -1,0 +1,117 @@
+"""A run of text as one reads it: what models write, who reads whose text how well, what it costs."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import fedkt
+from fedkt.cli.commands import app
+from fedkt.rng import numpy_stream
+
+WORDS = {
+    "farm": b"the cow eats hay in the barn and the hen lays an egg ".split(),
+    "port": b"a ship sails out of the bay with salt and fish on deck ".split(),
+    "town": b"we walk to the shop by the old church near the bridge ".split(),
+}
+
+
+def passages(party: str, many: int, seed: int) -> np.ndarray:
+    draws = numpy_stream(seed, party)
+    return np.array([b" ".join(draws.choice(WORDS[party], 7).tolist()) for _ in range(many)])
+
+
+def scenario(folder: Path, **changes: Any) -> dict[str, Any]:
+    """Two parties, one public, on made text below ``folder``."""
+    arrays: dict[str, Any] = {}
+    for party in WORDS:
+        arrays |= {f"x_{party}_train": passages(party, 24, 0), f"x_{party}_test": passages(party, 8, 1)}
+    np.savez(folder / "made.npz", **arrays)
+    small = {"name": "lm", "tokens": 256, "width": 16, "layers": 1, "hashes": 64}
+    return {
+        "name": "made-text",
+        "data": {
+            "task": "language",
+            "dataset": {party: f"npz:{folder / 'made.npz'}#{party}" for party in ("farm", "port")},
+            "partition": {"kind": "domain"},
+            "transfer": {"from": f"npz:{folder / 'made.npz'}#town", "size": 20},
+            "speech": {"top": 4, "places": 48, "passage": 48},
+        },
+        "clients": {
+            "models": [small, {**small, "tokens": 260}],
+            "local": {"epochs": 2, "batch_size": 8, "lr": 0.01},
+            "distill": {"epochs": 1, "batch_size": 8},
+        },
+        "strategy": {"name": "fedmd"},
+        "rounds": 1,
+        "engine": {"kind": "inline"},
+    } | changes
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("written")
+    return fedkt.simulate(scenario(folder), out=folder / "run").path
+
+
+def call(*arguments: object) -> Any:
+    return CliRunner().invoke(app, ["generate", *map(str, arguments)])
+
+
+def test_a_model_writes_before_and_after(run: Path) -> None:
+    """By a seed; what training changed shows; at temperature 0 no seed counts."""
+    one, again = (call(run, "--client", "farm", "--prompt", "the cow", "--length", 30) for _ in range(2))
+    assert one.exit_code == 0 and one.stdout == again.stdout
+    before, after = re.findall(r"(?:as it began|after round 1):\nthe cow(.*)\n", one.stdout)
+    assert len(before) >= 30 and before != after
+    other = call(run, "--client", "farm", "--prompt", "the cow", "--length", 30, "--seed", 1)
+    assert other.stdout != one.stdout
+    cold = [
+        call(run, "--client", "port", "--prompt", "a", "--temperature", 0, "--seed", seed).stdout
+        for seed in (0, 1)
+    ]
+    assert cold[0] == cold[1]
+    both = call(run, run, "--client", "farm", "--prompt", "the cow", "--length", 30)
+    assert both.stdout.count("after round 1") == 2
+
+
+def test_bad_input_is_told_at_once(run: Path, tmp_path: Path) -> None:
+    wrong = call(run, "--client", "moor", "--prompt", "a", "--length", 0, "--temperature", -1)
+    assert isinstance(wrong.exception, SystemExit) or wrong.exit_code == 2
+    for part in (
+        "--length is 0",
+        "--temperature is -1",
+        "no model of client 'moor'; its clients are farm, port",
+    ):
+        assert part in wrong.stderr
+    plain = fedkt.simulate("quickstart", ["rounds=1", "engine.kind=inline"], out=tmp_path / "digits").path
+    assert "whose models write no text" in call(plain, "--client", "0", "--prompt", "a").stderr
+
+
+def test_the_report_tells_of_domains_and_texts(run: Path) -> None:
+    """Each model on each party's test text, as the leading figure of the same rows; bytes of a passage."""
+    held = json.loads((run / "domains.json").read_text())
+    assert list(held["clients"]) == list(held["clients"]["farm"]) == ["farm", "port"]
+    rows = [json.loads(line) for line in (run / "clients.jsonl").read_text().splitlines()]
+    for row in rows:
+        own = held["clients"][row["client"]][row["client"]]
+        assert own == pytest.approx(row["personal"])
+    texts = json.loads((run / "examples.json").read_text())["texts"]
+    assert all(len(text.encode()) >= 160 for text in texts.values())
+    from fedkt.results.report import report_of
+
+    page = report_of(run, {}).read_text()
+    assert "Domain by domain" in page and "Bits per byte after round 1" in page
+    # 48 places with 4 bytes and 5 codes each, and the headers of two arrays over 20 passages.
+    sent = re.search(r"A client sends (\d+) bytes of each public passage", page)
+    assert sent is not None and 432 <= int(sent[1]) <= 450
+
+
+def test_what_cannot_be_seen_is_escaped() -> None:
+    from fedkt.engine.runs.generation import shown
+
+    assert shown("a\x1b[2Jb\né") == "a\\x1b[2Jb\né"
