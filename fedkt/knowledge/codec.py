@@ -111,6 +111,12 @@ def encode_all(
     """Encode what several clients send, whose values are checked as one array [clients, ...].
 
     Returns for each what :func:`encode` would, or the reason for which it would refuse.
+
+    >>> expected = {"labels": Spec("int16", (2,), -1, 9)}
+    >>> sent = [{"labels": np.array(labels, np.int16)} for labels in ([3, 7], [3, 10])]
+    >>> fine, refused = encode_all(sent, expected)
+    >>> size(fine), refused.reason
+    (132, 'range')
     """
     records = [ArrayRecord() for _ in contributions]
 
@@ -151,6 +157,12 @@ def decode_all(
 
     Returns for each what :func:`decode` would, or the reason for which it would refuse: that one is bad
     changes nothing for the others.
+
+    >>> expected = {"labels": Spec("int16", (2,), -1, 9)}
+    >>> record = encode({"labels": np.array([3, 7], np.int16)}, expected)
+    >>> fine, refused = decode_all([record, {}], expected)
+    >>> fine["labels"].tolist(), refused.reason
+    ([3, 7], 'names')
     """
     found: list[dict[str, NDArray[Any]]] = [{} for _ in records]
     refused = _checked(
