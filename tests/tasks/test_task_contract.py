@@ -107,7 +107,9 @@ def test_the_schema_names_the_tasks() -> None:
 
     assert set(get_args(TaskName)) == set(TASKS)
     assert {registry.find("strategies", n).tasks - set(TASKS) for n in NAMES} == {frozenset()}
-    assert set(strategies_for(named("language"))) == {"local", "fedmd", "dsfl", "knfu", "dwc"}
+    assert set(strategies_for(named("language"))) == {
+        *("local", "fedmd", "dsfl", "knfu", "dwc", "dynamic_logits")
+    }
     must = {"local", "central", "fedavg", "fedprox", "fedmd", "knfu", "dwc", "feddf"}
     assert must <= set(strategies_for(named("regression")))
     assert must | {"dsfl", "held"} <= set(strategies_for(named("multilabel")))
