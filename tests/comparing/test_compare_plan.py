@@ -166,6 +166,16 @@ def test_a_scenario_that_is_wrong_by_itself_is_refused() -> None:
     assert any("nowhere.npz" in problem for problem in problems(lambda: plan(Request([lost], methods("fd")))))
 
 
+def test_what_cannot_be_set_side_by_side_is_refused() -> None:
+    """Two tasks; a target that accuracy cannot reach, told where it is known that it is accuracy."""
+    data = {"dataset": "friedman", "task": "regression", "partition": {"kind": "iid", "clients": 2}}
+    other = {**SMALL, "name": "numbers", "data": {**data, "transfer": {"size": 10}}}
+    (told,) = problems(lambda: plan(Request([SMALL, other], [Method("local")])))
+    assert "small is of data.task classification and numbers is of data.task regression" in told
+    (told,) = problems(lambda: plan(Request([SMALL], [Method("local")], shown={"target": 2.0})))
+    assert told == "--target is 2.0; it must be a value of accuracy above 0 and at most 1."
+
+
 def test_tuning_needs_validation_rows() -> None:
     _, tried = grid(["clients.local.lr=0.1,0.01"], "--tune")
     assert "--set data.validation" in problems(lambda: plan(Request([SMALL], tried=tried)))[0]
