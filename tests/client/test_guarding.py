@@ -183,6 +183,14 @@ def test_copies_go_on_after_a_stop(tmp_path: Path) -> None:
     assert [line["personal"] for line in last] == whole["personal"].tolist()[-4:]
 
 
+def test_folds_share_out_rows_of_several_labels_too() -> None:
+    told = load("multilabel-digits", ["clients.guard={folds: 3}", "participation.quorum=1"])
+    world = checked_world(told)
+    for client in world.shards:
+        rows = [row for fold in world.folds(client) for row in fold]
+        assert sorted(rows) == list(range(len(world.shards[client].rows)))
+
+
 def test_what_folds_need() -> None:
     with pytest.raises(InputError, match=r"clients\.guard has validation, which sets rows aside, and folds"):
         scenario(FEDMD, data=SMALL, clients={"guard": {"validation": 0.1, "folds": 3}})

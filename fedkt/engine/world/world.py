@@ -338,7 +338,7 @@ class World:
         guard, shard = self.scenario.clients.guard, self.shards[client]
         if guard is None or guard.folds is None or not teaches(self.strategy):
             return []
-        labels, stream = self.federation.pool.y[shard.rows], numpy_stream(self.scenario.seed, "folds", client)
+        labels, stream = self.federation.strata[shard.rows], numpy_stream(self.scenario.seed, "folds", client)
         order = np.argsort(labels[shuffled := stream.permutation(len(labels))], kind="stable")
         return [np.sort(shuffled[order[k :: guard.folds]]) for k in range(guard.folds)]
 
