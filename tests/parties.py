@@ -133,6 +133,11 @@ _CASES: dict[str, tuple[dict[str, Any], dict[str, Any], Any]] = {
         {},
         "knfu",
     ),
+    "number": (
+        {"label": "t0", "task": "regression", "targets": [[-60, 60]], **_but("t0"), "categories": _KINDS},
+        {},
+        "fedmd",
+    ),
     "language": (
         {
             "task": "language",

@@ -50,7 +50,7 @@ class SiteData(_Part):
     public: Text | None = None
     test: Text | None = None
     """A common test set; null: own test rows in ``rows``, else 20 % of them."""
-    classes: Annotated[int, Field(ge=2)] | None = None
+    classes: Annotated[int, Field(ge=1)] | None = None
     """Of the whole federation; null: those that the site's own labels show."""
     vocabulary: Whole | None = None
     """Number of token ids of the whole federation, where rows are token ids."""

@@ -42,7 +42,7 @@ class Facts(BaseModel):
     fedkt: Short
     transfer: Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{64})?$")]
     rows: Size
-    classes: Annotated[int, Field(ge=2, le=1 << 20)]
+    classes: Annotated[int, Field(ge=1, le=1 << 20)]
     width: Size
     input: Input
     recipe: Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{64})?$")] = ""
