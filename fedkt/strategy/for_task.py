@@ -59,7 +59,7 @@ def losses_for(task: Task) -> list[str]:
     if task.losses is not None:
         return list(task.losses)
     others = {name for each in TASKS for name in named(each).losses or ()}
-    own = {"mse", "mae", "kl", "ce"}
+    own = {"mse", "mae", "kl", "ce", "swing"}
     return [name for name in registry.names("losses") if name in own or name not in others]
 
 

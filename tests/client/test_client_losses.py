@@ -200,6 +200,7 @@ def test_logits_client_sends_what_it_is_told_to() -> None:
     assert {name: array.tolist() for name, array in raw.items()} == {"values": [[0.0, 2.0, 0.0]]}
     # At T = 2: exp(0), exp(1), exp(0) = 1, 2.718282, 1, together 4.718282
     soft = logits_client("probabilities", temperature=2.0, label_share=True)
+    soft.inputs(torch.tensor([0]))
     sent = soft.extract(torch.zeros(1, 2), logits, {}).arrays()
     assert sent["values"][0].tolist() == pytest.approx([0.211942, 0.576117, 0.211942], abs=1e-6)
     assert sent["label_share"].tolist() == [0.5, 0.5, 0.0]

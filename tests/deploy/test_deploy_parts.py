@@ -92,8 +92,9 @@ def test_sites_that_do_not_agree():
         RecordDict({"fedkt": ArrayRecord()}),
         RecordDict({"fedkt": ConfigRecord({"client": "a", "facts": "{}"})}),
         RecordDict({"fedkt": ConfigRecord({"client": "a", "facts": "x" * (1 << 21)})}),
+        RecordDict({"fedkt": ConfigRecord({"client": 3, "facts": usual.model_dump_json()})}),
         RecordDict(
-            {"fedkt": ConfigRecord({"client": 3, "facts": usual.model_dump_json().replace("2", "1")})}
+            {"fedkt": ConfigRecord({"client": "a", "facts": usual.model_dump_json().replace("2", "0")})}
         ),
     ]
     for lie in lies:

@@ -173,7 +173,11 @@ def test_without_validation_rows_there_is_no_best_round(tmp_path: Path) -> None:
         "run it with data.validation, such as 0.2, or export the last round.\n",
     )
     ended = CliRunner().invoke(app, [*arguments, "--round", "7"])
-    assert (ended.exit_code, ended.stderr) == (2, "fedkt: --round is '7'; it must be last or best.\n")
+    assert (ended.exit_code, ended.stderr) == (
+        2,
+        "fedkt: --round is '7'; it must be last or best; checkpoint.keep, such as 20, keeps every so many "
+        "rounds.\n",
+    )
     with pytest.raises(InputError) as caught:
         load(SMALL, ["patience=3"])
     assert str(caught.value) == (

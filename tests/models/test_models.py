@@ -23,7 +23,8 @@ TOKENS = InputSpec("tokens", (6,), vocabulary=30)
 COUNTS = InputSpec("sparse", (40,))
 CLASSES = 4
 
-ZOO = {name: f"fedkt.models.{name}:{name}" for name in ("mlp", "cnn", "resnet8", "text", "tabular")}
+ZOO = {name: f"fedkt.models.{name}:{name}" for name in ("mlp", "cnn", "resnet8", "tabular")}
+ZOO["text"] = "fedkt.models.vectors.text:text"
 PAIRS = [
     ("mlp", IMAGES),
     ("mlp", TABLE),

@@ -148,9 +148,9 @@ def test_private_replies_hold_nothing_but_knowledge_and_epsilon(
     seen: list[Reply] = []
     pack = Reply.pack
 
-    def noted(reply: Reply, expected: Any) -> Any:
+    def noted(reply: Reply, expected: Any, *how: Any) -> Any:
         seen.append(reply)
-        return pack(reply, expected)
+        return pack(reply, expected, *how)
 
     monkeypatch.setattr(Reply, "pack", noted)
     run(tmp_path / "run", scenario({"name": "fedavg"}, DPSGD))

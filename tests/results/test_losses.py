@@ -131,9 +131,9 @@ def test_no_loss_leaves_a_client_in_a_private_mode(
     sent: list[set[str]] = []
     pack = Reply.pack
 
-    def noting(reply: Reply, expected: Any) -> Any:
+    def noting(reply: Reply, expected: Any, *how: Any) -> Any:
         sent.append(set(reply.metrics))
-        return pack(reply, expected)
+        return pack(reply, expected, *how)
 
     monkeypatch.setattr(Reply, "pack", noting)
     private = {"mode": mode, "delta": 1e-3, "target_epsilon": 8.0}

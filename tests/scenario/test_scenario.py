@@ -215,8 +215,8 @@ def test_all_problems_of_a_file_at_once_with_line_key_and_remedy(tmp_path):
         ("data: {transfer: {size: 5, rows: 6}}",
          "data.transfer.rows is 6; it must be at most the set's size, 5."),
         ("data: {partition: {kind: dirichelt}}", "data.partition.kind is 'dirichelt'; it must be one of iid, "
-         "dirichlet, pathological, shard, domain, natural-id, ways-shots or 'package.module:function'; "
-         "did you mean 'dirichlet'?"),
+         "dirichlet, pathological, shard, domain, natural-id, ways-shots, whole-classes or "
+         "'package.module:function'; did you mean 'dirichlet'?"),
         ("clients: {local: {momentum: 1, optimizer: sgd}}",
          "clients.local.momentum is 1; it must be less than 1."),
         ("clients: {local: {momentum: 0.9}}", "clients.local.momentum does not belong to optimizer 'adam', "
@@ -280,7 +280,7 @@ def test_one_problem_one_sentence(text, sentence):
         (
             "ways-shots",
             "samples_per_client: 5",
-            "iid and dirichlet and pathological and shard and domain and natural-id",
+            "iid and dirichlet and pathological and shard and domain and natural-id and whole-classes",
         ),
     ],
 )

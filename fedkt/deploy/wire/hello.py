@@ -111,8 +111,11 @@ def heard(content: RecordDict) -> tuple[str, Facts]:
     entries = dict(record) if isinstance(record, ConfigRecord) else {}
     texts = {k: v for k, v in entries.items() if isinstance(v, str) and len(v) <= MAX_TEXT}
     client = texts.get("client", "")
-    if "facts" not in texts:
-        reason, detail = texts.get("refusal", "site"), texts.get("detail", "it did not say what it has.")
+    if "facts" not in texts or ("client" in entries and not client):
+        reason, detail = (
+            texts.get("refusal", "site"),
+            texts.get("detail", "it did not say who it is or what it has."),
+        )
         raise Refused(reason, f"{client or 'a site'}: {detail}")  # type: ignore[arg-type]
     try:
         return client, Facts.model_validate_json(texts["facts"])
