@@ -263,8 +263,12 @@ def test_too_few_canaries_say_what_they_could_show(tmp_path: Path) -> None:
     assert "it could have shown" in done.output
 
 
-def test_canaries_of_a_strategy_without_transfer_rows_are_test_rows(tmp_path: Path) -> None:
+def test_canaries_of_a_strategy_without_transfer_rows_are_test_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Ten of them, guessed by sums of the class means that leave; two guesses, both right, show nothing."""
+    # Of 24 runs with coins by chance two did not tell all ten apart, so they are of a seed here.
+    monkeypatch.setattr("fedkt.engine.audits.audited._coins", lambda: np.random.default_rng(1))
     means = SCENARIO.replace("  transfer: {size: 60}\n", "").replace("knfu", "fd")
     means = means.replace("  distill: {epochs: 1}\n", "").replace(
         "{mode: dpsgd, delta: 1e-5, noise_multiplier: 1.5, max_epsilon: 9}", "{mode: none}"
