@@ -1,4 +1,6 @@
-"""Files that are whole or absent: write beside, flush to disk, rename; by a thread where nobody can wait."""
+"""Files that are whole or absent: write beside, flush to disk, rename; by a thread where nobody can wait.
+
+And where those of users lie."""
 
 import ctypes
 import json
@@ -25,6 +27,12 @@ def check_platform() -> None:
         import fcntl  # noqa: F401
     except ImportError:
         raise InputError(f"this system has no POSIX file locks (fcntl); {PLATFORM}") from None
+
+
+def data_places(name: str, data_dir: Path | None) -> list[Path]:
+    """Return where data of a name may lie: below ``data_dir``, ``$FEDKT_DATA``, ``./data``, or here."""
+    roots = [Path(root) for root in (data_dir, os.environ.get("FEDKT_DATA"), "data", ".") if root]
+    return list(dict.fromkeys(root / name for root in roots))
 
 
 def lock_file(file: IO[Any], *, wait: bool = True) -> None:

@@ -28,7 +28,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.life.runs import made, spread
+from benchmarks.life.runs import made
+from benchmarks.tables import mean_text
 from fedkt.results.result import Result
 
 DOMAINS = {"mnist": "mnist", "usps": "usps", "mnist_m": "mnist_m", "svhn": "svhn_10k"}
@@ -90,7 +91,7 @@ def row(name: str, overrides: Sequence[str], seeds: Sequence[int], out: Path) ->
     """Make the runs of a row and print it."""
     runs = [made("fedka-digits", overrides, seed, out / f"{name}-{seed}") for seed in seeds]
     each = [accuracy(run) for run in runs]
-    print(f"| {name} | {spread(each)} | {', '.join(f'{value:.1f}' for value in each)} |", flush=True)
+    print(f"| {name} | {mean_text(each, 1)} | {', '.join(f'{value:.1f}' for value in each)} |", flush=True)
     return runs
 
 

@@ -22,7 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.life.runs import made, spread
+from benchmarks.life.runs import made
+from benchmarks.tables import mean_text
 from fedkt import data, scenario
 from fedkt.engine.forgetting.judge import Judge, judged
 from fedkt.engine.forgetting.withdrawal import forget
@@ -112,7 +113,7 @@ def measured(part: str, seeds: Sequence[int], out: Path) -> None:
         print(f"seed {seed}: {', '.join(f'{k} {v:.3f}' for k, v in each[-1].items())}", flush=True)
     print(f"\n| {part} | mean ± standard deviation of {len(each)} seeds |\n|---|---|")
     for name in each[0]:
-        print(f"| {name} | {spread([one[name] for one in each], 3)} |", flush=True)
+        print(f"| {name} | {mean_text([one[name] for one in each], 3)} |", flush=True)
 
 
 def main() -> None:

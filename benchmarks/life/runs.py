@@ -1,6 +1,5 @@
-"""Runs that are made once and read after, and how their figures are written."""
+"""Runs that are made once and read after."""
 
-import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,13 +17,3 @@ def made(scenario: str, overrides: Sequence[str], seed: int, out: Path) -> Resul
         again = (out / "environment.json").is_file()
         fedkt.simulate(described, out=out, resume=again, observer=Silent())
     return Result.read(out)
-
-
-def spread(values: Sequence[float], decimals: int = 1, sign: str = "") -> str:
-    """Return mean ± standard deviation over seeds.
-
-    >>> spread([1.0, 2.0, 3.0])
-    '2.0 ± 1.0'
-    """
-    mean = f"{statistics.fmean(values):{sign}.{decimals}f}"
-    return f"{mean} ± {statistics.stdev(values):.{decimals}f}" if len(values) > 1 else mean

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.life.runs import made, spread
+from benchmarks.life.runs import made
+from benchmarks.tables import mean_text
 
 MEAN = "strategy={name: fedmd, average: probabilities}"
 SAME, RANDOM = "data.tasks.order=same", "data.tasks.order=random"
@@ -83,7 +84,7 @@ def main() -> None:
     print(f"| variant | {' | '.join(SHOWN)} |\n{'|---' * (len(SHOWN) + 1)}|", flush=True)
     for name in given.variants or VARIANTS:
         each = [figures([*rows, *VARIANTS[name]], s, out / f"{name}-{s}") for s in given.seeds]
-        cells = " | ".join(spread([one[figure] for one in each]) for figure in SHOWN)
+        cells = " | ".join(mean_text([one[figure] for one in each], 1) for figure in SHOWN)
         print(f"| {name} | {cells} |", flush=True)
 
 

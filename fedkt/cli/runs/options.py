@@ -74,6 +74,12 @@ def load_scenario(
     return scenarios.load(scenario, overrides)
 
 
+def needs_out(resume: bool, out: Path | None, what: str) -> None:
+    """Raise InputError where ``what`` is to be continued and nobody says which."""
+    if resume and out is None:
+        raise InputError(f"--resume needs --out; name the folder of the {what} to continue.")
+
+
 def _strategy(text: str) -> str:
     """Return ``NAME`` or ``NAME:x=1;y=2`` as an override. Raises InputError."""
     import json

@@ -19,8 +19,8 @@ from fedkt.cli.runs.options import (
     StrategyName,
     TensorBoardDir,
     load_scenario,
+    needs_out,
 )
-from fedkt.errors import InputError
 
 if TYPE_CHECKING:
     from fedkt.scenario import Scenario
@@ -42,8 +42,7 @@ def simulate(
 ) -> None:
     """Run a scenario on this machine."""
     resolved = load_scenario(scenario, set_, seed, engine, strategy)
-    if resume and out is None:
-        raise InputError("--resume needs --out; name the folder of the run to continue.")
+    needs_out(resume, out, "run")
     from fedkt.results.folder import is_run, unused_path
 
     folder = out or unused_path(resolved.name)

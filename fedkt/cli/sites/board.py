@@ -1,5 +1,6 @@
 """``fedkt board``: a board at the coordinator, to which sites come when they can."""
 
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +15,7 @@ from fedkt.cli.runs.options import (
     Seed,
     StrategyName,
     load_scenario,
+    needs_out,
 )
 from fedkt.errors import InputError
 
@@ -39,8 +41,7 @@ def board(
 ) -> None:
     """Keep a board for real sites, which come when they can; data are theirs."""
     resolved = load_scenario(scenario, set_, seed, None, strategy)
-    if resume and out is None:
-        raise InputError("--resume needs --out; name the folder of the board to continue.")
+    needs_out(resume, out, "board")
     if (certificate is None) != (certificate_key is None):
         raise InputError("--certificate and --certificate-key belong together; name both, or neither.")
     from fedkt.deploy.coordinator.board_run import run_board
@@ -48,9 +49,8 @@ def board(
     from fedkt.results.progress import Progress, closing_table
 
     tls = None if certificate is None or certificate_key is None else (certificate, certificate_key)
-    progress = None if quiet else Progress()
     folder = out or unused_path(resolved.name)
-    try:
+    with nullcontext() if quiet else closing(Progress()) as progress:
         result = run_board(
             resolved,
             folder,
@@ -62,8 +62,5 @@ def board(
             resume=resume,
             observer=progress,
         )
-    finally:
-        if progress is not None:
-            progress.close()
     if not quiet:
         closing_table(result)

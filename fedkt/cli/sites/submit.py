@@ -1,5 +1,6 @@
 """``fedkt submit``: run a scenario at real sites."""
 
+from contextlib import closing, nullcontext
 from typing import Annotated
 
 import typer
@@ -13,8 +14,8 @@ from fedkt.cli.runs.options import (
     Seed,
     StrategyName,
     load_scenario,
+    needs_out,
 )
-from fedkt.errors import InputError
 
 
 def submit(
@@ -36,14 +37,12 @@ def submit(
 ) -> None:
     """Run a scenario at real sites; data are theirs, so data.partition is ignored."""
     resolved = load_scenario(scenario, set_, seed, None, strategy)
-    if resume and out is None:
-        raise InputError("--resume needs --out; name the folder of the run to continue.")
+    needs_out(resume, out, "run")
     from fedkt.deploy.coordinator.submission import submit as submit_run
     from fedkt.results.folder import unused_path
     from fedkt.results.progress import Progress, closing_table
 
-    progress = None if quiet else Progress()
-    try:
+    with nullcontext() if quiet else closing(Progress()) as progress:
         result = submit_run(
             resolved,
             superlink,
@@ -54,8 +53,5 @@ def submit(
             transfer=transfer,
             observer=progress,
         )
-    finally:
-        if progress is not None:
-            progress.close()
     if not quiet:
         closing_table(result)

@@ -7,7 +7,6 @@ need them.
 """
 
 import csv
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 from fedkt.data.columns.labels import in_order, listed
 from fedkt.data.graph.vocabulary import Graph, Triples
 from fedkt.errors import InputError
+from fedkt.files import data_places
 
 HALVES = ("train", "test", "valid")
 ENDINGS = (".txt", ".tsv", ".csv")
@@ -82,8 +82,7 @@ def numbered(
 
 
 def _found(name: str, data_dir: Path | None) -> Path:
-    roots = [Path(root) for root in (data_dir, os.environ.get("FEDKT_DATA"), "data", ".") if root]
-    places = list(dict.fromkeys(root / name for root in roots))
+    places = data_places(name, data_dir)
     found = next((place for place in places if place.exists()), None)
     if found is None:
         raise InputError(

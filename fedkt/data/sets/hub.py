@@ -19,7 +19,6 @@ What these leave open is refused with the choice to make.
 """
 
 import logging
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,6 +34,7 @@ from fedkt.data.images.decoding import stack
 from fedkt.data.sets.dataset import AS_READ, Dataset, Split, dataset_of
 from fedkt.data.sets.joining import split_of
 from fedkt.errors import InputError
+from fedkt.files import data_places
 from fedkt.registry import did_you_mean
 
 _LABELS = ("label", "labels", "target", "class", "y", "fine_label")
@@ -112,8 +112,7 @@ def _open(name: str, data_dir: Path | None) -> dict[str, Any]:
 
 def _folder(name: str, data_dir: Path | None) -> tuple[Path | None, bool]:
     """Return the folder that a name stands for, if any, and whether ``save_to_disk`` wrote it."""
-    roots = [Path(root) for root in (data_dir, os.environ.get("FEDKT_DATA"), "data") if root]
-    places = [Path(name), *(root / name for root in roots)]
+    places = [Path(name), *data_places(name, data_dir)]
     for place in places:
         if any(
             (place / marker).is_file() for marker in ("dataset_dict.json", "dataset_info.json", "state.json")

@@ -4,7 +4,6 @@
 and what else ``ENDINGS`` names; others are told as left out.
 """
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from fedkt.data.sets.dataset import Dataset, Split, check_unnamed, dataset_of
 from fedkt.data.sets.joining import split_of
 from fedkt.data.sets.preprocess import fit_raw
 from fedkt.errors import InputError
+from fedkt.files import data_places
 
 if TYPE_CHECKING:
     from fedkt.scenario import Image
@@ -55,8 +55,7 @@ def load_images(name: str, data_dir: Path | None, image: "Image | None", choices
 
 
 def _folder(name: str, data_dir: Path | None) -> Path:
-    roots = [Path(root) for root in (data_dir, os.environ.get("FEDKT_DATA"), "data", ".") if root]
-    places = list(dict.fromkeys(root / name for root in roots))
+    places = data_places(name, data_dir)
     found = next((place for place in places if place.is_dir()), None)
     if found is None:
         raise InputError(

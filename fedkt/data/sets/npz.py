@@ -26,6 +26,7 @@ from fedkt.data.columns.named import LeftOut
 from fedkt.data.sets.dataset import AS_READ, Dataset, Split, dataset_of
 from fedkt.data.sets.joining import join_domains, split_of
 from fedkt.errors import InputError
+from fedkt.files import data_places
 from fedkt.registry import did_you_mean
 
 if TYPE_CHECKING:
@@ -38,14 +39,12 @@ _NAMES = {"columns": ("columns", "feature_names"), "labels": ("label_names",)}
 
 def find_file(name: str, data_dir: Path | None) -> Path:
     """Return the path of a data file: below ``data_dir``, ``$FEDKT_DATA``, ``./data``, or here."""
-    folder = os.environ.get("FEDKT_DATA")
-    roots = [Path(root) for root in (data_dir, folder, "data", ".") if root]
-    places = [root / name for root in roots]
+    places = data_places(name, data_dir)
     for place in places:
         if place.is_file():
             return place
-    looked = " or ".join(dict.fromkeys(str(place) for place in places))
-    hint = "" if folder else " ($FEDKT_DATA is not set)"
+    looked = " or ".join(map(str, places))
+    hint = "" if os.environ.get("FEDKT_DATA") else " ($FEDKT_DATA is not set)"
     raise InputError(
         f"data file '{name}' was not found as {looked}{hint}; --data-dir or FEDKT_DATA must name its folder."
     )

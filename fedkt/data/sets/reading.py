@@ -24,7 +24,6 @@ a mapping from domains to specifications
 """
 
 import inspect
-import os
 import traceback
 from collections.abc import Mapping
 from dataclasses import replace
@@ -41,6 +40,7 @@ from fedkt.data.sets.dataset import AS_READ, Dataset, Split, check_unnamed, data
 from fedkt.data.sets.joining import join_domains, split_of
 from fedkt.data.sets.spreading import widened
 from fedkt.errors import InputError
+from fedkt.files import data_places
 from fedkt.tasks import named
 
 if TYPE_CHECKING:
@@ -133,8 +133,7 @@ def _check_form(spec: str, data_dir: Path | None) -> None:
         raise InputError(f"there is no data set {spec!r}; such a file is written as '{ending}:{spec}'.")
     if prefix in FILES or prefix in ("images", "triples"):
         return
-    roots = [Path(root) for root in (data_dir, os.environ.get("FEDKT_DATA"), "data", ".") if root]
-    is_file = bool(name) and any((root / name).is_file() for root in roots)
+    is_file = bool(name) and any(place.is_file() for place in data_places(name, data_dir))
     if prefix == "":
         wrong = (ending in ENDINGS or "/" in name or is_file) and name not in registry.names("datasets")
     elif prefix == "hf":

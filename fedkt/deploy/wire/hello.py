@@ -111,7 +111,7 @@ def heard(content: RecordDict) -> tuple[str, Facts]:
     entries = dict(record) if isinstance(record, ConfigRecord) else {}
     texts = {k: v for k, v in entries.items() if isinstance(v, str) and len(v) <= MAX_TEXT}
     client = texts.get("client", "")
-    if "facts" not in texts or ("client" in entries and not client):
+    if "facts" not in texts or not client:
         reason, detail = (
             texts.get("refusal", "site"),
             texts.get("detail", "it did not say who it is or what it has."),

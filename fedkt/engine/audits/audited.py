@@ -107,27 +107,17 @@ def audit_scenario(
         delta = scenario.privacy.delta or NO_DELTA
         rounds, judged, scores = attack(seen, labels, members, delta, claim)
         curves = {name: roc.curve(values, members) for name, values in scores.items()}
-        found: dict[str, Any] = {"rounds": [{"round": n, **one.to_json()} for n, one in rounds]}
-        found |= {
-            "run": judged.to_json(),
-            "scenario": scenario.name,
-            "strategy": scenario.strategy.name,
-            "mode": scenario.privacy.mode,
-            "client": target,
-            "claimed_epsilon": epsilon,
-            "delta": delta,
+        found = _judged(scenario, target, judged, epsilon) | {
+            "rounds": [{"round": n, **one.to_json()} for n, one in rounds],
             "label_leak": label_leaks(seen, planted),
             "decides": next(iter(scores)),
             "attacks": {name: audit.judge(v, members, delta).to_json() for name, v in scores.items()},
             "auc": {name: audit.area(v[members], v[~members]) for name, v in scores.items()},
             "roc": curves,
-            "verdict": audit.verdict(judged, epsilon),
         }
         if lokt:  # of the last client: canaries with made-up labels are the first's
             found["lokt"] = inversion.lokt(world, store, federation.shards[-1].id, folder.path)
-        roc.draw(curves, 1 / int((~members).sum()), folder.path / PICTURE)
-        folder.finish(summary)
-        write_json(folder.path / "audit.json", found)
+        _keep(folder, summary, found, members)
     finally:
         folder.close()
     return found
@@ -167,27 +157,40 @@ def _audit_text(
         scores = listener.scores(target)
         judged = audit.judge(scores, members, delta, claim)
         curves = {"likelihood": roc.curve(scores, members)}
-        found: dict[str, Any] = {
-            "run": judged.to_json(),
-            "scenario": scenario.name,
-            "strategy": scenario.strategy.name,
-            "mode": scenario.privacy.mode,
-            "client": target,
-            "claimed_epsilon": epsilon,
-            "delta": delta,
+        found = _judged(scenario, target, judged, epsilon) | {
             "decides": "likelihood",
             "auc": {"likelihood": judged.auc},
             "roc": curves,
             "exposure": exposed.found_in(world, store, canaries, target, listener.heard),
             "score": summary[world.federation.task.metric.part],
-            "verdict": audit.verdict(judged, epsilon),
         }
-        roc.draw(curves, 1 / int((~members).sum()), folder.path / PICTURE)
-        folder.finish(summary)
-        write_json(folder.path / "audit.json", found)
+        _keep(folder, summary, found, members)
     finally:
         folder.close()
     return found
+
+
+def _judged(scenario: Scenario, target: str, judged: audit.Finding, epsilon: float | None) -> dict[str, Any]:
+    """Return what every audit says: of what, what was claimed, what was found and the verdict."""
+    return {
+        "run": judged.to_json(),
+        "scenario": scenario.name,
+        "strategy": scenario.strategy.name,
+        "mode": scenario.privacy.mode,
+        "client": target,
+        "claimed_epsilon": epsilon,
+        "delta": scenario.privacy.delta or NO_DELTA,
+        "verdict": audit.verdict(judged, epsilon),
+    }
+
+
+def _keep(
+    folder: RunFolder, summary: dict[str, Any], found: dict[str, Any], members: NDArray[np.bool_]
+) -> None:
+    """Write an audit's picture and ``audit.json``, and finish the folder of its run."""
+    roc.draw(found["roc"], 1 / int((~members).sum()), folder.path / PICTURE)
+    folder.finish(summary)
+    write_json(folder.path / "audit.json", found)
 
 
 def plant(federation: Federation, canaries: int) -> tuple[Federation, NDArray[np.int64], NDArray[np.bool_]]:
