@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from fedkt import registry
-from fedkt.client import Arrays, Client, Fit, Forward, Holding, transfer_rows
+from fedkt.client import Alone, Arrays, Client, Fit, Forward, Holding, transfer_rows
 from fedkt.client.behaviour import Asked
 from fedkt.client.placing import outgoing
 from fedkt.distill import reads
 from fedkt.distill.swing import laplace
-from fedkt.knowledge import Dims, Expected, Knowledge, Nothing, TopLogits, Votes
+from fedkt.knowledge import Dims, Expected, Knowledge, TopLogits, Votes
 from fedkt.knowledge.kinds import MOST_DENSE
 from fedkt.language.topk import heard, places_of, said
 
@@ -148,31 +148,9 @@ def reading(holding: Holding) -> Fit:
     return Fit("train", {"x": x, "y": y}, holding.training, holding.local, private=True)
 
 
-class LanguageAlone(Client):
+class LanguageAlone(Alone):
     """Trains on its own and on public text; nothing leaves, nothing comes in."""
-
-    sends = Nothing
-    accepts = Nothing
-
-    @staticmethod
-    def reads_private_rows(settings: Mapping[str, Any]) -> bool:
-        """Nothing is sent."""
-        return False
-
-    @staticmethod
-    def contribution(dims: Dims, settings: Mapping[str, Any]) -> Expected:
-        """Return no arrays."""
-        return Nothing.expected()
-
-    @staticmethod
-    def teacher(dims: Dims, settings: Mapping[str, Any], *, with_rows: bool) -> Expected:
-        """Return no arrays."""
-        return Nothing.expected()
 
     def train(self, teacher: Arrays | None) -> Fit:
         """Train on its own text, and on public text."""
         return reading(self.holding)
-
-    def extract(self, features: Tensor, logits: Tensor, params: Arrays) -> Knowledge:
-        """Send nothing."""
-        return Nothing()

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from fedkt.cli.runs.options import DataDir
+
 
 def generate(
     runs: Annotated[
@@ -23,10 +25,20 @@ def generate(
     round_: Annotated[
         str, typer.Option("--round", help="last, or best: of the best figure on validation rows.")
     ] = "last",
+    data_dir: DataDir = None,
 ) -> None:
     """Show what a client's language model writes after a prompt, as it began and after each run."""
     from fedkt.engine.runs.generation import generated, shown
 
-    found = generated(runs, client, prompt, length=length, temperature=temperature, seed=seed, round_=round_)
+    found = generated(
+        runs,
+        client,
+        prompt,
+        length=length,
+        temperature=temperature,
+        seed=seed,
+        round_=round_,
+        data_dir=data_dir,
+    )
     for example in found:
         typer.echo(f"{example.run}, {example.state}:\n{shown(prompt + example.text)}\n")

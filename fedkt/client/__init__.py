@@ -4,6 +4,7 @@ describes, ``state`` keeps a client's model between messages; the others hold wh
 May import from ``data`` downwards. Begin with :class:`Client`, then read one file of ``clients/``.
 """
 
+from fedkt.client.alone import Alone
 from fedkt.client.behaviour import (
     Arrays,
     Client,
@@ -23,6 +24,7 @@ from fedkt.client.joint import beside
 from fedkt.client.mean_features import class_counts, class_means
 
 __all__ = [
+    "Alone",
     "Arrays",
     "Client",
     "Fit",

@@ -38,13 +38,13 @@ def untaught(training: Fit, holding: Holding, transfer: "Transfer | None") -> Fi
     )
 
 
-def joined(training: Fit, digestion: Fit, project: float | None = None) -> Fit:
+def joined(training: Fit, digestion: Fit, project: float | None = None, weight: float = 1.0) -> Fit:
     """Return the phase that does both: as ``training``, with the rows of ``digestion`` in every batch.
 
     Steps are as many as training takes by itself. A batch has min(batch size, rows) of either kind, and the
-    mean over it is the mean loss of its private rows plus the mean loss of its transfer rows. The optimiser
-    is that of training. ``project``: see :class:`~fedkt.client.Fit`. ``training`` itself where there is
-    nothing to digest. Raises ValueError where one of them cannot be joined with another.
+    mean over it is the mean loss of its private rows plus ``weight`` times the mean loss of its transfer
+    rows. The optimiser is that of training. ``project``: see :class:`~fedkt.client.Fit`. ``training`` itself
+    where there is nothing to digest. Raises ValueError where one of them cannot be joined with another.
     """
     if not digestion.size:
         return training
@@ -54,7 +54,7 @@ def joined(training: Fit, digestion: Fit, project: float | None = None) -> Fit:
     rows = _beside(training.rows, digestion.rows, training.size, digestion.size)
     private = torch.arange(training.size + digestion.size, device=rows["x"].device) < training.size
     rows["own"] = private * ((own + other) / max(own, 1))
-    rows["other"] = ~private * ((own + other) / other)
+    rows["other"] = ~private * (weight * (own + other) / other)
     other_loss = partial(among_themselves, loss=digestion.loss) if digestion.coupled else digestion.loss
     return replace(
         training,

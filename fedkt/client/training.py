@@ -55,7 +55,7 @@ class Losses:
         """Return the mean loss of all rows that were taken [1], or of both kinds [2]; [0] where none were.
 
         In joint steps a loss is scaled such that the mean over a batch is the sum of both kinds' means, so
-        these are the means over the rows of one kind.
+        these are the means over the rows of one kind, a teacher's times their weight.
         """
         if not self._rows:
             return torch.zeros(0)

@@ -93,7 +93,8 @@ def build(scenario: "Scenario", data_dir: Path | None = None) -> Federation:
     test = common if common is not None else own
     transfer, hidden, stock = None, None, None
     if made_of(data) is not None:
-        known = input_of(train, data.image, [part for part in (test, own, public) if part is not None])
+        shown = [part for part in (test, own, public) if part is not None]
+        known = input_of(train, data.image, shown, data_dir)
         stock = stock_of(data, train, known, seed, data_dir, choices_of(scenario))
         transfer = stock.rows(stock.first)
     elif data.transfer is not None:
@@ -123,7 +124,7 @@ def build(scenario: "Scenario", data_dir: Path | None = None) -> Federation:
         # Clients come in the order in which the data set lists its domains: models are dealt in that order.
         dealt = sorted(dealt, key=_first_row(train.domain))
     others = [part for part in (test, own, transfer, public) if part is not None]
-    input_ = input_of(train, data.image, others)
+    input_ = input_of(train, data.image, others, data_dir)
     groups = len(task.groups(split.classes))
     shards = _shards(dealt, train, strata, own if personal else None, data, groups, seed)
     shared = roles.compare(

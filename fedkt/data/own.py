@@ -118,15 +118,14 @@ def build_own(name: str, sources: Sources, scenario: "Scenario") -> Federation:
         raise InputError(*shared.problems)
     transfer, stock = extras.get("transfer"), None
     if made_of(data) is not None:
-        known = input_of(
-            train, data.image, [part for part in (own, common, extras.get("public")) if part is not None]
-        )
+        shown = [part for part in (own, common, extras.get("public")) if part is not None]
+        known = input_of(train, data.image, shown, sources.folder)
         stock = stock_of(data, train, known, seed, sources.folder, choices_of(scenario))
         transfer = stock.rows(stock.first)
     elif transfer is not None:
         transfer = replace(transfer, y=np.full(len(transfer), -1, np.int64))
     others = [part for part in (own, common, transfer, extras.get("public")) if part is not None]
-    input_ = input_of(train, data.image, others)
+    input_ = input_of(train, data.image, others, sources.folder)
     federation = Federation(
         classes=split.classes,
         shards=(shard,),

@@ -145,20 +145,22 @@ def described(folder: Path, state: ClientState) -> dict[str, Any]:
     return {"model": name, "settings": settings, **_input(folder)}
 
 
-def net_of(model: dict[str, Any], state: ClientState) -> Net:
+def net_of(model: dict[str, Any], state: ClientState, data_dir: Path | None = None) -> Net:
     """Return a client's model as its state has it, without what a behaviour attached."""
-    net, tensors = blank(model), state.part("model")
+    net, tensors = blank(model, data_dir=data_dir), state.part("model")
     if "closed" in tensors:
         net.close(tensors["closed"])
     net.load_state_dict({name: tensors[name] for name in net.state_dict()})
     return net
 
 
-def blank(about: dict[str, Any], seed: int = 0) -> Net:
-    """Return a client's model as it is built, of what is described, with weights of a seed."""
-    input_ = replace(
-        spec_of(about), common=CommonRows(None)
-    )  # what was learned from them comes with the model
+def blank(about: dict[str, Any], seed: int = 0, data_dir: Path | None = None) -> Net:
+    """Return a client's model as it is built, of what is described, with weights of a seed.
+
+    ``data_dir``: where files that it names may lie too.
+    """
+    # What was learned from common rows comes with the model.
+    input_ = replace(spec_of(about), common=CommonRows(None), data_dir=data_dir)
     return build((about["model"], about["settings"]), input_, about["classes"], seed)
 
 

@@ -81,8 +81,8 @@ class Distill(Settings):
     weigh: Literal["likeness"] | None = None
     """Likeness: transfer rows count the more, the more they look like the client's own; null: all alike."""
     weight: Positive = 1.0
-    """Of estimators, which learn private rows and a teacher in one fit: what all of the teacher's rows count
-    together, as a multiple of what all private rows do."""
+    """Where private rows and a teacher are learned at once, in joint steps (``together``) and by estimators:
+    what the teacher's rows count, as a multiple of what the private rows do."""
     snapshot: Annotated[float, Field(gt=0, lt=1)] | None = None
     """The share of its own answers of before this round's private training that a client mixes into its
     teacher, so that what it trains on next does not wipe out what it knew; null: none."""

@@ -72,6 +72,14 @@ def test_a_step_follows_both_gradients_with_the_optimiser_of_training() -> None:
     assert module.shift.tolist() == pytest.approx([0.375, -0.375])
 
 
+def test_a_weight_is_what_the_teachers_rows_count() -> None:
+    """Half of the teacher's gradient beside all of the private one: -1/2 - 1/8 = -5/8, times the rate 1/2."""
+    module = Says()
+    phase = joined(*phases(2, 3, Steps(1, 2, "sgd", 0.5), Steps(1, 3, "adam", 9.0)), weight=0.5)
+    fit(module, phase, {}, seed=0, client="0", round_=1)
+    assert module.shift.tolist() == pytest.approx([0.3125, -0.3125])
+
+
 def test_the_losses_of_both_kinds_are_told_apart() -> None:
     """At rate 0 the model stays as it is, so that every step has the same two losses."""
     phase = joined(*phases(5, 4, Steps(2, 2, "sgd", 0.0), Steps(1, 3, "sgd", 0.0)))

@@ -1,14 +1,24 @@
 """Causal language models of transformers from a folder: bytes of their tokens, adapters, bad folders."""
 
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+from fedkt import models
+from fedkt.client.behaviour import Fit, Steps, supervised
+from fedkt.data.columns.tokens import passages
+from fedkt.data.sets.dataset import InputSpec
 from fedkt.errors import InputError
 from fedkt.language import LanguageModel
 from fedkt.language.causal import tokenised
 from fedkt.models.decoders.pretrained import pretrained
+from fedkt.privacy.clipping import tidy
+from fedkt.privacy.dpsgd import by_row, ghost, is_plain
+from fedkt.tasks import Language
 from tests.language import folders
 
 TEXT = "The fox <|end|> took\n 250  mg — naïve \U0001f98a".encode()
@@ -90,3 +100,48 @@ def test_a_tokenizer_that_loses_bytes_is_refused(tmp_path: Path) -> None:
         pretrained(str(folders.save(tmp_path / "words", folders.words())))
     with pytest.raises(InputError, match="313 tokens, but its net 300 outputs"):
         pretrained(str(folders.save(tmp_path / "few", folders.byte_level(), outputs=300)))
+
+
+def test_a_folder_may_lie_where_data_lie(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside the data of a run, as all files that a scenario names."""
+    monkeypatch.delenv("FEDKT_DATA", raising=False)
+    spec = InputSpec("tokens", (40,), 257, data_dir=folder.parent)
+    net: Any = models.build(f"hf-lm:{folder.name}", spec, 2, 0)
+    assert net.features.decoder.context == 48
+    with pytest.raises(InputError, match="there is no folder"):
+        models.build(f"hf-lm:{folder.name}", InputSpec("tokens", (40,), 257), 2, 0)
+
+
+@pytest.mark.parametrize("case", ["tied", "untied", "adapters"])
+def test_private_training_bounds_each_passage_of_a_gpt2(tmp_path: Path, case: str) -> None:
+    """Its positions have no batch, so hooks see one row of gradient for all passages: too small a norm.
+
+    What is summed must be each passage's own gradient, clipped, whichever way is taken.
+    """
+    gpt2 = folders.save_gpt2(tmp_path / "gpt2", folders.byte_level(), tied=case == "tied")
+    adapters = {"lora": 2, "targets": ["c_attn"]} if case == "adapters" else {}
+    net: Any = models.build((f"hf-lm:{gpt2}", adapters), InputSpec("tokens", (40,), 257), 2, 0)
+    for part in net.modules():
+        if isinstance(part, torch.nn.Dropout):
+            part.p = 0.0
+    texts = [b"The fox took 250", b"def f(x): return", "a naïve café, twice".encode()]
+    x = torch.from_numpy(passages("x", np.array(texts), 40))
+    rows = {"x": net.features.prepared(x), "y": torch.from_numpy(Language().of_rows(x.numpy()))}
+    loss, clip = partial(supervised, task=Language()), 1e-2
+    phase = Fit("train", rows, loss, Steps(1, 3, "sgd", 0.1), private=True)
+    plain = is_plain(net.train(), phase)
+    assert plain == (case == "adapters")  # which leave the positions as they are
+    trained = [p for p in net.train().parameters() if p.requires_grad]
+    expected = [torch.zeros_like(p) for p in trained]
+    for row in range(3):
+        one = {name: tensor[row : row + 1] for name, tensor in rows.items()}
+        own = torch.autograd.grad(loss(net, one, {}).sum(), trained)
+        norm = torch.stack([g.norm() for g in own]).norm()
+        assert norm > clip
+        for total, gradient in zip(expected, own, strict=True):
+            total += clip / norm * gradient
+    with (ghost if plain else by_row)(net, loss, {}, clip) as add:
+        add(rows)
+    for parameter, total in zip(trained, expected, strict=True):
+        torch.testing.assert_close(parameter.grad, total, rtol=1e-3, atol=1e-6)
+    tidy(net)

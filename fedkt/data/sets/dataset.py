@@ -15,6 +15,7 @@ type where they take those only.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -41,12 +42,14 @@ AS_READ = Choices()
 @dataclass(frozen=True)
 class InputSpec:
     """What a model gets: ``shape`` of one row, (C,H,W), (d,) or (L,); ``vocabulary``: tokens only, else 0;
-    ``common``: the transfer set, for features that are learned without labels, None where there is none."""
+    ``common``: the transfer set, for features that are learned without labels, None where there is none;
+    ``data_dir``: where files that a model names may lie too (:func:`fedkt.files.data_places`)."""
 
     kind: Kind
     shape: tuple[int, ...]
     vocabulary: int = 0
     common: CommonRows | None = field(default=None, compare=False, repr=False)
+    data_dir: Path | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, eq=False)

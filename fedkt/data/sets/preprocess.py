@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -163,9 +164,10 @@ def fit_raw(x: NDArray[Any], size: int, channels: int) -> NDArray[Any]:
     return np.asarray(fitted)
 
 
-def input_of(pool: Dataset, image: Any, others: list[Dataset]) -> InputSpec:
+def input_of(pool: Dataset, image: Any, others: list[Dataset], data_dir: Path | None) -> InputSpec:
     """Return what models get: the shape of ``image`` where it is set, a vocabulary that covers all sets."""
     shape = pool.shape
     if pool.kind == "image" and image is not None:
         shape = (image.channels, image.size, image.size)
-    return InputSpec(pool.kind, shape, max(part.vocabulary for part in [pool, *others]))
+    vocabulary = max(part.vocabulary for part in [pool, *others])
+    return InputSpec(pool.kind, shape, vocabulary, data_dir=data_dir)

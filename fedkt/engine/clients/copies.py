@@ -52,7 +52,9 @@ def training_of(world: World, behaviour: Client, teacher: Arrays, made: int) -> 
             training = untaught(training, behaviour.holding, world.scenario.data.transfer)
         return training if elder is None else joined(training, elder)
     digestion = both(behaviour.digest(teacher), elder)
-    return training if digestion is None else joined(training, digestion, world.settings.get("project"))
+    if digestion is None:
+        return training
+    return joined(training, digestion, world.settings.get("project"), world.scenario.clients.distill.weight)
 
 
 def digestion_of(world: World, behaviour: Client, teacher: Arrays, made: int) -> Fit | None:

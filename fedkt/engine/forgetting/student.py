@@ -106,7 +106,7 @@ def _taught(
     for number in range(1, rounds + 1):
         training = behaviour.train(teacher or None)
         if training is not None and world.together and lesson.size:
-            training = joined(training, lesson)
+            training = joined(training, lesson, weight=world.scenario.clients.distill.weight)
         for phase in (training, longer):
             if phase is not None:
                 told = states.get(phase.name, {})

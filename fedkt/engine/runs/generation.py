@@ -37,13 +37,14 @@ def generated(
     seed: int = 0,
     round_: str = "last",
     began: bool = True,
+    data_dir: Path | None = None,
 ) -> list[Example]:
     """Return what a client's model writes after a prompt.
 
     First, if ``began``, as it began in the first run (its weights before any training; a pretrained one's
     from its folder), then as it is after each run. ``length``: bytes, at least; to the end of a token, and of
     a character. ``temperature``: 0 for the likeliest token each time; ``seed``: of the draws, the same for
-    all.
+    all; ``data_dir``: where a pretrained model's folder may lie too.
 
     Raises InputError, with all that is wrong, where a run is not of text or has no such client, and where a
     number is out of range or the prompt cannot be read.
@@ -56,7 +57,7 @@ def generated(
     found = []
     for run in runs:
         try:
-            found.append(_models(run, client, round_))
+            found.append(_models(run, client, round_, data_dir))
         except InputError as error:
             problems += error.problems
     if problems:
@@ -80,7 +81,7 @@ def decoder_of(net: Net) -> Any:
     return found
 
 
-def _models(run: Path, client: str, round_: str) -> tuple[Net, Net, int]:
+def _models(run: Path, client: str, round_: str, data_dir: Path | None) -> tuple[Net, Net, int]:
     """Return a client's model as it began, as it is, and after which round that is."""
     folder = Result.read(run).path
     scenario = load(folder / "scenario.yaml")
@@ -91,7 +92,8 @@ def _models(run: Path, client: str, round_: str) -> tuple[Net, Net, int]:
         )
     state, last = state_of(folder, client, round_)
     about = described(folder, state)
-    began, is_now = blank(about, seed_of(scenario.seed, "model", client)), net_of(about, state)
+    began = blank(about, seed_of(scenario.seed, "model", client), data_dir)
+    is_now = net_of(about, state, data_dir)
     first, held = began.state_dict(), state.part("model")
     tokens = {name: held[name] for name, _ in began.named_buffers() if name in first}
     began.load_state_dict({**first, **tokens})  # what it learned of tokens alone

@@ -43,9 +43,11 @@ def write_examples(world: World, folder: RunFolder) -> None:
     if not world.federation.task.writes or public is None or world.mode is not None:
         return
     prompt = beginning(text_of(public.x[0]))
-    texts = {}
+    texts, data_dir = {}, world.federation.input.data_dir
     for client in world.names[:MOST_EXAMPLES]:
-        (example,) = generated([folder.path], client, prompt, length=WRITTEN, temperature=0.7, began=False)
+        (example,) = generated(
+            [folder.path], client, prompt, length=WRITTEN, temperature=0.7, began=False, data_dir=data_dir
+        )
         texts[client] = example.text
     write_json(folder.path / EXAMPLES, {"prompt": prompt, "texts": texts})
 

@@ -26,7 +26,7 @@ from fedkt.strategy.base import Strategy, StrategyConfig
 from fedkt.strategy.for_task import loss_problems, task_problems
 from fedkt.strategy.fusing.forecast import fitted_for
 from fedkt.strategy.fusing.knowers import per_site_problems
-from fedkt.strategy.own_settings import behaviour_of, settings_for
+from fedkt.strategy.own_settings import behaviour_of, learns_jointly, settings_for
 
 T = TypeVar("T")
 
@@ -92,10 +92,12 @@ def checked_world(
         if strategy is not None and behaviour is not None and config is not None:
             problems += estimator_problems(strategy, behaviour, config, scenario, nets.values())
         refits = any(net is None or net.refits for net in nets.values())
-        if scenario.clients.distill.weight != Distill().weight and not refits:
+        joint = strategy is not None and learns_jointly(strategy, scenario)
+        if scenario.clients.distill.weight != Distill().weight and not (refits or joint):
             problems.append(
-                "clients.distill.weight is set, but no model of clients.models is an estimator, for which it "
-                "is; leave it out."
+                "clients.distill.weight is set, but private rows and a teacher are never learned at once: no "
+                "model of clients.models is an estimator, and steps are not joint; set "
+                "clients.distill.together, or leave it out."
             )
         problems += [
             f"model {name} cannot be trained, since {why}."

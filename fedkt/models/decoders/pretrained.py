@@ -7,7 +7,6 @@ Models", arXiv 2106.09685, by the package peft), and these alone are the model's
 MB, whatever the size of the net.
 """
 
-import os
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from fedkt.errors import InputError
+from fedkt.files import data_places
 from fedkt.language.foreign import ForeignTokens
 from fedkt.models.decoders.speaker import Voice
 from fedkt.registry import takes
@@ -68,26 +68,31 @@ def hf_lm(
         raise InputError("model 'hf-lm' reads text; data.task must be language.")
     if not folder:
         raise InputError("model 'hf-lm' needs a folder; it must be written as hf-lm:FOLDER.")
-    return Voice(pretrained(folder, lora, alpha, targets), input.shape[0])
+    return Voice(pretrained(folder, lora, alpha, targets, input.data_dir), input.shape[0])
 
 
 def pretrained(
-    folder: str, lora: int = 0, alpha: int | None = None, targets: Sequence[str] = ()
+    folder: str,
+    lora: int = 0,
+    alpha: int | None = None,
+    targets: Sequence[str] = (),
+    data_dir: Path | None = None,
 ) -> Pretrained:
     """Return the causal language model of a folder.
 
     Args:
-        folder: as it is from the working folder, below ``$FEDKT_DATA`` or ``./data``.
+        folder: as it is from the working folder, or below one of the places where data lie.
         lora: the rank of adapters on ``targets``; 0: the net itself is trained.
         alpha: by which adapters are scaled, over ``lora``; None: twice the rank.
         targets: the names of layers that get adapters; none: all linear ones but the last.
+        data_dir: the first of these places, before ``$FEDKT_DATA`` and ``./data``.
 
     Raises:
         InputError: a package is missing, or the folder holds no such model, tokenizer or layer.
     """
     where = f"model 'hf-lm:{folder}'"
     _check_installed(where, bool(lora))
-    place = _place(where, folder)
+    place = _place(where, folder, data_dir)
     if not isinstance(lora, int) or isinstance(lora, bool) or lora < 0:
         raise InputError(f"{where}: lora is {lora!r}; it must be a rank of at least 1, or 0 for no adapters.")
     if not lora and (alpha is not None or targets):
@@ -128,10 +133,9 @@ def _read(where: str, place: Path) -> tuple[Any, Any]:
     return net, tokenizer
 
 
-def _place(where: str, folder: str) -> Path:
+def _place(where: str, folder: str, data_dir: Path | None) -> Path:
     """Return the folder of a model, after looking whether all that is needed is in it."""
-    roots = [Path(root) for root in (".", os.environ.get("FEDKT_DATA"), "data") if root]
-    places = list(dict.fromkeys(root / folder for root in roots))
+    places = list(dict.fromkeys([Path(folder), *data_places(folder, data_dir)]))
     place = next((one for one in places if one.is_dir()), None)
     if place is None:
         raise InputError(f"{where}: there is no folder {' or '.join(map(str, places))}.")
