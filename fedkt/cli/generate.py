@@ -25,6 +25,14 @@ def generate(
     round_: Annotated[
         str, typer.Option("--round", help="last, or best: of the best figure on validation rows.")
     ] = "last",
+    expert: Annotated[
+        list[str] | None,
+        typer.Option(help="Another client: also what the model writes where this one's learning moves it."),
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(help="Experts: the kept round since which they learned [default: since they began]."),
+    ] = None,
     data_dir: DataDir = None,
 ) -> None:
     """Show what a client's language model writes after a prompt, as it began and after each run."""
@@ -38,6 +46,8 @@ def generate(
         temperature=temperature,
         seed=seed,
         round_=round_,
+        experts=expert or (),
+        since=since,
         data_dir=data_dir,
     )
     for example in found:

@@ -94,15 +94,24 @@ class Continuations:
         """
         return next_byte(probabilities, self.order, self.edges[states])
 
+    def beginning(self, probabilities: Tensor, state: int) -> Tensor:
+        """Return the sums of the probabilities [V] of tokens that go on from a state, by their next byte
+        [256]."""
+        return _sums(probabilities, self.order, self.edges[state])
+
 
 def next_byte(probabilities: Tensor, order: Tensor, edges: Tensor) -> Tensor:
     """Return q [..., 256] of token probabilities [..., V], their ``order`` and the ``edges`` [..., 257] of
     each place; float64, since it is made of differences of running sums."""
+    sums = _sums(probabilities, order, edges)
+    return sums / sums.sum(-1, keepdim=True).clamp(min=LEAST)
+
+
+def _sums(probabilities: Tensor, order: Tensor, edges: Tensor) -> Tensor:
     running = probabilities.index_select(-1, order).cumsum(-1, dtype=torch.float64)
     running = torch.nn.functional.pad(running, (1, 0))
     at = running.gather(-1, edges)
-    sums = (at[..., 1:] - at[..., :-1]).clamp(min=0)
-    return sums / sums.sum(-1, keepdim=True).clamp(min=LEAST)
+    return (at[..., 1:] - at[..., :-1]).clamp(min=0)
 
 
 def places(token_bytes: Sequence[bytes], ids: Sequence[int], known: Continuations) -> NDArray[np.int64]:

@@ -1,11 +1,13 @@
-"""A text that goes on as a language model thinks it would, token by token."""
+"""A text that goes on as a language model thinks it would, token by token, or as several do, byte by byte."""
 
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from fedkt.errors import InputError
 from fedkt.language.causal import LanguageModel, token_log_probs
+from fedkt.language.following import NextByte
 
 
 @torch.no_grad()
@@ -33,11 +35,30 @@ def written(
     text, token_bytes = b"", model.token_bytes
     while len(text) < length:
         read = torch.tensor([[model.start, *ids][-model.context :]])
-        log_p = token_log_probs(model, read)[0, -1]
-        if temperature == 0:
-            token = int(log_p.argmax())
-        else:
-            token = int(torch.multinomial((log_p / temperature).softmax(-1), 1, generator=draws))
+        token = _drawn(token_log_probs(model, read)[0, -1], temperature, draws)
         ids.append(token)
         text += token_bytes[token]
     return text
+
+
+def written_by_bytes(
+    next_byte: NextByte, prompt: bytes, length: int, temperature: float, draws: torch.Generator
+) -> bytes:
+    """Return the ``length`` bytes that follow a prompt, each drawn of what is believed of the next one.
+
+    ``temperature``: as :func:`written` has it.
+
+    >>> after = lambda text: torch.eye(256)[ord("b") if text.endswith(b"a") else ord("a")]
+    >>> written_by_bytes(after, b"ab", 5, 1.0, torch.Generator())
+    b'ababa'
+    """
+    text = b""
+    while len(text) < length:
+        text += bytes([_drawn(next_byte(prompt + text).log(), temperature, draws)])
+    return text
+
+
+def _drawn(log_p: Tensor, temperature: float, draws: torch.Generator) -> int:
+    if temperature == 0:
+        return int(log_p.argmax())
+    return int(torch.multinomial((log_p / temperature).softmax(-1), 1, generator=draws))

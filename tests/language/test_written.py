@@ -7,10 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
 import fedkt
 from fedkt.cli.commands import app
+from fedkt.engine.runs.generation import _models, decoder_of
+from fedkt.engine.runs.generation import moved as moved_by
+from fedkt.language.following import following
 from fedkt.rng import numpy_stream
 
 WORDS = {
@@ -77,6 +81,23 @@ def test_a_model_writes_before_and_after(run: Path) -> None:
     assert cold[0] == cold[1]
     both = call(run, run, "--client", "farm", "--prompt", "the cow", "--length", 30)
     assert both.stdout.count("after round 1") == 2
+
+
+def test_a_model_is_moved_by_what_another_learned(run: Path) -> None:
+    """Two clients with other tokens; an expert that has learned nothing since leaves it as it is."""
+    about = ("--client", "farm", "--prompt", "the cow", "--length", 30, "--temperature", 0)
+    told = call(run, *about, "--expert", "port")
+    assert told.exit_code == 0, told.output
+    after, moved = re.findall(r"after round 1(?:, moved by port)?:\nthe cow(.*)\n", told.stdout)
+    assert len(moved) >= 30 and after != moved
+    model = decoder_of(_models(run, "farm", "last", None)[1])
+    text = b"the hen"
+    still = moved_by(model, [(model, model)])(text)
+    torch.testing.assert_close(still, following(model)(text).float(), atol=1e-5, rtol=0, check_dtype=False)
+    wrong = call(run, *about, "--since", 1)
+    assert wrong.exit_code == 2 and "name one with --expert" in wrong.stderr
+    wrong = call(run, *about, "--expert", "moor", "--since", 7)
+    assert "no model of client 'moor'" in wrong.stderr
 
 
 def test_bad_input_is_told_at_once(run: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fedkt.client.state import DOMAINS
 from fedkt.errors import InputError
 from fedkt.results.folder import is_run, read_rows
 from fedkt.results.measured import METRICS, Measured, read_measured
@@ -153,6 +154,31 @@ class Comparison:
             ]
         return pd.DataFrame(rows)
 
+    @cached_property
+    def domains(self) -> "pd.DataFrame":
+        """One row per compared run, client and domain of the common test rows: ``value``, and ``gain``.
+
+        ``value``: the leading figure of the client's model on that domain after the last round; ``gain``: by
+        how much it is better than the same client's in the baseline's run of the same seed, missing without
+        one. Where clients are domains it is what a client learned of the one whose domain it is. Empty where
+        test rows have no domains.
+        """
+        import pandas as pd
+
+        keys = ["scenario", "condition", "seed", "client", "domain"]
+        rows = [
+            _head(cell) | {"client": client, "domain": domain, "value": value}
+            for cell in self.chosen
+            for client, figures in domains_in(self.path / cell["path"]).items()
+            for domain, value in figures.items()
+        ]
+        if not rows:
+            return pd.DataFrame(columns=[*_HEAD, "client", "domain", "value", "gain"])
+        found = pd.DataFrame(rows)
+        alone = found.loc[found["method"] == self.settings["baseline"], [*keys, "value"]]
+        found = found.merge(alone, "left", keys, suffixes=("", "_alone"))
+        return found.assign(gain=self.metric.gain(found["value"], found.pop("value_alone")))
+
     def measured(self, path: str) -> "Measured":
         """Return the accuracy of every client in every round of a run, read once."""
         if path not in self._measured:
@@ -251,8 +277,17 @@ def name_of(cell: Mapping[str, Any]) -> str:
     return " ".join(part for part in parts if part)
 
 
+def domains_in(run: Path) -> dict[str, dict[str, float]]:
+    """Return the leading figure of each client's model on each domain's test rows; none where none is."""
+    file = run / DOMAINS
+    return dict(json.loads(file.read_text(encoding="utf-8"))["clients"]) if file.is_file() else {}
+
+
+_HEAD = ("scenario", "condition", "method", "strategy", "seed")
+
+
 def _head(cell: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: cell[key] for key in ("scenario", "condition", "method", "strategy", "seed")}
+    return {key: cell[key] for key in _HEAD}
 
 
 def _run_row(summary: Mapping[str, Any], cell: Mapping[str, Any]) -> dict[str, Any]:

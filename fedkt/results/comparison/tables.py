@@ -14,6 +14,8 @@ from fedkt.results.comparison.frames import Comparison
 from fedkt.results.comparison.summary import summary_rows, told_apart_by
 
 FOLDER = "tables"
+MAY_LACK = ("tuning", "domains")
+"""Frames that are written only where they hold something."""
 _MARKUP = re.compile(r"[\\|*`<$]")
 """What Markdown would take for more than a sign of a name."""
 WIDE = 160
@@ -25,8 +27,8 @@ def write_tables(comparison: Comparison) -> Path:
     folder = comparison.path / FOLDER
     frames = {"statistics": comparison.statistics, "pairs": comparison.pairs, "declines": comparison.declines}
     frames |= {"runs": comparison.runs, "rounds": comparison.rounds}
-    if not comparison.tuning.empty:
-        frames["tuning"] = comparison.tuning
+    frames |= {"tuning": comparison.tuning, "domains": comparison.domains}
+    frames = {name: frame for name, frame in frames.items() if name not in MAY_LACK or not frame.empty}
     for name, frame in frames.items():
         write_atomic(folder / f"{name}.csv", frame.to_csv(index=False).encode())
     head, *rows = summary_rows(comparison.statistics, comparison.settings, comparison.metric)

@@ -16,7 +16,7 @@ from fedkt.files import write_atomic
 from fedkt.results.comparison.frames import FILE, Comparison, problem_of_metric, problem_of_target
 from fedkt.results.folder import is_run, package_version
 from fedkt.results.report import collect, sentences
-from fedkt.results.report.parties import domains_of, texts_of
+from fedkt.results.report.parties import domains_of, gains_of, texts_of
 from fedkt.results.result import Result
 
 PAGE = "report.html"
@@ -32,13 +32,14 @@ def write_report(of: Comparison | Result) -> Path:
 
     A comparison gets its tables and pictures beside it, which the page does not need.
     """
-    budget, beside = "", dict.fromkeys(BESIDE)
+    budget = ""
     if isinstance(of, Comparison):
         from fedkt.results.comparison.pictures import write_pictures
         from fedkt.results.comparison.tables import write_tables
 
         write_tables(of)
         write_pictures(of)
+        beside = {"gained": gains_of(of)}
         data = collect.of_comparison(of)
         words, about = sentences.about_comparison(of), _about_comparison(of)
         methods, seeds = len(data["methods"]), len(data["seeds"])
@@ -183,7 +184,7 @@ BESIDE: dict[str, Callable[[Path], dict[str, Any] | None]] = {
     "texts": texts_of,
 }
 """What stands on the page of a run alone, by its name in the template: from the run's folder, None for
-nothing."""
+nothing. On that of a comparison alone stands what was ``gained``."""
 
 
 def render(
@@ -196,7 +197,7 @@ def render(
     **beside: dict[str, Any] | None,
 ) -> str:
     """Return the page as text; ``budget``: the address of a picture, or empty; ``beside``: what stands on the
-    page of a run alone, by the names of :data:`BESIDE`."""
+    page of a run, or a comparison, alone, by its names in the template (:data:`BESIDE`, ``gained``)."""
     from jinja2 import Environment, StrictUndefined
 
     folder = files("fedkt.results.report")
@@ -213,7 +214,7 @@ def render(
         data=packed,
         about=about,
         budget=budget,
-        **{**dict.fromkeys(BESIDE), **beside},
+        **{**dict.fromkeys((*BESIDE, "gained")), **beside},
         kind=data["kind"],
         figure=data["figure"]["title"][:1].upper() + data["figure"]["title"][1:],
         style=_hues() + style,

@@ -1,11 +1,14 @@
-"""What a run's page tells of domains, and of models that write text: tables that need no script."""
+"""What a page tells of domains, and of models that write text: tables that need no script."""
 
 import json
 from pathlib import Path
 from typing import Any
 
 from fedkt.client.state import DOMAINS
+from fedkt.results.comparison.frames import Comparison
+from fedkt.results.comparison.summary import points
 from fedkt.results.folder import EXAMPLES
+from fedkt.results.statistics import interval
 from fedkt.scenario import load
 from fedkt.tasks import task_of
 
@@ -32,6 +35,27 @@ def domains_of(run: Path) -> dict[str, Any] | None:
         for client, f in clients.items()
     ]
     return {"title": figure.title, "domains": names, "rows": rows, "round": held["round"]}
+
+
+def gains_of(comparison: Comparison) -> dict[str, Any] | None:
+    """Return what clients gained over the baseline on the test rows of each domain, by method.
+
+    ``title``, ``unit`` and ``baseline``; ``tables``, each with its ``name`` (scenario, condition, method),
+    ``domains`` and ``rows`` [(client, gains as text: mean over seeds, ± half the width of its interval)].
+    None where test rows have no domains.
+    """
+    table, figure, baseline = comparison.domains, comparison.metric, comparison.settings["baseline"]
+    table = table[(table["method"] != baseline) & table["gain"].notna()]
+    tables = []
+    for keys, part in table.groupby(["scenario", "condition", "method"], sort=False):
+        gains = {at: cell.to_numpy() for at, cell in part.groupby(["client", "domain"])["gain"]}
+        text = {at: points(cell.mean(), *interval(cell), figure) for at, cell in gains.items()}
+        clients, domains = (list(part[name].unique()) for name in ("client", "domain"))
+        rows = [(client, [text.get((client, name), "–") for name in domains]) for client in clients]
+        tables.append({"name": " ".join(filter(None, keys)), "domains": domains, "rows": rows})
+    if not tables:
+        return None
+    return {"title": figure.title, "unit": figure.unit_of_gain, "baseline": baseline, "tables": tables}
 
 
 def texts_of(run: Path) -> dict[str, Any] | None:
