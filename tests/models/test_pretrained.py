@@ -16,8 +16,7 @@ from fedkt.errors import InputError
 from fedkt.language import LanguageModel
 from fedkt.language.causal import tokenised
 from fedkt.models.decoders.pretrained import pretrained
-from fedkt.privacy.clipping import tidy
-from fedkt.privacy.dpsgd import by_row, ghost, is_plain
+from fedkt.privacy.clipping import by_row, ghost, is_plain, tidy
 from fedkt.tasks import Language
 from tests.language import folders
 

@@ -91,7 +91,7 @@ def test_a_comparison_tells_what_each_gained_on_each_domain(tmp_path: Path) -> N
     comparison = Comparison(tmp_path, {"cells": cells})
     found = comparison.domains.set_index(["method", "seed", "domain"])["gain"].round(6).to_dict()
     assert found["fedmd", 0, "x"] == 0.5 and found["fedmd", 1, "x"] == 0.4 and found["local", 0, "y"] == 0
-    told = gains_of(comparison)
-    assert told is not None and (told["title"], told["baseline"]) == ("bits per byte", "local")
+    shown = gains_of(comparison)
+    assert shown is not None and (shown["title"], shown["baseline"]) == ("bits per byte", "local")
     # 0.45 ± 12.706 · 0.0707 / √2: one degree of freedom
-    assert told["tables"] == [{"name": "s fedmd", "domains": ["x"], "rows": [("a", ["+0.45 ± 0.64"])]}]
+    assert shown["tables"] == [{"name": "s fedmd", "domains": ["x"], "rows": [("a", ["+0.45 ± 0.64"])]}]
