@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 import fedkt
 from fedkt.client import Fit, Steps, classification
+from fedkt.client.lessons.views import aggregated, attach, augmented, with_views
 from fedkt.client.training import ModuleForward, fit, tensors_of
-from fedkt.client.views import aggregated, attach, augmented, with_views
 from fedkt.engine.world.checked import checked_world
 from fedkt.errors import InputError
 from fedkt.results.export import export

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from fedkt.client.behaviour import Arrays, Client, Fit
 from fedkt.client.joint import joined, untaught
+from fedkt.client.lessons.views import augmented
 from fedkt.client.mean_features import class_counts
 from fedkt.client.training import OptimState
-from fedkt.client.views import augmented
 from fedkt.engine.clients.jobs import FitJob, Fitted, PredictJob, Work
 from fedkt.engine.trials.elder import both, lesson_of_elder
 from fedkt.engine.world.world import World
