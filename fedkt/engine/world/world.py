@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from fedkt import data, models, registry, scenario
 from fedkt.adversity.churn import Churn, Trace
 from fedkt.adversity.hostile import hostile, who_is_hostile
-from fedkt.client import views
 from fedkt.client.behaviour import Client, Fit, Holding, Steps, classification
 from fedkt.client.learning.refitting import taught
+from fedkt.client.lessons import views
 from fedkt.client.lessons.blocking import masked
 from fedkt.client.lessons.knowing import CLOSED, SHUT, taken
 from fedkt.client.placing import placed
