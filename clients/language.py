@@ -17,11 +17,14 @@ from fedkt import registry
 from fedkt.client import Alone, Arrays, Client, Fit, Forward, Holding, transfer_rows
 from fedkt.client.behaviour import Asked
 from fedkt.client.placing import outgoing
+from fedkt.data.columns.tokens import text_of
 from fedkt.distill import reads
 from fedkt.distill.swing import laplace
 from fedkt.knowledge import Dims, Expected, Knowledge, TopLogits, Votes
 from fedkt.knowledge.kinds import MOST_DENSE
-from fedkt.language.topk import heard, places_of, said
+from fedkt.language.spans import LEAST, both, words_of
+from fedkt.language.topk import places_of
+from fedkt.tasks.language import heard, said
 
 BYTES = 256
 COUNTED = 10.0
@@ -31,10 +34,11 @@ COUNTED = 10.0
 class LanguageClient(Client):
     """Trains on its own and on public text, sends beliefs about the next byte, distils from the teacher's.
 
-    Settings: ``top`` and ``places``: how much is said of a passage; ``form``: ``votes`` for the likeliest
-    byte of each place, all else for beliefs; ``loss``: a registered distillation loss, of each place;
-    ``temperature``; ``density``: also send how well it knows each passage, ten times the mean log-probability
-    of a byte; ``public_text``: whether it trains on public text beside its own.
+    Settings: ``top`` and ``places``: how much is said of a passage; ``compare``: of its ``bytes``, or of
+    ``spans``, its words; ``form``: ``votes`` for the likeliest byte of each place, all else for beliefs;
+    ``loss``: a registered distillation loss, of each place; ``temperature``; ``density``: also send how well
+    it knows each passage, ten times the mean log-probability of a byte; ``public_text``: whether it trains on
+    public text beside its own.
     """
 
     sends = TopLogits
@@ -78,12 +82,12 @@ class LanguageClient(Client):
     def extract(self, features: Tensor, logits: Tensor, params: Arrays) -> Knowledge:
         """Send beliefs about the places, those of passages that are shorter left empty."""
         settings = self.holding.settings
-        beliefs = logits[:, 2:].unflatten(1, (settings["places"], BYTES))
-        there = beliefs.exp().sum(-1) < 2  # where nothing is asked all log-probabilities are 0
+        beliefs = beliefs_of(logits, settings["places"], settings["compare"])
+        there = spoken_of(beliefs)
         if settings["form"] == "votes":
             return Votes(outgoing(beliefs.argmax(-1).flatten().to(torch.int16)))
         spoken = self.holding.task.said(beliefs, settings["form"], settings["temperature"]) * there[..., None]
-        tokens, codes = said(spoken, settings["top"])
+        tokens, codes = said(spoken, settings)
         density = None
         if "density" in settings:
             per_byte = -logits[:, 0] / self._bytes.clamp(min=1)
@@ -94,43 +98,66 @@ class LanguageClient(Client):
         """Distil at the places that the teacher speaks about."""
         holding, settings = self.holding, self.holding.settings
         x = self._asked(transfer_rows(holding, teacher.get("rows")))
-        beliefs = heard(teacher["tokens"], teacher["codes"])
+        beliefs = heard(teacher["tokens"], teacher["codes"], settings)
         target = holding.task.heard(beliefs, settings["form"], settings["temperature"])
-        known = (x[:, -settings["places"] :] > 0) & (beliefs.sum(-1) > 0)
-        loss = registry.find("losses", settings["loss"])
+        known = (x[:, -settings["places"] :] != 0) & (beliefs.sum(-1) > 0)
+        loss, form = registry.find("losses", settings["loss"]), (settings["places"], settings["compare"])
         rows, wanted = {"x": x, "target": target, "known": known.float()}, reads(loss)
         if "noise" in wanted:
             rows["noise"] = laplace(*target.shape).to(target)
         first: tuple[Asked, ...] = ()
         if "before" in wanted and len(x):
-            first = (Asked(x, lambda features, out: {"before": out[:, 2:].reshape(target.shape)}),)
-        of_rows = partial(next_bytes, loss=loss, temperature=settings["temperature"], wanted=wanted)
+            first = (Asked(x, lambda features, out: {"before": beliefs_of(out, *form)}),)
+        of_rows = partial(compared, loss=loss, form=form, temperature=settings["temperature"], wanted=wanted)
         return Fit("digest", rows, of_rows, holding.distill, first=first)
 
     def _asked(self, x: Tensor) -> Tensor:
-        """Return passages [n, L] with the places that are spoken of behind them [n, L + places]."""
+        """Return passages [n, L] with the places that are spoken of behind them [n, L + places]: one more
+        than a byte's number, minus one more than a word's, 0 for none."""
+        settings = self.holding.settings
         self._bytes = (x > 0).sum(1)
-        places = places_of(self._bytes.cpu(), self.holding.settings["places"]).to(x.device)
-        return torch.cat([x, 1 + places], 1)
+        if settings["compare"] == "spans":
+            words = torch.tensor([len(words_of(text_of(row))) for row in x.cpu().numpy()])
+            asked = -1 - places_of(words, settings["places"])
+        else:
+            asked = 1 + places_of(self._bytes.cpu(), settings["places"])
+        return torch.cat([x, asked.to(x.device)], 1)
 
 
-def next_bytes(
+def beliefs_of(out: Tensor, places: int, compare: str) -> Tensor:
+    """Return log-probabilities [n, places, 256], of spans [n, places, 2], of what a model says [n, 2 + 256 ·
+    places]."""
+    found = out[:, 2:].unflatten(1, (places, BYTES))
+    return both(found[..., 0]) if compare == "spans" else found
+
+
+def spoken_of(beliefs: Tensor) -> Tensor:
+    """Return at which places [n, places] a model says something: elsewhere log-probabilities are 0, and a
+    span is certain."""
+    return beliefs[..., 0] < -LEAST if beliefs.shape[-1] == 2 else beliefs.exp().sum(-1) < 2
+
+
+def compared(
     net: Forward,
     batch: Arrays,
     constants: Arrays,
     *,
     loss: Any,
+    form: tuple[int, str],
     temperature: float,
     wanted: Sequence[str] = (),
 ) -> Tensor:
     """Return a distillation loss [B], the mean over the places of each passage.
 
-    ``batch['target']`` [B, places, 256]: logits of the teacher; ``batch['known']`` [B, places]: 1 where it
-    says something; ``wanted``: what else of the batch the loss reads, as the target.
+    ``batch['target']`` [B, places, 256], of spans [B, places, 2]: logits of the teacher; ``batch['known']``
+    [B, places]: 1 where it says something; ``form``: places, and what of them is compared; ``wanted``: what
+    else of the batch the loss reads, as the target.
     """
     _, out = net(batch["x"])
     target, known = batch["target"], batch["known"]
-    beliefs = out[:, 2:].reshape(target.shape)
+    beliefs = beliefs_of(out, *form)
+    if form[1] == "spans":  # of which a model has no say where its tokens reach over an edge
+        known = known * spoken_of(beliefs)
     more = {name: batch[name].flatten(0, 1) for name in wanted}
     each: Tensor = loss(beliefs.flatten(0, 1), target.flatten(0, 1), temperature, **more).view(known.shape)
     found: Tensor = (each * known).sum(1) / known.sum(1).clamp(min=1)

@@ -31,7 +31,8 @@ class TopLogits(Knowledge):
     ``tokens`` uint8 [passages, places, k]: the k likeliest next bytes, which are the bytes of single-byte
     tokens whatever the sender's own tokens are (:mod:`fedkt.language.marginals`); ``codes`` uint8 [passages,
     places, k + 1]: theirs, likeliest first, then that of all other bytes together; ``rows`` and ``density``
-    as in :class:`~fedkt.knowledge.kinds.Answers`. A passage with fewer bytes than places has places with
+    as in :class:`~fedkt.knowledge.kinds.Answers`. Of spans (:mod:`fedkt.language.spans`) k is 1, and token 0
+    is the span as it stands. A passage with fewer bytes than places has places with
     nothing to say, whose tokens' codes are all :data:`FAINTEST`.
 
     >>> dims = Dims(rows=300, transfer=1350, classes=2, width=2)

@@ -167,4 +167,14 @@ class Speech(Settings):
     top: int = Field(8, ge=1, le=255)
     """The likeliest bytes that are named at a place; of the others together their probability is said."""
     places: Whole = 80
-    """Places of a passage that are spoken of, spread evenly; all bytes where it has fewer."""
+    """Places of a passage that are spoken of, spread evenly; all bytes (or words) where it has fewer."""
+    compare: Literal["bytes", "spans"] = "bytes"
+    """``bytes``: what is said of a place is what is believed of the byte there. ``spans``: places are words,
+    and what is said is how likely the model finds each, in 3 bytes."""
+
+    @model_validator(mode="after")
+    def _top_of_bytes(self) -> "Speech":
+        """Refuse to name bytes where words are compared."""
+        if self.compare == "spans" and self.top != type(self).model_fields["top"].default:
+            raise say("has top, of which spans have none; leave it out, or compare bytes")
+        return self

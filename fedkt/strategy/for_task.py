@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def task_problems(scenario: "Scenario", strategy: "type[Strategy]") -> list[str]:
     """Return which settings, and whether the strategy, are for other tasks, in sentences."""
     task = task_of(scenario.data)
-    found = []
+    found = task.unsaid(scenario)
     if task.name not in strategy.tasks:
         found.append(
             f"data.task is {task.name}, which strategy '{scenario.strategy.name}' is not for, since "

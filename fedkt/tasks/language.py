@@ -23,7 +23,7 @@ from torch import Tensor
 
 from fedkt.knowledge.contributions import Contributions
 from fedkt.knowledge.top_logits import TopLogits
-from fedkt.language import topk
+from fedkt.language import spans, topk
 from fedkt.scenario.about_rows import Speech
 from fedkt.tasks.task import (
     OTHER_TASKS,
@@ -39,12 +39,22 @@ from fedkt.tasks.task import (
 
 if TYPE_CHECKING:
     from fedkt.data.columns.choices import Choices
-    from fedkt.scenario import Data
+    from fedkt.scenario import Data, Scenario
 
 GUESSES = 16
 """Places of each passage at which the next byte is guessed, spread evenly; fewer where it has fewer bytes."""
 FAINT = 1e-6
 """Least probability in a mean of logarithms."""
+
+
+def said(beliefs: Tensor, settings: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+    """Return tokens and codes of distributions over the next byte [..., 256], or of spans [..., 2]."""
+    return spans.said(beliefs) if settings["compare"] == "spans" else topk.said(beliefs, settings["top"])
+
+
+def heard(tokens: Tensor, codes: Tensor, settings: Mapping[str, Any]) -> Tensor:
+    """Return the distributions that :func:`said` has made tokens and codes of; zeros where nothing was."""
+    return spans.heard(codes) if settings["compare"] == "spans" else topk.heard(tokens, codes)
 
 
 @dataclass(frozen=True)
@@ -110,7 +120,18 @@ class Language(ColumnsTask):
         """Return how much is said of each passage, and whether training takes public text: not where each of
         its steps has noise, which public text does not need."""
         speech = data.speech or Speech()
-        return {"top": speech.top, "places": speech.places, "public_text": not private}
+        told = {"places": speech.places, "compare": speech.compare, "public_text": not private}
+        return told | {"top": 1 if speech.compare == "spans" else speech.top}
+
+    def unsaid(self, scenario: "Scenario") -> list[str]:
+        """Return that words cannot be voted on."""
+        speech = scenario.data.speech
+        if speech is None or speech.compare == "bytes" or scenario.privacy.mode != "vote_rr":
+            return []
+        return [
+            "data.speech.compare is spans, but privacy mode vote_rr sends the likeliest byte of each place; "
+            "it must be bytes."
+        ]
 
     def about(self, outputs: int) -> str:
         """Return what is predicted."""
@@ -159,13 +180,15 @@ class Language(ColumnsTask):
     # What crosses the wire ------------------------------------------------------------------------------
 
     def opened(self, contributions: Contributions, settings: Mapping[str, Any]) -> Contributions:
-        """Return contributions with ``values`` [clients, passages · places, 256] in place of what was sent:
-        probabilities, or with ``form: logits`` their logarithms, so that a mean is a geometric one."""
+        """Return contributions with ``values`` [clients, passages · places, 256], of spans [..., 2], in place
+        of what was sent: probabilities, or with ``form: logits`` their logarithms, so that a mean is a
+        geometric one."""
         arrays = dict(contributions.arrays)
         if "codes" not in arrays:
             return contributions
         tokens, codes = arrays.pop("tokens"), arrays.pop("codes")
-        values = torch.stack([topk.heard(*both) for both in zip(tokens, codes, strict=True)]).flatten(1, 2)
+        each = [heard(*both, settings) for both in zip(tokens, codes, strict=True)]
+        values = torch.stack(each).flatten(1, 2)
         arrays["values"] = values.clamp(min=FAINT).log() if settings["form"] == "logits" else values
         if "density" in arrays:
             arrays["density"] = arrays["density"].repeat_interleave(settings["places"], 1)
@@ -173,13 +196,13 @@ class Language(ColumnsTask):
 
     def written(self, arrays: Mapping[str, Tensor], settings: Mapping[str, Any]) -> dict[str, Tensor]:
         """Return a teacher's arrays as they cross the wire: ``tokens`` and ``codes`` in place of ``values``
-        [..., passages · places, 256]."""
+        [..., passages · places, 256], of spans [..., 2]."""
         if "values" not in arrays:
             return dict(arrays)
         rest = {name: array for name, array in arrays.items() if name != "values"}
         values = arrays["values"]
         values = values.exp() if settings["form"] == "logits" else values
-        tokens, codes = topk.said(self.normalised(values), settings["top"])
+        tokens, codes = said(self.normalised(values), settings)
         shape = (*values.shape[:-2], -1, settings["places"])
         return {
             "tokens": tokens.reshape(*shape, tokens.shape[-1]),

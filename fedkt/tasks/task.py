@@ -18,7 +18,7 @@ from fedkt.errors import InputError
 if TYPE_CHECKING:
     from fedkt.data.columns.choices import Choices
     from fedkt.knowledge.contributions import Contributions
-    from fedkt.scenario import Data
+    from fedkt.scenario import Data, Scenario
 
 LabelNames = tuple[str, ...]
 Targets = NDArray[Any]
@@ -223,6 +223,10 @@ class Task(ABC):
         ``rows`` [n, ...]: those that it is asked about; ``x y``: its own. With :attr:`held_by_row` [n].
         """
         return share
+
+    def unsaid(self, scenario: "Scenario") -> list[str]:
+        """Return why what a scenario asks of clients cannot be said, in sentences."""
+        return []
 
     def alternatives(self, outputs: int) -> int:
         """Return of how many classes a vote is."""

@@ -17,7 +17,7 @@ from fedkt.tasks import Language
 from tests.tasks.test_task_contract import described, language
 
 TASK = Language()
-FORM = {"form": "probabilities", "top": 4, "places": 3}
+FORM = {"form": "probabilities", "top": 4, "places": 3, "compare": "bytes"}
 
 
 def beliefs(*shape: int) -> torch.Tensor:

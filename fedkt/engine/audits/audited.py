@@ -141,6 +141,8 @@ def _audit_text(
         )
     if federation.transfer is None or federation.fresh:
         problems.append("there is no public text that stays the same, at which a client could be asked.")
+    if scenario.data.speech is not None and scenario.data.speech.compare == "spans":
+        problems.append("data.speech.compare is spans, but an audit reads what is said of bytes; set bytes.")
     if problems:
         raise InputError(*problems)
     target, private = federation.shards[0].id, scenario.privacy.mode != "none"
