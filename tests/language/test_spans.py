@@ -36,7 +36,7 @@ def test_the_worked_example() -> None:
     ):
         at = places(tokens, range(len(tokens)), Continuations(tokens))
         reached = tokens_of(spans, at, len(tokens))
-        found.append([math.prod(p[first:last]) for first, last in reached if first is not None])
+        found.append([math.prod(p[slice(*of)]) for of in reached if of is not None])
     assert found[0] == found[1] == [1 / 4, 1 / 8]
 
 
@@ -100,13 +100,14 @@ def test_a_run_of_spans_learns_and_sends_three_bytes_a_word(tmp_path: Path) -> N
     assert sum(math.prod(spec.shape) for spec in expected.values()) == 30 * 8 * 3
     player = world.player("0")
     asked = player.inputs(None)
-    net = world.skeleton("0").eval()
+    net: Any = world.skeleton("0").eval()
     with torch.no_grad():
         features, logits = net(asked)
     arrays = player.extract(features, logits, {}).arrays()
     encode(arrays, expected)
     teacher = {name: torch.as_tensor(array) for name, array in arrays.items()}
     lesson = player.digest(teacher)
+    assert lesson is not None
     known = lesson.rows["known"]
     assert known.sum() > 60 and known.shape == (30, 8) and lesson.rows["target"].shape == (30, 8, 2)
     from fedkt.client.training import ModuleForward
