@@ -30,10 +30,10 @@ def test_the_worked_example() -> None:
     spans = words_of(text)
     assert [text[start:stop] for start, stop in spans] == [b"the", b" cat"]
     found = []
-    for tokens, p in (
-        ((b"the", b" cat"), (1 / 4, 1 / 8)),
-        ((b"th", b"e", b" c", b"at"), (1 / 2, 1 / 2, 1 / 4, 1 / 2)),
-    ):
+    coarse, fine = (b"the", b" cat"), (b"th", b"e", b" c", b"at")
+    cases: list[tuple[tuple[bytes, ...], list[float]]]
+    cases = [(coarse, [1 / 4, 1 / 8]), (fine, [1 / 2, 1 / 2, 1 / 4, 1 / 2])]
+    for tokens, p in cases:
         at = places(tokens, range(len(tokens)), Continuations(tokens))
         reached = tokens_of(spans, at, len(tokens))
         found.append([math.prod(p[slice(*of)]) for of in reached if of is not None])
