@@ -21,9 +21,9 @@ from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
 from fedkt.comparing.campaign import compare  # noqa: E402
-from fedkt.comparing.pool import processors  # noqa: E402
 from fedkt.comparing.request import finish, read_request  # noqa: E402
 from fedkt.comparing.watching import ComparisonProgress  # noqa: E402
+from fedkt.files import processors  # noqa: E402
 
 STRATEGIES = "knfu,fedmd,dsfl,fd,fedproto,cfd"
 GOAL_S, GOAL_SHARE = 600.0, 0.05

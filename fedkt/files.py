@@ -29,6 +29,13 @@ def check_platform() -> None:
         raise InputError(f"this system has no POSIX file locks (fcntl); {PLATFORM}") from None
 
 
+def processors() -> int:
+    """Return how many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # on Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def data_places(name: str, data_dir: Path | None) -> list[Path]:
     """Return where data of a name may lie: below ``data_dir``, ``$FEDKT_DATA``, ``./data``, or here."""
     roots = [Path(root) for root in (data_dir, os.environ.get("FEDKT_DATA"), "data", ".") if root]

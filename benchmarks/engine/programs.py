@@ -287,14 +287,14 @@ def _ready_rounds(world: World, grid: Grid, rounds: int) -> Seconds:
 def ready_fedkt() -> Seconds:
     """The engine alone, on fedkt's grid."""
     from fedkt.engine.runtimes.cluster import ray_session
-    from fedkt.engine.runtimes.resident import RayGrid, host
+    from fedkt.engine.runtimes.ray_hosts import RayHosts, host
+    from fedkt.engine.runtimes.resident import ResidentGrid
     from fedkt.scenario import Engine
 
     world = ready_world()
     with ray_session(Engine(workers=PROCESSES)):
-        grid = RayGrid(
-            ready_app, world, [1.0] * work.A_ROUND, workers=PROCESSES, start=partial(host, Engine())
-        )
+        hosts = RayHosts(world, partial(host, Engine()))
+        grid = ResidentGrid(ready_app, [1.0] * work.A_ROUND, hosts, workers=PROCESSES)
         return _ready_rounds(world, grid, 30)[10:]
 
 

@@ -11,11 +11,11 @@ from typing import Any
 
 from fedkt import data, registry, scenario
 from fedkt.comparing.plan import Cell, Plan, Request, data_key, plan
-from fedkt.comparing.pool import Told, processors, run_here
+from fedkt.comparing.pool import Told, run_here
 from fedkt.comparing.watching import ComparisonProgress
 from fedkt.data.identity import data_hashes
 from fedkt.errors import InputError
-from fedkt.files import write_atomic, write_json
+from fedkt.files import processors, write_atomic, write_json
 from fedkt.results.comparison.frames import FILE, Comparison
 from fedkt.results.folder import check_data, is_run, lock_folder, run_state
 from fedkt.results.trackers import end_parent, kill_parent, parent_run, require

@@ -18,13 +18,6 @@ Inbox = queue.Queue[tuple[int, dict[str, Any] | None]]
 MOST_LAST_WORDS = 400
 
 
-def processors() -> int:
-    """Return how many processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # on Linux
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def run_here(jobs: Sequence[Mapping[str, Any]], workers: int, gpus: int = 0) -> Iterator[Told]:
     """Run jobs on this machine, in their order, ``workers`` at a time, and yield what is told of them.
 

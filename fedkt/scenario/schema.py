@@ -91,9 +91,10 @@ class Engine(Settings):
     'auto'
     """
 
-    kind: Literal["inline", "ray", "flower", "board"] = "ray"
-    """Inline: one process; ray: actors that keep their clients; flower: Flower's own simulation; board: one
-    process in which clients come and go in simulated time, and no round waits for anybody."""
+    kind: Literal["inline", "processes", "ray", "flower", "board"] = "ray"
+    """Inline: one process; processes: some of this machine, which keep their clients; ray: the same as actors
+    of Ray's, on a cluster and with accelerators too; flower: Flower's own simulation; board: one process in
+    which clients come and go in simulated time, and no round waits for anybody."""
     workers: Annotated[Literal["auto"] | Whole, must_be("auto or a whole number of at least 1", "auto")] = (
         "auto"
     )

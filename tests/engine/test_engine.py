@@ -142,9 +142,9 @@ def test_a_killed_actor_loses_nothing(
     round_: int,
 ) -> None:
     """Whenever it dies: what its clients had learned since their states were written is learned again."""
-    from fedkt.engine.runtimes.resident import RayGrid
+    from fedkt.engine.runtimes.resident import ResidentGrid
 
-    saved, exchange, killed = RayGrid.saved, Loop._exchange, []
+    saved, exchange, killed = ResidentGrid.saved, Loop._exchange, []
     flushes: list[Any] = []
 
     def kill(grid: Any) -> None:
@@ -167,7 +167,7 @@ def test_a_killed_actor_loses_nothing(
         return replies
 
     with monkeypatch.context() as patch:
-        patch.setattr(RayGrid, "saved", saved_then_killed)
+        patch.setattr(ResidentGrid, "saved", saved_then_killed)
         patch.setattr(Loop, "_exchange", exchanged_then_killed)
         run(tmp_path / "killed", "engine={kind: ray, workers: 2}")
     assert len(killed) == 1

@@ -111,11 +111,13 @@ def troubled() -> ClientApp:
 @pytest.mark.slow
 def test_on_ray_flowers_fedavg_runs_and_a_failing_client_costs_its_own_reply_only() -> None:
     from fedkt.engine.runtimes.cluster import ray_session
-    from fedkt.engine.runtimes.resident import RayGrid, host
+    from fedkt.engine.runtimes.ray_hosts import RayHosts, host
+    from fedkt.engine.runtimes.resident import ResidentGrid
     from fedkt.scenario import Engine
 
     with ray_session(Engine(workers=2)):
-        grid = RayGrid(lambda shared: troubled(), None, [1.0] * 8, workers=2, start=partial(host, Engine()))
+        hosts = RayHosts(None, partial(host, Engine()))
+        grid = ResidentGrid(lambda shared: troubled(), [1.0] * 8, hosts, workers=2)
         start = ArrayRecord({"w": Array(torch.zeros(2).numpy())})
         result = FedAvg(min_train_nodes=8, min_evaluate_nodes=8).start(grid, start, num_rounds=1, timeout=60)
         # Weights 2k + 1 of values k + 1: sum (2k+1)(k+1) / sum (2k+1) = 372/64 for k = 0..7.

@@ -24,9 +24,10 @@ from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from fedkt.deploy.rehearsal import descendants
-from fedkt.engine.runtimes.cluster import Session, ray_session
+from fedkt.engine.runtimes.cluster import RaySession, ray_session
 from fedkt.engine.runtimes.flwr_internals import FIRST_NODE
-from fedkt.engine.runtimes.resident import RayGrid, host
+from fedkt.engine.runtimes.ray_hosts import RayHosts, host
+from fedkt.engine.runtimes.resident import ResidentGrid
 from fedkt.errors import InputError
 from fedkt.scenario import Engine
 from tests.engine.test_cohorts import distance, final_tensors, run
@@ -48,14 +49,14 @@ def test_nothing_of_rays_is_left_when_another_thread_ends_it(
 ) -> None:
     """A handle that is dropped meanwhile makes Ray end this process, with status 1 and no traceback."""
     left: list[int] = []
-    end = Session.end
+    end = RaySession.end
 
-    def counted(session: Session) -> None:
+    def counted(session: RaySession) -> None:
         kinds = (ray.actor.ActorHandle, ray.ObjectRef, ray.ObjectRefGenerator)
         left.append(sum(type(held) in kinds for held in gc.get_objects()))
         end(session)
 
-    monkeypatch.setattr(Session, "end", counted)
+    monkeypatch.setattr(RaySession, "end", counted)
     run(tmp_path / "run", "engine={kind: ray, workers: 2, cohort: off}")
     assert left[0] == 0
 
@@ -145,7 +146,8 @@ def test_nodes_move_to_the_process_with_less_to_do_and_take_what_is_theirs_along
         return {number(s, "node"): (number(s, "count"), number(s, "process")) for s in seen}
 
     with ray_session(Engine(workers=2)):
-        grid = RayGrid(lambda _: Counting(), None, [1.0] * 8, workers=2, start=partial(host, Engine()))
+        hosts = RayHosts(None, partial(host, Engine()))
+        grid = ResidentGrid(lambda _: Counting(), [1.0] * 8, hosts, workers=2)
         first = ask(range(8))
         processes = {process for _, process in first.values()}
         assert len(processes) == 2 and {count for count, _ in first.values()} == {1}

@@ -1,9 +1,10 @@
 """How a grid reaches its processes, and what it asks one again that took another one's place."""
 
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
+from multiprocessing.connection import Connection
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from flwr.app import Message, RecordDict
 
 from fedkt.engine.runtimes.flwr_internals import become_server
 from fedkt.engine.runtimes.journal import Journal
-from fedkt.engine.runtimes.wires import Dead, SocketLine, ready, serve
+from fedkt.engine.runtimes.wires import Dead, Wire, ready, serve
 
 
 def messages(*nodes: int) -> list[Message]:
@@ -55,28 +56,27 @@ class Echo:
             yield bytes([i])
 
 
-class Threaded:
-    """Stands for an actor of Ray's: serves in a thread."""
+def threaded() -> Wire:
+    """Return a wire to a thread, which stands for a process."""
+    ours, theirs = (Connection(end.detach()) for end in socket.socketpair())
 
-    class serve:  # noqa: N801
-        @staticmethod
-        def remote(path: str) -> None:
-            def live() -> None:
-                with suppress(SystemExit):
-                    serve(Echo(), path)
+    def live() -> None:
+        with suppress(SystemExit):
+            serve(Echo(), theirs)
 
-            threading.Thread(target=live, daemon=True).start()
+    threading.Thread(target=live, daemon=True).start()
+    return Wire(ours)
 
 
-def all_of(line: SocketLine, stream: Any) -> list[bytes]:
+def all_of(line: Wire, stream: Any) -> list[bytes]:
     found: list[bytes] = []
     while (part := line.more(stream)) is not None:
         found += [part] if part else []
     return found
 
 
-def test_calls_of_a_line_are_answered_in_their_order(tmp_path: Path) -> None:
-    line = SocketLine(Threaded, tmp_path)
+def test_calls_of_a_line_are_answered_in_their_order() -> None:
+    line = threaded()
     stream, fails, last = line.stream("count", 3), line.begin("fail"), line.begin("twice", 4)
     assert line.finish(last) == 8  # what came before is kept
     assert ready([(line, stream)], 0) == [0]
@@ -88,8 +88,8 @@ def test_calls_of_a_line_are_answered_in_their_order(tmp_path: Path) -> None:
     assert line.finish(large) == b"x" * 2 * 10**6
 
 
-def test_a_line_whose_other_end_is_gone_is_dead(tmp_path: Path) -> None:
-    line = SocketLine(Threaded, tmp_path)
+def test_a_line_whose_other_end_is_gone_is_dead() -> None:
+    line = threaded()
     assert line.finish(line.begin("twice", 1)) == 2
     with pytest.raises(Dead):  # it ends as a process does
         line.finish(line.begin("end"))

@@ -48,7 +48,7 @@ MLflowStore = Annotated[
     str | None, typer.Option("--mlflow", metavar="URI", help="Also log there, such as sqlite:///runs.db.")
 ]
 Seed = Annotated[int | None, typer.Option("--seed", help="Replaces the scenario's seed.")]
-EngineKind = Annotated[str | None, typer.Option("--engine", help="inline, ray, flower or board.")]
+EngineKind = Annotated[str | None, typer.Option("--engine", help="inline, processes, ray, flower or board.")]
 RunOut = Annotated[Path | None, typer.Option("--out", help="The run's folder [default: runs/<name>-<time>].")]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show nothing but errors.")]

@@ -38,7 +38,7 @@ from fedkt.results.result import Result
 from fedkt.scenario import Scenario
 
 if TYPE_CHECKING:
-    from fedkt.engine.runtimes.cluster import Session
+    from fedkt.engine.runtimes.wires import Session
 
 CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG)
 """What the system says of a disk that is full, and of a folder that is not ours to write."""
@@ -72,16 +72,22 @@ def simulate(
 
 @contextmanager
 def _host(scenario: Scenario, hurry: bool) -> "Iterator[Session | None]":
-    """Have what clients of engine ray live in; in a hurry it begins to start at once."""
-    if scenario.engine.kind != "ray":
-        yield None
-        return
+    """Have what clients of several processes live in; in a hurry Ray begins to start at once."""
     from fedkt.engine.clients.app import prepare
-    from fedkt.engine.runtimes.cluster import begun
-    from fedkt.engine.runtimes.resident import host
 
-    with begun(scenario.engine, partial(host, scenario.engine, prepare), hurry=hurry) as session:
-        yield session
+    if scenario.engine.kind == "ray":
+        from fedkt.engine.runtimes.cluster import begun
+        from fedkt.engine.runtimes.ray_hosts import host
+
+        with begun(scenario.engine, partial(host, scenario.engine, prepare), hurry=hurry) as session:
+            yield session
+    elif scenario.engine.kind == "processes":
+        from fedkt.engine.runtimes.forked import ForkedSession
+
+        with closing(ForkedSession(scenario.engine, prepare)) as session:
+            yield session
+    else:
+        yield None
 
 
 def _simulated(
@@ -98,7 +104,7 @@ def _simulated(
     world = checked_world(scenario, data_dir, federation)
     scenario = world.scenario
     if session is not None:
-        session.begin()
+        session.begin(world)
     if scenario.engine.kind == "ray" and scenario.engine.address is not None:
         from fedkt.engine.runtimes.cluster import knock
 
@@ -229,27 +235,22 @@ def _drive(
 
         loop.run(InlineGrid(app, clients), flushed)
     else:
-        from fedkt.engine.clients.app import prepare, resident_app
-        from fedkt.engine.runtimes.cluster import worker_count
-        from fedkt.engine.runtimes.resident import RayGrid, host
+        from fedkt.engine.clients.app import resident_app
+        from fedkt.engine.runtimes.resident import ResidentGrid
 
         assert session is not None
-        session.ready()
-        workers = worker_count(engine)
+        workers = session.workers()
         begin = plan or Plan(trial.units(world, workers))
         number = {client: i for i, client in enumerate(world.names)}
         units = [[number[client] for client in unit] for unit in begin.units]
-        grid = RayGrid(
+        grid = ResidentGrid(
             partial(resident_app, states, begin, 1 / workers),
-            world,
             [len(shard.rows) for shard in world.shards.values()],
+            session.hosts(world),
             workers=workers,
-            start=partial(host, engine, prepare),
-            hosts=session.hosts,
             units=units,
             remember=True,
         )
-        session.hosts.clear()  # those that are left over end
         with closing(grid):
             chosen = plan or _told(grid.somewhere(methodcaller("choose")), loop.observer)
             if chosen is not begin:

@@ -8,6 +8,8 @@ from typing import Any
 
 import ray
 
+from fedkt.engine.runtimes.ray_hosts import RayHosts
+from fedkt.engine.runtimes.wires import Session
 from fedkt.errors import InputError
 from fedkt.files import Aside
 from fedkt.scenario import Engine
@@ -28,7 +30,7 @@ def worker_count(engine: Engine) -> int:
     return max(1, min(by_cpu, by_gpu))
 
 
-class Session:
+class RaySession(Session):
     """Ray for one run: one of its own, or the cluster at ``engine.address``; left as it was found.
 
     Its own starts in a thread while the caller prepares the run, and ends in it while the caller sums up.
@@ -40,10 +42,10 @@ class Session:
         self._engine, self._host, self._hurry = engine, host, hurry
         self._found = ray.is_initialized()
         self._aside, self._begun = Aside(), False
-        self.hosts: list[Any] = []
+        self._there: list[Any] = []
         """Actors that were started early and have nothing yet."""
 
-    def begin(self) -> None:
+    def begin(self, world: Any = None) -> None:
         """Begin to start a Ray of one's own, and a host per worker; a second time is nothing."""
         if not (self._begun or self._found or self._engine.address):
             self._begun = True
@@ -55,9 +57,18 @@ class Session:
         if not ray.is_initialized():
             self._start()
 
+    def workers(self) -> int:
+        self.ready()
+        return worker_count(self._engine)
+
+    def hosts(self, world: Any) -> RayHosts:
+        self.ready()
+        early, self._there = self._there, []
+        assert self._host is not None
+        return RayHosts(world, self._host, early)
+
     def end(self) -> None:
-        """Begin to shut down what was started; a second time is nothing."""
-        self.hosts.clear()
+        self._there.clear()
         if not self._found:
             self._aside.begin(ray.shutdown, after=False)
 
@@ -88,13 +99,15 @@ class Session:
             except (ConnectionError, ValueError) as error:
                 raise _no_answer(engine.address) from error
         if self._host is not None:
-            self.hosts += [self._host() for _ in range(worker_count(engine))]
+            self._there += [self._host() for _ in range(worker_count(engine))]
 
 
 @contextmanager
-def begun(engine: Engine, host: Callable[[], Any] | None = None, *, hurry: bool = False) -> Iterator[Session]:
+def begun(
+    engine: Engine, host: Callable[[], Any] | None = None, *, hurry: bool = False
+) -> Iterator[RaySession]:
     """Have a session, which has begun where there is a hurry; what was started ends with the block."""
-    session = Session(engine, host, hurry=hurry)
+    session = RaySession(engine, host, hurry=hurry)
     if hurry:
         session.begin()
     try:

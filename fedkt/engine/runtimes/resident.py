@@ -1,6 +1,6 @@
-"""A Flower grid over long-lived Ray actors that own their clients.
+"""A Flower grid over long-lived processes that own their clients.
 
-Each node belongs to one actor for the whole run, so models, optimisers and data stay where they are and
+Each node belongs to one process for the whole run, so models, optimisers and data stay where they are and
 only messages move. Any Flower ``Strategy`` and ``ClientApp`` works over it; nothing in it knows fedkt's.
 """
 
@@ -8,10 +8,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, TypeVar
 
-import ray
 from flwr.app import Error, Message
 from flwr.clientapp import ClientApp
 
@@ -26,41 +24,35 @@ from fedkt.engine.runtimes.flwr_internals import (
     sealed,
 )
 from fedkt.engine.runtimes.journal import Journal
-from fedkt.engine.runtimes.wires import Dead, Line, RayLine, SocketLine, ready, serve, sockets_for
+from fedkt.engine.runtimes.wires import Dead, Hosts, Line, MakeApp
 from fedkt.engine.world.placement import balanced, evened
-from fedkt.scenario import Engine
 
 WAIT_S = 0.05
 MOMENT_S = 0.02
 """How long replies may wait for each other: each transfer costs about a millisecond."""
 MOST_TRIES = 3
-"""The last one is made for each message alone: if one of several kills the actor, only that one is lost."""
-ASIDE = "aside"
-"""The group of an actor's calls that run beside its others."""
+"""The last one is made for each message alone: if one of several kills the process, only that one is lost."""
 CLIENT_PROCESS_FAILED = 1001
-"""Error code of a reply that could not be made: the actor died each time, or the app raised."""
+"""Error code of a reply that could not be made: the process died each time, or the app raised."""
 
 T = TypeVar("T")
-MakeApp = Callable[[Any], ClientApp]
 
 
 class Resident:
-    """One process: its nodes' contexts stay here between messages. It begins with what ``prepare`` does."""
+    """One process: its nodes' contexts stay here between messages.
 
-    def __init__(self, prepare: Callable[[], None] | None = None) -> None:
+    It begins with what ``prepare`` does; ``shared``: what it has of that which all processes share.
+    """
+
+    def __init__(self, prepare: Callable[[], None] | None = None, shared: Any = None) -> None:
+        self._shared = shared
         if prepare is not None:
             prepare()
 
-    def settle(self, make: MakeApp, shared: Any, nodes: int) -> str:
-        """Build the app, for some of so many nodes; return the machine's id."""
-        self._app = make(shared)
+    def settle(self, make: MakeApp, nodes: int, shared: Any = None) -> None:
+        """Build the app, for some of so many nodes, of what is ``shared`` or already here."""
+        self._app: ClientApp = make(self._shared if shared is None else shared)
         self._contexts = Contexts(nodes)
-        machine: str = ray.get_runtime_context().get_node_id()
-        return machine
-
-    def serve(self, path: str) -> None:
-        """Answer what comes over a socket, until nobody is at its other end."""
-        serve(self, path)
 
     def give(self, partitions: Sequence[int]) -> Any:
         """Let nodes go: return their contexts and what the app holds of them."""
@@ -96,56 +88,37 @@ class Resident:
         """Run a function of the app in this process."""
         return function(self._app)
 
-    @ray.method(concurrency_group=ASIDE)
-    def aside(self, function: Callable[[Any], T]) -> T:
-        """Do so in a thread of its own, beside the messages at work."""
-        return function(self._app)
 
+class ResidentGrid(LocalGrid):
+    """Nodes dealt to ``workers`` processes, the heaviest first to the least loaded.
 
-def host(engine: Engine, prepare: Callable[[], None] | None = None) -> Any:
-    """Start a process for clients, which prepares itself before anybody lives there."""
-    actor: Any = ray.remote(concurrency_groups={ASIDE: 1})(Resident)  # type: ignore[call-overload]
-    return actor.options(num_cpus=engine.cpus, num_gpus=engine.gpus).remote(prepare)
-
-
-class RayGrid(LocalGrid):
-    """Nodes dealt to ``workers`` actors, the heaviest first to the least loaded.
-
-    ``make(shared)`` builds the app in each actor; ``shared`` is stored once per machine in Ray's object
-    store. ``start`` makes a host; ``hosts``: those that were made before. ``loads``: how much work each node
-    is; ``units``: nodes, by their place in ``loads``, that have to
-    be in one actor at first (default: none). An actor gets all its messages of one push in one call and
-    streams the replies. Where the nodes that are asked are unevenly dealt, some move to another actor of the
-    same machine, whose disk it shares, with all that is held of them. An actor that dies is started again and
-    what it has not answered is tried again. What it held in memory is lost, unless ``remember``: then it is
-    also asked again what it answered since its states were :meth:`saved`, so that it holds the same states.
+    ``make(shared)`` builds the app in each process, which ``hosts`` start. ``loads``: how much work each node
+    is; ``units``: nodes, by their place in ``loads``, that have to be in one process at first (default:
+    none). A process gets all its messages of one push in one call and streams the replies. Where the nodes
+    that are asked are unevenly dealt, some move to another process of the same machine, whose disk it shares,
+    with all that is held of them. One that dies is started again and what it has not answered is tried again.
+    What it held in memory is lost, unless ``remember``: then it is also asked again what it answered since
+    its states were :meth:`saved`, so that it holds the same states.
     """
 
     def __init__(
         self,
         make: MakeApp,
-        shared: Any,
         loads: Sequence[float],
+        hosts: Hosts,
         *,
         workers: int,
-        start: Callable[[], Any],
-        hosts: Sequence[Any] = (),
         units: Sequence[Sequence[int]] | None = None,
         remember: bool = False,
     ) -> None:
         super().__init__()
-        self._start_host, free = start, list(hosts)
-        self.make, self._nodes = make, len(loads)
-        self._shared: Any = ray.put(shared)
+        self.make, self._hosts, self._nodes = make, hosts, len(loads)
         self._loads = loads
         self.bind(units or ())
         self._journal = Journal(remember)
         dealt = balanced([sum(loads[i] for i in unit) for unit in self._units], workers)
         homes = [[i for k in part for i in self._units[k]] for part in dealt if part]
-        actors = [free.pop() if free else start() for _ in homes]
-        machines = ray.get([self._settle(actor) for actor in actors])
-        self._sockets = sockets_for(machines)
-        self._parts = [_Part(self._line_to(a), m) for a, m in zip(actors, machines, strict=True)]
+        self._parts = [_Part(line, line.machine) for line in hosts.start(make, self._nodes, len(homes))]
         self._part_of = {
             FIRST_NODE + i: part for part, nodes in zip(self._parts, homes, strict=True) for i in nodes
         }
@@ -154,7 +127,7 @@ class RayGrid(LocalGrid):
         """When a message's time is over, by a clock that nobody sets."""
 
     def bind(self, units: Sequence[Sequence[int]]) -> None:
-        """Say which nodes, of one actor each time, stay together from now on; all others may move alone."""
+        """Say which nodes, of one process each time, stay together from now on; all others may move alone."""
         bound = {i for unit in units for i in unit}
         self._units = [*units, *([i] for i in range(self._nodes) if i not in bound)]
         self._unit_of = {i: k for k, unit in enumerate(self._units) for i in unit}
@@ -164,9 +137,9 @@ class RayGrid(LocalGrid):
         return range(FIRST_NODE, FIRST_NODE + self._nodes)
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        """Send messages to the actors of their nodes."""
+        """Send messages to the processes of their nodes."""
         numbered = number(messages)
-        self._collect(0.0)  # an actor's next call starts once the end of its last one was taken
+        self._collect(0.0)  # a process's next call starts once the end of its last one was taken
         if not any(call.messages for part in self._parts for call in part.queue):
             self._even_out([message.metadata.dst_node_id - FIRST_NODE for message in numbered])
         now = time.monotonic()
@@ -187,9 +160,9 @@ class RayGrid(LocalGrid):
         return [self._replies.pop(i) for i in wanted if i in self._replies]
 
     def everywhere(self, function: Callable[[Any], T]) -> list[T]:
-        """Run a function of the app in every actor that holds something, and return the results.
+        """Run a function of the app in every process that holds something, and return the results.
 
-        An actor that died meanwhile is started again. One that has just been started again and has nothing
+        One that died meanwhile is started again. One that has just been started again and has nothing
         to be asked again holds nothing, and nobody waits for it.
         """
         found: list[T] = []
@@ -210,46 +183,42 @@ class RayGrid(LocalGrid):
     def saved(
         self, begin: Callable[[Any], T], wait: Callable[[Any], None]
     ) -> tuple[list[T], Callable[[], bool]]:
-        """Let every actor ``begin`` to save its states; return the results, and what waits until all have.
+        """Let every process ``begin`` to save its states; return the results, and what waits until all have.
 
-        That runs ``wait`` in the actors beside their messages, may be called from any thread, and returns
-        whether all that was held is saved: not where an actor died, which holds it again by then. Raises
+        That runs ``wait`` in the processes beside their messages, may be called from any thread, and returns
+        whether all that was held is saved: not where a process died, which holds it again by then. Raises
         what ``wait`` raised.
         """
         found, point = self.everywhere(begin), self._journal.now
-        actors = [part.line.actor for part in self._parts if part.holds]
+        lines = [part.line for part in self._parts if part.holds]
 
         def all_saved() -> bool:
-            for reference in [actor.aside.remote(wait) for actor in actors]:
-                try:
-                    ray.get(reference)
-                except ray.exceptions.RayActorError:
-                    return False
-                except ray.exceptions.RayTaskError as error:
-                    raise error.cause from error
+            try:
+                for line in lines:
+                    line.aside(wait)
+            except Dead:
+                return False
             self._journal.forget(point)
             return True
 
         return found, all_saved
 
     def somewhere(self, function: Callable[[Any], T]) -> T:
-        """Run a function of the app in one actor, and return its result."""
+        """Run a function of the app in one process, and return its result."""
         line = self._parts[0].line
         result: T = line.finish(line.begin("call", function))
         return result
 
     def close(self) -> None:
-        """Let go of all that is Ray's: dropped while another thread ends Ray, it would end this process."""
+        """Let go of all processes."""
         for part in self._parts:
             part.line.close()
         self._parts.clear()
         self._part_of.clear()
-        self._shared = None
-        if self._sockets is not None:
-            self._sockets.cleanup()
+        self._hosts.close()
 
     def _even_out(self, asked: Sequence[int]) -> None:
-        """Move nodes between a machine's actors, which are idle, so that all have as much to do."""
+        """Move nodes between a machine's processes, which are idle, so that all have as much to do."""
         work: dict[_Part, dict[int, float]] = {part: {} for part in self._parts}
         for i in asked:
             held, unit = work[self._part_of[FIRST_NODE + i]], self._unit_of[i]
@@ -274,40 +243,33 @@ class RayGrid(LocalGrid):
         self._part_of |= {FIRST_NODE + i: target for i in nodes}
 
     def _restart(self, part: "_Part") -> None:
-        """Start an actor anew; ask it again what it answered since its states were saved."""
+        """Start a process anew; ask it again what it answered since its states were saved."""
         part.line.close()
-        actor = self._start_host()
-        self._settle(actor)
-        part.line, part.stream = self._line_to(actor), None
+        [part.line] = self._hosts.start(self.make, self._nodes, 1)
+        part.stream = None
         again = self._journal.of(lambda node: self._part_of[node] is part)
         for messages in again:
             part.line.begin("again", sealed(messages))
         part.holds = bool(again)
 
-    def _settle(self, actor: Any) -> Any:
-        return actor.settle.remote(self.make, self._shared, self._nodes)
-
-    def _line_to(self, actor: Any) -> Line:
-        return RayLine(actor) if self._sockets is None else SocketLine(actor, Path(self._sockets.name))
-
     def _next(self, part: "_Part") -> None:
-        """Give an idle actor its next call."""
+        """Give an idle process its next call."""
         if part.queue and part.stream is None:
             part.stream = part.line.stream("handle", sealed([*part.queue[0].messages.values()]))
 
     def _collect(self, wait_s: float) -> None:
-        """Take in what the actors have ready; wait for the first replies at most ``wait_s``."""
+        """Take in what the processes have ready; wait for the first replies at most ``wait_s``."""
         end, before = time.monotonic() + wait_s, len(self._replies)
         while busy := [part for part in self._parts if part.stream is not None]:
             waits = 0.0 if len(self._replies) > before else max(0.0, end - time.monotonic())
-            heard = ready([(part.line, part.stream) for part in busy], waits)
+            heard = self._hosts.ready([(part.line, part.stream) for part in busy], waits)
             if not heard:
                 return
             for i in heard:
                 self._take(busy[i])
 
     def _take(self, part: "_Part") -> None:
-        """Take the next replies of an actor's stream, or its end."""
+        """Take the next replies of a process's stream, or its end."""
         call = part.queue[0]
         try:
             if (envelope := part.line.more(part.stream)) is not None:
@@ -329,7 +291,7 @@ class RayGrid(LocalGrid):
         self._next(part)
 
     def _again(self, part: "_Part", call: "_Call", error: Exception) -> None:
-        """Try again what a dead actor has not answered; the last time each message alone."""
+        """Try again what a dead process has not answered; the last time each message alone."""
         if call.tries >= MOST_TRIES:
             self._refuse(call, error)
         elif call.tries == MOST_TRIES - 1:
@@ -350,7 +312,7 @@ class RayGrid(LocalGrid):
 
 
 class _Call:
-    """Messages for one actor that are not answered yet, by their ids."""
+    """Messages for one process that are not answered yet, by their ids."""
 
     def __init__(self, messages: Iterable[Message], exchange: int, tries: int = 1) -> None:
         self.messages = {message.metadata.message_id: message for message in messages}
@@ -359,7 +321,7 @@ class _Call:
 
 @dataclass(eq=False)
 class _Part:
-    """One actor: its calls (the first is running), and the stream of replies to that one."""
+    """One process: its calls (the first is running), and the stream of replies to that one."""
 
     line: Line
     machine: str

@@ -1,30 +1,26 @@
-"""How a grid reaches the processes of its clients: by Ray's calls, or on one machine by sockets.
+"""How a grid reaches the processes of its clients, and how these answer: over sockets on one machine.
 
 A call of Ray's costs its processes several milliseconds of work, most of it in threads of Ray's own; one over
 a socket a tenth of that. Calls of one line are answered in their order.
 """
 
+import os
 import pickle
 import socket
-import tempfile
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import ray
-from ray import cloudpickle
+T = TypeVar("T")
+MakeApp = Callable[[Any], Any]
+"""Makes the ``ClientApp`` of a process from what all of them share."""
 
 PART, END, RAISED = b"+", b".", b"!"
 """What a frame begins with that brings a part of an answer, its end, or what was raised instead."""
-LONGEST_PATH = 80
-"""Characters of a folder in which a socket may be: the system allows some 100 for its whole path."""
-KNOCKS_S = 0.5
-"""How often it is looked whether a process died that has not called yet."""
 
 
 class Dead(Exception):
@@ -42,14 +38,14 @@ class Answer:
 
 
 class Line(ABC):
-    """The line to one actor of Ray's, whose methods are called by name."""
+    """The line to one process of clients, a :class:`~fedkt.engine.runtimes.resident.Resident` there."""
 
-    def __init__(self, actor: Any) -> None:
-        self.actor = actor
+    machine = ""
+    """Where it is: nodes move only between processes of one machine, whose disk they share."""
 
     @abstractmethod
     def begin(self, method: str, *args: Any) -> Any:
-        """Call a method; return what :meth:`finish` is told."""
+        """Call a method by its name; return what :meth:`finish` is told."""
 
     @abstractmethod
     def finish(self, begun: Any) -> Any:
@@ -67,63 +63,72 @@ class Line(ABC):
         """
 
     @abstractmethod
+    def aside(self, function: Callable[[Any], T]) -> T:
+        """Run a function of the app beside the calls, from any thread. Raises what it raised, and Dead."""
+
+    @abstractmethod
     def move(self, nodes: Sequence[int], target: "Line") -> None:
         """Let the other end give nodes to that of a line of the same kind. Raises Dead where either is."""
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of all that is Ray's."""
+        """Let go of the other end."""
 
 
-class RayLine(Line):
-    """A line of Ray's own, which reaches other machines."""
+class Hosts(ABC):
+    """Where the processes come from in which clients live."""
 
-    def begin(self, method: str, *args: Any) -> Any:
-        return getattr(self.actor, method).remote(*args)
+    @abstractmethod
+    def start(self, make: MakeApp, nodes: int, count: int) -> list[Line]:
+        """Start so many processes, each with an app for some of so many nodes."""
 
-    def finish(self, begun: Any) -> Any:
-        try:
-            return ray.get(begun)
-        except ray.exceptions.RayActorError as error:
-            raise Dead(str(error)) from error
-        except ray.exceptions.RayTaskError as error:
-            raise error.cause from error
-
-    def stream(self, method: str, *args: Any) -> Any:
-        return getattr(self.actor, method).options(num_returns="streaming").remote(*args)
-
-    def more(self, stream: Any) -> bytes | None:
-        try:
-            return bytes(ray.get(next(stream)))
-        except StopIteration:
-            return None
-        except ray.exceptions.RayActorError as error:
-            raise Dead(str(error)) from error
-
-    def move(self, nodes: Sequence[int], target: Line) -> None:
-        target.finish(target.begin("take", self.begin("give", nodes)))
-
+    @abstractmethod
     def close(self) -> None:
-        self.actor = None
+        """Let go of all that was needed to start them."""
+
+    def ready(self, streams: Sequence[tuple[Any, Any]], timeout: float) -> list[int]:
+        """Return the streams (line, what it returned), by their place, that have something to say.
+
+        Waits for the first at most ``timeout`` seconds.
+        """
+        return ready(streams, timeout)
 
 
-class SocketLine(Line):
-    """A socket to a process on this machine, which listens to it in its main thread."""
+class Session(ABC):
+    """What a run's processes need for as long as it takes."""
 
-    def __init__(self, actor: Any, folder: Path) -> None:
-        super().__init__(actor)
-        self._path = Path(tempfile.mktemp(dir=folder))
-        self._door: socket.socket | None = socket.socket(socket.AF_UNIX)
-        self._door.bind(str(self._path))
-        self._door.listen(1)
-        self._serving = actor.serve.remote(str(self._path))
-        self._line: Connection | None = None
+    @abstractmethod
+    def begin(self, world: Any) -> None:
+        """Begin to prepare, once the run is known to be right; nothing that it writes is open yet."""
+
+    @abstractmethod
+    def workers(self) -> int:
+        """Return how many processes the run has."""
+
+    @abstractmethod
+    def hosts(self, world: Any) -> Hosts:
+        """Wait until processes can be started, and return what starts them."""
+
+    @abstractmethod
+    def end(self) -> None:
+        """Begin to end all that was started; a second time is nothing."""
+
+
+class Wire:
+    """Calls over a socket to a process on this machine, one thread of which listens to it.
+
+    ``line``: None until the process has called (:meth:`_welcome`).
+    """
+
+    def __init__(self, line: Connection | None) -> None:
+        self._line = line
         self._unsent: list[bytes] = []
         self._calls: deque[Answer] = deque()
 
     def begin(self, method: str, *args: Any) -> Answer:
+        """Call a method by its name; return what :meth:`finish` is told."""
         self._calls.append(answer := Answer())
-        call = cloudpickle.dumps((method, args), pickle.HIGHEST_PROTOCOL)  # type: ignore[no-untyped-call]
+        call = pickled((method, args))
         if self._line is None:
             self._unsent.append(call)
         else:
@@ -133,6 +138,7 @@ class SocketLine(Line):
     stream = begin
 
     def finish(self, begun: Answer) -> Any:
+        """Wait for a call; return its result. Raises what it raised, and Dead."""
         while not begun.over:
             self.listen()
         if begun.error is not None:
@@ -140,6 +146,7 @@ class SocketLine(Line):
         return begun.result
 
     def more(self, stream: Answer) -> bytes | None:
+        """Return what a stream has yielded next, None at its end; empty where it has nothing yet."""
         if not stream.parts and not stream.over:
             self.listen()
         if stream.parts:
@@ -150,22 +157,18 @@ class SocketLine(Line):
         self.finish(stream)
         return None
 
-    def move(self, nodes: Sequence[int], target: Line) -> None:
-        target.finish(target.begin("take", self.finish(self.begin("give", nodes))))
-
     def close(self) -> None:
-        for end in (self._line, self._door):
-            if end is not None:
-                end.close()
-        self._path.unlink(missing_ok=True)
-        with suppress(Exception):
-            ray.get(self._serving, timeout=0)  # else Ray tells of an error that nobody asked for
-        self._line = self._door = self._serving = self.actor = None
+        """Let go of the socket; who waits at it meanwhile hears that the other end is dead."""
+        if self._line is not None:
+            with suppress(OSError), socket.socket(fileno=os.dup(self._line.fileno())) as both:
+                both.shutdown(socket.SHUT_RDWR)
+            self._line.close()
+        self._line = None
 
     @property
     def source(self) -> Any:
         """What becomes readable when something comes."""
-        return self._door if self._line is None else self._line
+        return self._line
 
     def listen(self) -> None:
         """Take in the next thing that comes. Raises Dead."""
@@ -186,75 +189,49 @@ class SocketLine(Line):
 
     def begins(self) -> bool:
         """Whether the process has not called yet. Raises Dead where it never will."""
-        if self._line is None and ray.wait([self._serving], timeout=0)[0]:
-            raise Dead("the process of some clients ended before it began")
-        return self._line is None
+        return False
 
     def _welcome(self) -> None:
-        assert self._door is not None
-        while not wait([self._door], KNOCKS_S):
-            self.begins()
-        caller, _ = self._door.accept()
-        self._line = Connection(caller.detach())
-        self._door.close()
-        unsent, self._unsent = self._unsent, []
-        for call in unsent:
-            self._send(call)
+        """Wait until the process calls, and send it what waits."""
+        raise Dead("the line is closed")
 
     def _send(self, call: bytes) -> None:
-        assert self._line is not None
         try:
+            assert self._line is not None
             self._line.send_bytes(call)
         except OSError:
             return  # it is dead, which is noticed where its answer is waited for
 
 
-def sockets_for(machines: Sequence[str]) -> "tempfile.TemporaryDirectory[str] | None":
-    """Return where the sockets of these machines' processes are; None where they are not all of this one.
+class SocketLine(Wire, Line):
+    """A line that is a socket."""
 
-    Only this user may enter.
-    """
-    here: str = ray.get_runtime_context().get_node_id()
-    if set(machines) != {here}:
-        return None
-    folder = tempfile.TemporaryDirectory(prefix="fedkt-", ignore_cleanup_errors=True)
-    if len(folder.name) > LONGEST_PATH:
-        folder.cleanup()
-        return None
-    return folder
+    def move(self, nodes: Sequence[int], target: Line) -> None:
+        target.finish(target.begin("take", self.finish(self.begin("give", nodes))))
 
 
-def ready(streams: Sequence[tuple[Line, Any]], timeout: float) -> list[int]:
-    """Return the streams, by their place, that have something to say; wait for the first at most so long."""
-    if all(isinstance(line, RayLine) for line, _ in streams):
-        held = {stream: i for i, (_, stream) in enumerate(streams)}
-        found, _ = ray.wait([*held], num_returns=len(held), timeout=0)
-        if not found and timeout > 0:
-            found, _ = ray.wait([*held], num_returns=1, timeout=timeout)
-        return [held[stream] for stream in found]
+def ready(streams: Sequence[tuple[Any, Any]], timeout: float) -> list[int]:
+    """Do as :meth:`Hosts.ready` where all lines are wires."""
     said = [i for i, (_, stream) in enumerate(streams) if stream.parts or stream.over]
     if said:
         return said
-    by_source = {line.source: i for i, (line, _) in enumerate(streams) if isinstance(line, SocketLine)}
+    by_source = {line.source: i for i, (line, _) in enumerate(streams)}
     heard = [by_source[source] for source in wait([*by_source], timeout)]
     quiet = [i for i, (line, _) in enumerate(streams) if i not in heard and _never(line)]
     return [*heard, *quiet]
 
 
-def _never(line: Line) -> bool:
+def _never(line: "Wire") -> bool:
     try:
-        assert isinstance(line, SocketLine)
         line.begins()
     except Dead:
         return True
     return False
 
 
-def serve(owner: Any, path: str) -> None:
+def serve(owner: Any, line: Connection) -> None:
     """Answer the calls that come over a socket, by methods of an object, until nobody is there any more."""
-    caller = socket.socket(socket.AF_UNIX)
-    caller.connect(path)
-    with Connection(caller.detach()) as line:
+    with line:
         while True:
             try:
                 call = line.recv_bytes()
@@ -267,16 +244,27 @@ def serve(owner: Any, path: str) -> None:
                     for part in found:
                         line.send_bytes(PART + part)
                     found = None
-                frame = END + cloudpickle.dumps(found)  # type: ignore[no-untyped-call]
+                frame = END + pickled(found)
             except Exception as error:
-                frame = RAISED + _pickled(error)
+                frame = RAISED + _readable(error)
             line.send_bytes(frame)
 
 
-def _pickled(error: Exception) -> bytes:
+def pickled(value: Any) -> bytes:
+    """Pickle a value; by Ray's pickler, which is slower, where it holds what cannot be imported."""
+    try:
+        return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+    except (pickle.PicklingError, AttributeError, TypeError):
+        from ray import cloudpickle
+
+        found: bytes = cloudpickle.dumps(value, pickle.HIGHEST_PROTOCOL)  # type: ignore[no-untyped-call]
+        return found
+
+
+def _readable(error: Exception) -> bytes:
     """Pickle an exception, or one of the same words where it cannot be read again."""
     try:
-        found: bytes = cloudpickle.dumps(error)  # type: ignore[no-untyped-call]
+        found = pickled(error)
         pickle.loads(found)
     except Exception:
         return pickle.dumps(RuntimeError(f"{type(error).__name__}: {error}"))

@@ -26,6 +26,11 @@ def there() -> torch.device:
 
 def device_problems(engine: Engine, workers: int) -> list[str]:
     """Return what is wrong with the device that an engine of so many workers asks for, in sentences."""
+    if engine.kind == "processes" and (engine.address or engine.gpus or engine.device not in ("auto", "cpu")):
+        return [
+            "engine.kind is processes, which have this machine's processors alone, but engine.address, gpus "
+            "or device asks for more; write ray."
+        ]
     here = there() if torch.accelerator.is_available() else None
     name = None if here is None else here.type
     if engine.address is not None:
