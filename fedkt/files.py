@@ -136,11 +136,15 @@ def _checksum(tensors: "Mapping[str, NDArray[Any]]", note: str) -> str:
     return f"{found:08x}"
 
 
+ASIDE = "fedkt-aside"
+"""What the names of these threads begin with."""
+
+
 class Aside:
     """One job at a time, done by a thread while its owner goes on; the next one waits for it."""
 
     def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(1, "fedkt-aside")
+        self._thread = ThreadPoolExecutor(1, ASIDE)
         self._job: Future[None] | None = None
 
     @property

@@ -204,6 +204,7 @@ def test_a_mistake_would_be_seen() -> None:
         ({"device": "cpu", "gpus": 1.0}, "cuda", "leave one of them out"),
         ({"device": "cuda", "kind": "ray"}, "cuda", "such as 0.25"),
         ({"gpus": 1.0}, None, "this machine has 0"),
+        ({"gpus": 1.0, "kind": "processes"}, "cuda", "gpus or device asks for more; write ray"),
     ],
 )
 def test_a_device_that_cannot_be_is_refused(

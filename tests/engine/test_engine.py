@@ -16,6 +16,7 @@ import ray
 import fedkt
 from fedkt.engine.loop import checkpoint
 from fedkt.engine.loop.loop import Loop
+from fedkt.engine.runtimes import forked
 from fedkt.errors import InputError, RunError
 from fedkt.files import read_tensors
 from fedkt.results.folder import LINES, read_rows
@@ -63,6 +64,10 @@ def one_ray() -> Iterator[None]:
 
     with ray_session(Engine(workers=3)):
         yield
+
+
+def _process(app: Any) -> int:
+    return os.getpid()
 
 
 def final_states(folder: Path) -> dict[str, bytes]:
@@ -113,31 +118,42 @@ def test_flowers_engine_gives_the_same_bits(tmp_path: Path, whole: Callable[...,
 
 
 @pytest.mark.parametrize("workers", [2, 3])
-def test_any_number_of_ray_actors_gives_the_same_bits(
-    tmp_path: Path, whole: Callable[..., Path], one_ray: None, workers: int
+def test_any_number_of_processes_gives_the_same_bits(
+    tmp_path: Path, whole: Callable[..., Path], workers: int
 ) -> None:
-    run(tmp_path / "ray", f"engine={{kind: ray, workers: {workers}}}")
-    assert final_states(tmp_path / "ray") == final_states(whole())
-    assert rows(tmp_path / "ray") == rows(whole())
+    run(tmp_path / "many", f"engine={{kind: processes, workers: {workers}}}")
+    assert final_states(tmp_path / "many") == final_states(whole())
+    assert rows(tmp_path / "many") == rows(whole())
+
+
+@pytest.mark.slow
+def test_a_process_that_cannot_be_forked_is_begun_anew_with_the_same_bits(
+    tmp_path: Path, whole: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forked, "can_fork", lambda: False)
+    run(tmp_path / "anew", "engine={kind: processes, workers: 2}")
+    assert final_states(tmp_path / "anew") == final_states(whole())
 
 
 @pytest.mark.parametrize(
-    ("moment", "round_"),
+    ("kind", "moment", "round_"),
     [
-        ("trained", 2),
+        ("processes", "trained", 2),
         *(
-            pytest.param(moment, round_, marks=pytest.mark.slow)
+            pytest.param(kind, moment, round_, marks=pytest.mark.slow)
+            for kind in ("processes", "ray")
             for moment in ("states written", "states on their way", "trained", "taught")
             for round_ in (1, 2, 3)
-            if (moment, round_) != ("trained", 2)
+            if (kind, moment, round_) != ("processes", "trained", 2)
         ),
     ],
 )
-def test_a_killed_actor_loses_nothing(
+def test_a_killed_process_loses_nothing(
     tmp_path: Path,
     whole: Callable[..., Path],
-    one_ray: None,
+    request: pytest.FixtureRequest,
     monkeypatch: pytest.MonkeyPatch,
+    kind: str,
     moment: str,
     round_: int,
 ) -> None:
@@ -147,9 +163,16 @@ def test_a_killed_actor_loses_nothing(
     saved, exchange, killed = ResidentGrid.saved, Loop._exchange, []
     flushes: list[Any] = []
 
+    if kind == "ray":
+        request.getfixturevalue("one_ray")
+
     def kill(grid: Any) -> None:
         killed.append(grid)
-        ray.kill(grid._parts[0].line.actor)
+        line = grid._parts[0].line
+        if kind == "ray":
+            ray.kill(line.actor)
+        else:
+            os.kill(line.finish(line.begin("call", _process)), signal.SIGKILL)
 
     def saved_then_killed(self: Any, *functions: Any) -> Any:
         found, wait = saved(self, *functions)
@@ -169,11 +192,20 @@ def test_a_killed_actor_loses_nothing(
     with monkeypatch.context() as patch:
         patch.setattr(ResidentGrid, "saved", saved_then_killed)
         patch.setattr(Loop, "_exchange", exchanged_then_killed)
-        run(tmp_path / "killed", "engine={kind: ray, workers: 2}")
+        run(tmp_path / "killed", f"engine={{kind: {kind}, workers: 2}}")
     assert len(killed) == 1
     assert final_states(tmp_path / "killed") == final_states(whole())
     assert rows(tmp_path / "killed") == rows(whole())
     assert checkpoint.read(tmp_path / "killed" / "checkpoint").round == 3
+
+
+@pytest.mark.parametrize("workers", [2, pytest.param(3, marks=pytest.mark.slow)])
+def test_any_number_of_ray_actors_gives_the_same_bits(
+    tmp_path: Path, whole: Callable[..., Path], one_ray: None, workers: int
+) -> None:
+    run(tmp_path / "ray", f"engine={{kind: ray, workers: {workers}}}")
+    assert final_states(tmp_path / "ray") == final_states(whole())
+    assert rows(tmp_path / "ray") == rows(whole())
 
 
 def test_work_is_balanced() -> None:
@@ -258,7 +290,7 @@ for _ in sys.stdin:
         "engine.kind=inline",
         *(
             pytest.param(e, marks=pytest.mark.slow)
-            for e in ("engine.kind=ray", "engine.kind=flower", COHORTS)
+            for e in ("engine.kind=processes", "engine.kind=ray", "engine.kind=flower", COHORTS)
         ),
     ],
 )

@@ -213,11 +213,11 @@ for engine in sys.argv[1:]:
 @pytest.mark.slow
 def test_a_launched_script_runs_its_own_on_every_engine_with_the_same_numbers(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(SCRIPT)
-    command = [sys.executable, "script.py", "inline", "ray", "flower"]
+    command = [sys.executable, "script.py", "inline", "processes", "ray", "flower"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     lines = [line for line in done.stdout.splitlines() if line.startswith("{'global_mean'")]
-    assert len(lines) == 3 and len(set(lines)) == 1, done.stdout
+    assert len(lines) == 4 and len(set(lines)) == 1, done.stdout
 
 
 def test_trackers_and_progress_are_arguments(tmp_path: Path, capsys: Any) -> None:

@@ -189,7 +189,7 @@ def test_all_problems_of_a_file_at_once_with_line_key_and_remedy(tmp_path):
         "{name: mlp, width: 100}.",
         f"{file}:13: rounds is 0; it must be at least 1.",
         f"{file}:14: rounds is already set in line 13; remove one of them.",
-        f"{file}:15: engine.kind is 'rai'; it must be 'inline', 'ray', 'flower' or 'board'; "
+        f"{file}:15: engine.kind is 'rai'; it must be 'inline', 'processes', 'ray', 'flower' or 'board'; "
         "did you mean 'ray'?",
         f"{file}:15: engine.workers is 'many'; it must be auto or a whole number of at least 1.",
         f"{file}:16: seed is 1.5; it must be a whole number.",

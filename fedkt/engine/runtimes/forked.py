@@ -19,11 +19,13 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
+import torch
+
 from fedkt.engine.runtimes.resident import Resident
 from fedkt.engine.runtimes.wires import Hosts, Line, MakeApp, Session, SocketLine, Wire, pickled, serve
 from fedkt.engine.world.world import World
 from fedkt.errors import RunError
-from fedkt.files import processors
+from fedkt.files import ASIDE, processors
 from fedkt.scenario import Engine
 
 T = TypeVar("T")
@@ -128,11 +130,14 @@ class ForkedLine(SocketLine):
 
 
 def can_fork() -> bool:
-    """Say whether this process can be forked: only where no other thread may hold what would be missed."""
-    import torch
+    """Say whether this process can be forked: only where no other thread may hold what would be missed.
 
+    Threads that stand aside have nothing to do before a run.
+    """
+    others = [thread for thread in threading.enumerate() if not thread.name.startswith(ASIDE)]
+    there = "ray" in sys.modules and sys.modules["ray"].is_initialized()
     accelerators = torch.accelerator.is_available()
-    return sys.platform == "linux" and threading.active_count() == 1 and not accelerators
+    return sys.platform == "linux" and others == [threading.main_thread()] and not (there or accelerators)
 
 
 def begun_anew(control: int) -> None:
@@ -171,8 +176,6 @@ def _nurse(control: socket.socket, shared: Any) -> None:
 
 
 def _live(resident: Resident, line: Connection, beside: Connection) -> None:
-    import torch
-
     torch.set_num_threads(1)
     threading.Thread(target=serve, args=(resident, beside), daemon=True).start()
     serve(resident, line)
