@@ -1,10 +1,11 @@
 """How much of what a small language model learned reaches a larger one that was never trained on it.
 
-    python -m benchmarks.giants [--seeds 0 1 2] [--passages 300] [--tokens 256]
+    python -m benchmarks.giants [--seeds 0 1 2] [--passages 300] [--tokens 256] [--epochs 3]
 
 A small and a larger decoder read text of four parties; the small one's tokens are bytes, the larger one's
 bytes or, with ``--tokens``, byte pairs. The small one then learns the text of a fifth party and becomes an
-expert; it stops where 30 passages of it that are set aside cost least. The larger one's beliefs about the
+expert; it stops where 30 passages of it that are set aside cost least. With ``--epochs 0`` so do both models
+before that, which then know the four parties as well as they can. The larger one's beliefs about the
 next byte are moved by what the expert learned (:mod:`fedkt.distill.shifting`): how far, each byte's beliefs
 alone say, so nothing is chosen by what comes out. All are measured on test passages of the fifth party, in
 bits of the probability of the next byte, at bytes where a token of the larger model begins: inside of one it
@@ -38,6 +39,8 @@ LENGTH, BATCH, TEST, ASIDE = 160, 16, 100, 30
 SMALL = {"tokens": 256, "width": 48, "layers": 1}
 LARGE = {"width": 96, "layers": 2}
 RATE = 3e-3
+MOST = 12
+"""Epochs at most where passages set aside say when to stop."""
 
 
 def texts(party: str, half: str, many: int, seed: int) -> list[bytes]:
@@ -82,7 +85,7 @@ def train(model: Decoder, passages: Sequence[bytes], epochs: int, seed: int) -> 
     return model
 
 
-def tuned(model: Decoder, passages: Sequence[bytes], seed: int, most: int = 12) -> Decoder:
+def tuned(model: Decoder, passages: Sequence[bytes], seed: int, most: int = MOST) -> Decoder:
     """Return a model that learned the passages, after the epoch whose passages set aside cost least."""
     aside, rest = passages[:ASIDE], passages[ASIDE:]
     now = best = deepcopy(model)
@@ -111,12 +114,17 @@ def beliefs(model: Decoder, passages: Sequence[bytes]) -> tuple[Tensor, Tensor]:
     return torch.cat(found).clamp(min=LEAST).log(), torch.cat(begins)
 
 
-def trial(seed: int, passages: int, tokens: int) -> dict[str, float]:
+def trial(seed: int, passages: int, tokens: int, epochs: int) -> dict[str, float]:
     """Return what each model costs in bits per byte, and what is kept of the expert's gain."""
+
+    def read(model: Decoder) -> Decoder:
+        return train(model, general, epochs, seed) if epochs else tuned(model, mixed, seed, 3 * MOST)
+
     general = [text for party in GENERAL for text in texts(party, "train", passages, seed)]
     own, test = texts(FIFTH, "train", passages, seed), texts(FIFTH, "test", TEST, seed)
-    small = train(decoder(seed, general, **SMALL), general, 3, seed)
-    large = train(decoder(seed, general, tokens=tokens, **LARGE), general, 3, seed)
+    mixed = [general[i] for i in numpy_stream(seed, "mixed").permutation(len(general))]
+    small = read(decoder(seed, general, **SMALL))
+    large = read(decoder(seed, general, tokens=tokens, **LARGE))
     models = {"small": small, "expert": tuned(small, own, seed)}
     models |= {"large": large, "trained": tuned(large, own, seed)}
     said = {name: beliefs(model, test) for name, model in models.items()}
@@ -142,9 +150,10 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--passages", type=int, default=300)
     parser.add_argument("--tokens", type=int, default=256)
+    parser.add_argument("--epochs", type=int, default=3)
     given = parser.parse_args()
     torch.set_num_threads(1)
-    found = [trial(seed, given.passages, given.tokens) for seed in given.seeds]
+    found = [trial(seed, given.passages, given.tokens, given.epochs) for seed in given.seeds]
     for name in found[0]:
         values = [one[name] for one in found]
         spread = stdev(values) if len(values) > 1 else 0.0

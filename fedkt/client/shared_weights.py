@@ -29,10 +29,13 @@ def contribution(params: Mapping[str, Tensor], examples: int) -> Weights:
 
 
 def shared(net: nn.Module) -> dict[str, Tensor]:
-    """Return what is shared of a model: its parameters, and running statistics (buffers of floats)."""
+    """Return what is shared of a model: its parameters, and running statistics (buffers of floats).
+
+    Of a model whose state leaves out what is frozen only what is in its state.
+    """
     kept = net.state_dict()
     buffers = {n: b for n, b in net.named_buffers() if n in kept and b.is_floating_point()}
-    return {**dict(net.named_parameters()), **buffers}
+    return {**{n: p for n, p in net.named_parameters() if n in kept}, **buffers}
 
 
 def teacher(net: nn.Module, examples: int = 0) -> dict[str, Tensor]:

@@ -15,7 +15,9 @@ from fedkt.cli.commands import app
 from fedkt.engine.runs.generation import _models, decoder_of
 from fedkt.engine.runs.generation import moved as moved_by
 from fedkt.language.following import following
+from fedkt.results.export import state_of
 from fedkt.rng import numpy_stream
+from tests.language import folders
 
 WORDS = {
     "farm": b"the cow eats hay in the barn and the hen lays an egg ".split(),
@@ -98,6 +100,27 @@ def test_a_model_is_moved_by_what_another_learned(run: Path) -> None:
     assert wrong.exit_code == 2 and "name one with --expert" in wrong.stderr
     wrong = call(run, *about, "--expert", "moor", "--since", 7)
     assert "no model of client 'moor'" in wrong.stderr
+
+
+@pytest.mark.slow
+def test_a_pretrained_model_with_adapters_takes_part(tmp_path: Path) -> None:
+    """Its folder lies with the data; what is kept of it are the adapters, which have moved, and it writes."""
+    told = scenario(tmp_path)
+    folders.save_gpt2(tmp_path / "tiny", folders.byte_level())
+    adapted = {"name": "hf-lm:tiny", "lora": 2, "targets": ["c_attn"]}
+    told["clients"]["models"] = [told["clients"]["models"][0], adapted]
+    told["data"]["speech"] |= {"passage": 40}
+    run = fedkt.simulate(told, out=tmp_path / "run", data_dir=tmp_path).path
+    rows = [json.loads(line) for line in (run / "clients.jsonl").read_text().splitlines()]
+    assert {row["client"]: row["status"] for row in rows} == {"farm": "accepted", "port": "accepted"}
+    state, _ = state_of(run, "port")
+    kept = state.part("model")
+    assert kept and all("lora" in name for name in kept)
+    assert any(tensor.abs().sum() > 0 for name, tensor in kept.items() if "lora_B" in name)  # began at 0
+    wrote = call(run, "--client", "port", "--prompt", "a ship", "--length", 20, "--data-dir", tmp_path)
+    assert wrote.exit_code == 0 and wrote.stdout.count("a ship") == 2
+    lacks = call(run, "--client", "port", "--prompt", "a ship")
+    assert lacks.exit_code == 2 and "there is no folder" in lacks.stderr
 
 
 def test_bad_input_is_told_at_once(run: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import torch
 
 from fedkt import models
 from fedkt.client.behaviour import Fit, Steps, supervised
+from fedkt.client.shared_weights import shared
 from fedkt.data.columns.tokens import passages
 from fedkt.data.sets.dataset import InputSpec
 from fedkt.errors import InputError
@@ -70,6 +71,17 @@ def test_with_adapters_they_alone_are_the_state(folder: Path) -> None:
     with pytest.raises(RuntimeError, match="lora_A"):
         other.load_state_dict({})
     assert len(pretrained(str(folder)).state_dict()) == 21  # without adapters all is
+
+
+def test_of_shared_weights_nothing_is_kept_either(tmp_path: Path) -> None:
+    """A GPT-2's outputs are its embeddings, frozen once under two names; what is shared is in the state."""
+    gpt2 = folders.save_gpt2(tmp_path / "gpt2", folders.byte_level())
+    adapters = {"lora": 2, "targets": ["c_attn"]}
+    net: Any = models.build((f"hf-lm:{gpt2}", adapters), InputSpec("tokens", (40,), 257), 2, 0)
+    state = net.state_dict()
+    assert sum(tensor.numel() for tensor in state.values()) == 2 * (16 + 48)
+    assert set(shared(net)) == set(state)
+    net.load_state_dict(state)
 
 
 def test_bad_folders_are_told_in_a_sentence(folder: Path, tmp_path: Path) -> None:

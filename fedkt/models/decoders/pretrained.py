@@ -182,7 +182,9 @@ def _check_installed(where: str, adapters: bool) -> None:
 
 
 def _frozen(module: nn.Module) -> set[str]:
-    return {name for name, tensor in module.named_parameters() if not tensor.requires_grad}
+    """Return the names of what is frozen, of weights that two layers share both."""
+    every = module.named_parameters(remove_duplicate=False)
+    return {name for name, tensor in every if not tensor.requires_grad}
 
 
 def _leave_out_frozen(module: nn.Module, state: dict[str, Any], prefix: str, about: Any) -> None:
