@@ -9,8 +9,8 @@ mean ± standard deviation over seeds.
 
 targets  each domain left out once, `im` before voting; the votes alone are the rows of
          ``python -m benchmarks.reproduce "fedka-digits/*-votes"``
-svhn     SVHN, whose most frequent class has three times the rows of the rarest, with `im` that is chosen by 3
-         labelled rows per class
+svhn     SVHN, whose most frequent class has three times the rows of the rarest: `im` that is chosen by 3
+         labelled rows per class, `im` that is told the mix of the training rows, and both
 rare     USPS with classes 5 to 9 ten times rarer in transfer and test rows: votes, and `im`
 guard    the same with `im` that is chosen by 3 labelled rows per class. A seed counts as refused where in the
          last round more than half of the clients keep their own model
@@ -102,9 +102,15 @@ def targets(seeds: Sequence[int], out: Path) -> None:
 
 
 def uneven(seeds: Sequence[int], out: Path) -> None:
-    """Let a few labels choose on the target whose classes are least even."""
+    """Let a few labels choose on the target whose classes are least even, and tell how even."""
     target = left_out("svhn")
-    row("svhn-im-few", [*target, *IM, *labelled(target, 200), "clients.adapt.few=3"], seeds, out)
+    few = [*labelled(target, 200), "clients.adapt.few=3"]
+    with np.load(Path(os.environ["FEDKT_DATA"], "svhn_10k.npz")) as held:
+        counts = np.bincount(held["y_train"])
+    mix = f"clients.adapt.prior={(counts / counts.sum()).round(6).tolist()}"
+    row("svhn-im-few", [*target, *IM, *few], seeds, out)
+    row("svhn-im-mix", [*target, *IM, mix], seeds, out)
+    row("svhn-im-mix-few", [*target, *IM, mix, *few], seeds, out)
 
 
 def rarer(seeds: Sequence[int], out: Path) -> None:

@@ -230,6 +230,11 @@ class FixedFeatures(nn.Module):
         return z, self.head(z)
 
 
+def attached(module: nn.Module) -> bool:
+    """Say whether a behaviour attached something to a model, which its losses may ask for by name."""
+    return not {name for name, _ in module.named_children()} <= {"features", "head"}
+
+
 def ahead(module: nn.Module, phase: Fit) -> tuple[nn.Module, Fit]:
     """Compute features once instead of in every step, where the model's are fixed and rows are its inputs; or
     what of them does not depend on weights, where the features have a function ``prepared`` of rows.
@@ -240,7 +245,7 @@ def ahead(module: nn.Module, phase: Fit) -> tuple[nn.Module, Fit]:
     if (prepared := getattr(features, "prepared", None)) is not None:
         return module, replace(phase, rows={**phase.rows, "x": prepared(phase.rows["x"])})
     closed = getattr(module, "closed", None) is not None  # which the head alone does not know
-    if closed or not (isinstance(features, nn.Module) and isinstance(head, nn.Module)):
+    if closed or attached(module) or not (isinstance(features, nn.Module) and isinstance(head, nn.Module)):
         return module, phase
     bare = not any(True for _ in features.parameters()) and any(True for _ in features.buffers())
     if not (bare or getattr(features, "fixed", False)) or not set(phase.rows) <= SIMPLE:

@@ -73,6 +73,8 @@ class Federation:
     """The values of columns that hold one of a few, each of which is a column of ``pool``."""
     stock: Stock | None = None
     """What makes the transfer rows, where they are made; ``transfer`` are then those of the first round."""
+    pools: bool = False
+    """Whether clients see rows by the statistics of all clients' rows, as where all data lie in one place."""
     _kept: dict[Any, Any] = field(default_factory=dict, repr=False)
 
     @property
@@ -171,6 +173,10 @@ class Federation:
         """Return all clients' training rows as :meth:`tensors` does, with the statistics of all of them."""
         return self.tensors(self.whole)
 
+    def pooling(self, pools: bool) -> "Federation":
+        """Return the federation with ``pools`` so."""
+        return self if pools == self.pools else replace(self, pools=pools, _kept={})
+
     @property
     def whole(self) -> Shard:
         """One client that holds all clients' rows: for the bound that pools all data."""
@@ -215,9 +221,11 @@ class Federation:
         return {**self.__dict__, "_kept": {}}
 
     def statistics(self, shard: Shard | None) -> Statistics | None:
-        """Return the statistics of a client's training rows; None stands for all clients' rows."""
+        """Return the statistics of a client's training rows; of all clients' rows for None or ``pools``."""
         if self.input.kind != "tabular" or not (self.preprocess.missing or self.preprocess.standardise):
             return None
+        if self.pools:
+            shard = None
         name = "pooled" if shard is None else shard.id
         rows = self.whole.rows if shard is None else shard.rows
         return self._keep(("statistics", name), lambda: self.preprocess.statistics(self.pool.x[rows]))

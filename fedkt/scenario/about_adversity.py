@@ -269,7 +269,8 @@ class Adapt(Settings):
     """Features: all but the head; input: a 1x1 convolution of the client's own ahead of the model, for images
     of another sensor, and nothing of the model."""
     prior: Annotated[tuple[NotNegative, ...], Strict(False)] | None = Field(None, examples=[[0.7, 0.3]])
-    """The mix of classes among the transfer rows, where their owner states it (im); null: taken for even."""
+    """The mix of classes among the transfer rows, where their owner states it (im; ``few`` judge by it too);
+    null: taken for even."""
     beta: NotNegative = 1.0
     """How fast the repulsion of snc fades."""
     few: Whole | None = None

@@ -41,7 +41,6 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder with a module and a scenario, which is not on the search path as for the installed script."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
-    monkeypatch.setattr("fedkt.results.curve.draw_accuracy", lambda *_: None)
     (tmp_path / "own_sensors.py").write_text(SENSORS)
     (tmp_path / "own.yaml").write_text(SCENARIO)
     yield tmp_path

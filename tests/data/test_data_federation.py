@@ -200,6 +200,25 @@ def test_statistics_are_the_clients_own():
     assert len(found.test_tensors(found.shards[0])[0]) == 20
 
 
+def test_all_data_in_one_place_are_seen_by_the_statistics_of_all():
+    from fedkt.engine.world.checked import checked_world
+
+    data = {
+        "dataset": f"{MODULE}:two_sites",
+        "partition": {"kind": "domain"},
+        "missing": "mean",
+        "standardise": True,
+    }
+    described = {"name": "t", "data": data, "clients": {"models": ["tabular"]}, "engine": {"kind": "inline"}}
+    seen = {}
+    for strategy in ("central", "local"):
+        world = checked_world(Scenario.model_validate({**described, "strategy": {"name": strategy}}))
+        seen[strategy] = [world.federation.test_tensors(shard)[0] for shard in world.shards.values()]
+        assert world.federation.pooled()[0].mean().abs() < 1e-5
+    assert torch.equal(*seen["central"])
+    assert not torch.equal(*seen["local"])
+
+
 def test_hand_computed_statistics():
     nan = np.nan
     x = np.array([[1, nan, 4], [3, nan, 4], [8, nan, nan]], np.float32)

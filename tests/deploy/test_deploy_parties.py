@@ -44,7 +44,6 @@ CASES = [case if case in QUICK else pytest.param(case, marks=pytest.mark.slow) f
 def test_sites_that_differ_get_the_numbers_of_the_simulation(
     case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fedkt.results.curve.draw_accuracy", lambda *_: None)  # it takes longer than the run
     pytest.importorskip("skops", reason="the extra 'trees' (and 'dev') has what estimators need")
     parties.write(tmp_path)
     described = parties.described(case)

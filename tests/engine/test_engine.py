@@ -92,6 +92,7 @@ def rows(folder: Path) -> list[Any]:
     return [{k: v for k, v in row.items() if k != "wall_s"} for row in lines]
 
 
+@pytest.mark.usefixtures("drawn")
 def test_the_run_folder_holds_what_the_contract_says(tmp_path: Path) -> None:
     result = run(tmp_path / "run")
     held = {p.name for p in (tmp_path / "run").iterdir()}

@@ -32,12 +32,6 @@ SMALL: dict[str, Any] = {
 JUDGED = ["data.validation=0.3", "clients.distill.together=false"]
 
 
-@pytest.fixture(autouse=True)
-def unpainted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out the picture, which takes longer than the run."""
-    monkeypatch.setattr("fedkt.results.curve.draw_accuracy", lambda *_: None)
-
-
 def states(run: Path) -> dict[str, Any]:
     """Every client's newest tensors, as bytes."""
     store = DiskStore(run / "checkpoint" / "clients")

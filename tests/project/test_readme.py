@@ -32,6 +32,7 @@ def run(arguments: list[str], folder: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.usefixtures("drawn")
 @pytest.mark.filterwarnings("error::UserWarning")
 def test_python_blocks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run_snippets(README, tmp_path, monkeypatch, ("python",)) == {"python": 5}

@@ -24,12 +24,6 @@ SMALL: dict[str, Any] = {
 }
 
 
-@pytest.fixture(autouse=True)
-def unpainted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out the picture, which takes longer than the run."""
-    monkeypatch.setattr("fedkt.results.curve.draw_accuracy", lambda *_: None)
-
-
 def save(folder: Path, **arrays: Any) -> None:
     np.savez(folder / "rows.npz", **arrays)
 

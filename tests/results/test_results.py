@@ -193,6 +193,7 @@ def test_undefined_numbers_become_null(folder: RunFolder) -> None:
     )
 
 
+@pytest.mark.usefixtures("drawn")
 def test_finish_writes_summary_and_picture(folder: RunFolder) -> None:
     folder.append(a_round(1), [a_client(1, 0)])
     folder.finish({**SUMMARY, "extra": float("nan")})

@@ -36,12 +36,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-@pytest.fixture(autouse=True)
-def unpainted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out the picture, which takes longer than the run."""
-    monkeypatch.setattr("fedkt.results.curve.draw_accuracy", lambda *_: None)
-
-
 def tiny(strategy: str, rounds: int = 2) -> dict[str, Any]:
     return {
         "name": "tiny",

@@ -206,7 +206,12 @@ def test_the_command_prints_a_line_for_each_client() -> None:
 BAD = [
     (["--set", "strategy={name: fd}"], "forecast: it was not fitted for strategy 'fd'; it was for "),
     (
-        ["--set", "privacy={mode: dpsgd, target_epsilon: 8, delta: 0.001}", "--strategies", "knfu"],
+        [
+            "--set",
+            "privacy={mode: dpsgd, noise_multiplier: 1, max_epsilon: 1e6, delta: 0.001}",
+            "--strategies",
+            "knfu",
+        ],
         "forecast: it was not fitted for noise, which privacy.mode dpsgd adds; it must be none.",
     ),
     (

@@ -19,7 +19,7 @@ from fedkt.files import read_tensors
 from tests import parties
 
 NAMES = registry.names("strategies")
-QUICK = ("dwc", "fedmd", "fedproto", "knfu")
+QUICK = ("dwc", "fd_ratio", "fedmd", "fedproto", "knfu")
 ONE_NET = ("fedavg", "fedprox", "feddf", "fedet", "fedgen", "fedgkt", "fedhkd", "fedka", "fedka_weights")
 """Those that share weights or features of one architecture."""
 ASKS = ("feddf", "fedet", "fedka_weights")
@@ -81,10 +81,7 @@ def states(run: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize(
     "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in NAMES]
 )
-def test_tables_of_sites_that_lack_columns_and_nets_as_they_come(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("fedkt.results.curve.draw_accuracy", lambda *_: None)
+def test_tables_of_sites_that_lack_columns_and_nets_as_they_come(name: str, tmp_path: Path) -> None:
     parties.write(tmp_path)
     if name in REFUSED:
         with pytest.raises(InputError, match=REFUSED[name]):

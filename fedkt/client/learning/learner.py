@@ -13,7 +13,16 @@ from torch import Tensor, nn
 
 from fedkt.client.behaviour import Fit
 from fedkt.client.learning.frozen import features_of, is_frozen
-from fedkt.client.training import SIMPLE, FixedFeatures, Losses, OptimState, fit, predict, tensors_of
+from fedkt.client.training import (
+    SIMPLE,
+    FixedFeatures,
+    Losses,
+    OptimState,
+    attached,
+    fit,
+    predict,
+    tensors_of,
+)
 
 
 class Learner(ABC):
@@ -62,7 +71,8 @@ class Stepwise(Learner):
 
     def fit(self, phase: Fit, state: OptimState, **how: Any) -> OptimState:
         """Take the phase's steps, on features that are kept where none of them is trained."""
-        if phase.count and is_frozen(self.module) and set(phase.rows) <= SIMPLE:
+        simple = set(phase.rows) <= SIMPLE and not attached(self.module)
+        if phase.count and is_frozen(self.module) and simple:
             rows = {**phase.rows, "x": features_of(self.module, phase.rows["x"])}
             head = FixedFeatures(self.module.get_submodule("head"))
             return fit(head, replace(phase, rows=rows), state, **how)

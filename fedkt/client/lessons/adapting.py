@@ -20,7 +20,7 @@ candidates can be compared on a few labelled rows (``few``), and the copy can le
 label (``budget``, :mod:`fedkt.client.lessons.labelling`).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -130,7 +130,7 @@ def adapted(
     copy = replace(own, tensors=tensors_of(net), lens=lens, rows=len(x))
     if judges is None:
         return copy
-    after, before = (_right(who.says(net, judges[0]), judges[1]) for who in (copy, own))
+    after, before = (right(who.says(net, judges[0]), judges[1], adapt.prior) for who in (copy, own))
     told = {"adapted": float(after > before), "adapt_gain": after - before}
     return replace(copy if after > before else own, told=told)
 
@@ -242,8 +242,18 @@ def contrast(p: Tensor, neighbours: Tensor, weight: float) -> Tensor:
     return attraction + weight * others.mean()
 
 
-def _right(said: Tensor, y: Tensor) -> float:
-    return float((said.argmax(-1) == y.to(said.device)).double().mean())
+def right(said: Tensor, y: Tensor, prior: Sequence[float] | None = None) -> float:
+    """Return the accuracy of probabilities [n, classes] on labels [n], of rows of this mix where it is known.
+
+    >>> right(torch.eye(2)[[0, 1, 1]], torch.tensor([0, 0, 1]), (0.2, 0.8))
+    0.9
+    """
+    hit = (said.argmax(-1) == y.to(said.device)).double()
+    if prior is None:
+        return float(hit.mean())
+    shares = {label: prior[label] for label in y.unique().tolist()}
+    by_class = sum(share * float(hit[y == label].mean()) for label, share in shares.items())
+    return float(by_class / sum(shares.values()))
 
 
 def first_of(y: Tensor, each: int) -> Tensor:

@@ -77,12 +77,12 @@ class World:
         self.scenario = scenario_
         self.given = registry.given(scenario.to_dict(scenario_))
         """Plug-ins of the scenario that cannot be imported."""
-        self.federation = federation
         self.left_out = left_out
         """Settings of the file's that the strategy makes nothing of, which the scenario has no more."""
         self._trace = trace
         self.device = device_of(scenario_.engine)
         self.strategy: type[Strategy] = registry.find("strategies", scenario_.strategy.name)
+        self.federation = federation.pooling("data" in self.strategy.shares)
         self.config: StrategyConfig = self.strategy.Config(**scenario_.strategy.settings)
         self.behaviour: type[Client] = behaviour_of(self.strategy, scenario_.data)
         self.settings = settings_for(self.strategy, self.config, scenario_)
