@@ -126,7 +126,7 @@ def kills(count: int, seed: int, engine: str) -> bool:
         first.join()
         early = killed = 0
         for number in range(count):
-            kind = Forked if engine == "inline" and number % FRESH else Fresh
+            kind = Forked if engine != "ray" and number % FRESH else Fresh
             begun = time.monotonic()
             process = kind(folder)
             if restarts[kind] and draw.random() < 0.2:
@@ -159,7 +159,7 @@ def main() -> None:
     """Kill and resume."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--kills", type=int, default=100)
-    parser.add_argument("--engine", choices=["inline", "ray"], default="inline")
+    parser.add_argument("--engine", choices=["inline", "processes", "ray"], default="inline")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     sys.exit(0 if kills(given.kills, given.seed, given.engine) else 1)

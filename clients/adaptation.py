@@ -91,11 +91,12 @@ class AdaptationClient(Client):
         nobody = torch.full((len(x),), -1, device=x.device)
         voted = teacher.get("labels", nobody).long()
         rows, steps = beside(holding.x, holding.y, x, voted, holding.distill)
-        share = (voted >= 0).float().mean().item() if self.by_consensus else 1.0
-        loss = partial(adaptation, embed=self.embed, weight=self.weight * share)
-        matched = self.embed is not None
-        constants = {"reference": teacher["reference"]} if matched else {}
-        return Fit("digest", rows, loss, steps, constants, private=True, coupled=matched)
+        if self.embed is None:
+            return Fit("digest", rows, partial(adaptation, embed=None), steps, private=True)
+        share = (voted >= 0).float().mean() if self.by_consensus else torch.ones((), device=x.device)
+        constants = {"reference": teacher["reference"], "weight": self.weight * share}
+        loss = partial(adaptation, embed=self.embed)
+        return Fit("digest", rows, loss, steps, constants, private=True, coupled=True)
 
     def inputs(self, rows: Tensor | None) -> Tensor:
         """Predict the transfer rows that were asked for, and the private ones where their mean is sent."""
@@ -120,12 +121,10 @@ class AdaptationClient(Client):
         return Alignment(**{name: outgoing(tensor) for name, tensor in held.items()})
 
 
-def adaptation(
-    net: Forward, batch: Arrays, constants: Arrays, *, embed: Embedding | None, weight: float
-) -> Tensor:
+def adaptation(net: Forward, batch: Arrays, constants: Arrays, *, embed: Embedding | None) -> Tensor:
     """Return the loss of FedKA per row [B]; with an embedding the mean over the batch is what counts.
 
-    Cross entropy times ``scale`` [B] where there is a label, plus ``weight`` times
+    Cross entropy times ``scale`` [B] where there is a label, plus the constant ``weight`` [] times
     |mean embedding - reference|² [], once for the batch's private and once for its transfer rows. ``batch``:
     ``x``, ``y`` int64 [B] (-1: no label), ``source`` [B], 1 for private rows, else 0.
     """
@@ -137,7 +136,7 @@ def adaptation(
         return loss
     embedded, reference = embed(features), constants["reference"]
     gap = distance(embedded, source, reference) + distance(embedded, 1 - source, reference)
-    return loss + weight * gap
+    return loss + constants["weight"] * gap
 
 
 def _embedding(settings: Mapping[str, Any], dims: Dims) -> Embedding:

@@ -14,7 +14,7 @@ from torch.func import functional_call
 
 from fedkt.client import Arrays, Fit, Forward, class_counts, classification
 from fedkt.client import shared_weights as weights
-from fedkt.client.placing import outgoing
+from fedkt.client.placing import outgoing, placed
 from fedkt.distill.losses import kl
 from fedkt.knowledge import Dims, Expected, Knowledge
 from fedkt.knowledge.contrast import CountedWeights, GeneratorWeights
@@ -33,6 +33,7 @@ class FedGenClient(weights.SharingClient):
 
     sends = CountedWeights
     accepts = GeneratorWeights
+    read_here = frozenset({"round", "known"})
 
     @staticmethod
     def contribution(dims: Dims, settings: Mapping[str, Any]) -> Expected:
@@ -63,16 +64,18 @@ class FedGenClient(weights.SharingClient):
         """Return made features [n, width]: of each row's own class, and of a class drawn for each row."""
         holding, dims, told = self.holding, self.holding.dims, self.holding.settings
         stream, n = torch_stream(holding.seed, "made", holding.client, made_in), len(holding.y)
-        known = teacher["known"].nonzero().flatten().cpu()
+        known = teacher["known"].nonzero().flatten()
         drawn = known[torch.randint(len(known), (n,), generator=stream)]
         noise = torch.rand(2 * n, told["noise"], generator=stream)
         module = generator(dims.classes, dims.width, told["noise"], told["hidden"])
         params = weights.parameters(teacher, GeneratorWeights.GENERATOR)
-        y = torch.cat([holding.y.cpu(), drawn])
+        [there] = placed([{"noise": noise, "drawn": drawn}], holding.x.device)
         with torch.no_grad():
-            inputs = generator_input(noise, y, dims.classes).to(holding.x.device)
-            made, _ = functional_call(module, dict(params), (inputs,))
-        return {"like": made[:n], "made": made[n:], "made_y": drawn.to(holding.y.device)}
+            y = torch.cat([holding.y, there["drawn"]])
+            made, _ = functional_call(
+                module, dict(params), (generator_input(there["noise"], y, dims.classes),)
+            )
+        return {"like": made[:n], "made": made[n:], "made_y": there["drawn"]}
 
     def extract(self, features: Tensor, logits: Tensor, params: Arrays) -> Knowledge:
         """Send the weights and how many rows of each class are behind them."""

@@ -47,7 +47,7 @@ class FedHKDClient(weights.SharingClient):
         """Train on private rows; the class means count once there are some."""
         holding, told = self.holding, self.holding.settings
         rows = {"x": holding.x, "y": holding.y}
-        if teacher is None or not (teacher["counts"] > 0).any():
+        if teacher is None:
             return Fit("train", rows, classification, holding.local, private=True)
         known = ("features", "predictions", "counts")
         loss = partial(
@@ -105,6 +105,6 @@ def informed(
     own = torch.nn.functional.cross_entropy(logits, batch["y"], reduction="none")
     known = constants["counts"] > 0
     apart = (net.head(constants["features"]) / softness).softmax(-1) - constants["predictions"]
-    soft = ((apart.square().sum(-1) + SMALL).sqrt() * known).sum() / known.sum()
+    soft = ((apart.square().sum(-1) + SMALL).sqrt() * known).sum() / known.sum().clamp_min(1)
     pull = prototype_mse(z, constants["features"], batch["y"], known=known)
     return own + soft_weight * soft + feature_weight * pull

@@ -264,6 +264,10 @@ class Client(ABC):
     digests_private_rows: ClassVar[bool] = False
     """Whether :meth:`digest` trains on private rows too, which private training is not planned for."""
 
+    read_here: ClassVar[frozenset[str]] = frozenset()
+    """Arrays of a teacher whose values :meth:`train` or :meth:`digest` looks at: they stay on the CPU where
+    clients train on an accelerator, which would have to be waited for."""
+
     learns_unlabelled: ClassVar[bool] = False
     """Whether it can learn without labels of its own, from teachers alone."""
 

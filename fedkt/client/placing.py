@@ -1,6 +1,6 @@
 """Tensors between the CPU and an accelerator, many in one copy: each copy costs more than what it carries."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,8 +12,10 @@ _ALIGNED = 16
 """Each tensor begins at a multiple of so many bytes in the buffer that is copied."""
 
 
-def placed(parts: Sequence[Mapping[str, Values]], device: torch.device) -> list[dict[str, Tensor]]:
-    """Return all arrays of all parts as tensors on the device, moved in one copy.
+def placed(
+    parts: Sequence[Mapping[str, Values]], device: torch.device, stay: Collection[str] = ()
+) -> list[dict[str, Tensor]]:
+    """Return all arrays of all parts as tensors on the device, moved in one copy; some ``stay`` on the CPU.
 
     On the CPU they are copied where they are read-only, and else stay where they are.
     """
@@ -24,7 +26,7 @@ def placed(parts: Sequence[Mapping[str, Values]], device: torch.device) -> list[
     for i, part in enumerate(parts):
         for name, array in part.items():
             tensor = _tensor(array)
-            if tensor.device.type == device.type:
+            if tensor.device.type == device.type or name in stay:
                 there[i][name] = tensor
             else:
                 leaving.append((i, name, tensor))
@@ -36,11 +38,13 @@ def placed(parts: Sequence[Mapping[str, Values]], device: torch.device) -> list[
     return [{name: found[name] for name in part} for part, found in zip(parts, there, strict=True)]
 
 
-def placed_state(tensors: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
-    """Bring a client's state to the device, but for its optimisers' steps, which are read on the CPU."""
-    steps = {name: t for name, t in tensors.items() if name.endswith("/step")}
-    rest = {name: t for name, t in tensors.items() if name not in steps}
-    return placed([rest], device)[0] | steps
+def placed_state(
+    tensors: Mapping[str, Tensor], device: torch.device, stay: Collection[str] = ()
+) -> dict[str, Tensor]:
+    """Bring a client's state to the device, but for what is read on the CPU: its optimisers' steps, and what
+    is to ``stay`` of its teacher."""
+    read = {f"teacher/{name}" for name in stay}
+    return placed([tensors], device, read | {name for name in tensors if name.endswith("/step")})[0]
 
 
 def fetched(parts: Sequence[Mapping[str, Tensor]]) -> list[dict[str, Tensor]]:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from fedkt.client.behaviour import Arrays, Fit, Steps
+from fedkt.client.placing import placed
 from fedkt.distill.conflict import reconciled
 from fedkt.rng import numpy_stream, seed_of
 
@@ -151,26 +152,26 @@ def fit(
     client: str,
     round_: int,
     losses: Losses | None = None,
+    order: Sequence[Tensor] | None = None,
 ) -> OptimState:
     """Train ``module`` in place through one phase and return the optimiser's new state.
 
     The order of the batches and dropout depend on (seed, phase, client, round) only. ``losses`` is told those
-    of every step.
+    of every step; ``order``: what :func:`order_of` returns, on the phase's device.
     """
     if phase.count == 0:
         return state
-    pairs = bool(getattr(module, "mixes_rows", False))
+    if order is None:
+        [order] = placed_orders([order_of(module, phase, seed, client, round_)], device_of(phase))
     module, phase = ahead(module, phase)
     params = list(module.parameters())
     optimizer = make_optimizer(params, phase.steps)
     load_optimizer(optimizer, module, state)
     net = ModuleForward(module)
-    stream = numpy_stream(seed, "batches", phase.name, client, round_)
     step = stepping(optimizer)
     module.train()
     with seeded(seed_of(seed, "dropout", phase.name, client, round_)), trainable(module, phase.only):
-        order = list(batches(phase, stream, pairs=pairs))
-        for rows in _on(next(iter(phase.rows.values())).device, order):
+        for rows in order:
             batch = {name: tensor[rows] for name, tensor in phase.rows.items()}
             values = per_row(phase.loss(net, batch, phase.constants), len(rows))
             for p in params:
@@ -201,10 +202,21 @@ def _reconcile(values: Tensor, own: int, params: Sequence[Tensor], least: float)
         p.grad = mine + reconciled(mine, its, least) if len(both) == 2 else (both[0] if both else None)
 
 
-def _on(device: torch.device, order: Sequence[NDArray[np.int64]]) -> Iterable[Tensor]:
-    """Return the batches' row numbers on the device, all of them moved at once."""
-    flat = torch.from_numpy(np.concatenate(order)).to(device)
-    return torch.split(flat, [len(index) for index in order])
+def order_of(module: nn.Module, phase: Fit, seed: int, client: str, round_: int) -> list[NDArray[np.int64]]:
+    """Return the numbers of the rows that each step of a phase takes."""
+    stream = numpy_stream(seed, "batches", phase.name, client, round_)
+    return list(batches(phase, stream, pairs=bool(getattr(module, "mixes_rows", False))))
+
+
+def placed_orders(orders: Sequence[Sequence[NDArray[np.int64]]], device: torch.device) -> list[list[Tensor]]:
+    """Bring the orders of some phases to the device, all of them in one copy."""
+    there = placed([{str(step): rows for step, rows in enumerate(order)} for order in orders], device)
+    return [list(steps.values()) for steps in there]
+
+
+def device_of(phase: Fit) -> torch.device:
+    """Return where the rows of a phase are."""
+    return next(iter(phase.rows.values())).device
 
 
 def per_row(losses: Tensor, rows: int) -> Tensor:

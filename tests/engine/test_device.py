@@ -25,13 +25,13 @@ COUNTS = {
     **dict.fromkeys(("fd", "fedproto", "fedtgp", "fedavg", "fedprox", "feddf", "fedet"), (2, 2)),
     "fedgkt": (2, 2),
     "local": (1, 2),
+    "fedhkd": (2, 2),
+    "fedka": (3, 2),
 }
-BY_CLIENT = {"fedka": (6, 2, 6), "fedhkd": (2, 2, 6)}
-"""Copies to the device, back, and waits in a round of 4 clients, some of them for each: FedKA's digestion
-trains one by one, and both ask for a number that is there."""
 QUICK = ("fedmd", "knfu", "fd")
-OTHERS = ("central", "fedgen", *BY_CLIENT)
-"""These compute parts of their knowledge on the CPU, or train clients one by one; nothing is mixed either."""
+BY_CLIENT = {"fedgen": (6, 2, 2), "central": (4, 4, 4)}
+"""Copies to the device, back, and waits in a round of 4 clients, where some are each client's: FedGen's noise
+goes there with each, and clients of central, who do not train, are cohorts of one."""
 
 
 def small(strategy: str, clients: int = 4, epochs: int = 1, dropout: float = 0.0, **parts: Any) -> Scenario:
@@ -82,7 +82,7 @@ def on_cpu(described: Scenario, out: Path, monkeypatch: pytest.MonkeyPatch) -> d
         return simulate(described, out=out).summary
 
 
-NAMES = [pytest.param(n, marks=[] if n in QUICK else pytest.mark.slow) for n in (*COUNTS, *OTHERS)]
+NAMES = [pytest.param(n, marks=[] if n in QUICK else pytest.mark.slow) for n in (*COUNTS, *BY_CLIENT)]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -219,12 +219,12 @@ def test_the_loss_is_classification_of_both_kinds_of_rows_and_the_two_distances(
     }
     reference = torch.zeros(8)
     reference[1] = 1.0
-    plain = adaptation(NET, batch, {}, embed=None, weight=5.0)
+    plain = adaptation(NET, batch, {}, embed=None)
     expected = [2 * math.log(4), 2 * math.log(4), 2 * math.log(2), 0.0]
     assert plain.tolist() == pytest.approx(expected, abs=1e-6)
     # Source mean 0: distance 1. Transfer mean (ln 3 / 2, 0, ...): distance 1 + (ln 3 / 2)².
     gap = 1 + 1 + (math.log(3) / 2) ** 2
-    matched = adaptation(NET, batch, {"reference": reference}, embed=embed, weight=5.0)
+    matched = adaptation(NET, batch, {"reference": reference, "weight": torch.tensor(5.0)}, embed=embed)
     assert matched.tolist() == pytest.approx([value + 5 * gap for value in expected], abs=1e-5)
 
 

@@ -6,6 +6,7 @@ one stage, which all of them have reached, can be run together (:func:`lockstep`
 """
 
 from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
@@ -14,9 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fedkt.client.behaviour import Arrays, Fit
-from fedkt.client.learning.learner import learner_of
+from fedkt.client.learning.learner import Stepwise, learner_of
 from fedkt.client.placing import Values, fetched, placed
-from fedkt.client.training import Losses, OptimState
+from fedkt.client.training import Losses, OptimState, device_of, order_of, placed_orders
 from fedkt.knowledge.codec import Expected, encode
 from fedkt.privacy.dpsgd import Dpsgd, fit_privately
 
@@ -67,11 +68,12 @@ class PredictJob:
 
 @dataclass(frozen=True)
 class PlaceJob:
-    """Bring arrays to the device; the result is tensors by name."""
+    """Bring arrays to the device, but for those that ``stay`` here; the result is tensors by name."""
 
     stage: str
     arrays: Mapping[str, Values]
     device: torch.device
+    stay: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -106,9 +108,9 @@ class Awaited:
     def __init__(self) -> None:
         self._values: list[tuple[Tensor, Callable[[Tensor], None]]] = []
 
-    def when_known(self, value: Tensor, tell: Callable[[Tensor], None]) -> None:
-        """Tell a value: now where it is here, with the next fetch where it is on an accelerator."""
-        if value.device.type == "cpu":
+    def when_known(self, value: Any, tell: Callable[[Any], None]) -> None:
+        """Tell a value: now where it is here, with the next fetch where it is a tensor on an accelerator."""
+        if not isinstance(value, Tensor) or value.device.type == "cpu":
             tell(value)
         else:
             self._values.append((value, tell))
@@ -133,8 +135,9 @@ Runner = Callable[[Sequence[Job]], Sequence[Any]]
 
 
 def one_by_one(jobs: Sequence[Job]) -> list[Any]:
-    """Run each job by itself."""
-    return [_attempt(job) for job in jobs]
+    """Run each job by itself; what all of them need on an accelerator goes there at once."""
+    orders = _orders(jobs)
+    return [_attempt(job, orders.get(i)) for i, job in enumerate(jobs)]
 
 
 def lockstep(works: Sequence[Work[T]], run: Runner = one_by_one) -> list[T]:
@@ -164,7 +167,21 @@ def lockstep(works: Sequence[Work[T]], run: Runner = one_by_one) -> list[T]:
     return [done[i] for i in range(len(works))]
 
 
-def _attempt(job: Job) -> Any:
+def _orders(jobs: Sequence[Job]) -> dict[int, list[Tensor]]:
+    """Return by its place the order, placed, in which a job takes its rows that trains on an accelerator."""
+    found: dict[int, list[NDArray[Any]]] = {}
+    device = torch.device("cpu")
+    for i, job in enumerate(jobs):
+        if not (isinstance(job, FitJob) and job.phase.count) or device_of(job.phase).type == "cpu":
+            continue
+        if job.private is None and isinstance(learner_of(job.net), Stepwise):
+            device = device_of(job.phase)
+            with suppress(ValueError):  # which is raised once more where it belongs
+                found[i] = order_of(job.net, job.phase, job.seed, job.client, job.round)
+    return dict(zip(found, placed_orders([*found.values()], device), strict=True)) if found else {}
+
+
+def _attempt(job: Job, order: Sequence[Tensor] | None = None) -> Any:
     try:
         if isinstance(job, Move):
             return moved([job])[0]
@@ -176,6 +193,8 @@ def _attempt(job: Job) -> Any:
             return learner.predict(job.x)
         losses = Losses(job.phase)
         how: dict[str, Any] = {"seed": job.seed, "client": job.client, "round_": job.round, "losses": losses}
+        if order is not None:
+            how["order"] = order
         if job.private is None:
             state = learner.fit(job.phase, job.state, **how)
         else:
@@ -193,8 +212,9 @@ def moved(jobs: Sequence[Move]) -> list[dict[str, Tensor]]:
     placing = {i: job for i, job in enumerate(jobs) if isinstance(job, PlaceJob)}
     fetching = {i: job for i, job in enumerate(jobs) if isinstance(job, FetchJob)}
     if placing:
-        device = next(iter(placing.values())).device
-        found |= zip(placing, placed([job.arrays for job in placing.values()], device), strict=True)
+        first = next(iter(placing.values()))
+        there = placed([job.arrays for job in placing.values()], first.device, first.stay)
+        found |= zip(placing, there, strict=True)
     if fetching:
         found |= zip(fetching, fetched([job.tensors for job in fetching.values()]), strict=True)
     return [found[i] for i in range(len(jobs))]

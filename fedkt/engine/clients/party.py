@@ -149,7 +149,8 @@ class Party:
         arrays: dict[str, NDArray[Any]] = {} if request.rows is None else {_ROWS: request.rows}
         if request.teacher is not None and request.teacher_round > self._digested:
             arrays |= request.teacher
-        there: dict[str, Tensor] = (yield PlaceJob("place", arrays, self.world.device)) if arrays else {}
+        job = PlaceJob("place", arrays, self.world.device, self.behaviour.read_here)
+        there: dict[str, Tensor] = (yield job) if arrays else {}
         rows = there.pop(_ROWS, None)
         if there:
             there = reminded(there, self.world.settings, self._before, request.teacher_round)
@@ -262,10 +263,7 @@ class Party:
             if not here:
                 raise otherwise()
 
-        if isinstance(fine, Tensor):
-            self._awaited.when_known(fine, check)
-        else:
-            check(fine)
+        self._awaited.when_known(fine, check)
 
     def _told_of(self, found: Mapping[str, float], number: int) -> dict[str, float]:
         """Return the metrics of a reply: what was measured, and the losses of this message's phases.
@@ -400,7 +398,8 @@ class Party:
             self.model = placed([fresh], self.world.device)[0]
             self._copies.begin(self.model)
         else:
-            parts, self._optimizers = unpacked(placed_state(state.tensors, self.world.device))
+            there = placed_state(state.tensors, self.world.device, self.behaviour.read_here)
+            parts, self._optimizers = unpacked(there)
             self.model, self._teacher = parts["model"], parts.get("teacher", {})
             self._before = Before.of(parts.get("before", {}), state.note)
             self._speaker = Speaker.read(state.note)
