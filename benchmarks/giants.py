@@ -8,8 +8,8 @@ expert; it stops where 30 passages of it that are set aside cost least. With ``-
 before that, which then know the four parties as well as they can. The larger one's beliefs about the
 next byte are moved by what the expert learned (:mod:`fedkt.distill.shifting`): how far, each byte's beliefs
 alone say, so nothing is chosen by what comes out. All are measured on test passages of the fifth party, in
-bits of the probability of the next byte, at bytes where a token of the larger model begins: inside of one it
-knows that the token goes on, which the small one does not. ``kept`` is the moved model's gain over the
+bits of the probability of each byte given those before it (:mod:`fedkt.language.following`: no model is told
+where its tokens end). ``kept`` is the moved model's gain over the
 expert's, ``closed`` over that of the larger model trained on the fifth party's text itself; ``proxy``: alpha
 1 everywhere (proxy tuning).
 """
@@ -27,15 +27,15 @@ from torch.nn import functional as F
 
 from fedkt.data.sets.npz import find_file
 from fedkt.distill.shifting import shifted
-from fedkt.language.causal import tokenised
+from fedkt.language.causal import token_log_probs, tokenised
+from fedkt.language.following import following
 from fedkt.language.marginals import LEAST
 from fedkt.models.decoders.bundled import Decoder
-from fedkt.models.decoders.speaker import tables_of
 from fedkt.rng import numpy_stream, seed_of
 
 DATA = "prose_6parties.npz"
 GENERAL, FIFTH = ("drill", "music", "angler", "satire"), "drama"
-LENGTH, BATCH, TEST, ASIDE = 160, 16, 100, 30
+LENGTH, BATCH, TEST, ASIDE = 160, 16, 40, 30
 SMALL = {"tokens": 256, "width": 48, "layers": 1}
 LARGE = {"width": 96, "layers": 2}
 RATE = 3e-3
@@ -101,17 +101,15 @@ def tuned(model: Decoder, passages: Sequence[bytes], seed: int, most: int = MOST
 
 
 @torch.no_grad()
-def beliefs(model: Decoder, passages: Sequence[bytes]) -> tuple[Tensor, Tensor]:
-    """Return log-probabilities of the next byte at each byte of all passages [bytes, 256], and whether one of
-    the model's tokens begins there [bytes]."""
-    tables = tables_of(tuple(model.token_bytes))
-    found, begins = [], []
-    for text in passages:
-        ids, at = tables.read(model, text)
-        logits = model(torch.tensor([[model.start, *ids[:-1]]])).masked_fill(tables.special, -torch.inf)
-        found.append(tables.next_bytes(logits, torch.from_numpy(at)[None])[0])
-        begins.append(torch.from_numpy(at[:, 1] == tables.known.state(b"")))
-    return torch.cat(found).clamp(min=LEAST).log(), torch.cat(begins)
+def beliefs(model: Decoder, passages: Sequence[bytes]) -> Tensor:
+    """Return log-probabilities of the next byte at each byte of all passages [bytes, 256]."""
+    if model.tokenizer.merges:
+        next_byte = following(model)
+        found = torch.stack([next_byte(text[:at]) for text in passages for at in range(len(text))])
+    else:  # all bytes of a passage at once
+        ids = [torch.tensor([[model.start, *text[:-1]]]) for text in passages]
+        found = torch.cat([token_log_probs(model, one)[0, :, :256].exp() for one in ids]).double()
+    return found.clamp(min=LEAST).log()
 
 
 def trial(seed: int, passages: int, tokens: int, epochs: int) -> dict[str, float]:
@@ -128,9 +126,7 @@ def trial(seed: int, passages: int, tokens: int, epochs: int) -> dict[str, float
     models = {"small": small, "expert": tuned(small, own, seed)}
     models |= {"large": large, "trained": tuned(large, own, seed)}
     said = {name: beliefs(model, test) for name, model in models.items()}
-    there = said["large"][1]
-    stands = torch.tensor(list(b"".join(test)))[there]
-    said = {name: log_p[there] for name, (log_p, _) in said.items()}
+    stands = torch.tensor(list(b"".join(test)))
     said["moved"], alpha = shifted(said["large"], said["expert"][None], said["small"])
     said["proxy"] = (said["large"] + said["expert"] - said["small"]).log_softmax(-1)
     found = {
