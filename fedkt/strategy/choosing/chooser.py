@@ -44,6 +44,9 @@ class RowChoice:
         self.audition = Audition(list(sets), transfer.size) if sets and not mixes else None
         self.sieve = None if transfer.keep is None else Sieve(transfer.keep)
         self.census = Census(seed) if self._utility.counts else None
+        looked_at = self.audition or self.sieve or self.shares or self.census
+        self._all = looked_at is None and (transfer.rows or transfer.size) >= total
+        """Whether all rows are asked about in each round, so that nobody needs to know what one is worth."""
         self.worth: Tensor | None = None
         """What each row is worth [total], infinite where nobody was asked; None before the first score."""
         self._before: Tensor | None = None
@@ -53,13 +56,13 @@ class RowChoice:
     def by_clients(self) -> bool:
         """Whether clients' own answers decide."""
         waits = self.audition is not None and self.audition.chosen is None
-        return self._utility.answers or waits or self.shares is not None
+        return (self._utility.answers and not self._all) or waits or self.shares is not None
 
     @property
     def by_teachers(self) -> bool:
         """Whether what teachers say decides."""
         waits = self.sieve is not None and self.sieve.kept is None
-        return self._utility.teachers or waits or self.shares is not None
+        return (self._utility.teachers and not self._all) or waits or self.shares is not None
 
     def choose(self, server_round: int) -> NDArray[np.int32] | None:
         """Return the rows to ask for, ascending (None: all)."""
@@ -124,7 +127,7 @@ class RowChoice:
         if self.shares is not None and answers is not None and teachers is not None:
             self.shares.hear(rows, answers, teachers)
         needs = (self._utility.answers and answers is None) or (self._utility.teachers and teachers is None)
-        if needs or not self._utility.hears:
+        if self._all or needs or not self._utility.hears:
             return
         if self.worth is None:
             # A row without a score is worth most: nobody has spoken about it yet.
