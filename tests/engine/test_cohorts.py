@@ -22,6 +22,7 @@ from fedkt.engine.clients.cohorts import Cohorts, Plan
 from fedkt.engine.clients.jobs import FitJob, PredictJob, one_by_one
 from fedkt.engine.clients.stack import Stack, Unstackable, loss_key
 from fedkt.engine.world.placement import evened
+from fedkt.models.direct import Direct, direct
 from fedkt.models.net import Net
 from fedkt.privacy.dpsgd import Dpsgd
 
@@ -92,6 +93,11 @@ def weighed(net: Any, batch: Any, constants: Any, *, weight: float) -> Tensor:
     return weight * kl(logits, batch["target"], 2.0) + z.square().mean(-1) + net.head(z + 1).mean(-1) + pull
 
 
+def pulled(net: Any, batch: Any, constants: Any, *, weight: float) -> Tensor:
+    z, logits = net(batch["x"])
+    return weight * kl(logits, batch["target"], 2.0) + z.square().mean(-1)
+
+
 def test_losses_may_use_features_head_parameters_and_constants() -> None:
     anchor = {"head.weight": torch.ones(10, 16)}
     made = jobs(
@@ -100,6 +106,51 @@ def test_losses_may_use_features_head_parameters_and_constants() -> None:
     with one_thread():
         for a, b in zip(one_by_one(made), fit_stacked(Stack(made[0].net), made), strict=True):
             assert distance(a[0], b[0]) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("loss", "optimizer", "called"),
+    [
+        (classification, "adam", True),
+        (partial(pulled, weight=0.5), "sgd", True),
+        (partial(weighed, weight=0.5), "sgd", False),
+    ],
+)
+def test_a_perceptron_is_called_without_vmap_and_has_the_same_bits(
+    loss: Any, optimizer: Any, called: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = jobs(("mlp", {"width": 16}), Steps(2, 8, optimizer, 0.05), loss=loss)
+    calls: list[Any] = []
+    call = Direct.__call__
+
+    def noted(*given: Any) -> Any:
+        calls.append(given)
+        return call(*given)
+
+    monkeypatch.setattr(Direct, "__call__", noted)
+    with one_thread():
+        stack = Stack(made[0].net)
+        called_so = fit_stacked(stack, made)
+        assert len(calls) == (12 if called else 1)  # steps of the longest; one is enough to find it out
+        assert bool(stack.ask_more) is not called
+        monkeypatch.setattr("fedkt.engine.clients.gradients.direct", lambda net: None)
+        under_vmap = fit_stacked(Stack(made[0].net), made)
+    for a, b in zip(called_so, under_vmap, strict=True):
+        assert distance(a[0], b[0]) == distance(a[1], b[1]) == 0.0
+        assert torch.equal(a.losses, b.losses)
+
+
+def test_only_nets_of_linear_layers_are_called_so() -> None:
+    def fits(*layers: nn.Module) -> bool:
+        return direct(Net(nn.Sequential(*layers), nn.Linear(4, 3), 4)) is not None
+
+    assert fits(nn.Flatten(), nn.Linear(8, 4, bias=False), nn.Tanh())
+    assert not fits(nn.Flatten(), nn.Linear(8, 4), nn.Dropout())
+    assert not fits(nn.Flatten(2), nn.Linear(8, 4))
+    assert not fits(nn.Linear(8, 4), nn.LayerNorm(4))
+    closed = Net(nn.Sequential(nn.Linear(8, 4)), nn.Linear(4, 3), 4)
+    closed.close(torch.zeros(3))
+    assert direct(closed) is None
 
 
 def test_only_what_a_phase_names_is_trained() -> None:

@@ -15,10 +15,11 @@ from torch.func import grad_and_value, vmap
 
 from fedkt.client.behaviour import Arrays
 from fedkt.client.placing import placed
-from fedkt.client.training import batches, own_in_batch
+from fedkt.client.training import batches, own_in_batch, per_row
 from fedkt.engine.clients import dropout
 from fedkt.engine.clients.jobs import FitJob
-from fedkt.engine.clients.stack import Stack, Stacked, cut
+from fedkt.engine.clients.stack import Stack, Stacked, cut, loss_key
+from fedkt.models.direct import Given, NotGiven, direct
 from fedkt.privacy.clipping import CLIP_SLACK, refuse_mixed_rows
 from fedkt.privacy.dpsgd import drawn_noise, poisson_batches, sampling
 from fedkt.rng import numpy_stream, torch_stream
@@ -42,6 +43,8 @@ class Gradients:
         self._masks = dropout.Masks(self._uses, streams, self._batches.lengths(), self._batches.device)
         # Other random layers than dropout agree with the plain loop in distribution only.
         self._losses = vmap(self._of_client, randomness="different")
+        self._direct = None if loss_key(phase.loss) in stack.ask_more else direct(stack.module)
+        self._given = vmap(self._of_given)
         self._step = stack.step(phase.loss)
         self._unused: set[str] = set()
         """Tensors without a gradient, once a step was taken as written."""
@@ -61,11 +64,25 @@ class Gradients:
             self._note(losses.detach(), mask)
             return {name: None if name in self._unused else g for name, g in gradients.items()}
         leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
-        losses = self._losses(leaves, *self._rest(len(mask)), rows, drawn)
+        losses = self._losses_of(leaves, *self._rest(len(mask)), rows, drawn)
         self._note(losses.detach(), mask)
         found = torch.autograd.grad((losses * mean).sum(), list(leaves.values()), allow_unused=True)
         self._unused = {name for name, g in zip(leaves, found, strict=True) if g is None}
         return dict(zip(leaves, found, strict=True))
+
+    def _losses_of(
+        self, params: Stacked, fixed: Stacked, constants: Stacked, rows: Stacked, drawn: list[Tensor]
+    ) -> Tensor:
+        """Return losses [clients at work, rows]; the model is called without ``vmap`` where that will do."""
+        if self._direct is not None and "x" in rows:
+            try:
+                losses: Tensor = self._given(self._direct({**params, **fixed}, rows["x"]), constants, rows)
+                return losses
+            except NotGiven:
+                self._direct = None
+                self._stack.ask_more.add(loss_key(self._jobs[0].phase.loss))
+        losses = self._losses(params, fixed, constants, rows, drawn)
+        return losses
 
     def losses(self) -> Sequence[Tensor]:
         """Return each client's mean loss over the rows of its steps so far, as the plain loop has it."""
@@ -98,6 +115,9 @@ class Gradients:
         self, params: Arrays, fixed: Arrays, constants: Arrays, rows: Arrays, masks: Any
     ) -> Tensor:
         return self._stack.losses(self._jobs[0].phase.loss, params, fixed, rows, constants, masks)
+
+    def _of_given(self, made: tuple[Tensor, Tensor], constants: Arrays, rows: Arrays) -> Tensor:
+        return per_row(self._jobs[0].phase.loss(Given(rows["x"], made), rows, constants), len(rows["x"]))
 
 
 class PrivateGradients(Gradients):

@@ -58,6 +58,8 @@ class Stack:
         self.way = way
         """How its steps are carried out."""
         self._steps: dict[Hashable, Step | None] = {}
+        self.ask_more: set[Hashable] = set()
+        """Losses, by their :func:`loss_key`, that ask the model for more than what it makes of their rows."""
         self.trainable = [name for name, p in net.named_parameters() if p.requires_grad]
 
     def step(self, loss: RowLoss) -> Step | None:
