@@ -165,7 +165,7 @@ def test_strategies_may_be_a_list(tmp_path: Path) -> None:
         "quickstart",
         [{"name": "fedmd", "average": "probabilities"}, "fd", mine(trim=2)],
         seeds=[0],
-        overrides=["rounds=1", "data.partition.clients=3", "clients.local.epochs=1", "engine.kind=inline"],
+        overrides=["rounds=1", "data.partition.clients=5", "clients.local.epochs=1", "engine.kind=inline"],
         out=tmp_path / "compared",
     )
     assert list(done.runs["method"]) == [

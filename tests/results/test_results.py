@@ -201,6 +201,7 @@ def test_finish_writes_summary_and_picture(folder: RunFolder) -> None:
     assert (folder.path / "accuracy.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.usefixtures("drawn")
 def test_a_result_is_read_back_as_frames(folder: RunFolder) -> None:
     folder.append(a_round(1, None), [a_client(1, 0), a_client(1, 1)])
     folder.append(a_round(2, 0.75), [a_client(2, 0), a_client(2, 1)])
