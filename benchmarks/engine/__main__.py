@@ -27,6 +27,7 @@ TRAINING: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "Flower's runtime, FedAvg": ("flower", {}),
     "fedkt, fedavg": ("fedkt_training", {"strategy": "fedavg"}),
     "fedkt, fd": ("fedkt_training", {"strategy": "fd"}),
+    "fedkt, fd, on Ray": ("fedkt_training", {"strategy": "fd", "engine": {"kind": "ray", "workers": 2}}),
     **({"pfl, one thread": ("pfl", {})} if peer.installed() else {}),
 }
 READY = {"Flower's runtime": ("ready_flower", {}), "fedkt": ("ready_fedkt", {})}

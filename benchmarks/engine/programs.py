@@ -6,8 +6,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
-from functools import partial
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -203,7 +202,7 @@ def fedkt_training(
             "rounds": 2 + rounds,
             "participation": {"fraction": a_round / work.CLIENTS},
             "evaluate": {"every": 1000},
-            "engine": engine or {"kind": "ray", "workers": PROCESSES},
+            "engine": engine or {"kind": "processes", "workers": PROCESSES},
         }
     )
     return taken[1:-1]  # without the last, in which all clients are evaluated
@@ -286,15 +285,13 @@ def _ready_rounds(world: World, grid: Grid, rounds: int) -> Seconds:
 
 def ready_fedkt() -> Seconds:
     """The engine alone, on fedkt's grid."""
-    from fedkt.engine.runtimes.cluster import ray_session
-    from fedkt.engine.runtimes.ray_hosts import RayHosts, host
+    from fedkt.engine.clients.app import prepare
+    from fedkt.engine.runtimes.forked import ForkedHosts, can_fork
     from fedkt.engine.runtimes.resident import ResidentGrid
-    from fedkt.scenario import Engine
 
     world = ready_world()
-    with ray_session(Engine(workers=PROCESSES)):
-        hosts = RayHosts(world, partial(host, Engine()))
-        grid = ResidentGrid(ready_app, [1.0] * work.A_ROUND, hosts, workers=PROCESSES)
+    hosts = ForkedHosts(world, prepare, fork=can_fork())
+    with closing(ResidentGrid(ready_app, [1.0] * work.A_ROUND, hosts, workers=PROCESSES)) as grid:
         return _ready_rounds(world, grid, 30)[10:]
 
 
@@ -348,7 +345,7 @@ def many(
         "rounds": rounds + 1,
         "participation": {"fraction": a_round / clients},
         "evaluate": {"every": 1000},
-        "engine": {"kind": "ray", "workers": PROCESSES, **engine},
+        "engine": {"kind": "processes", "workers": PROCESSES, **engine},
     }
     with tempfile.TemporaryDirectory() as folder, suppress(KeyboardInterrupt):
         run(scenario.from_dict(described), out=Path(folder) / "run", observer=watch)
