@@ -30,6 +30,23 @@ def write(folder: Path) -> None:
         table["class"] = [back.get(name, name) for name in table["class"]]
         table.to_csv(folder / f"{site}.csv", index=False)
     rows((0, 1, 2, 3), TRANSFER + 8, 9).to_csv(folder / "common.csv", index=False)
+    write_links(folder / "links")
+
+
+def write_links(folder: Path) -> None:
+    """Write links of each site, ``SITE.txt``, some of them for its tests, and candidates, ``common.txt``.
+
+    Nine people in a ring; each site knows of another relation who follows whom.
+    """
+    folder.mkdir()
+    names = [f"p{k}" for k in range(9)]
+    (folder / "entities.txt").write_text("\n".join(names))
+    (folder / "relations.txt").write_text("\n".join(SITES))
+    for step, site in enumerate(SITES, 1):
+        links = [f"{name}\t{site}\t{names[(k + step) % 9]}" for k, name in enumerate(names)]
+        (folder / f"{site}.txt").write_text("\n".join(links))
+    common = [f"{names[k]}\t{SITES[k % 3]}\t{names[(k + 5) % 9]}" for k in range(9)]
+    (folder / "common.txt").write_text("\n".join(common))
 
 
 def rows(classes: tuple[int, ...], count: int, seed: int) -> pd.DataFrame:
@@ -152,6 +169,16 @@ _CASES: dict[str, tuple[dict[str, Any], dict[str, Any], Any]] = {
             ]
         },
         "knfu",
+    ),
+    "links": (
+        {
+            "dataset": {site: f"triples:links/{site}.txt" for site in SITES},
+            "task": "links",
+            "transfer": {"from": "triples:links/common.txt", "size": 9},
+            "standardise": False,
+        },
+        {"models": [{"name": "kge", "width": 4}, {"name": "kge", "score": "mlp", "width": 4}]},
+        "held",
     ),
 }
 CASES = tuple(_CASES)

@@ -137,17 +137,24 @@ def _commonly_named(data: "Data", split: Split) -> Split:
         raise InputError("data.label_maps speaks of sites, but the rows of data.dataset have none.")
     parts = [part for part in (split.train, split.test) if part is not None]
     whole = [np.concatenate([getattr(part, what) for part in parts]) for what in ("y", "domain")]
-    y, names = renamed("data.dataset", whole[0], split.label_names, whole[1], data.label_maps)
+    y, names = renamed("data.dataset", whole[0], split.label_names, whole[1], data.label_maps, data.classes)
     train = replace(split.train, y=y[: len(split.train)], label_names=names)
     test = None if split.test is None else replace(split.test, y=y[len(train) :], label_names=names)
     return replace(split, train=train, test=test, classes=len(names))
 
 
 def _check_sites(data: "Data", train: Dataset) -> None:
-    """Refuse a column of sites that is not there."""
-    if data.site is None:
-        return
-    if train.domain is None:
+    """Refuse a column of sites that is not there, and columns of sites that have no rows."""
+    if isinstance(data.columns, dict) and train.domain is not None:
+        sites = np.unique(train.domain).tolist()
+        problems = [
+            f"data.columns names '{name}', which is no site of data.dataset; {did_you_mean(name, sites)}"
+            for name in data.columns
+            if name not in sites
+        ]
+        if problems:
+            raise InputError(*problems)
+    if data.site is not None and train.domain is None:
         names = list(train.columns or ())
         hint = did_you_mean(data.site, names) if names else "its rows have no columns by name."
         raise InputError(f"data.dataset has no column {data.site!r}, which data.site names; {hint}")

@@ -219,7 +219,7 @@ def _load(name: str, sources: Sources, scenario: "Scenario") -> dict[str, Split]
                 test = None if read.test is None else widened(read.test, choices)
                 read = replace(read, train=widened(read.train, choices), test=test)
                 if name in data.label_maps:
-                    read = _commonly_named(name, read, data.label_maps[name])
+                    read = _commonly_named(name, read, data.label_maps[name], data.classes)
             found[key] = _fit(read, sources)
         except InputError as error:
             problems += [f"data.{key}: {problem}" for problem in error.problems]
@@ -246,14 +246,14 @@ def _by_name(found: dict[str, Split], choices: Choices) -> dict[str, Split]:
     }
 
 
-def _commonly_named(name: str, split: Split, known: Mapping[str, str]) -> Split:
+def _commonly_named(name: str, split: Split, known: Mapping[str, str], classes: list[str] | None) -> Split:
     """Return a site's rows with its own names of classes as the common ones."""
     made = []
     for part in (split.train, split.test):
         if part is not None:
             there = np.full(len(part), name)
             said = known if part is split.train else {k: v for k, v in known.items() if k in part_names(part)}
-            y, names = renamed("data.rows", part.y, part.label_names, there, {name: said})
+            y, names = renamed("data.rows", part.y, part.label_names, there, {name: said}, classes)
             made.append(replace(part, y=y, label_names=names))
     return replace(split, train=made[0], test=made[1] if len(made) > 1 else None)
 

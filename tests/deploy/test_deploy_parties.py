@@ -36,7 +36,7 @@ def models(folder: Path) -> dict[str, bytes]:
     return {name: part.numpy().tobytes() for name, part in tensors.items() if name.startswith("model/")}
 
 
-QUICK = ("columns", "labels", "number")
+QUICK = ("columns", "labels", "links", "number")
 CASES = [case if case in QUICK else pytest.param(case, marks=pytest.mark.slow) for case in parties.CASES]
 
 

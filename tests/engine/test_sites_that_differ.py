@@ -178,9 +178,17 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"data": {"labels": None, "label_maps": OWN}},
         "is given, but data.labels is not per-site",
     ),
+    "a map to no class": (
+        {"data": {"classes": ["cold", "flu", "well", "mould"], "label_maps": {"b": {"Grippe": "fluu"}}}},
+        "data.label_maps.b brings 'Grippe' to 'fluu', but data.classes is cold, flu, well, mould",
+    ),
+    "a label without a map": (
+        {"data": {"classes": ["cold", "flu", "well", "mould"], "label_maps": {"b": {"Grippe": "flu"}}}},
+        "at 'b', which data.label_maps does not map",
+    ),
     "a class beyond": (
         {"data": {"classes": ["flu", "well"]}},
-        "but data.labels is flu, well; it must name all",
+        "data.classes is flu, well; each label must become one of them",
     ),
 }
 

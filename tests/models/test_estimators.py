@@ -15,6 +15,7 @@ from fedkt.errors import InputError
 from fedkt.models import build
 from fedkt.models.estimators.refit import Fitted, probabilities, refit, spread
 from fedkt.models.estimators.saving import Unsavable, read, written
+from fedkt.models.estimators.sklearn_like import SklearnLike
 from fedkt.results.export import export
 from fedkt.scenario import load
 
@@ -223,6 +224,28 @@ class Centroid:
 
 def centroid(input: Any, classes: int) -> Centroid:
     return Centroid()
+
+
+class Same:
+    """Votes for the first class, without a word about the classes that there are."""
+
+    def fit(self, X: Any, y: Any) -> "Same":  # noqa: N803
+        return self
+
+    def predict(self, X: Any) -> Any:  # noqa: N803
+        return np.zeros(len(X))
+
+
+def same(input: Any, classes: int) -> Same:
+    return Same()
+
+
+def test_what_only_votes_is_told_so_whatever_it_votes_for() -> None:
+    with pytest.raises(InputError, match="has no predict_proba and so can only vote"):
+        checked_world(load(scenario([f"{__name__}:same"])))
+    voter, x = SklearnLike(Same(), "same"), np.zeros((6, 2))
+    fitted = refit(voter, x, np.eye(3)[np.arange(6) % 3], np.ones(6), 0)
+    assert probabilities(voter, fitted, x, 3).round(3).tolist() == [[1, 0, 0]] * 6
 
 
 class Lambda(Centroid):

@@ -13,7 +13,7 @@ import fedkt
 from fedkt.data import build
 from fedkt.data.content.same_rows import row_hashes
 from fedkt.data.graph.corruptions import corrupted, neighbours, questions
-from fedkt.data.graph.triples import numbered, read_triples
+from fedkt.data.graph.triples import numbered, read_triples, write_triples
 from fedkt.data.graph.vocabulary import Graph
 from fedkt.data.own import Sources, build_own
 from fedkt.data.sets.dataset import InputSpec
@@ -121,6 +121,18 @@ def test_what_is_no_file_of_triples_is_told(tmp_path: Path) -> None:
     ):
         with pytest.raises(InputError, match=told):
             read_triples(name, tmp_path)
+
+
+def test_what_is_written_for_sites_reads_back_with_its_repeats(tmp_path: Path) -> None:
+    graph = Graph(("ann, jr", 'bob "b"', "cat"), ("knows", "likes"), np.array([[3, 4, 3]]))
+    links = np.array([[2, 5, 1], [1, 4, 2], [2, 5, 1]])
+    write_triples(tmp_path / "g", {"train": links, "test": np.array([[1, 5, 3]])}, graph)
+    once, candidates = (read_triples("g", tmp_path, repeats=repeats) for repeats in (False, True))
+    assert once.graph == candidates.graph == graph
+    assert once.graph.known.tolist() == [[3, 4, 3]]
+    assert once.parts["test"].tolist() == [[1, 5, 3]]
+    assert (once.parts["train"].tolist(), once.repeated) == (links[:2].tolist(), 1)
+    assert (candidates.parts["train"].tolist(), candidates.repeated) == (links.tolist(), 0)
 
 
 # Corruptions ----------------------------------------------------------------------------------------

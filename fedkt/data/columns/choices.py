@@ -24,7 +24,7 @@ class Choices:
     ``by_site``: the columns that each site has, where they differ; ``white``: what black and white are in raw
     images, None where their form says it; ``passage``: the bytes of a text that are read as they are, 0 where
     text becomes ids of words; ``task``: what is to be predicted; ``ranges``: of numbers, the
-    smallest and largest value of each.
+    smallest and largest value of each; ``named_by``: the setting that gives ``labels``.
     """
 
     label: str | tuple[str, ...] | None = None
@@ -42,6 +42,7 @@ class Choices:
     by_site: tuple[tuple[str, tuple[str, ...]], ...] = ()
     white: tuple[float, float] | None = None
     passage: int = 0
+    named_by: str = "data.labels"
 
     @classmethod
     def of(cls, data: "Data", whole: Form | None = None) -> "Choices":
@@ -66,6 +67,7 @@ class Choices:
             white=data.white,
             labelled=not data.bytes_read,
             passage=data.bytes_read,
+            named_by="data.classes" if data.per_site else "data.labels",
         )
 
     def at(self, site: str) -> "Choices":

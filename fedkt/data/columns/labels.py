@@ -75,7 +75,7 @@ def _unboxed(where: str, y: NDArray[Any]) -> NDArray[Any]:
 def _whole(where: str, y: NDArray[Any]) -> Labels:
     """Return numbers as labels; raises InputError unless they are whole and from 0."""
     needed = f"labels must be whole numbers from 0 to {MOST_CLASSES - 1}"
-    remedy = "or data.target must make two classes of them"
+    remedy = "or data.target must make two classes of them, or data.task be regression"
     if y.dtype.kind not in "biuf":
         raise InputError(f"{where}: y is of type {y.dtype}; {needed}, or names.")
     if y.dtype.kind == "f" and not np.array_equal(y, np.floor(y)):
@@ -111,11 +111,13 @@ def renamed(
     names: LabelNames | None,
     sites: NDArray[np.str_],
     maps: Mapping[str, Mapping[str, str]],
+    given: Sequence[str] | None = None,
 ) -> tuple[Labels, LabelNames]:
     """Return labels by common names, where sites call classes by names of their own.
 
     ``y`` int64 [n], ``names``: of these numbers, None where they are numbers; ``sites``: whose each row is;
-    ``maps``: by site its names to the common ones. Raises InputError where a map names what its site has not.
+    ``maps``: by site its names to the common ones; ``given``: all common ones, where ``data.classes`` lists
+    them. Raises InputError where a map names what its site has not, or a label becomes none of these.
     """
     own = names if names is not None else tuple(str(n) for n in range(int(y.max(initial=0)) + 1))
     common: list[str] = [""] * len(y)
@@ -129,6 +131,7 @@ def renamed(
                 f"data.label_maps.{site} names {listed(odd, repr)}, which no row of {where} has there; it "
                 f"has {listed(sorted(held))}."
             )
+        problems += _unlisted(where, str(site), sorted(held), known, given)
         for row in mine.tolist():
             common[row] = known.get(own[y[row]], own[y[row]])
     lost = [site for site in maps if site not in set(sites.tolist())]
@@ -140,6 +143,24 @@ def renamed(
     return np.array([place[name] for name in common], np.int64), tuple(made)
 
 
+def _unlisted(
+    where: str, site: str, held: Sequence[str], known: Mapping[str, str], given: Sequence[str] | None
+) -> list[str]:
+    """Return which labels of a site do not become one that ``data.classes`` lists."""
+    if given is None:
+        return []
+    odd = [name for name in held if known.get(name, name) not in given]
+    wrong = [f"{name!r} to {known[name]!r}" for name in odd if name in known]
+    bare = [name for name in odd if name not in known]
+    right = f"data.classes is {listed(given)}; each label must become one of them"
+    found = [f"data.label_maps.{site} brings {listed(wrong)}, but {right}."] if wrong else []
+    if bare:
+        found.append(
+            f"{where} has {listed(bare, repr)} at {site!r}, which data.label_maps does not map; {right}."
+        )
+    return found
+
+
 def in_order(names: Iterable[str]) -> list[str]:
     """Return names in order, each once: by number where all are whole numbers, else as text."""
     distinct = sorted(set(names))
@@ -147,19 +168,20 @@ def in_order(names: Iterable[str]) -> list[str]:
 
 
 def vocabulary(
-    held: Mapping[str, LabelNames | None], given: LabelNames | None = None
+    held: Mapping[str, LabelNames | None], given: LabelNames | None = None, given_by: str = "data.labels"
 ) -> dict[str, tuple[LabelNames | None, NDArray[np.int64] | None]]:
     """Return by part the names of all classes, and the number that each of the part's own numbers becomes.
 
     ``held``: by part the names of its labels, None where they are numbers; ``given``: the names that the
-    scenario fixes. Equal lists are kept as they are; different ones become their union in order. Raises
-    InputError where some labels are numbers and others names, or a name is not among the given ones.
+    scenario fixes, by the setting ``given_by``. Equal lists are kept as they are; different ones become their
+    union in order. Raises InputError where some labels are numbers and others names, or a name is not among
+    the given ones.
     """
     lists = {part: names for part, names in held.items() if names is not None}
     if given is not None:
         odd = {part: [name for name in names if name not in given] for part, names in lists.items()}
         problems = [
-            f"{part} holds the label {listed(some, repr)}, but data.labels is {listed(given)}; "
+            f"{part} holds the label {listed(some, repr)}, but {given_by} is {listed(given)}; "
             "it must name all."
             for part, some in odd.items()
             if some

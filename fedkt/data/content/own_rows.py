@@ -2,8 +2,8 @@
 
 What a simulation made of rows is undone: a column per category is one column again, numbers are in their
 units, a site's classes have its own names, and its table has its own columns alone. A table whose scenario
-speaks of columns of labels or of categories becomes a folder of Hugging Face's ``datasets``; anything else an
-npz file.
+speaks of columns of labels or of categories becomes a folder of Hugging Face's ``datasets``, links one of
+triples without their corruptions; anything else an npz file.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,9 +15,12 @@ import torch
 
 from fedkt.data.columns.choices import Choices
 from fedkt.data.columns.tokens import text_of
+from fedkt.data.graph.triples import write_triples
+from fedkt.data.graph.vocabulary import Triples
 from fedkt.data.sets.dataset import Dataset
 from fedkt.errors import InputError
 from fedkt.tasks import task_of
+from fedkt.tasks.links import TRUE
 
 if TYPE_CHECKING:
     from fedkt.scenario import Data
@@ -46,6 +49,9 @@ class OwnRows:
         path.parent.mkdir(parents=True, exist_ok=True)
         parts = {"train": train, "test": test}
         held = {name: part for name, part in parts.items() if part is not None and len(part)}
+        if train.graph is not None:
+            write_triples(path, {name: _true(part) for name, part in held.items()}, train.graph)
+            return f"triples:{path.name}"
         if not self.by_name:
             arrays: dict[str, Any] = {}
             for name, part in held.items():
@@ -137,3 +143,12 @@ class OwnRows:
         if targets.ndim == 2:
             return found | dict(zip(self.choices.label_columns, targets.T, strict=True))
         return found if part.y.min() < 0 else found | {str(self.choices.label or LABEL): targets}
+
+
+def _true(part: Dataset) -> Triples:
+    """Return the links of a part, each once, or all candidates of one that has no targets."""
+    if part.y.ndim == 1:
+        return np.asarray(part.x)
+    links = part.x[part.y[:, TRUE] == 1]
+    first = np.unique(links, axis=0, return_index=True)[1]
+    return np.asarray(links[np.sort(first)])

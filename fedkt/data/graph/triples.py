@@ -36,8 +36,9 @@ class Read:
     repeated: int
 
 
-def read_triples(name: str, data_dir: Path | None) -> Read:
-    """Read ``triples:NAME``. Raises InputError with all problems."""
+def read_triples(name: str, data_dir: Path | None, *, repeats: bool = False) -> Read:
+    """Read ``triples:NAME``; ``repeats``: what a list of candidates repeats stays. Raises InputError with all
+    problems."""
     where, path = f"triples:{name}", _found(name, data_dir)
     files = {"train": path} if path.is_file() else _halves(where, path)
     texts = {
@@ -45,15 +46,31 @@ def read_triples(name: str, data_dir: Path | None) -> Read:
         for part, file in files.items()
     }
     folder = path.parent if path.is_file() else path
-    return numbered(where, texts, [_listed(folder / file) for file in LISTS])
+    return numbered(where, texts, [_listed(folder / file) for file in LISTS], repeats=repeats)
+
+
+def write_triples(folder: Path, parts: Mapping[str, Triples], graph: Graph) -> None:
+    """Write links [n, 3] by part, and the lists of all names, as a folder that reads back as the same."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for file, names in zip(LISTS, (graph.entities, graph.relations), strict=True):
+        (folder / file).write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+    called = np.array(["", *graph.entities, *graph.relations], object)
+    for part, triples in {**parts, "valid": graph.known}.items():
+        if len(triples):
+            with open(folder / f"{part}.csv", "w", encoding="utf-8", newline="") as table:
+                csv.writer(table, lineterminator="\n").writerows(called[triples])
 
 
 def numbered(
-    where: str, texts: Mapping[str, Sequence[Line]], given: Sequence[Sequence[str] | None] = (None, None)
+    where: str,
+    texts: Mapping[str, Sequence[Line]],
+    given: Sequence[Sequence[str] | None] = (None, None),
+    *,
+    repeats: bool = False,
 ) -> Read:
     """Number links by their names: those ``given`` of entities and of relations, else those that occur.
 
-    A link that a part repeats, or that an earlier part holds, is left out.
+    A link that a part repeats, or that an earlier part holds, is left out, unless ``repeats``.
     """
     lines = [line for part in texts.values() for line in part]
     held = [{name for line in lines for name in (line[0], line[2])}, {line[1] for line in lines}]
@@ -75,10 +92,11 @@ def numbered(
     for part, held_there in texts.items():
         fresh = [line for line in dict.fromkeys(held_there) if line not in seen]
         seen.update(fresh)
+        fresh = list(held_there) if repeats else fresh
         rows = [(places[head], kinds[relation], places[tail]) for head, relation, tail in fresh]
         parts[part] = np.array(rows, np.int64).reshape(-1, 3)
     known = parts.pop("valid", np.zeros((0, 3), np.int64))
-    return Read(parts, Graph(entities, relations, known), len(lines) - len(seen))
+    return Read(parts, Graph(entities, relations, known), 0 if repeats else len(lines) - len(seen))
 
 
 def _found(name: str, data_dir: Path | None) -> Path:

@@ -46,7 +46,9 @@ def together(parts: Mapping[str, Dataset], choices: Choices = AS_READ) -> dict[s
     problems += several_outputs(made, choices.labels) + _several_graphs(made)
     labelled = {name: p for name, p in made.items() if len(p) and p.y.ndim == 1 and p.y.min() >= 0}
     try:
-        common = vocabulary({name: part.label_names for name, part in labelled.items()}, choices.labels)
+        common = vocabulary(
+            {name: part.label_names for name, part in labelled.items()}, choices.labels, choices.named_by
+        )
     except InputError as error:
         raise InputError(*problems, *error.problems) from None
     if problems:
@@ -56,7 +58,7 @@ def together(parts: Mapping[str, Dataset], choices: Choices = AS_READ) -> dict[s
         part = made[name]
         if part.label_names is None and names is not None and part.y.max() >= len(names):
             problems.append(
-                f"{name} holds label {part.y.max()}, but data.labels names {len(names)} classes; "
+                f"{name} holds label {part.y.max()}, but {choices.named_by} names {len(names)} classes; "
                 "it must name all."
             )
             continue

@@ -117,7 +117,7 @@ def load_dataset(
 
         return load_images(name, data_dir, image, choices)
     if kind == "triples":
-        return links(str(spec), read_triples(name, data_dir), choices)
+        return links(str(spec), read_triples(name, data_dir, repeats=not choices.labelled), choices)
     if isinstance(spec, str) and spec.startswith("npz:"):
         from fedkt.data.sets.npz import load_npz
 

@@ -31,7 +31,7 @@ class LightBoosted(Estimator):
         made = LGBMClassifier(**self._settings, n_jobs=1, random_state=seed, **_QUIET)
         return made.fit(np.asarray(x, np.float64), y, sample_weight=weight).booster_
 
-    def predict(self, fitted: Any, x: Rows) -> Rows:
+    def predict(self, fitted: Any, x: Rows, classes: int) -> Rows:
         """Return probabilities; of two classes LightGBM says the second one's."""
         found = np.asarray(fitted.predict(np.asarray(x, np.float64), num_threads=1))
         return found if found.ndim == 2 else np.stack([1 - found, found], 1)

@@ -43,8 +43,10 @@ class Estimator(ABC):
         """
 
     @abstractmethod
-    def predict(self, fitted: Any, x: Rows) -> Rows:
-        """Return probabilities [n, classes] of rows ``x`` [n, d]; with ``votes_only`` zeros and ones."""
+    def predict(self, fitted: Any, x: Rows, classes: int) -> Rows:
+        """Return probabilities [n, classes] of rows ``x`` [n, d]; with ``votes_only`` zeros and ones.
+
+        ``classes``: how many it was fitted to."""
 
     @abstractmethod
     def write(self, fitted: Any) -> Bytes:
@@ -117,7 +119,7 @@ def probabilities(estimator: Estimator, fitted: Fitted | None, x: Rows, classes:
     if fitted.model is None:
         found[:, fitted.classes] = 1.0
     elif len(x):
-        found[:, fitted.classes] = estimator.predict(fitted.model, x)
+        found[:, fitted.classes] = estimator.predict(fitted.model, x, len(fitted.classes))
     found = found.clip(FLOOR, None)
     shares: Rows = found / found.sum(1, keepdims=True)
     return shares

@@ -49,13 +49,13 @@ class SklearnLike(Estimator):
             fresh.fit(_rows(x), y, **given)
         return fresh
 
-    def predict(self, fitted: Any, x: Rows) -> Rows:
+    def predict(self, fitted: Any, x: Rows, classes: int) -> Rows:
         """Return its probabilities, or its class as ones and zeros."""
         with one_at_a_time(), warnings.catch_warnings(action="ignore"):
             if not self.votes_only:
                 return np.asarray(fitted.predict_proba(_rows(x)), np.float64)
             voted = np.asarray(fitted.predict(_rows(x)), np.int64)
-        return np.eye(len(fitted.classes_) if hasattr(fitted, "classes_") else voted.max() + 1)[voted]
+        return np.eye(classes)[voted]
 
     def write(self, fitted: Any) -> Bytes:
         """Write by skops."""

@@ -23,7 +23,7 @@ def tried(estimator: Estimator, columns: int, classes: int) -> None:
     except Exception as error:
         raise InputError(f"{what} cannot be fitted to made rows: {_said(error)}.") from error
     try:
-        found = small.predict(fitted.model, x)
+        found = small.predict(fitted.model, x, classes)
         fits = found.shape == (len(x), classes) and np.isfinite(found).all() and (found >= -FLOOR).all()
         said = f"returns an array of shape {list(found.shape)}" if found.ndim != 2 else "says other things"
     except Exception as error:

@@ -31,7 +31,7 @@ class Boosted(Estimator):
         made = XGBClassifier(**self._settings, n_jobs=1, random_state=seed, verbosity=0)
         return made.fit(np.asarray(x, np.float32), y, sample_weight=weight).get_booster()
 
-    def predict(self, fitted: Any, x: Rows) -> Rows:
+    def predict(self, fitted: Any, x: Rows, classes: int) -> Rows:
         """Return probabilities; of two classes XGBoost says the second one's."""
         found = np.asarray(fitted.inplace_predict(np.ascontiguousarray(x, np.float32)), np.float64)
         return found if found.ndim == 2 else np.stack([1 - found, found], 1)
