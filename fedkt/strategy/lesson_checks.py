@@ -16,7 +16,6 @@ def lesson_problems(strategy: type[Strategy], behaviour: type[Client], scenario:
     distill, name = scenario.clients.distill, scenario.strategy.name
     found = [
         *adapt_problems(strategy, scenario),
-        *target_problems(scenario),
         *slim_problems(strategy, behaviour, scenario),
     ]
     if distill.snapshot is not None and behaviour.accepts is not Logits:
@@ -52,22 +51,6 @@ def slim_problems(strategy: type[Strategy], behaviour: type[Client], scenario: S
     return [f"clients.models.slim_from {told}; leave it out." for told, holds in found.items() if holds]
 
 
-def target_problems(scenario: Scenario) -> list[str]:
-    """Return what speaks of one class per row, where the task is another one."""
-    asked = {
-        "participation.blocked": bool(scenario.participation.blocked),
-        "data.tasks": scenario.data.tasks is not None,
-        "clients.adapt.loss": scenario.clients.adapt.loss != "none",
-        "clients.distill.snapshot": scenario.clients.distill.snapshot is not None,
-    }
-    task = scenario.data.task
-    return [
-        f"{setting} speaks of one class per row, but data.task is {task}; leave it out."
-        for setting, given in asked.items()
-        if given and task != "classification"
-    ]
-
-
 def adapt_problems(strategy: type[Strategy], scenario: Scenario) -> list[str]:
     """Return why no copy can be brought to the transfer rows, or chosen by labelled ones."""
     adapt, name, found = scenario.clients.adapt, scenario.strategy.name, []
@@ -92,9 +75,13 @@ def adapt_problems(strategy: type[Strategy], scenario: Scenario) -> list[str]:
             "must be more, or leave the budget out."
         )
     transfer = scenario.data.transfer
-    if adapt.loss == "snc" and transfer is not None and transfer.asked <= NEIGHBOURS:
+    if (
+        adapt.loss == "snc"
+        and transfer is not None
+        and (rows := transfer.asked or transfer.size) <= NEIGHBOURS
+    ):
         found.append(
-            f"clients.adapt.loss snc looks at the {NEIGHBOURS} nearest other rows, but {transfer.asked} "
+            f"clients.adapt.loss snc looks at the {NEIGHBOURS} nearest other rows, but {rows} "
             "transfer "
             "rows are asked for in a round; there must be more."
         )

@@ -100,7 +100,6 @@ class Language(ColumnsTask):
         Misfit("data.label", "text needs none"),
         Misfit("data.public", "public text is the transfer set, which everybody trains on"),
         Misfit("clients.distill.weigh", "it compares rows as vectors"),
-        Misfit("clients.distill.snapshot", "it mixes answers as a model gives them"),
         Misfit("robust.filter", "it compares what is said of rows"),
         Misfit("server_model", "a server trains no model of text"),
     )

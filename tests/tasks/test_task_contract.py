@@ -204,6 +204,10 @@ def test_a_strategy_for_classes_is_refused_with_the_reason(task: str) -> None:
         ("regression", "fedmd", "strategy={name: dwc, weights: energy}", "it must be density"),
         ("regression", "fedmd", "strategy={name: knfu, epd: labels}", "strategy.epd is labels"),
         ("regression", "fedmd", "participation.blocked={'0': [1]}", "participation.blocked is"),
+        ("multilabel", "fedmd", "data.tasks={by: label, groups: [[0], [1]], rounds: 1}", "data.tasks.by is"),
+        ("regression", "fedmd", "data.tasks={by: domain, rounds: 1}", "data.tasks.by is domain, but"),
+        ("multilabel", "fedmd", "clients.adapt.loss=im", "clients.adapt.loss is im, but it makes"),
+        ("regression", "fedmd", "clients.distill.snapshot=0.5", "clients.distill.snapshot is 0.5, but"),
     ],
 )  # fmt: skip
 def test_settings_that_speak_of_classes_are_refused(
