@@ -7,7 +7,8 @@ rule, the product of its tokens',
 
     log P(span | text before) = sum of log p(t | text before t) over the tokens t of the span,
 
-and with whatever tokens it is the probability of the same event. A model whose tokens reach over an edge says
+and with whatever tokens it is the probability of the same event: of a word that is one token of both models,
+that token's. A model whose tokens reach over an edge says
 nothing of that span, and learns nothing of it. What a client is taught is the *binary* distribution, this
 span or anything else,
 
