@@ -305,6 +305,8 @@ class MemoryStore(StateStore):
 
 
 _OPTIMIZER = "optimizer:"
+ALONE = "alone"
+"""The part that is a copy of the model which trains alone, where teachers are judged by folds."""
 
 
 def packed(

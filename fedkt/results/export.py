@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from fedkt import registry
-from fedkt.client.state import ClientState, DiskStore
+from fedkt.client.state import ALONE, ClientState, DiskStore
 from fedkt.data.raw import Preparation, prepared, spec_of
 from fedkt.data.sets.common_rows import CommonRows
 from fedkt.data.sets.preprocess import Statistics
@@ -65,7 +65,7 @@ class ExportedModel(Net):
         return features, self.task.in_units(scores)
 
 
-def export(run: Path, client: str, out: Path, round_: str = "last") -> Path:
+def export(run: Path, client: str, out: Path, round_: str = "last", *, shared: bool = False) -> Path:
     """Write a client's model after a round as ``model.safetensors`` and ``model.json``.
 
     ``round_``: ``last``, the last finished one, ``best``, by mean accuracy on validation rows, or the number
@@ -76,12 +76,23 @@ def export(run: Path, client: str, out: Path, round_: str = "last") -> Path:
     Where the client adds a ``prior`` to its model's scores for rows that are dealt as its own are, this is in
     ``model.json``, one number per class; not after a private run, whose budget has not paid for it.
 
-    Returns ``out``. Raises InputError where there is no such run or client, or ``out`` is not empty.
+    Where the client judges teachers by folds (``clients.guard.folds``) and does not find them better, its own
+    predictions are those of its copy that trains alone, and so it is that which is written, without a prior;
+    ``model.json`` then says ``alone``. ``shared``: the model that learned from the others all the same.
+
+    Returns ``out``. Raises InputError where there is no such run or client, ``out`` is not empty, or
+    ``shared`` is asked for where there is no copy.
     """
     folder = Result.read(run).path
     state, last = state_of(folder, client, round_)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} exists already and is not empty; name another folder with --out.")
+    if shared and "better" not in state.note:
+        raise InputError(
+            f"--shared tells a model from a copy that trains alone, but {folder} has none "
+            "(clients.guard.folds); leave it out."
+        )
+    alone = not (shared or state.note.get("better", True))
     statistics = state.part("statistics")
     try:
         prepared(_input(folder), Statistics.read(statistics) if statistics else None)
@@ -90,14 +101,15 @@ def export(run: Path, client: str, out: Path, round_: str = "last") -> Path:
             f"{folder} does not hold what the model needs to be used (an older fedkt made it); run it again."
         ) from error
     model = described(folder, state)
-    net = net_of(model, state)
-    tensors = {name: state.part("model")[name] for name in net.state_dict()}
-    tensors |= _prototypes(folder, state)
+    part = ALONE if alone else "model"
+    net = net_of(model, state, part=part)
+    tensors = {name: state.part(part)[name] for name in net.state_dict()}
+    tensors |= {} if alone else _prototypes(folder, state)
     told = {
         **model,
         "statistics": {key: values.tolist() for key, values in statistics.items()} or None,
         "width": net.width,
-        **{key: state.note[key] for key in ("prior",) if key in state.note},
+        **({"alone": True} if alone else {key: state.note[key] for key in ("prior",) if key in state.note}),
         "fedkt": version("fedkt"),
         "run": json.loads((folder / "environment.json").read_text(encoding="utf-8"))["run"],
         "client": client,
@@ -145,9 +157,11 @@ def described(folder: Path, state: ClientState) -> dict[str, Any]:
     return {"model": name, "settings": settings, **_input(folder)}
 
 
-def net_of(model: dict[str, Any], state: ClientState, data_dir: Path | None = None) -> Net:
-    """Return a client's model as its state has it, without what a behaviour attached."""
-    net, tensors = blank(model, data_dir=data_dir), state.part("model")
+def net_of(
+    model: dict[str, Any], state: ClientState, data_dir: Path | None = None, part: str = "model"
+) -> Net:
+    """Return a client's model, or its copy, as its state has it, without what a behaviour attached."""
+    net, tensors = blank(model, data_dir=data_dir), state.part(part)
     if "closed" in tensors:
         net.close(tensors["closed"])
     net.load_state_dict({name: tensors[name] for name in net.state_dict()})

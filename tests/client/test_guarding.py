@@ -11,6 +11,7 @@ import fedkt
 from fedkt.engine.clients.copies import costly
 from fedkt.engine.world.checked import checked_world
 from fedkt.errors import InputError
+from fedkt.results.export import export
 from fedkt.scenario import from_dict, load, to_dict
 
 
@@ -170,6 +171,25 @@ def test_who_is_not_made_better_predicts_as_alone(tmp_path: Path, together: bool
     expected = bare["personal"].where(better, by_itself["personal"])
     assert kept["personal"].tolist() == expected.tolist()
     assert not better.all()  # a plain mean takes what they know of their three classes
+    if together:
+        exported_is_what_predicts(tmp_path, kept)
+
+
+def exported_is_what_predicts(folder: Path, kept: Any) -> None:
+    """On the common test rows a client's exported model is right as often as its own predictions were."""
+    last = kept[kept["round"] == kept["round"].max()]
+    rows = fedkt.data.build(scenario(FEDMD, data=SMALL, clients=FOLDS)).test
+    for _, line in last.iterrows():
+        client = str(line["client"])
+        for shared in (False, True):
+            at = export(folder / "0", client, folder / f"{client} {shared}", shared=shared)
+            right = (fedkt.load_model(at)(rows.x)[1].argmax(1).numpy() == rows.y).mean()
+            about = json.loads((at / "model.json").read_text())
+            copied = not (shared or line["trusted"])
+            assert about.get("alone", False) == copied
+            assert right == pytest.approx(line["guarded_global"] if copied else line["global"])
+    with pytest.raises(InputError, match=r"--shared tells a model from a copy .* has none"):
+        export(folder / "1", "0", folder / "none", shared=True)
 
 
 @pytest.mark.slow

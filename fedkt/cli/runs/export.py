@@ -19,8 +19,11 @@ def export(
             help="last, best (on validation rows), or the number of one that was kept.",
         ),
     ] = "last",
+    shared: Annotated[
+        bool, typer.Option("--shared", help="What learned from others, also where a copy is trusted more.")
+    ] = False,
 ) -> None:
     """Write one client's model as safetensors with a description; fedkt.load_model reads it."""
     from fedkt.results.export import export as write
 
-    typer.echo(write(run_folder, client, out, round_))
+    typer.echo(write(run_folder, client, out, round_, shared=shared))

@@ -18,6 +18,7 @@ from fedkt.client.behaviour import Arrays, Client, Fit
 from fedkt.client.joint import joined, untaught
 from fedkt.client.lessons.views import augmented
 from fedkt.client.mean_features import class_counts
+from fedkt.client.state import ALONE
 from fedkt.client.training import OptimState
 from fedkt.engine.clients.jobs import FitJob, Fitted, PredictJob, Work
 from fedkt.engine.trials.elder import both, lesson_of_elder
@@ -28,7 +29,6 @@ BESIDE = "guarded"
 """The predictor that is the copy's or the model's, whichever was found to be better."""
 SURE = 2.0
 """By how many standard errors: of clients that teachers make no better, one in forty is thought to be."""
-ALONE = "alone"
 _OF_FOLD = ("alone", "taught")
 
 Optimizers = dict[str, OptimState]
