@@ -1,6 +1,6 @@
-"""The table "The default against others" of docs/results/fusion.md: where the default wins, and where not.
+"""Tables of docs/results/fusion.md: the default against others' methods, and against the newer ones.
 
-    FEDKT_DATA=... python -m benchmarks.fusion [--out runs/fusion] [--seeds 0 1 2] [--cases a b] [--write]
+    FEDKT_DATA=... python -m benchmarks.fusion [--table default|newer] [--seeds 0 1 2] [--cases a b] [--write]
 
 Every run is appended to OUT/runs.jsonl and is not run again. ``--write`` puts the table of what is there into
 the page, between its two marks. CIFAR-10 is made of the mirror in $FEDKT_DATA first.
@@ -11,6 +11,7 @@ import json
 import os
 import statistics
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,22 +41,24 @@ CASES: dict[str, tuple[str, list[str]]] = {
     "heart-disease": ("heart-disease", []),
     **MNIST,
 }
-METHODS = {
-    "local": "{name: local}",
-    "dwc": "{name: dwc}",
-    "knfu": "{name: knfu}",
-    "fedmd": "{name: fedmd}",
-    "complementary": "{name: complementary}",
+TABLES = {
+    "default": {name: [] for name in ("local", "dwc", "knfu", "fedmd", "complementary")},
+    "newer": {
+        **{name: [] for name in ("local", "dwc", "held", "transferability", "kshot", "dynamic_logits")},
+        "comd": ["server_model={model: mlp}"],
+        **{name: [] for name in ("fd", "fd_ratio")},
+    },
 }
+"""The methods of each table, and what each changes in a scenario beside the strategy."""
 PAGE = Path("docs/results/fusion.md")
-MARKS = ("<!-- benchmarks.fusion: begin -->", "<!-- benchmarks.fusion: end -->")
 Run = dict[str, Any]
 
 
 def measure(case: str, method: str, seed: int, data: Path) -> Run:
     """Return the accuracy after the last round in percent, of all clients in the mean and of each."""
     scenario, changes = CASES[case]
-    settings = [f"strategy={METHODS[method]}", f"seed={seed}", "engine={kind: inline, cohort: 10}"]
+    settings = [f"strategy={{name: {method}}}", f"seed={seed}", "engine={kind: inline, cohort: 10}"]
+    settings += next(methods[method] for methods in TABLES.values() if method in methods)
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
         done = fedkt.simulate(scenario, [*changes, *settings, "evaluate.every=10"], out=out, data_dir=data)
@@ -64,15 +67,15 @@ def measure(case: str, method: str, seed: int, data: Path) -> Run:
     return {"case": case, "method": method, "seed": seed, **found}
 
 
-def table(runs: list[Run]) -> list[str]:
+def table(runs: list[Run], methods: Sequence[str]) -> list[str]:
     """Return a row for each case: personal / global by method, and whom the default leaves worse off."""
-    lines = [f"| | seeds | {' | '.join(METHODS)} | worse off |", "|---" * (len(METHODS) + 3) + "|"]
+    lines = [f"| | seeds | {' | '.join(methods)} | worse off |", "|---" * (len(methods) + 3) + "|"]
     for case in CASES:
         here = [run for run in runs if run["case"] == case]
         shared = set.intersection(*({r["seed"] for r in here if r["method"] == m} for m in ("local", "dwc")))
         if not shared:
             continue
-        cells = [_cell([r for r in here if r["method"] == m and r["seed"] in shared]) for m in METHODS]
+        cells = [_cell([r for r in here if r["method"] == m and r["seed"] in shared]) for m in methods]
         lines.append(f"| {case} | {len(shared)} | {' | '.join(cells)} | {_worse(here, shared)} |")
     return lines
 
@@ -97,27 +100,30 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/fusion"))
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
     parser.add_argument("--cases", nargs="*", default=list(CASES))
-    parser.add_argument("--methods", nargs="*", default=list(METHODS))
+    parser.add_argument("--table", choices=list(TABLES), default="default")
+    parser.add_argument("--methods", nargs="*", help="of the table, all of them unless set")
     parser.add_argument("--write", action="store_true")
     given = parser.parse_args()
+    methods = list(TABLES[given.table])
     given.out.mkdir(parents=True, exist_ok=True)
     log, folder = given.out / "runs.jsonl", Path(os.environ.get("FEDKT_DATA", "data"))
     runs = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
     known = {(r["case"], r["method"], r["seed"]) for r in runs}
     for seed in given.seeds:
         for case in given.cases:
-            for method in given.methods:
+            for method in given.methods if given.methods is not None else methods:
                 if (case, method, seed) in known:
                     continue
                 made = decoded(folder, given.out) if case.startswith("CIFAR") else folder
                 runs.append(measure(case, method, seed, made))
                 with log.open("a") as lines:
                     lines.write(json.dumps(runs[-1]) + "\n")
-    text = "\n".join(table(runs))
+    text = "\n".join(table([run for run in runs if run["case"] in given.cases], methods))
     if given.write:
         page = PAGE.read_text()
-        before, after = page.split(MARKS[0])[0], page.split(MARKS[1])[1]
-        PAGE.write_text(f"{before}{MARKS[0]}\n\n{text}\n\n{MARKS[1]}{after}")
+        begin, end = (f"<!-- benchmarks.fusion, {given.table}: {mark} -->" for mark in ("begin", "end"))
+        before, after = page.split(begin)[0], page.split(end)[1]
+        PAGE.write_text(f"{before}{begin}\n\n{text}\n\n{end}{after}")
     else:
         print(text)
 
