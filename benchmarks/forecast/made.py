@@ -38,7 +38,7 @@ class Group:
     classes: int
     rows: int
     steps: int
-    distil_steps: int
+    distil_epochs: int
     rounds: int
     lr: float
     x: Tensor
@@ -66,7 +66,7 @@ def draw_group(seed: int) -> Group:
         classes=classes,
         rows=rows,
         steps=int(draw.integers(3, 25)),
-        distil_steps=int(draw.integers(1, 5)) * -(-rows // 32),
+        distil_epochs=int(draw.integers(1, 5)),
         rounds=int(draw.choice([4, 6, 8, 10])),
         lr=float(draw.choice([0.001, 0.003])),
         **tensors,

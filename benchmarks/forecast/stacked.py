@@ -3,7 +3,8 @@
 The engine trains one federation after the other, which is what ``run`` in ``runs.py`` does. Here a group of
 eight shares numbers of clients, classes, rows and steps, and every step is one for all their clients. Fusion
 is the strategies' own, the losses are the registered ones; training is as the engine's but for batches, which
-are drawn with replacement. Models are perceptrons of 64, 32 or 16 hidden units, made of one size by a mask.
+are drawn with replacement. Models are perceptrons of 64, 32 or 16 hidden units, made of one size by a mask,
+with none to two layers before; a federation's are equally deep or not.
 """
 
 from collections.abc import Callable, Iterator
@@ -29,7 +30,10 @@ from fedkt.strategy.fusing.fusion import Fused
 from fedkt.strategy.rounds.given import Setting
 
 UNITS, BATCH, DISTIL_BATCH = 64, 16, 32
+DEEPEST = 2
+"""Most layers before the last hidden one."""
 Params = dict[str, Tensor]
+ALL = slice(None)
 
 
 def group_runs(seed: int, cells: list[Cell]) -> Iterator[dict[str, Any]]:
@@ -65,16 +69,21 @@ class Stack:
     def __post_init__(self) -> None:
         group = self.group
         self.stream = torch_stream(group.seed, "stack")
+        self.distil_steps = group.distil_epochs * -(-group.rows // DISTIL_BATCH)
         first = torch_stream(group.seed, "models")
         models = group.federations * group.clients
-        self.params: Params = {
-            "w": torch.randn(models, group.x.shape[-1], UNITS, generator=first) / group.x.shape[-1] ** 0.5,
-            "b": torch.zeros(models, 1, UNITS),
-            "v": torch.randn(models, UNITS, group.classes, generator=first) / UNITS**0.5,
-            "c": torch.zeros(models, 1, group.classes),
-        }
+        self.params: Params = {}
+        for name, before, after in self._layers():
+            held = before**-0.5  # as torch.nn.Linear begins
+            for what, rows in (("w", before), ("b", 1)):
+                drawn = torch.rand(models, rows, after, generator=first)
+                self.params[what + name] = held * (2 * drawn - 1)
         units = torch.tensor([64, 32, 16])[torch.randint(3, (models,), generator=first)]
         self.mask = (torch.arange(UNITS) < units[:, None]).float()[:, None]
+        alike = torch.randint(DEEPEST + 2, (group.federations,), generator=first)
+        alike = alike.repeat_interleave(group.clients)
+        each = torch.randint(DEEPEST + 1, (models,), generator=first)
+        self.depth = torch.where(alike > DEEPEST, each, alike)[:, None, None]
         for held in self.params.values():
             held.requires_grad_()
         self.training, self.digestion = (
@@ -91,18 +100,30 @@ class Stack:
         teachers: Tensor | None = None
         for _ in range(group.rounds):
             # Whom nobody has taught yet trains no fewer steps than distillation takes.
-            first = max(group.steps, group.distil_steps) if together and teachers is None else group.steps
+            first = max(group.steps, self.distil_steps) if together and teachers is None else group.steps
             self._train(first, self.training, private=True, teachers=teachers if together else None)
             if self.strategies:
                 teachers = self._exchange()
-                self._train(group.distil_steps, self.digestion, teachers=teachers)
+                self._train(self.distil_steps, self.digestion, teachers=teachers)
         return self._accuracies()
 
-    def _features(self, x: Tensor) -> Tensor:
-        return (x @ self.params["w"] + self.params["b"]).relu() * self.mask
+    def _layers(self) -> list[tuple[str, int, int]]:
+        """Return each layer's name, and how many numbers go in and come out."""
+        pixels = self.group.x.shape[-1]
+        before = [(f" before {i}", pixels, pixels) for i in range(DEEPEST)]
+        return [*before, (" hidden", pixels, UNITS), (" head", UNITS, self.group.classes)]
+
+    def _layer(self, name: str, x: Tensor, which: slice = ALL) -> Tensor:
+        return x @ self.params[f"w {name}"][which] + self.params[f"b {name}"][which]
+
+    def _features(self, x: Tensor, which: slice = ALL) -> Tensor:
+        """Return the last hidden units [models, rows, UNITS] of the models ``which``."""
+        for i in range(DEEPEST):
+            x = torch.where(self.depth[which] > i, self._layer(f"before {i}", x, which).relu(), x)
+        return self._layer("hidden", x, which).relu() * self.mask[which]
 
     def _logits(self, x: Tensor) -> Tensor:
-        return self._features(x) @ self.params["v"] + self.params["c"]
+        return self._layer("head", self._features(x))
 
     def _train(
         self,
@@ -148,7 +169,7 @@ class Stack:
         """Fuse each federation's predictions; return the teachers' logits [models, rows, classes]."""
         group, found = self.group, []
         features = self._features(self._transfer())
-        logits = features @ self.params["v"] + self.params["c"]
+        logits = self._layer("head", features)
         for f, strategy in enumerate(self.strategies):
             here = slice(f * group.clients, (f + 1) * group.clients)
             form, settings = strategy.client_settings["form"], strategy.client_settings
@@ -161,8 +182,8 @@ class Stack:
             fused: Fused | None = strategy.fuse(known)
             assert fused is not None
             if len(self.evidence) < group.federations:
-                public = {"rounds": group.rounds, "together": self.cell[1]}
-                self.evidence.append(evidence_of(known, fused, form, **public))
+                scenario = strategy.setting.scenario
+                self.evidence.append(evidence_of(known, fused, form, scenario, together=self.cell[1]))
             values = torch.stack([teacher["values"] for teacher in fused.teachers]).expand_as(
                 arrays["values"]
             )
@@ -171,7 +192,7 @@ class Stack:
 
     def _density(self, model: int, other: Tensor, ridge: float) -> Tensor:
         own = self.group.x[model, : int(self.group.counts[model])]
-        features = ((own @ self.params["w"][model] + self.params["b"][model]).relu()) * self.mask[model]
+        (features,) = self._features(own[None], slice(model, model + 1))
         return log_ratio(other, features, ridge).clamp(-MOST_DENSE, MOST_DENSE)
 
     @torch.no_grad()
@@ -197,6 +218,7 @@ class Stack:
             {
                 "name": "made",
                 "data": {"transfer": {"size": group.rows}},
+                "clients": {"distill": {"epochs": group.distil_epochs, "batch_size": DISTIL_BATCH}},
                 "strategy": {"name": name},
                 "rounds": group.rounds,
             }

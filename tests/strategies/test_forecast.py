@@ -30,7 +30,7 @@ SMALL = ["engine.kind=inline", "rounds=2", "data.partition.clients=3", "data.tra
 
 
 def told(values: torch.Tensor, teachers: torch.Tensor) -> list[dict[str, float]]:
-    found = evidence(values, teachers, rounds=10, together=True)
+    found = evidence(values, teachers, rounds=10, steps=30, together=True)
     return [dict(zip(EVIDENCE, row, strict=True)) for row in found.tolist()]
 
 
@@ -51,9 +51,19 @@ def test_evidence_by_hand() -> None:
     assert first["movement"] == pytest.approx(((1 - 2.2 / 3) + (0.5 - 0.7 / 3)) / 2, abs=1e-6)
     assert first["own_weight"] == pytest.approx(1 / 3, abs=1e-6)
     assert first["surer"] == 0.5  # 2.2/3 < 1, 2.3/3 > .5
-    assert [first[f"log_{what}"] for what in ("rows", "clients", "classes", "rounds")] == pytest.approx(
-        [math.log(n) for n in (2, 3, 2, 10)]
-    )
+    each = [
+        0.5,
+        -(0.8 * math.log2(0.8) + 0.2 * math.log2(0.2)),
+        -(0.4 * math.log2(0.4) + 0.6 * math.log2(0.6)) / 2,
+    ]
+    assert first["peers_entropy"] == pytest.approx((each[1] + each[2]) / 2, abs=1e-6)
+    assert first["apart"] == pytest.approx((h[2] + h[3]) / 2 - sum(each) / 3, abs=1e-6)
+    assert (first["own_tops"], first["teacher_tops"]) == pytest.approx((0.0, 1.0))
+    # (.75 .25), (.5 .5) and (.2 .8) against their mean (1.45/3, 1.55/3): .8/3, .05/3, .85/3.
+    assert first["skew"] == pytest.approx((0.8 + 0.05 + 0.85) / 9, abs=1e-6)
+    assert [
+        first[f"log_{what}"] for what in ("rows", "clients", "classes", "rounds", "steps")
+    ] == pytest.approx([math.log(n) for n in (2, 3, 2, 10, 30)])
     assert first["together"] == 1.0
 
 
@@ -65,19 +75,19 @@ def test_evidence_of_extremes() -> None:
     assert both[0]["own_weight"] == 1  # nothing is taken where there is nothing else
     assert both[0]["among_peers"] == 1  # a single peer
     with pytest.raises(ValueError, match="two clients"):
-        evidence(VALUES[:1], VALUES[:1], rounds=1, together=False)
+        evidence(VALUES[:1], VALUES[:1], rounds=1, steps=1, together=False)
 
 
 def test_evidence_knows_neither_order_nor_names() -> None:
     values = torch.rand(4, 6, 3, generator=torch.Generator().manual_seed(0)).softmax(-1)
     teachers = values.flip(0)
-    once = evidence(values, teachers, rounds=4, together=False)
+    once = evidence(values, teachers, rounds=4, steps=8, together=False)
     order, rows = torch.tensor([2, 0, 3, 1]), torch.tensor([5, 1, 0, 2, 4, 3])
-    again = evidence(values[order][:, rows], teachers[order][:, rows], rounds=4, together=False)
+    again = evidence(values[order][:, rows], teachers[order][:, rows], rounds=4, steps=8, together=False)
     assert torch.allclose(once[order], again)
     classes = torch.tensor([1, 2, 0])
     assert torch.allclose(
-        once, evidence(values[..., classes], teachers[..., classes], rounds=4, together=False)
+        once, evidence(values[..., classes], teachers[..., classes], rounds=4, steps=8, together=False)
     )
 
 
@@ -92,9 +102,10 @@ def test_logits_and_a_common_teacher_are_read_as_probabilities() -> None:
     logits = VALUES.clamp_min(1e-6).log() + 3.0
     known = Contributions(("0", "1", "2"), {"values": logits})
     common = Fused({"values": logits.mean(0)})
-    public: dict[str, Any] = {"rounds": 3, "together": False}
-    found = evidence_of(known, common, "logits", **public)
-    expected = evidence(logits.softmax(-1), logits.mean(0).softmax(-1).expand_as(logits), **public)
+    described = load("quickstart", ["rounds=3", "clients.distill.epochs=4", "clients.distill.batch_size=1"])
+    found = evidence_of(known, common, "logits", described, together=False)
+    teachers = logits.mean(0).softmax(-1).expand_as(logits)  # two rows, one at a time, four times
+    expected = evidence(logits.softmax(-1), teachers, rounds=3, steps=8, together=False)
     assert torch.allclose(found, expected)
 
 
@@ -134,7 +145,7 @@ def test_the_table_that_ships() -> None:
 
 def test_chances_are_in_order_for_every_strategy() -> None:
     values = torch.rand(5, 20, 4, generator=torch.Generator().manual_seed(1)).softmax(-1)
-    seen = evidence(values, values.mean(0).expand_as(values), rounds=10, together=True)
+    seen = evidence(values, values.mean(0).expand_as(values), rounds=10, steps=30, together=True)
     for name in fitted_for():
         for each in forecast(name, seen):
             for chance in each.values():
@@ -148,7 +159,7 @@ def test_the_evidence_of_a_run_is_that_of_its_first_exchange() -> None:
     seen = first_exchange(checked_world(described))
     assert sorted(seen) == ["0", "1", "2"]
     (one,) = {tuple(seen[c].tolist()[EVIDENCE.index("log_rows") :]) for c in seen}
-    assert one == pytest.approx([math.log(60), math.log(3), math.log(10), math.log(2), 0.0])
+    assert one == pytest.approx([math.log(n) for n in (60, 3, 10, 2, 6)] + [0.0])  # three times two batches
 
 
 def only(probability: float) -> Any:

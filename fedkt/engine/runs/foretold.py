@@ -67,18 +67,21 @@ def first_exchange(world: World) -> dict[str, Tensor]:
         grid = InlineGrid(make_app(lambda: (world, store), raise_errors=True), len(world.shards))
         messages = list(strategy.configure_train(1, ArrayRecord(), ConfigRecord(), grid))
         strategy.aggregate_train(1, grid.send_and_receive(messages))
-    return seen[0]
+    return seen[0] if seen else {}
 
 
 def watch(strategy: Strategy) -> list[dict[str, Tensor]]:
-    """Return a list that gets the evidence of each client, by name, whenever the strategy fuses."""
+    """Return a list that gets the evidence of each client, by name, whenever the strategy fuses.
+
+    Not where a filter leaves a single one, which has no peers.
+    """
     seen: list[dict[str, Tensor]] = []
     fuse, form, scenario = strategy.fuse, strategy.client_settings["form"], strategy.setting.scenario
 
     def noted(contributions: Contributions) -> Fused | None:
         fused = fuse(contributions)
-        if fused is not None:
-            told = evidence_of(contributions, fused, form, rounds=scenario.rounds, together=strategy.jointly)
+        if fused is not None and len(contributions.clients) > 1:
+            told = evidence_of(contributions, fused, form, scenario, together=strategy.jointly)
             seen.append(dict(zip(contributions.clients, told, strict=True)))
         return fused
 

@@ -19,47 +19,61 @@ movement           mean_i TV(p_n[i], t_n[i])
 own_weight         a in t = a p + (1 - a) o by least squares over rows and classes, within [0, 1]; 1 where
                    p = o
 surer              share of rows on which max t_n > max p_n
+peers_entropy      mean_i H(p_m[i]), mean over m != n: how unsure its peers are one by one
+apart              mean_i (H(p[i]) - mean_m H(p_m[i])), p the mean of all: what it tells to know who speaks
+own_tops           H(how often each class is top(p_n[i]))
+teacher_tops       H(how often each class is top(t_n[i]))
+skew               mean_m TV(mean prediction of m, mean prediction of all)
 log_rows           ln R
 log_clients        ln N
 log_classes        ln K
 log_rounds         ln(rounds of the run)
+log_steps          ln(steps that a client is distilled a round)
 together           1 where clients learn jointly from private rows and teachers, else 0
 =================  ===================================================================================
 """
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from fedkt.client.behaviour import Steps
 from fedkt.knowledge.contributions import Contributions
 from fedkt.strategy.choosing.utilities import doubt
 from fedkt.strategy.fusing.fusion import Fused
 
+if TYPE_CHECKING:
+    from fedkt.scenario import Scenario
+
 EVIDENCE = (
     *("own_entropy", "peer_entropy", "teacher_entropy", "own_breadth", "teacher_breadth"),
     *("agreement", "peer_agreement", "among_peers", "overlap", "movement", "own_weight", "surer"),
-    *("log_rows", "log_clients", "log_classes", "log_rounds", "together"),
+    *("peers_entropy", "apart", "own_tops", "teacher_tops", "skew"),
+    *("log_rows", "log_clients", "log_classes", "log_rounds", "log_steps", "together"),
 )
 """Names of the columns of :func:`evidence`."""
 SMALLEST = 1e-12
 
 
 def evidence_of(
-    contributions: Contributions, fused: Fused, form: str, *, rounds: int, together: bool
+    contributions: Contributions, fused: Fused, form: str, scenario: "Scenario", *, together: bool
 ) -> Tensor:
     """Return the evidence [clients, len(EVIDENCE)] of what clients sent, and what was fused of it.
 
-    ``form``: that of the values, ``logits`` or ``probabilities``.
+    ``form``: that of the values, ``logits`` or ``probabilities``; ``together``: whether clients rehearse.
     """
     values = contributions.values
     teachers = torch.stack([teacher["values"] for teacher in fused.teachers]).expand_as(values)
     if form == "logits":
         values, teachers = values.double().softmax(-1), teachers.double().softmax(-1)
-    return evidence(values, teachers, rounds=rounds, together=together)
+    parts = scenario.clients
+    steps = Steps.distill(parts.distill, parts.local).count(values.shape[1])
+    return evidence(values, teachers, rounds=scenario.rounds, steps=steps, together=together)
 
 
-def evidence(values: Tensor, teachers: Tensor, *, rounds: int, together: bool) -> Tensor:
+def evidence(values: Tensor, teachers: Tensor, *, rounds: int, steps: int, together: bool) -> Tensor:
     """Return the evidence [clients, len(EVIDENCE)], float64, of one exchange.
 
     ``values`` [clients, rows, classes]: what clients sent, as probabilities; ``teachers`` of the same shape:
@@ -74,8 +88,9 @@ def evidence(values: Tensor, teachers: Tensor, *, rounds: int, together: bool) -
     beside = (equal.sum(1) - 1) / (n - 1)
     pairs = (n - 1) * (n - 2)
     among = (equal.sum() - n - 2 * (equal.sum(1) - 1)) / pairs if pairs else torch.ones(n).double()
+    unsure, everybody = entropy(p).mean(1), p.mean(0)
     told = {
-        "own_entropy": entropy(p).mean(1),
+        "own_entropy": unsure,
         "peer_entropy": entropy(o).mean(1),
         "teacher_entropy": entropy(t).mean(1),
         "own_breadth": entropy(p.mean(1)),
@@ -87,12 +102,18 @@ def evidence(values: Tensor, teachers: Tensor, *, rounds: int, together: bool) -
         "movement": variation(p, t).mean(1),
         "own_weight": own_weight(p, o, t),
         "surer": (t.amax(-1) > p.amax(-1)).double().mean(1),
+        "peers_entropy": (unsure.sum() - unsure) / (n - 1),
+        "apart": (entropy(everybody).mean() - unsure.mean()).expand(n),
+        "own_tops": entropy(_tops(p)),
+        "teacher_tops": entropy(_tops(t)),
+        "skew": variation(p.mean(1), everybody.mean(0)).mean().expand(n),
     }
     public = {
         "log_rows": math.log(rows),
         "log_clients": math.log(n),
         "log_classes": math.log(classes),
         "log_rounds": math.log(rounds),
+        "log_steps": math.log(steps),
         "together": float(together),
     }
     told |= {name: p.new_full((n,), value) for name, value in public.items()}
@@ -115,6 +136,11 @@ def own_weight(own: Tensor, others: Tensor, teacher: Tensor) -> Tensor:
     size = apart.square().sum(1)
     weight = torch.where(size > SMALLEST, (apart * moved).sum(1) / size.clamp_min(SMALLEST), 1.0)
     return weight.clamp(0, 1)
+
+
+def _tops(q: Tensor) -> Tensor:
+    """Return how often each class is the likeliest over rows [clients, rows, classes], [clients, classes]."""
+    return torch.nn.functional.one_hot(q.argmax(-1), q.shape[-1]).double().mean(1)
 
 
 def _equal(tops: Tensor, classes: int) -> Tensor:

@@ -389,8 +389,7 @@ class Course:
         scenario, method = self._setting.scenario, self._method
         if scenario.forecast == "none":
             return None
-        name, form = scenario.strategy.name, method.client_settings["form"]
-        return Declining(name, form, rounds=scenario.rounds, together=method.jointly)
+        return Declining(scenario, method.client_settings["form"], together=method.jointly)
 
     def _central(self) -> Central | None:
         setting, dims = self._setting, next(iter(self._setting.dims.values()))

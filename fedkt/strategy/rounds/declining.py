@@ -1,11 +1,14 @@
 """Whom a server does not teach, since the forecast of its first exchange speaks against it."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fedkt.knowledge.contributions import Contributions
 from fedkt.strategy.fusing.evidence import evidence_of
 from fedkt.strategy.fusing.forecast import forecast
 from fedkt.strategy.fusing.fusion import Fused
+
+if TYPE_CHECKING:
+    from fedkt.scenario import Scenario
 
 LEAST = 0.5
 """A client whose personal accuracy rises with a smaller probability is not taught."""
@@ -17,9 +20,8 @@ class Declining:
     Such a client is asked and contributes as all are, and trains alone.
     """
 
-    def __init__(self, strategy: str, form: str, *, rounds: int, together: bool) -> None:
-        self._strategy, self._form = strategy, form
-        self._public: dict[str, Any] = {"rounds": rounds, "together": together}
+    def __init__(self, scenario: "Scenario", form: str, *, together: bool) -> None:
+        self._scenario, self._form, self._together = scenario, form, together
         self.chances: dict[str, float] = {}
         """By client, the probability that fusing raises its personal accuracy."""
 
@@ -28,7 +30,8 @@ class Declining:
         clients = contributions.clients
         if len(clients) < 2 or set(clients) <= set(self.chances):
             return
-        found = forecast(self._strategy, evidence_of(contributions, fused, self._form, **self._public))
+        told = evidence_of(contributions, fused, self._form, self._scenario, together=self._together)
+        found = forecast(self._scenario.strategy.name, told)
         for client, chance in zip(clients, found, strict=True):
             self.chances.setdefault(client, chance["personal"].probability)
 
