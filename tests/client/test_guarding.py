@@ -179,6 +179,7 @@ def exported_is_what_predicts(folder: Path, kept: Any) -> None:
     """On the common test rows a client's exported model is right as often as its own predictions were."""
     last = kept[kept["round"] == kept["round"].max()]
     rows = fedkt.data.build(scenario(FEDMD, data=SMALL, clients=FOLDS)).test
+    assert rows is not None
     for _, line in last.iterrows():
         client = str(line["client"])
         for shared in (False, True):
