@@ -13,6 +13,7 @@ from fedkt.data.columns.choices import Choices
 from fedkt.data.columns.labels import listed
 from fedkt.data.columns.named import columns_of, table_of
 from fedkt.data.columns.tokens import tokenise
+from fedkt.data.graph.vocabulary import Graph
 from fedkt.data.sets.dataset import InputSpec, dataset_of
 from fedkt.data.sets.preprocess import Preprocess, Statistics, fit_raw
 from fedkt.errors import InputError
@@ -46,6 +47,8 @@ class Preparation:
     """The values of columns that hold one of a few, each of which has a column of the model."""
     white: tuple[float, float] | None = None
     """What black and white are in raw images, where the scenario says it."""
+    graph: Graph | None = None
+    """What the numbers of triples stand for, where rows are some."""
 
     def __call__(self, rows: Any) -> "torch.Tensor":
         """Return raw rows as a model takes them: float32 [n, *input.shape], int64 for tokens.
@@ -70,9 +73,11 @@ class Preparation:
         """Return the rows that columns by name hold: those of the model, the only text, or all in order."""
         if self.preprocess.input.kind == "tokens" and len(columns) == 1:
             return np.asarray(next(iter(columns.values())))
+        if self.graph is not None:
+            return np.stack([np.asarray(column) for column in columns.values()], 1)
         if self.columns is None:
             return table_of(WHERE, columns, Choices(columns=tuple(columns)))[0]
-        columns = self._spread(columns)
+        columns = self._without_silent(self._spread(columns))
         # A column of vectors became NAME[0] and so on.
         asked = dict.fromkeys(
             name if name in columns else name.rpartition("[")[0] or name for name in self.columns
@@ -86,6 +91,15 @@ class Preparation:
         if odd:
             raise InputError(f"{WHERE} hold no numbers in {listed(odd)}; write them as numbers.")
         return table_of(WHERE, columns, Choices(columns=tuple(asked)))[0]
+
+    def _without_silent(self, columns: dict[str, Any]) -> dict[str, Any]:
+        """Return columns with those blank that are not there and say nothing to this client's model, as those
+        of other sites' tables do."""
+        if self.statistics is None or not columns:
+            return columns
+        rows = len(next(iter(columns.values())))
+        silent = np.array(self.columns)[self.statistics.silent].tolist()
+        return {**{name: np.full(rows, np.nan) for name in silent}, **columns}
 
     def _spread(self, columns: Mapping[str, Any]) -> dict[str, Any]:
         """Return columns with those of categories as a column of 0 and 1 for each value."""
@@ -130,13 +144,15 @@ class Preparation:
     def _tokens(self, rows: Any) -> NDArray[np.int64]:
         if rows.ndim == 1 and rows.dtype.kind in "USTO":
             ids = tokenise(texts_of(WHERE, rows).tolist())
+        elif self.graph is not None and rows.dtype.kind in "USTO" and rows.ndim == 2 and rows.shape[1] == 3:
+            ids = self.graph.triples(WHERE, rows.tolist())
         elif rows.ndim == 2 and rows.dtype.kind in "iu":
             short = max(self.preprocess.input.shape[0] - rows.shape[1], 0)
             ids = np.pad(rows.astype(np.int64), ((0, 0), (0, short)))
         else:
+            right = "texts (1 dimension), or token ids (2)" if self.graph is None else "names or ids [n, 3]"
             raise InputError(
-                f"{WHERE} are of type {rows.dtype} and shape {list(rows.shape)}; they must be texts (1 "
-                "dimension), or token ids (2)."
+                f"{WHERE} are of type {rows.dtype} and shape {list(rows.shape)}; they must be {right}."
             )
         vocabulary = self.preprocess.input.vocabulary
         if ids.size and not (ids.min() >= 0 and ids.max() < vocabulary):
@@ -164,7 +180,7 @@ def described(federation: "Federation", data: "Data") -> dict[str, Any]:
     """
     preprocess, pool = federation.preprocess, federation.pool
     spec, constants = preprocess.input, preprocess.normalise
-    image = pool.kind == "image"
+    image, graph = pool.kind == "image", pool.graph
     return {
         "input": {"kind": spec.kind, "shape": list(spec.shape), "vocabulary": spec.vocabulary},
         "prepare": {
@@ -182,6 +198,7 @@ def described(federation: "Federation", data: "Data") -> dict[str, Any]:
         "labels": _label_names(federation, data.target),
         "columns": federation.pool.columns,
         "categories": {name: list(values) for name, values in federation.categories.items()},
+        "graph": None if graph is None else {"entities": graph.entities, "relations": graph.relations},
         "notes": federation.notes,
     }
 
@@ -204,7 +221,12 @@ def prepared(about: Mapping[str, Any], statistics: Statistics | None) -> Prepara
         columns,
         about.get("categories"),
         white,
+        _graph(about.get("graph")),
     )
+
+
+def _graph(names: Mapping[str, Sequence[str]] | None) -> Graph | None:
+    return None if names is None else Graph(tuple(names["entities"]), tuple(names["relations"]))
 
 
 def spec_of(about: Mapping[str, Any]) -> InputSpec:

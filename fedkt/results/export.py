@@ -95,7 +95,8 @@ def export(run: Path, client: str, out: Path, round_: str = "last", *, shared: b
     alone = not (shared or state.note.get("better", True))
     statistics = state.part("statistics")
     try:
-        prepared(_input(folder), Statistics.read(statistics) if statistics else None)
+        scales = Statistics.read(statistics) if statistics else None
+        prepared(_input(folder), scales)
     except (KeyError, ValueError) as error:
         raise InputError(
             f"{folder} does not hold what the model needs to be used (an older fedkt made it); run it again."
@@ -107,7 +108,7 @@ def export(run: Path, client: str, out: Path, round_: str = "last", *, shared: b
     tensors |= {} if alone else _prototypes(folder, state)
     told = {
         **model,
-        "statistics": {key: values.tolist() for key, values in statistics.items()} or None,
+        "statistics": None if scales is None else scales.plain(),
         "width": net.width,
         **({"alone": True} if alone else {key: state.note[key] for key in ("prior",) if key in state.note}),
         "fedkt": version("fedkt"),

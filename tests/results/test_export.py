@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -14,6 +15,7 @@ from fedkt.errors import InputError
 from fedkt.files import read_tensors, write_tensors
 from fedkt.results.export import export
 from fedkt.results.folder import read_rows
+from tests import parties
 
 SMALL: dict[str, Any] = {
     "name": "small",
@@ -339,3 +341,23 @@ def test_short_token_ids_are_padded_and_no_text_is_made_of_nothing(tmp_path: Pat
     assert torch.equal(model(ids[1:2, :2])[1], model(ids[1:2])[1])
     with pytest.raises(InputError, match="these rows has no text in 1 of 2 rows"):
         model(["a text", None])
+
+
+def test_models_of_parties_that_differ_take_their_own_rows(tmp_path: Path) -> None:
+    """A site's table has its own columns alone, and links have names."""
+    parties.write(tmp_path)
+    models = {}
+    for case in ("columns", "links"):
+        described = parties.described(case, rounds=1)
+        run = fedkt.simulate(described, out=tmp_path / case / "run", data_dir=tmp_path, progress=False)
+        models[case] = fedkt.load_model(export(run.path, "a", tmp_path / case / "model"))
+    table = pd.read_csv(tmp_path / "a.csv")
+    with torch.no_grad():
+        own = models["columns"](table[["kind", "c1", "c0"]])[1]
+        assert torch.equal(own, models["columns"](table.assign(c2=5.0))[1])
+        with pytest.raises(InputError, match="these rows lack c0;"):
+            models["columns"](table[["kind", "c1"]])
+        names = [["p0", "a", "p1"], ["p3", "c", "p8"]]
+        assert torch.equal(models["links"](names)[1], models["links"](np.array([[1, 10, 2], [4, 12, 9]]))[1])
+        with pytest.raises(InputError, match="these rows hold 'c', which is no such name of the graph"):
+            models["links"]([["p0", "a", "c"]])

@@ -8,7 +8,7 @@ need them.
 
 import csv
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -85,18 +85,16 @@ def numbered(
         tuple(in_order(occurring)) if names is None else tuple(names)
         for names, occurring in zip(given, held, strict=True)
     )
-    places = {name: 1 + k for k, name in enumerate(entities)}
-    kinds = {name: 1 + len(entities) + r for r, name in enumerate(relations)}
+    graph = Graph(entities, relations)
     seen: set[Line] = set()
     parts: dict[str, Triples] = {}
     for part, held_there in texts.items():
         fresh = [line for line in dict.fromkeys(held_there) if line not in seen]
         seen.update(fresh)
         fresh = list(held_there) if repeats else fresh
-        rows = [(places[head], kinds[relation], places[tail]) for head, relation, tail in fresh]
-        parts[part] = np.array(rows, np.int64).reshape(-1, 3)
+        parts[part] = graph.triples(where, fresh)
     known = parts.pop("valid", np.zeros((0, 3), np.int64))
-    return Read(parts, Graph(entities, relations, known), 0 if repeats else len(lines) - len(seen))
+    return Read(parts, replace(graph, known=known), 0 if repeats else len(lines) - len(seen))
 
 
 def _found(name: str, data_dir: Path | None) -> Path:

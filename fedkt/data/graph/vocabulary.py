@@ -1,10 +1,12 @@
 """What a graph's numbers stand for."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+
+from fedkt.errors import InputError
 
 Triples = NDArray[np.int64]
 """Links [n, 3]: head, relation, tail, as token ids."""
@@ -40,6 +42,22 @@ class Graph:
     def relation(self, number: int) -> int:
         """Return a relation's token."""
         return 1 + len(self.entities) + number
+
+    def triples(self, where: str, links: Sequence[Sequence[str]]) -> Triples:
+        """Return links [n] of three names as numbers. Raises InputError for a name that is not there.
+
+        >>> Graph(("ann", "bob"), ("knows",)).triples("these", [("bob", "knows", "ann")]).tolist()
+        [[2, 3, 1]]
+        """
+        ends = {name: 1 + k for k, name in enumerate(self.entities)}
+        kinds = {name: self.relation(r) for r, name in enumerate(self.relations)}
+        try:
+            made = [(ends[head], kinds[relation], ends[tail]) for head, relation, tail in links]
+        except KeyError as error:
+            raise InputError(
+                f"{where} hold {error}, which is no such name of the graph; a link is head, relation, tail."
+            ) from None
+        return np.array(made, np.int64).reshape(-1, 3)
 
     def keys(self, triples: Triples) -> NDArray[np.int64]:
         """Return one number per link [n], equal for equal links alone."""

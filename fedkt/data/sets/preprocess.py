@@ -86,10 +86,16 @@ class Statistics:
 
         return {field.name: torch.tensor(getattr(self, field.name)) for field in fields(self)}
 
+    def plain(self) -> dict[str, Any]:
+        """Return them by name as JSON takes them, which knows no infinity: such a scale is None."""
+        made = {name: getattr(self, name).tolist() for name in ("fill", "shift", "scale")}
+        return {**made, "scale": [None if np.isinf(n) else n for n in made["scale"]], "scaled": self.scaled}
+
     @classmethod
     def read(cls, values: Mapping[str, Any]) -> "Statistics":
-        """Return what :meth:`tensors` gave, of tensors, or of lists as JSON has them."""
+        """Return what :meth:`tensors` or :meth:`plain` gave."""
         numbers = {name: np.asarray(values[name], np.float64) for name in ("fill", "shift", "scale")}
+        numbers["scale"] = np.where(np.isnan(numbers["scale"]), np.inf, numbers["scale"])
         return cls(**numbers, scaled=bool(values["scaled"]))
 
     @staticmethod
