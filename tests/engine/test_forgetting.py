@@ -299,3 +299,13 @@ def test_a_student_needs_a_model_to_learn_from(tmp_path: Path, whole: Path) -> N
     (tmp_path / "empty" / "checkpoint").mkdir(parents=True)
     with pytest.raises(InputError, match="has no model of client '0'"):
         fresh_student(tmp_path / "empty", checked_world(from_dict(SMALL)), "0")
+
+
+def test_what_cannot_be_judged_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    """Estimators have no steps: neither a fresh student's, nor those of learning a class again."""
+    clients = {"models": [{"name": "sklearn", "estimator": "GaussianNB"}]}
+    fitted, out = run(tmp_path / "run", clients=clients, rounds=1), tmp_path / "new"
+    for more, words in (({"how": "fresh"}, "--how fresh teaches"), ({"judge": True}, "--judge teaches")):
+        with pytest.raises(InputError, match=words):
+            forget(fitted, "0", label="6", out=out, **more)  # type: ignore[arg-type]
+    assert not out.exists()

@@ -58,6 +58,7 @@ def forget(
             rows=rows,
             label=label,
             how=how,  # type: ignore[arg-type]
+            judge=judge,
             out=out,
             data_dir=data_dir,
             observer=progress,

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from fedkt.client.lessons.blocking import maskable
 from fedkt.data import Federation
 from fedkt.data.content.withheld import class_numbers, read_rows_of, shown
+from fedkt.engine.world.world import World
 from fedkt.errors import InputError
 from fedkt.registry import find
 from fedkt.results.folder import read_rows
@@ -139,6 +140,25 @@ def first_asked(run: Path, client: str) -> int:
             f"those who did are {', '.join(known)}."
         )
     return min(asked)
+
+
+def check_judge(world: World, what: Forgetting) -> None:
+    """Raise InputError where nothing can be judged; ``world``: of the run in which all was still known."""
+    if world.scenario.data.task != "classification":
+        raise InputError(
+            f"--judge measures accuracy of classes, but data.task is {world.scenario.data.task}; leave it "
+            "out."
+        )
+    if world.federation.test is None and any(world.shards[c].test is None for c in world.names):
+        raise InputError("--judge compares models on test rows, and there are none.")
+    if what.whole and len(world.names) == 1:
+        raise InputError("--judge looks at those who stay, and there is nobody else.")
+    fitted = [client for client in what.clients if what.label is not None and world.refits(client)]
+    if fitted:
+        raise InputError(
+            f"--judge teaches models the class again step by step, but that of client '{fitted[0]}' is an "
+            "estimator, which knows no steps; leave it out."
+        )
 
 
 def _refuse(run: Path, scenario: Scenario, asked: Asked) -> None:

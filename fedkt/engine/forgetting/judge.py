@@ -26,7 +26,7 @@ from fedkt.client.training import one_thread, predict
 from fedkt.data.federation import Shard
 from fedkt.data.identity import data_hashes
 from fedkt.engine.forgetting import numbers
-from fedkt.engine.forgetting.asked import Forgetting
+from fedkt.engine.forgetting.asked import Forgetting, check_judge
 from fedkt.engine.forgetting.continued import go_on
 from fedkt.engine.forgetting.withdrawal import Forgotten, replay
 from fedkt.engine.loop import checkpoint
@@ -173,7 +173,7 @@ def judged(
     what, folder = forgotten.what, forgotten.result.path
     after = what.scenario(before)
     world = checked_world(before, data_dir)
-    _refuse(world, what)
+    check_judge(world, what)
     judge = Judge(world, what)
     with tempfile.TemporaryDirectory() as name, one_thread():
         folders = {"before": run, "after": folder, "retrained": Path(name, "retrained")}
@@ -284,18 +284,6 @@ def _guards(after: Scenario, what: Forgetting, judge: Judge) -> dict[str, Scenar
 
 def _held(shard: Shard) -> NDArray[np.int64]:
     return np.concatenate([shard.rows, shard.validation])
-
-
-def _refuse(world: World, what: Forgetting) -> None:
-    if world.scenario.data.task != "classification":
-        raise InputError(
-            f"--judge measures accuracy of classes, but data.task is {world.scenario.data.task}; leave it "
-            "out."
-        )
-    if world.federation.test is None and any(world.shards[c].test is None for c in world.names):
-        raise InputError("--judge compares models on test rows, and there are none.")
-    if what.whole and len(world.names) == 1:
-        raise InputError("--judge looks at those who stay, and there is nobody else.")
 
 
 def _index(accuracy: tuple[float | None, float | None], later: Sequence[float | None]) -> float | None:

@@ -45,8 +45,13 @@ def fresh_student(run: Path, world: World, client: str) -> Made:
     """Return a new model of a client, taught by what it has at the end of a run.
 
     ``world``: of the scenario in which the client does not hold what it forgets. The optimiser begins anew.
-    Raises InputError where the run has no model of the client.
+    Raises InputError where the run has no model of the client, or it is an estimator.
     """
+    if world.refits(client):
+        raise InputError(
+            f"--how fresh teaches a new net in steps, but the model of client '{client}' is an estimator, "
+            "which is fitted anew in each round; --how own or replay forgets."
+        )
     number = checkpoint.read(run / "checkpoint").round
     before = DiskStore(run / "checkpoint" / "clients").load(client, 2 * number + 2)
     if before is None:

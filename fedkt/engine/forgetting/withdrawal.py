@@ -15,7 +15,7 @@ from fedkt import scenario as scenarios
 from fedkt.client.state import DiskStore
 from fedkt.data import Federation
 from fedkt.data.identity import data_hashes
-from fedkt.engine.forgetting.asked import Asked, Forgetting, How, checked
+from fedkt.engine.forgetting.asked import Asked, Forgetting, How, check_judge, checked
 from fedkt.engine.forgetting.continued import go_on
 from fedkt.engine.forgetting.own_run import own_run
 from fedkt.engine.forgetting.student import fresh_student
@@ -50,13 +50,15 @@ def forget(
     rows: Path | list[int] | None = None,
     label: str | None = None,
     how: How = "replay",
+    judge: bool = False,
     out: Path | None = None,
     data_dir: Path | None = None,
     observer: Observer | None = None,
 ) -> Forgotten:
     """Make a run, or one client's model, forget; the result is another run's folder, which can go on.
 
-    ``client``, ``rows``, ``label``, ``how``: see :class:`~fedkt.engine.forgetting.asked.Asked`; ``out``: the
+    ``client``, ``rows``, ``label``, ``how``: see :class:`~fedkt.engine.forgetting.asked.Asked`; ``judge``:
+    whether the result is to be judged, so that what cannot be is refused before anything runs; ``out``: the
     new run's folder (default: ``<run>-without-<client>``). The old folder stays as it is: it holds what was
     contributed until it is deleted. Raises InputError where there is nothing to forget, where the data are
     others now, and where it would not be exact or would cost the others.
@@ -67,6 +69,8 @@ def forget(
     federation = data.build(before, data_dir)
     what = checked(Asked(client, rows, label, how), run, before, federation, data_dir)
     check_data(run, data_hashes(federation))
+    if judge:
+        check_judge(checked_world(before, data_dir), what)
     folder = out or run.with_name(f"{run.name}-without-{_name(client, label, rows is not None)}")
     after, begun = what.scenario(before), time.monotonic()
     if how == "replay":
