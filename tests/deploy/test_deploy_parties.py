@@ -10,7 +10,9 @@ import fedkt
 from fedkt import scenario as scenarios
 from fedkt.deploy.coordinator.server_app import coordinate
 from fedkt.deploy.rehearsal import LINK, Rehearsal
+from fedkt.deploy.site.inspection import check_site
 from fedkt.deploy.site.setup import init_from_scenario
+from fedkt.errors import InputError
 from fedkt.files import read_tensors
 from fedkt.results.folder import read_rows
 from tests import parties
@@ -59,6 +61,22 @@ def test_sites_that_differ_get_the_numbers_of_the_simulation(
     for site in parties.SITES:
         here = models(tmp_path / "sites" / site / "state" / "runs" / invitation.run)
         assert here == models(tmp_path / "simulated" / "checkpoint" / "clients" / site) != {}
+
+
+def test_a_site_with_a_corrupt_file_is_told_why_and_declined_by_kind(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parties.write(tmp_path)
+    scenario = scenarios.from_dict(parties.described("links", rounds=1))
+    made = init_from_scenario(scenario, tmp_path / "sites", tmp_path, ADDRESS, None)
+    (made[0].folder / "rows" / "train.csv").write_text("p0,a\np1,a,p2,p3\n")
+    with pytest.raises(InputError, match="line 1 has 2 of 3 fields, line 2 has 4 of 3 fields") as told:
+        check_site(made[0], scenario, connect=False)
+    assert len(told.value.problems) == 1
+    invitation = invite(parties.described("links", rounds=1))
+    coordinate(SitesGrid(invitation, [site.folder for site in made]), invitation, tmp_path / "home")
+    refused = [event for event in events(capsys) if event["event"] == "refused"]
+    assert [(event["reason"], event["detail"].partition(":")[0]) for event in refused] == [("site", "a")]
 
 
 @pytest.mark.deploy

@@ -307,5 +307,5 @@ def test_what_cannot_be_judged_is_refused_before_anything_runs(tmp_path: Path) -
     fitted, out = run(tmp_path / "run", clients=clients, rounds=1), tmp_path / "new"
     for more, words in (({"how": "fresh"}, "--how fresh teaches"), ({"judge": True}, "--judge teaches")):
         with pytest.raises(InputError, match=words):
-            forget(fitted, "0", label="6", out=out, **more)  # type: ignore[arg-type]
+            forget(fitted, "0", label="6", out=out, **more)
     assert not out.exists()

@@ -106,17 +106,17 @@ class OwnRows:
         from datasets import Dataset as Table
         from datasets.utils.logging import disable_progress_bar, enable_progress_bar
 
-        tables = {}
-        for name, part in parts.items():
-            table = Table.from_dict(self._columns(part, site))
-            if part.label_names is not None and part.y.ndim == 1 and part.y.min() >= 0:
-                table = table.cast_column(
-                    str(self.choices.label or LABEL), ClassLabel(names=self._names(part, site))
-                )
-            tables[name] = table
         shown = not are_progress_bars_disabled()
         disable_progress_bar()
         try:
+            tables = {}
+            for name, part in parts.items():
+                table = Table.from_dict(self._columns(part, site))
+                if part.label_names is not None and part.y.ndim == 1 and part.y.min() >= 0:
+                    table = table.cast_column(
+                        str(self.choices.label or LABEL), ClassLabel(names=self._names(part, site))
+                    )
+                tables[name] = table
             DatasetDict(tables).save_to_disk(str(path))
         finally:
             if shown:
