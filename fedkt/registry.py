@@ -200,15 +200,16 @@ def _noun(group: str) -> str:
 def _entry_points(group: str) -> dict[str, list[EntryPoint]]:
     """Return the entry points of a group by name; one seen twice with the same value counts once."""
     _noun(group)
+    return _installed(group, tuple(sys.path))
+
+
+@lru_cache(maxsize=64)
+def _installed(group: str, path: tuple[str, ...]) -> dict[str, list[EntryPoint]]:
+    """Return a group's on this search path, and keep them: a plug-in is looked for by every client."""
     found: dict[str, dict[str, EntryPoint]] = {}
-    for point in _installed(group, tuple(sys.path)):
+    for point in _all_installed(path).select(group=f"fedkt.{group}"):
         found.setdefault(point.name, {})[point.value] = point
     return {name: list(found[name].values()) for name in sorted(found)}
-
-
-def _installed(group: str, path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
-    """Return a group's entry points on this search path."""
-    return tuple(_all_installed(path).select(group=f"fedkt.{group}"))
 
 
 @lru_cache(maxsize=16)

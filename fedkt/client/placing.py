@@ -64,7 +64,7 @@ def leaving(parts: Sequence[Mapping[str, Tensor]]) -> Callable[[], list[dict[str
 def _unpacked(
     parts: Sequence[Mapping[str, Tensor]], move: Callable[[Tensor], Callable[[], Tensor]]
 ) -> Callable[[], list[dict[str, Tensor]]]:
-    here = [{name: tensor.detach() for name, tensor in part.items()} for part in parts]
+    here = [{name: _bare(tensor) for name, tensor in part.items()} for part in parts]
     away = [(part, name, t) for part in here for name, t in part.items() if t.device.type != "cpu"]
     if not away:
         return lambda: here
@@ -95,9 +95,13 @@ def _pinned(buffer: Tensor) -> Callable[[], Tensor]:
     return wait
 
 
+def _bare(tensor: Tensor) -> Tensor:
+    return tensor.detach() if tensor.requires_grad else tensor
+
+
 def _tensor(array: Values) -> Tensor:
     if isinstance(array, Tensor):
-        return array.detach()
+        return _bare(array)
     return torch.from_numpy(array if array.flags.writeable else array.copy())
 
 

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterator
-from importlib.metadata import EntryPoint
+from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
 
 import pytest
@@ -26,10 +26,13 @@ class Bare:
 def points(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     """Entry points (name, value) of every group, instead of those that are installed."""
     installed: list[tuple[str, str]] = []
+    monkeypatch.setattr(registry, "_installed", registry._installed.__wrapped__)
     monkeypatch.setattr(
         registry,
-        "_installed",
-        lambda group, path: [EntryPoint(name, value, group) for name, value in installed],
+        "_all_installed",
+        lambda path: EntryPoints(
+            EntryPoint(*point, f"fedkt.{g}") for point in installed for g in registry.GROUPS
+        ),
     )
     return installed
 
