@@ -11,7 +11,10 @@ from flwr.app import Message
 from fedkt import scenario as scenarios
 from fedkt.deploy.coordinator.server_app import coordinate
 from fedkt.deploy.site import desk
+from fedkt.deploy.site.inspection import check_site
 from fedkt.deploy.site.setup import init_from_scenario
+from fedkt.deploy.site.site_file import Site
+from fedkt.errors import InputError
 from fedkt.files import read_tensors
 from fedkt.rng import numpy_stream
 from tests.deploy.sites import ADDRESS, SitesGrid, edit, events, invite
@@ -166,3 +169,7 @@ def test_a_site_names_its_estimator_and_declines_what_cannot_teach_it(
     coordinate(SitesGrid(invitation, sites), invitation, tmp_path / "other")
     (refused,) = [e for e in events(capsys) if e["event"] == "refused"]
     assert refused["reason"] == "model" and "it is an estimator" in refused["detail"]
+
+    file.write_text(file.read_text().replace("RandomForestClassifier, n_estimators: 4", "LinearSVC"))
+    with pytest.raises(InputError, match="it has no predict_proba and so can only vote"):
+        check_site(Site.load(sites[1]), scenarios.from_dict(TABLE), connect=False)

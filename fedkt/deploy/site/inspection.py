@@ -4,12 +4,16 @@ import ssl
 import time
 from collections.abc import Callable
 from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING
 
 from fedkt.deploy.site.policy import objections, size_objection, transfer_objection
 from fedkt.deploy.site.site_file import Site
 from fedkt.deploy.wire.reach import reach, trusting
 from fedkt.errors import InputError
 from fedkt.scenario import Scenario
+
+if TYPE_CHECKING:
+    from fedkt.engine.world.world import World
 
 EARLY_S, LATE_S = 5.0, 305.0
 """How far Flower lets a site's clock be ahead of the coordinator's, and behind it."""
@@ -88,8 +92,7 @@ def _world(site: Site, scenario: Scenario) -> str:
     world = World(site.adapted(scenario), site.federation(scenario))
     name, policy = site.file.name, site.file.policy
     dims = world.dims(name)
-    problems = privacy_problems(world)
-    if problems:
+    if problems := unfit(world, name) + privacy_problems(world):
         raise InputError(*problems)
     for refusal in (
         transfer_objection(policy, world.transfer_hash, None),
@@ -102,6 +105,16 @@ def _world(site: Site, scenario: Scenario) -> str:
     notes = [*world.federation.notes, *privacy_notes(world)]
     told = "".join(f"; {note.rstrip('.')}" for note in notes)
     return f"{len(shard.rows)} training rows, {dims.classes} classes, model {model}, {held}{told}"
+
+
+def unfit(world: "World", name: str) -> list[str]:
+    """Return why the model of this site cannot take part, in sentences: for its rows, for the strategy."""
+    from fedkt.engine.world.checked import batch_problems
+    from fedkt.strategy.at_once import estimator_problems
+
+    net, rows, model = world.net(name), len(world.shards[name].rows), world.models[name][0]
+    problems = batch_problems(world.scenario, name, rows, model, net)
+    return problems + estimator_problems(world.strategy, world.behaviour, world.config, world.scenario, [net])
 
 
 def connection(site: Site) -> str:

@@ -65,10 +65,10 @@ class Visit:
     def world(self) -> "World":
         """Check the scenario against the policy, then build the site's world. Raises Refused."""
         from fedkt.data.identity import data_hashes
-        from fedkt.engine.world.checked import batch_problems, checked_method
+        from fedkt.deploy.site.inspection import unfit
+        from fedkt.engine.world.checked import checked_method
         from fedkt.engine.world.private import privacy_problems
         from fedkt.engine.world.world import World
-        from fedkt.strategy.at_once import estimator_problems
 
         policy, name = self.site.file.policy, self.site.file.name
         scenario = self.invitation.checked()
@@ -83,13 +83,8 @@ class Visit:
             dims = world.dims(name).about(0)
         except InputError as error:
             raise Refused("model", " ".join(error.problems)) from error
-        rows, model = len(world.shards[name].rows), world.models[name][0]
-        if self.stage == "hello":
-            net = world.net(name)
-            why = batch_problems(scenario, name, rows, model, net)
-            why += estimator_problems(world.strategy, world.behaviour, world.config, scenario, [net])
-            if why:
-                raise Refused("model", " ".join(why))
+        if self.stage == "hello" and (why := unfit(world, name)):
+            raise Refused("model", " ".join(why))
         for found in (
             transfer_objection(policy, world.transfer_hash, self.invitation.transfer),
             size_objection(policy, world.behaviour.contribution(dims, world.settings)),
