@@ -11,13 +11,15 @@ the number of rows, which then counts as public and fixed, or a public number in
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from fedkt.client.behaviour import Fit, Steps
+from fedkt.client.placing import placed
 from fedkt.client.training import (
     Losses,
     OptimState,
@@ -35,6 +37,8 @@ from fedkt.rng import seed_of
 
 Generators = Callable[[str], torch.Generator]
 """Makes the random generator for a purpose: ``sample`` or ``noise``."""
+AHEAD = 64 * 2**20
+"""Bytes of noise that are drawn ahead for an accelerator, so that they come in few copies."""
 
 
 def from_entropy(purpose: str) -> torch.Generator:
@@ -75,15 +79,44 @@ def poisson_batches(phase: Fit, how: Dpsgd) -> Iterable[list[int]]:
     return sampler
 
 
-def noisy(total: Tensor, how: Dpsgd, expected: float, generator: torch.Generator) -> Tensor:
-    """Return (sum of clipped gradients + noise) / expected batch size, of the shape of ``total``."""
-    return drawn_noise(total, how, generator).to(total.device).add_(total).div_(expected)
+def noisy(total: Tensor, noise: Tensor, expected: float) -> Tensor:
+    """Return (sum of clipped gradients + noise) / expected batch size, in the place of the noise."""
+    return noise.add_(total).div_(expected)
 
 
-def drawn_noise(like: Tensor, how: Dpsgd, generator: torch.Generator) -> Tensor:
-    """Return the noise for a sum of clipped gradients, of its shape, on the CPU."""
-    deviation = how.multiplier * how.max_grad_norm
-    return torch.normal(0.0, deviation, like.shape, generator=generator, dtype=like.dtype)
+class Noise:
+    """The noise of clients' steps, each client's from its own generator: step after step, sum after sum.
+
+    ``how``: of each client, those with most steps first; ``counts``: the steps that each takes. It is drawn
+    on the CPU; what goes to an accelerator is that of many steps in one copy, up to :data:`AHEAD` bytes.
+    """
+
+    def __init__(self, how: Sequence[Dpsgd], counts: Sequence[int]) -> None:
+        self._clients = [(h, h.generators("noise"), count) for h, count in zip(how, counts, strict=True)]
+        self._drawn = 0
+        self._coming: deque[dict[str, Tensor]] = deque()
+
+    def next(self, sums: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the next step's for sums of clipped gradients [clients at work, ...], of their shapes."""
+        if not self._coming:
+            device = next(iter(sums.values())).device
+            size = sum(total.numel() * total.element_size() for total in sums.values())
+            count = 1 if device.type == "cpu" else max(1, AHEAD // max(1, size))
+            last = min(self._drawn + count, max(count for *_, count in self._clients))
+            steps = [self._of(step, sums) for step in range(self._drawn, last)]
+            self._coming.extend(placed(steps, device))
+            self._drawn = last
+        return self._coming.popleft()
+
+    def _of(self, step: int, sums: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Draw for clients that take this step."""
+        at_work = [(h.multiplier * h.max_grad_norm, g) for h, g, count in self._clients if count > step]
+        return {
+            name: torch.stack(
+                [torch.normal(0.0, d, total.shape[1:], generator=g, dtype=total.dtype) for d, g in at_work]
+            )
+            for name, total in sums.items()
+        }
 
 
 def fit_privately(
@@ -110,20 +143,28 @@ def fit_privately(
     load_optimizer(optimizer, module, state)
     batches = poisson_batches(phase, how)
     with trainable(module, phase.only), seeded(seed_of(seed, "dropout", phase.name, client, round_)):
-        generator, expected = how.generators("noise"), phase.counted * rate
+        noise, expected = Noise([how], [count]), phase.counted * rate
+        device = next(iter(phase.rows.values())).device
+        taken = {str(k): torch.tensor(index) for k, index in enumerate(batches) if index}
+        taken = placed([taken], device)[0]
         trained = [p for p in module.parameters() if p.requires_grad]
         clipped = ghost if phase.size and is_plain(module, phase) else by_row
         module.train()
         with clipped(module, phase.loss, phase.constants, how.max_grad_norm) as add_gradients:
-            for index in batches:
-                if index:
-                    rows = torch.tensor(index, device=next(iter(phase.rows.values())).device)
+            for step in range(count):
+                rows = taken.get(str(step))
+                if rows is not None:
                     values = add_gradients({name: tensor[rows] for name, tensor in phase.rows.items()})
                     if losses is not None:
                         losses.note(values)
-                for p in trained:
-                    total = torch.zeros_like(p) if p.grad is None or not index else p.grad
-                    gradient = noisy(total, how, expected, generator)
+                empty = rows is None
+                sums = {
+                    str(k): torch.zeros_like(p) if p.grad is None or empty else p.grad
+                    for k, p in enumerate(trained)
+                }
+                drawn = noise.next({name: total[None] for name, total in sums.items()})
+                for p, (name, total) in zip(trained, sums.items(), strict=True):
+                    gradient = noisy(total, drawn[name][0], expected)
                     # Fused optimisers read memory as it lies.
                     alike = gradient.stride() == p.stride()
                     p.grad = gradient if alike else torch.empty_like(p).copy_(gradient)

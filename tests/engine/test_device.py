@@ -117,6 +117,20 @@ def test_copies_depend_neither_on_clients_nor_on_steps(gpu: Accelerator, tmp_pat
     assert found == [{"copies to": 3, "copies from": 2, "waits": 2}] * 3
 
 
+@pytest.mark.parametrize(("cohort", "to", "back"), [(3, 4, 8), ("off", 12, 12)])
+def test_noise_arrives_in_one_copy(cohort: Any, to: int, back: int, gpu: Accelerator, tmp_path: Path) -> None:
+    private = {"mode": "dpsgd", "noise_multiplier": 1.0, "delta": 1e-5, "max_epsilon": 1e6}
+    engine = {"kind": "inline", "cohort": cohort}
+    found = []
+    for epochs in (1, 3):
+        watch = Watch(gpu)
+        described = small("knfu", 3, epochs, privacy=private, engine=engine)
+        simulate(described, out=tmp_path / str(epochs), observer=watch)
+        found.append({k: watch.rounds[-1][k] for k in ("copies to", "copies from", "waits")})
+    # Of what comes back 2 are of each client: private states are on disk before anything is answered.
+    assert found == [{"copies to": to, "copies from": back, "waits": back}] * 2
+
+
 def test_masks_of_dropout_arrive_in_one_copy_and_are_those_of_the_cpu(
     gpu: Accelerator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -161,22 +161,31 @@ def test_the_statement_says_it() -> None:
 
 def trained(rows: int, slots: int | None, monkeypatch: pytest.MonkeyPatch) -> tuple[float, ...]:
     """Train one phase privately and return rate, steps, divisor and scale of the noise."""
-    seen: list[tuple[float, ...]] = []
+    divisors: list[float] = []
+    deviations: list[float] = []
 
-    def noted(total: torch.Tensor, how: Dpsgd, expected: float, generator: torch.Generator) -> torch.Tensor:
-        seen.append((expected, how.multiplier * how.max_grad_norm))
-        return plain(total, how, expected, generator)
+    def noted(total: torch.Tensor, noise: torch.Tensor, expected: float) -> torch.Tensor:
+        divisors.append(expected)
+        return plain(total, noise, expected)
 
-    plain = dpsgd.noisy
+    def drawn(mean: float, deviation: float, *shape: Any, **more: Any) -> torch.Tensor:
+        deviations.append(deviation)
+        return normal(mean, deviation, *shape, **more)
+
+    plain, normal = dpsgd.noisy, torch.normal
     monkeypatch.setattr(dpsgd, "noisy", noted)
+    monkeypatch.setattr(torch, "normal", drawn)
     x = torch.randn(rows, 3)
     phase = Fit(
         "train", {"x": x, "y": torch.zeros(rows, dtype=torch.int64)}, classification,
         Steps(2, 20, "sgd", 0.1), private=True, slots=slots,
     )  # fmt: skip
     fit_privately(Linear(), phase, {}, Dpsgd(2.0, 0.5), seed=0, client="0", round_=1)
-    assert len(set(seen)) == 1
-    return sampling(phase.counted, phase.steps)[0], len(seen) / 2, *seen[0]  # weight and bias
+    monkeypatch.undo()
+    assert len(divisors) == len(deviations)
+    ((divisor, deviation),) = set(zip(divisors, deviations, strict=True))
+    rate = sampling(phase.counted, phase.steps)[0]
+    return rate, len(divisors) / 2, divisor, deviation  # weight and bias
 
 
 class Linear(nn.Module):

@@ -21,7 +21,7 @@ from fedkt.engine.clients.jobs import FitJob
 from fedkt.engine.clients.stack import Stack, Stacked, cut, loss_key
 from fedkt.models.direct import Given, NotGiven, direct
 from fedkt.privacy.clipping import CLIP_SLACK, refuse_mixed_rows
-from fedkt.privacy.dpsgd import drawn_noise, poisson_batches, sampling
+from fedkt.privacy.dpsgd import Noise, noisy, poisson_batches, sampling
 from fedkt.rng import numpy_stream, torch_stream
 
 
@@ -135,38 +135,35 @@ class PrivateGradients(Gradients):
         jobs[0].net.load_state_dict(jobs[0].tensors)
         refuse_mixed_rows(jobs[0].net, jobs[0].phase)
         super().__init__(stack, jobs, fixed)
-        self._noise = [how.generators("noise") for how in self._how]
+        self._noise = Noise(self._how, [steps_of(job) for job in jobs])
+        clips = [how.max_grad_norm for how in self._how]
+        self._clips: Tensor | None = (
+            None  # clients of one scenario have one, which needs no copy to the device
+        )
+        if len(set(clips)) > 1:
+            self._clips = torch.tensor(clips)[:, None].to(self._batches.device)
         by_row = vmap(grad_and_value(self._of_row), in_dims=(None, None, None, 0, 0), randomness="different")
         self._per_row = vmap(by_row, randomness="different")
 
     def at(self, step: int, params: Stacked) -> dict[str, Tensor | None]:
         """Return the noisy gradients of a step for parameters [clients at work, ...]."""
         rows, mask, _, drawn = self._take(step)
-        clip = torch.tensor([how.max_grad_norm for how in self._how[: len(mask)]]).to(mask)
         found, losses = self._per_row(params, *self._rest(len(mask)), rows, drawn)
         self._note(losses, mask)
         norms = torch.stack([g.flatten(2).norm(dim=2) for g in found.values()]).norm(dim=0)
-        weights = (clip[:, None] / (norms + CLIP_SLACK)).clamp(max=1.0) * mask
+        clip = self._how[0].max_grad_norm if self._clips is None else self._clips[: len(mask)]
+        weights = (clip / (norms + CLIP_SLACK)).clamp(max=1.0) * mask
         summed = {name: torch.einsum("kb,kb...->k...", weights, g) for name, g in found.items()}
         return {**self._noisy(summed)}
 
     def _noisy(self, summed: Stacked) -> Stacked:
-        """Add each client's noise to its sums, and divide by its expected batch size.
-
-        The noise of a step reaches an accelerator in one copy.
-        """
-        drawn = {
-            name: torch.stack(
-                [drawn_noise(its, how, g) for its, how, g in zip(total, self._how, self._noise, strict=False)]
-            )
-            for name, total in summed.items()
-        }
-        there = placed([drawn], self._batches.device)[0]
+        """Add each client's noise to its sums, and divide by its expected batch size."""
+        there = self._noise.next(summed)
         phases = [job.phase for job in self._jobs]
         expected = [phase.counted * sampling(phase.counted, phase.steps)[0] for phase in phases]
         return {
             name: torch.stack(
-                [n.add_(s).div_(e) for n, s, e in zip(noise, summed[name], expected, strict=False)]
+                [noisy(s, n, e) for n, s, e in zip(noise, summed[name], expected, strict=False)]
             )
             for name, noise in there.items()
         }
