@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -24,9 +25,11 @@ from fedkt.client.training import (
     Losses,
     OptimState,
     ahead,
+    device_of,
     dump_optimizer,
     load_optimizer,
     make_optimizer,
+    placed_orders,
     seeded,
     steps_taken,
     trainable,
@@ -144,22 +147,19 @@ def fit_privately(
     batches = poisson_batches(phase, how)
     with trainable(module, phase.only), seeded(seed_of(seed, "dropout", phase.name, client, round_)):
         noise, expected = Noise([how], [count]), phase.counted * rate
-        device = next(iter(phase.rows.values())).device
-        taken = {str(k): torch.tensor(index) for k, index in enumerate(batches) if index}
-        taken = placed([taken], device)[0]
+        order = [np.asarray(index, np.int64) for index in batches]
+        [taken] = placed_orders([order], device_of(phase))
         trained = [p for p in module.parameters() if p.requires_grad]
         clipped = ghost if phase.size and is_plain(module, phase) else by_row
         module.train()
         with clipped(module, phase.loss, phase.constants, how.max_grad_norm) as add_gradients:
-            for step in range(count):
-                rows = taken.get(str(step))
-                if rows is not None:
+            for rows in taken:
+                if len(rows):
                     values = add_gradients({name: tensor[rows] for name, tensor in phase.rows.items()})
                     if losses is not None:
                         losses.note(values)
-                empty = rows is None
                 sums = {
-                    str(k): torch.zeros_like(p) if p.grad is None or empty else p.grad
+                    str(k): torch.zeros_like(p) if p.grad is None or not len(rows) else p.grad
                     for k, p in enumerate(trained)
                 }
                 drawn = noise.next({name: total[None] for name, total in sums.items()})

@@ -68,7 +68,6 @@ def words() -> Any:
 
 def save(folder: Path, tokenizer: Any, outputs: int | None = None, longest: int = 48) -> Path:
     """Write a Llama with two layers of width 32 and this tokenizer; ``outputs``: None: its tokens."""
-    import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(
@@ -79,16 +78,11 @@ def save(folder: Path, tokenizer: Any, outputs: int | None = None, longest: int 
         num_attention_heads=2,
         max_position_embeddings=longest,
     )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        LlamaForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+    return _written(folder, tokenizer, LlamaForCausalLM, config)
 
 
 def save_gpt2(folder: Path, tokenizer: Any, tied: bool = True) -> Path:
     """Write a GPT-2 with one layer of width 16, whose positions have no batch, and this tokenizer."""
-    import torch
     from transformers import GPT2Config, GPT2LMHeadModel
 
     config = GPT2Config(
@@ -101,8 +95,14 @@ def save_gpt2(folder: Path, tokenizer: Any, tied: bool = True) -> Path:
         eos_token_id=0,
         tie_word_embeddings=tied,
     )
+    return _written(folder, tokenizer, GPT2LMHeadModel, config)
+
+
+def _written(folder: Path, tokenizer: Any, model: Any, config: Any) -> Path:
+    import torch
+
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        GPT2LMHeadModel(config).save_pretrained(folder)
+        model(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

@@ -70,7 +70,7 @@ def forget(
     what = checked(Asked(client, rows, label, how), run, before, federation, data_dir)
     check_data(run, data_hashes(federation))
     if judge:
-        check_judge(checked_world(before, data_dir), what)
+        check_judge(checked_world(before, data_dir, federation), what)
     folder = out or run.with_name(f"{run.name}-without-{_name(client, label, rows is not None)}")
     after, begun = what.scenario(before), time.monotonic()
     if how == "replay":
