@@ -1,6 +1,7 @@
-"""Tables of docs/results/fusion.md: the default against others' methods, and against the newer ones.
+"""Tables of docs/results/fusion.md: the default against others' methods, newer ones, and with a guard.
 
-    FEDKT_DATA=... python -m benchmarks.fusion [--table default|newer] [--seeds 0 1 2] [--cases a b] [--write]
+    FEDKT_DATA=... python -m benchmarks.fusion [--table default|newer|guard] [--seeds 0 1 2] [--cases a b]
+        [--write]
 
 Every run is appended to OUT/runs.jsonl and is not run again. ``--write`` puts the table of what is there into
 the page, between its two marks. CIFAR-10 is made of the mirror in $FEDKT_DATA first.
@@ -17,7 +18,7 @@ from typing import Any
 
 import fedkt
 from benchmarks.cifar10 import NAME, decoded
-from benchmarks.tables import mean_text
+from benchmarks.tables import mean_text, pipes
 
 MNIST = {
     f"MNIST, alpha {alpha:g}, {rows} rows": (
@@ -48,50 +49,100 @@ TABLES = {
         "comd": ["server_model={model: mlp}"],
         **{name: [] for name in ("fd", "fd_ratio")},
     },
+    "guard": {"local": [], "dwc": [], "dwc, folds": ["clients.guard={folds: 3}"]},
 }
-"""The methods of each table, and what each changes in a scenario beside the strategy."""
+"""The methods of each table, a strategy's name first, and what each changes in a scenario beside it."""
+OTHERS = ("local", "knfu", "fedmd")
+"""Those whose best the default is compared with."""
+EACH_ROUND = ("quickstart", *MNIST)
+"""Cases that are looked at after every round."""
 PAGE = Path("docs/results/fusion.md")
 Run = dict[str, Any]
 
 
 def measure(case: str, method: str, seed: int, data: Path) -> Run:
-    """Return the accuracy after the last round in percent, of all clients in the mean and of each."""
+    """Return accuracy in percent: after the last round of each client, after each that is looked at in the
+    mean (all rounds where models are small)."""
     scenario, changes = CASES[case]
-    settings = [f"strategy={{name: {method}}}", f"seed={seed}", "engine={kind: inline, cohort: 10}"]
+    settings = [f"strategy={{name: {method.split(',')[0]}}}", f"seed={seed}"]
+    settings += ["engine={kind: inline, cohort: 10}", f"evaluate.every={1 if case in EACH_ROUND else 10}"]
     settings += next(methods[method] for methods in TABLES.values() if method in methods)
     with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "run"
-        done = fedkt.simulate(scenario, [*changes, *settings, "evaluate.every=10"], out=out, data_dir=data)
-        last = done.clients[done.clients["round"] == done.clients["round"].max()]
-        found = {kind: [100 * float(v) for v in last[kind]] for kind in ("personal", "global")}
-    return {"case": case, "method": method, "seed": seed, **found}
+        done = fedkt.simulate(scenario, [*changes, *settings], out=Path(folder) / "run", data_dir=data)
+        rounds = {int(r): here for r, here in done.clients.groupby("round")}
+    found = {kind: [100 * float(v) for v in rounds[max(rounds)][kind]] for kind in ("personal", "global")}
+    means = {str(r): 100 * float(here["personal"].mean()) for r, here in rounds.items()}
+    return {"case": case, "method": method, "seed": seed, **found, "rounds": means}
 
 
 def table(runs: list[Run], methods: Sequence[str]) -> list[str]:
-    """Return a row for each case: personal / global by method, and whom the default leaves worse off."""
-    lines = [f"| | seeds | {' | '.join(methods)} | worse off |", "|---" * (len(methods) + 3) + "|"]
+    """Return a row for each case: personal / global by method, what the first of them that fuses gains on
+    the best of others, and whom it and the last one leave worse off than training alone."""
+    guarded = [methods[1], *([methods[-1]] if "," in methods[-1] else [])]
+    last = [f"{method}: worse off" for method in guarded]
+    ahead = [f"on the best of {', '.join(OTHERS)}"] * set(OTHERS).issubset(methods)
+    lines, losses = [], dict[str, list[float]]((method, []) for method in guarded)
     for case in CASES:
-        here = [run for run in runs if run["case"] == case]
-        shared = set.intersection(*({r["seed"] for r in here if r["method"] == m} for m in ("local", "dwc")))
-        if not shared:
+        here = {(r["method"], r["seed"]): r for r in runs if r["case"] == case}
+        seeds = sorted(
+            set.intersection(*({s for m, s in here if m == known} for known in (methods[0], *guarded)))
+        )
+        if not seeds:
             continue
-        cells = [_cell([r for r in here if r["method"] == m and r["seed"] in shared]) for m in methods]
-        lines.append(f"| {case} | {len(shared)} | {' | '.join(cells)} | {_worse(here, shared)} |")
-    return lines
+        by = {m: [here[m, s] for s in seeds if (m, s) in here] for m in methods}
+        gains = {m: gained(by[m], by["local"]) for m in guarded}
+        for method in guarded:
+            losses[method] += gains[method]
+        told = [case, str(len(seeds)), *map(_cell, by.values()), *[_ahead(by)] * len(ahead)]
+        lines.append(told + [_worse(gains[m]) for m in guarded])
+    lines.append(["all", *[""] * (1 + len(methods) + len(ahead)), *map(_worse, losses.values())])
+    return pipes(["", "seeds", *methods, *ahead, *last], lines).splitlines()
+
+
+def gained(runs: list[Run], alone: list[Run]) -> list[float]:
+    """Return what each client's own accuracy is above that of training alone, over all seeds."""
+    pairs = [zip(r["personal"], a["personal"], strict=True) for r, a in zip(runs, alone, strict=True)]
+    return [taught - own for pair in pairs for taught, own in pair]
 
 
 def _cell(runs: list[Run]) -> str:
-    if not runs:
+    found = [mean_text([statistics.fmean(r[kind]) for r in runs], 1) for kind in ("personal", "global")]
+    return " / ".join(found) if runs else "–"
+
+
+def _ahead(by: dict[str, list[Run]]) -> str:
+    mean = {
+        (m, kind): statistics.fmean(statistics.fmean(r[kind]) for r in runs)
+        for m, runs in by.items()
+        for kind in ("personal", "global")
+        if runs
+    }
+    best = [max(mean[m, k] for m in OTHERS if (m, k) in mean) for k in ("personal", "global")]
+    return " / ".join(f"{mean['dwc', k] - b:+.1f}" for k, b in zip(("personal", "global"), best, strict=True))
+
+
+def _worse(gains: list[float]) -> str:
+    """Say which share of clients ends more than a point below training alone, of how many, and the least
+    gain."""
+    if not gains:
         return "–"
-    means = [[statistics.fmean(run[kind]) for run in runs] for kind in ("personal", "global")]
-    return " / ".join(mean_text(values, 1) for values in means)
+    return f"{100 * sum(g < -1 for g in gains) / len(gains):.0f} % of {len(gains)}, {min(gains):+.1f}"
 
 
-def _worse(runs: list[Run], seeds: set[int]) -> str:
-    """Say which share of clients the default leaves more than a point below training alone, and the most."""
-    by = {(r["method"], r["seed"]): r["personal"] for r in runs}
-    gains = [g - a for s in seeds for g, a in zip(by["dwc", s], by["local", s], strict=True)]
-    return f"{100 * sum(g < -1 for g in gains) / len(gains):.0f} %, {min(gains):+.1f}"
+def from_round_two(runs: list[Run]) -> list[str]:
+    """Return for each case that is looked at in every round where the default stands least above training
+    alone, of the means over clients from round 2 on."""
+    lines = []
+    for case in EACH_ROUND:
+        here = {(r["method"], r["seed"]): r["rounds"] for r in runs if r["case"] == case and "rounds" in r}
+        seeds = sorted(s for m, s in here if m == "dwc" and ("local", s) in here)
+        least = []
+        for seed in seeds:
+            ours, alone = here["dwc", seed], here["local", seed]
+            least.append(min((ours[r] - alone[r], -int(r)) for r in ours if int(r) > 1))
+        told = ", ".join(f"{gain:+.1f} (round {-r})" for gain, r in least)
+        lines += [f"{case}, seeds {', '.join(map(str, seeds))}: {told}"] * bool(seeds)
+    return lines
 
 
 def main() -> None:
@@ -125,7 +176,7 @@ def main() -> None:
         before, after = page.split(begin)[0], page.split(end)[1]
         PAGE.write_text(f"{before}{begin}\n\n{text}\n\n{end}{after}")
     else:
-        print(text)
+        print(text, *from_round_two(runs), sep="\n")
 
 
 if __name__ == "__main__":
