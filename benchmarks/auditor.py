@@ -19,7 +19,7 @@ from fedkt.client.behaviour import Arrays, Fit, Forward, Steps
 from fedkt.engine.audits import own_model
 from fedkt.engine.audits.own_model import SEED, Bug
 from fedkt.engine.audits.planted import BUGS, SOUND
-from fedkt.engine.world.checked import checked_world
+from fedkt.engine.checks.checked import checked_world
 from fedkt.privacy.accounting import Event, calibrate
 from fedkt.privacy.attacks import one_run
 from fedkt.privacy.attacks.audit import Finding, judge, toss

@@ -22,7 +22,7 @@ from fedkt.client.state import DiskStore, MemoryStore
 from fedkt.data import Federation
 from fedkt.engine.audits import audited
 from fedkt.engine.audits.released import Reader
-from fedkt.engine.world.checked import checked_world
+from fedkt.engine.checks.checked import checked_world
 from fedkt.files import write_json
 from fedkt.privacy.attacks import audit
 from fedkt.privacy.attacks.scores import margins

@@ -3,7 +3,11 @@
 import errno
 import sysconfig
 import traceback
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 class FedktError(Exception):
@@ -20,6 +24,15 @@ class InputError(FedktError):
     def __init__(self, *problems: str) -> None:
         super().__init__("\n".join(problems))
         self.problems: tuple[str, ...] = problems
+
+
+def tried(problems: list[str], step: Callable[[], T]) -> T | None:
+    """Return what a step returns; where it raises InputError, None, and its problems are appended."""
+    try:
+        return step()
+    except InputError as error:
+        problems += error.problems
+        return None
 
 
 class Interrupted(FedktError):

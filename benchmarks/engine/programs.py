@@ -21,8 +21,8 @@ from torch import Tensor
 import fedkt
 from benchmarks.engine import peer, work
 from fedkt import scenario
+from fedkt.engine.checks.checked import checked_world
 from fedkt.engine.runs.run import simulate as run
-from fedkt.engine.world.checked import checked_world
 from fedkt.engine.world.world import World
 from fedkt.knowledge.protocol import Reply, Request, i_am
 from fedkt.results.observer import Silent

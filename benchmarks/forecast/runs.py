@@ -12,13 +12,13 @@ from torch import Tensor
 
 from fedkt import scenario as scenarios
 from fedkt.data import Federation
+from fedkt.engine.checks.checked import checked_world
 from fedkt.engine.clients.app import ResidentApp
 from fedkt.engine.clients.cohorts import Plan
 from fedkt.engine.clients.trial import units
 from fedkt.engine.loop.loop import Loop
 from fedkt.engine.runs.foretold import watch
 from fedkt.engine.runtimes.inline import InlineGrid
-from fedkt.engine.world.checked import checked_world
 from fedkt.engine.world.world import World
 from fedkt.results.folder import RunFolder
 from fedkt.results.observer import Silent

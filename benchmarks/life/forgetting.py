@@ -25,9 +25,9 @@ import numpy as np
 from benchmarks.life.runs import made
 from benchmarks.tables import mean_text
 from fedkt import data, scenario
+from fedkt.engine.checks.checked import checked_world
 from fedkt.engine.forgetting.judge import Judge, judged
 from fedkt.engine.forgetting.withdrawal import forget
-from fedkt.engine.world.checked import checked_world
 from fedkt.results.observer import Silent
 
 ROWS, DELETED = 200, 50

@@ -29,9 +29,9 @@ from torch.nn import functional as F
 from fedkt import scenario as scenarios
 from fedkt.client.behaviour import Steps
 from fedkt.client.training import one_thread
+from fedkt.engine.checks.checked import checked_world
 from fedkt.engine.trials.candidates import Candidate, candidates
 from fedkt.engine.trials.recommended import Trial, Tried, recommended
-from fedkt.engine.world.checked import checked_world
 from fedkt.scenario import Scenario
 
 BUDGETS = (3_000, 10_000)

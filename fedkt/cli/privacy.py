@@ -23,7 +23,7 @@ def plan(
     data_dir: DataDir = None,
 ) -> None:
     """Print epsilon after each coming round, and the noise that meets a target over all of them."""
-    from fedkt.engine.world.checked import checked_world
+    from fedkt.engine.checks.checked import checked_world
     from fedkt.engine.world.private import epsilons, privacy_notes
 
     world = checked_world(load_scenario(scenario, set_), data_dir)

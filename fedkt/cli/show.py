@@ -33,6 +33,6 @@ def show(
     """Print what a scenario means: nothing is trained."""
     resolved = load_scenario(scenario, set_, seed, engine, strategy)
     from fedkt.cli.scenario_view import show_scenario
-    from fedkt.engine.world.checked import checked_world
+    from fedkt.engine.checks.checked import checked_world
 
     show_scenario(checked_world(resolved, data_dir), out)

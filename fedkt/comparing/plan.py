@@ -12,7 +12,7 @@ from fedkt import data, scenario
 from fedkt.comparing.grammar import Choices, Method, short
 from fedkt.data import Federation
 from fedkt.data.identity import data_hashes
-from fedkt.engine.world.checked import checked_world
+from fedkt.engine.checks.checked import checked_world
 from fedkt.engine.world.unused import fitted, left_out_notes
 from fedkt.errors import InputError
 from fedkt.results.comparison.frames import problem_of_target

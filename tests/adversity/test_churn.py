@@ -10,10 +10,10 @@ from flwr.clientapp import ClientApp
 
 import fedkt
 from fedkt.adversity.churn import Churn, Fate, problems_of, read_trace
+from fedkt.engine.checks.checked import checked_world
 from fedkt.engine.loop.exchange import SimulatedTime
 from fedkt.engine.runs.run import simulate
 from fedkt.engine.runtimes.inline import InlineGrid
-from fedkt.engine.world.checked import checked_world
 from fedkt.errors import InputError
 from fedkt.results.observer import Silent
 from fedkt.scenario import Churn as Settings

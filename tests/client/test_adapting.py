@@ -12,7 +12,7 @@ from fedkt.client.lessons.adapting import Speaker, adapted, contrast, entropy, f
 from fedkt.client.lessons.labelling import margins, worth
 from fedkt.client.lessons.sensing import move_statistics
 from fedkt.client.state import DiskStore
-from fedkt.engine.world.checked import checked_world
+from fedkt.engine.checks.checked import checked_world
 from fedkt.errors import InputError
 from fedkt.results.observer import Silent
 from fedkt.scenario import from_dict

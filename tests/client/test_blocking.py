@@ -12,7 +12,7 @@ from fedkt.client.lessons.blocking import masked
 from fedkt.client.state import DiskStore
 from fedkt.data import build
 from fedkt.distill.losses import as_logits
-from fedkt.engine.world.checked import checked_world
+from fedkt.engine.checks.checked import checked_world
 from fedkt.errors import InputError
 from fedkt.knowledge import Alignment, ClassLogits, Knowledge, Logits, Prototypes, Quantised
 from fedkt.knowledge.kinds import PrototypeSets, Votes

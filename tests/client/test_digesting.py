@@ -9,8 +9,8 @@ import torch
 import fedkt
 from fedkt.client import Fit, Steps, classification
 from fedkt.client.digesting import likeness, times_weight, weighed
+from fedkt.engine.checks.checked import checked_world
 from fedkt.engine.clients.stack import loss_key
-from fedkt.engine.world.checked import checked_world
 from fedkt.errors import InputError
 from fedkt.scenario import from_dict
 

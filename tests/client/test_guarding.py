@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import fedkt
+from fedkt.engine.checks.checked import checked_world
 from fedkt.engine.clients.copies import costly
-from fedkt.engine.world.checked import checked_world
 from fedkt.errors import InputError
 from fedkt.results.export import export
 from fedkt.scenario import from_dict, load, to_dict

@@ -18,10 +18,10 @@ from fedkt.client.state import DiskStore
 from fedkt.client.training import Losses, ModuleForward, batches, fit, one_thread, unending
 from fedkt.data.sets.dataset import InputSpec
 from fedkt.distill.losses import ce
+from fedkt.engine.checks.checked import checked_world
 from fedkt.engine.clients.cohort_training import fit_stacked
 from fedkt.engine.clients.jobs import FitJob, one_by_one
 from fedkt.engine.clients.stack import Stack
-from fedkt.engine.world.checked import checked_world
 from fedkt.errors import InputError
 from fedkt.scenario import from_dict
 from fedkt.scenario.about_data import Transfer

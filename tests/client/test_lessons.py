@@ -13,7 +13,7 @@ from fedkt.client.lessons.snapshot import Before, mixed, reminded
 from fedkt.client.state import DiskStore
 from fedkt.client.training import fit
 from fedkt.distill.conflict import reconciled
-from fedkt.engine.world.checked import checked_world
+from fedkt.engine.checks.checked import checked_world
 from fedkt.errors import InputError
 from fedkt.models.heads.frozen_head import directions_of
 from fedkt.results.observer import Silent

@@ -10,7 +10,7 @@ import pytest
 import fedkt
 from fedkt.adversity.hostile import hostile
 from fedkt.client.state import DiskStore
-from fedkt.engine.world.checked import checked_world
+from fedkt.engine.checks.checked import checked_world
 from fedkt.results.export import export
 from fedkt.scenario import from_dict
 

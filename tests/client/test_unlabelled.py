@@ -10,7 +10,7 @@ import torch
 import fedkt
 from fedkt.client.digesting import believed, by_belief, prototypes_of, self_training
 from fedkt.client.joint import joined
-from fedkt.engine.world.checked import checked_world
+from fedkt.engine.checks.checked import checked_world
 from fedkt.errors import InputError
 from fedkt.scenario import from_dict
 

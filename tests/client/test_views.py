@@ -11,7 +11,7 @@ import fedkt
 from fedkt.client import Fit, Steps, classification
 from fedkt.client.lessons.views import aggregated, attach, augmented, with_views
 from fedkt.client.training import ModuleForward, fit, tensors_of
-from fedkt.engine.world.checked import checked_world
+from fedkt.engine.checks.checked import checked_world
 from fedkt.errors import InputError
 from fedkt.results.export import export
 from fedkt.scenario import from_dict, to_dict

@@ -201,7 +201,7 @@ def test_statistics_are_the_clients_own():
 
 
 def test_all_data_in_one_place_are_seen_by_the_statistics_of_all():
-    from fedkt.engine.world.checked import checked_world
+    from fedkt.engine.checks.checked import checked_world
 
     data = {
         "dataset": f"{MODULE}:two_sites",

@@ -267,7 +267,7 @@ def test_names_of_labels_are_shown_and_kept_with_the_run(tmp_path, capsys):
 
     import fedkt
     from fedkt.cli.scenario_view import show_scenario
-    from fedkt.engine.world.checked import checked_world
+    from fedkt.engine.checks.checked import checked_world
 
     table([0, 1, 2], 60).save_to_disk(tmp_path / "a")
     made = {

@@ -12,8 +12,8 @@ import fedkt
 from fedkt.data.sequence.matrix import figures
 from fedkt.data.sequence.turns import turns_of
 from fedkt.data.sets.dataset import Dataset
+from fedkt.engine.checks.checked import checked_world
 from fedkt.engine.clients.measuring import held_in
-from fedkt.engine.world.checked import checked_world
 from fedkt.engine.world.unused import settings_notes
 from fedkt.engine.world.world import World
 from fedkt.errors import InputError

@@ -105,7 +105,7 @@ def test_values_come_from_where_the_scenario_says(here: Path) -> None:
 
 
 def test_a_vocabulary_is_never_learned_from_private_rows_in_a_private_mode(here: Path) -> None:
-    from fedkt.engine.world.checked import checked_world
+    from fedkt.engine.checks.checked import checked_world
 
     private = described(categories={"sex": "train", "ward": "transfer"})
     private["strategy"] = "fedmd"

@@ -12,7 +12,7 @@ from fedkt import registry
 from fedkt.distill import about, nd, prototype_mse, supervised_contrastive
 from fedkt.distill.losses import as_logits
 from fedkt.distill.prototype import hard_contrastive, hardness, nearest
-from fedkt.engine.world.checked import checked_world
+from fedkt.engine.checks.checked import checked_world
 from fedkt.errors import InputError
 from fedkt.scenario import from_dict
 from fedkt.strategy.for_task import losses_for

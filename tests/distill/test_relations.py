@@ -28,9 +28,9 @@ from fedkt.distill import (
     skd_direction,
     spkd,
 )
+from fedkt.engine.checks.checked import checked_world
 from fedkt.engine.clients.cohorts import _may_be_stacked
 from fedkt.engine.clients.jobs import FitJob
-from fedkt.engine.world.checked import checked_world
 from fedkt.errors import InputError
 from fedkt.rng import numpy_stream
 from fedkt.scenario import from_dict, to_dict

@@ -7,7 +7,7 @@ from torch import Tensor
 from fedkt.distill import looks_back
 from fedkt.distill.losses import kl
 from fedkt.distill.swing import laplace, private_looking, shielded, swing
-from fedkt.engine.world.checked import checked_world
+from fedkt.engine.checks.checked import checked_world
 from fedkt.scenario import from_dict
 
 EVEN = torch.zeros(1, 2)

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import torch
 
+from fedkt.engine.checks.checked import checked_world
 from fedkt.engine.clients import stack, trial
 from fedkt.engine.clients.cohorts import Plan
 from fedkt.engine.clients.stack import Recorded, Way, written
 from fedkt.engine.runs.run import simulate
 from fedkt.engine.world import world
-from fedkt.engine.world.checked import checked_world
 from fedkt.errors import InputError
 from tests.engine.pretended import DEVICE, Accelerator
 from tests.engine.test_cohorts import distance, final_tensors

@@ -283,7 +283,7 @@ def test_a_stacked_run_agrees_with_one_by_one(tmp_path: Path, strategy: str) -> 
 
 
 def test_cohorts_are_cut_by_architecture_and_size(tmp_path: Path) -> None:
-    from fedkt.engine.world.checked import checked_world
+    from fedkt.engine.checks.checked import checked_world
     from fedkt.scenario import from_dict
 
     world = checked_world(from_dict(SCENARIO))
@@ -402,8 +402,8 @@ def test_auto_stacks_where_a_trial_gains(
     monkeypatch: pytest.MonkeyPatch, seconds: list[float], size: int, why: str
 ) -> None:
     from fedkt import scenario
+    from fedkt.engine.checks.checked import checked_world
     from fedkt.engine.clients import trial
-    from fedkt.engine.world.checked import checked_world
 
     taken = iter(seconds)
     monkeypatch.setattr(trial, "_known", {})

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import fedkt
-from fedkt.engine.world.checked import checked_world
+from fedkt.engine.checks.checked import checked_world
 from fedkt.errors import InputError
 from fedkt.files import read_tensors
 from fedkt.results.export import export

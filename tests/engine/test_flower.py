@@ -11,9 +11,9 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp.strategy import FedAvg
 
 from fedkt.client.state import DiskStore, MemoryStore
+from fedkt.engine.checks.checked import checked_world
 from fedkt.engine.clients.app import make_app
 from fedkt.engine.runtimes.inline import InlineGrid
-from fedkt.engine.world.checked import checked_world
 from fedkt.scenario import from_dict
 from fedkt.strategy import Setting
 

@@ -13,13 +13,13 @@ import fedkt
 from fedkt.cli.commands import app
 from fedkt.client.state import DiskStore
 from fedkt.data import build
+from fedkt.engine.checks.checked import checked_world
 from fedkt.engine.forgetting import numbers
 from fedkt.engine.forgetting.judge import NAMES, passes
 from fedkt.engine.forgetting.own_run import Server
 from fedkt.engine.forgetting.student import fresh_student
 from fedkt.engine.forgetting.withdrawal import forget
 from fedkt.engine.loop.recording import recorded
-from fedkt.engine.world.checked import checked_world
 from fedkt.errors import InputError
 from fedkt.results.observer import Silent
 from fedkt.results.result import Result

@@ -19,9 +19,9 @@ from fedkt import scenario
 from fedkt.client import Arrays
 from fedkt.client.state import DiskStore
 from fedkt.clients.logits import LogitsClient
+from fedkt.engine.checks.checked import checked_world
 from fedkt.engine.clients.app import make_app
 from fedkt.engine.runtimes.inline import InlineGrid
-from fedkt.engine.world.checked import checked_world
 from fedkt.engine.world.world import World
 from fedkt.errors import RunError
 from fedkt.knowledge import Knowledge, Logits, Weights

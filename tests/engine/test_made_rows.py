@@ -9,8 +9,8 @@ import torch
 
 import fedkt
 from fedkt.client.behaviour import transfer_rows
+from fedkt.engine.checks.checked import checked_world
 from fedkt.engine.loop.loop import Loop
-from fedkt.engine.world.checked import checked_world
 from fedkt.errors import InputError
 from fedkt.scenario import from_dict
 from tests.engine.test_engine import SMALL, final_states

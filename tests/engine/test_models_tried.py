@@ -14,11 +14,11 @@ from fedkt.cli.commands import app
 from fedkt.cli.sites.models import amount
 from fedkt.client.behaviour import Steps
 from fedkt.data.sets.dataset import InputSpec
+from fedkt.engine.checks.checked import checked_world
 from fedkt.engine.trials.candidates import ZOO, candidates
 from fedkt.engine.trials.elder import lesson_of_elder
 from fedkt.engine.trials.halving import Rung, halved, rungs, spent
 from fedkt.engine.trials.recommended import Trial, Tried, recommended
-from fedkt.engine.world.checked import checked_world
 from fedkt.errors import InputError
 from fedkt.models import build
 from fedkt.scenario import Scenario, load

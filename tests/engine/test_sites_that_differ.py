@@ -12,7 +12,7 @@ import fedkt
 from fedkt import data, registry, scenario
 from fedkt.client.lessons.knowing import SHUT, taken
 from fedkt.data.own import Sources, build_own
-from fedkt.engine.world.checked import checked_world
+from fedkt.engine.checks.checked import checked_world
 from fedkt.errors import InputError
 from fedkt.results.export import export
 from fedkt.strategy.fusing.knowers import among_knowers

@@ -16,7 +16,7 @@ from fedkt.clients.fedgen import FedGenClient, guided
 from fedkt.clients.fedhkd import FedHKDClient, clipped, informed
 from fedkt.deploy.coordinator.submission import submit
 from fedkt.distill.losses import kl
-from fedkt.engine.world.checked import checked_world
+from fedkt.engine.checks.checked import checked_world
 from fedkt.engine.world.world import World
 from fedkt.errors import InputError
 from fedkt.knowledge import Dims, decode, encode

@@ -13,7 +13,7 @@ from fedkt.clients.language import beliefs_of, spoken_of
 from fedkt.data.columns.tokens import passages
 from fedkt.data.sets.dataset import InputSpec
 from fedkt.distill.losses import kl
-from fedkt.engine.world.checked import checked_world
+from fedkt.engine.checks.checked import checked_world
 from fedkt.errors import InputError
 from fedkt.knowledge import encode
 from fedkt.language.causal import token_log_probs, tokenised

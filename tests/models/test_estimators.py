@@ -10,7 +10,7 @@ import torch
 
 import fedkt
 from fedkt.data.sets.dataset import InputSpec
-from fedkt.engine.world.checked import checked_world
+from fedkt.engine.checks.checked import checked_world
 from fedkt.errors import InputError
 from fedkt.models import build
 from fedkt.models.estimators.refit import Fitted, probabilities, refit, spread

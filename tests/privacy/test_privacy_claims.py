@@ -19,7 +19,7 @@ from dp_accounting.rdp import RdpAccountant
 from torch import nn
 
 from fedkt.client import Fit, Steps, classification
-from fedkt.engine.world.checked import checked_world
+from fedkt.engine.checks.checked import checked_world
 from fedkt.engine.world.guard import Guard
 from fedkt.engine.world.private import epsilons, privacy_notes
 from fedkt.errors import InputError

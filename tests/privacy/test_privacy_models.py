@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from fedkt.client import Fit, Steps, classification
 from fedkt.client.training import ModuleForward
 from fedkt.data.sets.dataset import InputSpec
-from fedkt.engine.world.checked import checked_world
+from fedkt.engine.checks.checked import checked_world
 from fedkt.errors import InputError
 from fedkt.models.net import Net
 from fedkt.privacy import clipping

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import nn
 
+from fedkt.engine.checks.checked import checked_world
 from fedkt.engine.runs.run import simulate
-from fedkt.engine.world.checked import checked_world
 from fedkt.engine.world.costs import training_event
 from fedkt.engine.world.guard import Guard, without_private_rows
 from fedkt.engine.world.private import epsilons, privacy_notes, privacy_problems

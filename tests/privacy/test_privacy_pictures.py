@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fedkt.client.training import one_thread
 from fedkt.engine.audits import inverted as attack
-from fedkt.engine.world.checked import checked_world
+from fedkt.engine.checks.checked import checked_world
 from fedkt.errors import InputError
 from fedkt.privacy import budget as pictures
 from fedkt.privacy.accounting import Event, spent

@@ -15,7 +15,7 @@ from benchmarks.auditor import gaussian_run, noise_for, on_a_line
 from fedkt.cli.commands import app
 from fedkt.engine.audits.own_model import attacked, guess, training
 from fedkt.engine.audits.planted import BUGS, SOUND
-from fedkt.engine.world.checked import checked_world
+from fedkt.engine.checks.checked import checked_world
 from fedkt.privacy.accounting import Event, spent, trade_off
 from fedkt.privacy.attacks.audit import judge, verdict
 from fedkt.privacy.attacks.one_run import (

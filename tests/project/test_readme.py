@@ -75,7 +75,7 @@ AS_IN_THE_TABLE = {
 
 def test_the_table_of_bytes_is_what_is_sent() -> None:
     from fedkt import scenario
-    from fedkt.engine.world.checked import checked_world
+    from fedkt.engine.checks.checked import checked_world
     from fedkt.engine.world.traffic import bytes_per_round
 
     rows = re.findall(r"^\| (`[^|]*`) \|.*\| ([\d ]+) \| ([\d ]+) \|$", README.read_text(), re.MULTILINE)

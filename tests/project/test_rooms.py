@@ -33,7 +33,7 @@ ROOMS = (
     *("privacy.attacks", "privacy", "adversity"),
     *("strategy.choosing.utilities", "strategy.choosing", "strategy.fusing", "strategy.rounds", "strategy"),
     *("results", "results.comparison", "results.report"),
-    *("engine.world", "engine.trials", "engine.clients", "engine.loop", "engine.runtimes"),
+    *("engine.world", "engine.checks", "engine.trials", "engine.clients", "engine.loop", "engine.runtimes"),
     *("engine.audits", "engine.runs", "engine.forgetting", "engine"),
     *("deploy.wire", "deploy.site", "deploy.coordinator", "deploy", "comparing"),
     *("cli.runs", "cli.sites", "cli"),

@@ -10,7 +10,7 @@ import pytest
 import fedkt
 from fedkt import registry, scenario
 from fedkt.data.examples.clinics import write
-from fedkt.engine.world.checked import checked_world
+from fedkt.engine.checks.checked import checked_world
 
 BUNDLED = scenario.bundled()
 

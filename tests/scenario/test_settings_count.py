@@ -13,8 +13,8 @@ import fedkt
 from fedkt import registry
 from fedkt.comparing.grammar import grid, methods
 from fedkt.comparing.plan import Plan, Request, plan
+from fedkt.engine.checks.checked import checked_world
 from fedkt.engine.world import unused
-from fedkt.engine.world.checked import checked_world
 from fedkt.engine.world.unused import fitted, settings_notes
 from fedkt.errors import InputError
 from fedkt.files import read_tensors
@@ -467,6 +467,7 @@ ANOTHER: dict[str, Any] = {
 BASE = {"kshot": {"strategy__rows": 10}}
 """What a strategy needs in a run this small."""
 CONTEXT: dict[tuple[str, str], dict[str, Any]] = {
+    ("dsfl", "abstain"): {"to": 0.9},
     ("fedka", "voting"): {"to": "majority"},
     ("fedka", "weight"): {"strategy__by_consensus": False},
     ("fedka_weights", "threshold"): {"to": 1.0},
@@ -486,7 +487,7 @@ CONTEXT: dict[tuple[str, str], dict[str, Any]] = {
         | {"deterministic_noise": True},
         "clients__local__optimizer": "sgd",
     },
-    ("fedproto", "anchors"): {"strategy__space": "relative", "to": 5},
+    ("fedproto", "anchors"): {"strategy__space": "relative", "strategy__anchors": 10, "to": 5},
 }
 """What a setting is changed to, or needs beside it, so that it can be seen to count in a run this small."""
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from fedkt.client import Holding, Steps
 from fedkt.clients.logits import LogitsClient
 from fedkt.distill.alignment import align
-from fedkt.engine.world.checked import checked_world
+from fedkt.engine.checks.checked import checked_world
 from fedkt.errors import InputError
 from fedkt.knowledge import Dims, Logits, Votes
 from fedkt.scenario import from_dict

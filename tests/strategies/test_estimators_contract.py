@@ -8,7 +8,7 @@ import pytest
 
 import fedkt
 from fedkt import registry
-from fedkt.engine.world.checked import checked_world
+from fedkt.engine.checks.checked import checked_world
 from fedkt.errors import InputError
 from fedkt.files import read_tensors
 from fedkt.scenario import load

@@ -18,7 +18,7 @@ from fedkt.clients.class_logits_ratio import (
     shared_out,
     state_of,
 )
-from fedkt.engine.world.checked import checked_world
+from fedkt.engine.checks.checked import checked_world
 from fedkt.errors import InputError
 from fedkt.scenario import from_dict
 

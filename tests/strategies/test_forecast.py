@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 import fedkt
 from fedkt import registry
 from fedkt.cli.commands import app
+from fedkt.engine.checks.checked import checked_world
 from fedkt.engine.runs.foretold import first_exchange, prospects
-from fedkt.engine.world.checked import checked_world
 from fedkt.errors import InputError
 from fedkt.knowledge.contributions import Contributions
 from fedkt.scenario import load

@@ -16,7 +16,7 @@ from torch import Tensor
 
 import fedkt
 from fedkt.distill.embedding import relative
-from fedkt.engine.world.checked import checked_world
+from fedkt.engine.checks.checked import checked_world
 from fedkt.errors import InputError
 from fedkt.scenario import from_dict
 from fedkt.strategies.dsfl import DSFL, DSFLConfig, era

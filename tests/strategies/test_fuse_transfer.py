@@ -14,7 +14,7 @@ from fedkt.clients.contrastive import ContrastiveClient, contrast
 from fedkt.clients.logits import LogitsClient
 from fedkt.clients.quantised import QuantisedClient
 from fedkt.data.sets.dataset import InputSpec
-from fedkt.engine.world.checked import checked_world
+from fedkt.engine.checks.checked import checked_world
 from fedkt.errors import InputError
 from fedkt.knowledge import Dims, Prototypes, Quantised
 from fedkt.knowledge.quantise import difference, probabilities, quantise, restore

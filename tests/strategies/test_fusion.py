@@ -14,7 +14,7 @@ from fedkt.client.familiarity import log_ratio
 from fedkt.clients.logits import LogitsClient
 from fedkt.distill.alignment import align
 from fedkt.distill.shifting import divergence
-from fedkt.engine.world.checked import checked_world
+from fedkt.engine.checks.checked import checked_world
 from fedkt.errors import InputError
 from fedkt.knowledge import Dims
 from fedkt.scenario import from_dict, load

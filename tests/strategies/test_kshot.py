@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fedkt.engine.world.checked import checked_world
+from fedkt.engine.checks.checked import checked_world
 from fedkt.engine.world.world import World
 from fedkt.errors import InputError
 from fedkt.scenario import from_dict

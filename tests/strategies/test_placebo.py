@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import fedkt
-from fedkt.engine.world.checked import checked_world
+from fedkt.engine.checks.checked import checked_world
 from fedkt.errors import InputError
 from fedkt.knowledge.contributions import Contributions
 from fedkt.scenario import load

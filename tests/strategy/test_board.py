@@ -164,7 +164,7 @@ def test_a_half_life_without_a_board_and_noise_of_a_round_are_refused() -> None:
     )
     assert found.startswith("privacy.mode is central_gauss, whose noise is added once")
     with pytest.raises(InputError, match=r"churn\.speeds names 3 speeds, but there are 4 clients"):
-        from fedkt.engine.world.checked import checked_world
+        from fedkt.engine.checks.checked import checked_world
 
         partition = {"kind": "iid", "clients": 4, "samples_per_client": 20}
         data = {"transfer": {"size": 20}, "partition": partition}

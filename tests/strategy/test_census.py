@@ -10,7 +10,7 @@ import torch
 
 import fedkt
 from fedkt.data.content.census import centres, counts, groups_of, nearest
-from fedkt.engine.world.checked import checked_world
+from fedkt.engine.checks.checked import checked_world
 from fedkt.errors import InputError
 from fedkt.knowledge import Dims, Logits
 from fedkt.privacy.ledger import Ledger

@@ -12,7 +12,7 @@ import torch
 
 import fedkt
 from fedkt import scenario
-from fedkt.engine.world.checked import checked_world
+from fedkt.engine.checks.checked import checked_world
 from fedkt.errors import InputError
 from fedkt.rng import numpy_stream
 from fedkt.scenario import from_dict

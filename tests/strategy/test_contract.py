@@ -15,9 +15,9 @@ from torch import Tensor
 
 from fedkt import registry
 from fedkt.client.state import DiskStore, MemoryStore
+from fedkt.engine.checks.checked import checked_world
 from fedkt.engine.clients.app import make_app
 from fedkt.engine.runtimes.inline import InlineGrid
-from fedkt.engine.world.checked import checked_world
 from fedkt.engine.world.world import World
 from fedkt.errors import InputError
 from fedkt.files import read_tensors, write_tensors

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from fedkt import registry
-from fedkt.engine.world.checked import checked_world
+from fedkt.engine.checks.checked import checked_world
 from fedkt.engine.world.world import World
 from fedkt.knowledge import Expected, decode, encode
 from fedkt.scenario import from_dict

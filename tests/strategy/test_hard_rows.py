@@ -9,7 +9,7 @@ import torch
 
 import fedkt
 from fedkt.data.images.versions import WAYS, version, versions
-from fedkt.engine.world.checked import checked_world
+from fedkt.engine.checks.checked import checked_world
 from fedkt.errors import InputError
 from fedkt.rng import numpy_stream
 from fedkt.scenario import from_dict

@@ -13,7 +13,7 @@ from fedkt import registry
 from fedkt.client import Steps
 from fedkt.client.state import DiskStore
 from fedkt.data.sets.dataset import InputSpec
-from fedkt.engine.world.checked import checked_world
+from fedkt.engine.checks.checked import checked_world
 from fedkt.errors import InputError
 from fedkt.knowledge import Dims
 from fedkt.models import Net

@@ -9,7 +9,7 @@ import torch
 from fedkt.client.joint import joined
 from fedkt.data.columns.tokens import passages, text_of
 from fedkt.data.content.transfer_set import transfer_hash
-from fedkt.engine.world.checked import checked_world
+from fedkt.engine.checks.checked import checked_world
 from fedkt.errors import InputError
 from fedkt.knowledge import Contributions, Rejected, encode
 from fedkt.language.topk import heard, said

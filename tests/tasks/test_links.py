@@ -17,7 +17,7 @@ from fedkt.data.graph.triples import numbered, read_triples, write_triples
 from fedkt.data.graph.vocabulary import Graph
 from fedkt.data.own import Sources, build_own
 from fedkt.data.sets.dataset import InputSpec
-from fedkt.engine.world.checked import checked_world
+from fedkt.engine.checks.checked import checked_world
 from fedkt.errors import InputError
 from fedkt.knowledge import Contributions
 from fedkt.models import build as build_model

@@ -16,7 +16,7 @@ from fedkt.data.graph.triples import numbered
 from fedkt.data.own import Sources, build_own
 from fedkt.data.sets import reading
 from fedkt.data.sets.dataset import Split
-from fedkt.engine.world.checked import checked_world
+from fedkt.engine.checks.checked import checked_world
 from fedkt.errors import InputError
 from fedkt.results.export import export
 from fedkt.scenario import Scenario, load

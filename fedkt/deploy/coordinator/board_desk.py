@@ -26,13 +26,13 @@ from fedkt.deploy.coordinator.reception import alike_made, described_facts
 from fedkt.deploy.wire.hello import Facts
 from fedkt.deploy.wire.invitation import Invitation
 from fedkt.deploy.wire.refusal import Reason, Refused
+from fedkt.engine.checks.method_checks import checked_method
 from fedkt.engine.loop import checkpoint
 from fedkt.engine.loop.board_loop import BoardLoop
 from fedkt.engine.loop.checkpoint import Checkpoint
 from fedkt.engine.loop.lines import losses_told
 from fedkt.engine.loop.tally import Tally
 from fedkt.engine.runtimes.flwr_internals import FIRST_NODE, LocalGrid
-from fedkt.engine.world.checked import checked_method
 from fedkt.files import write_json, write_secret
 from fedkt.knowledge.contributions import client_order
 from fedkt.knowledge.kinds import Dims

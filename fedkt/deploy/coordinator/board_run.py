@@ -8,7 +8,7 @@ from fedkt.deploy.coordinator.board_desk import BoardDesk
 from fedkt.deploy.coordinator.board_server import BoardServer
 from fedkt.deploy.wire.invitation import Invitation
 from fedkt.deploy.wire.signing import known_keys
-from fedkt.engine.world.checked import checked_method
+from fedkt.engine.checks.method_checks import checked_method
 from fedkt.engine.world.unused import fitted, left_out_notes
 from fedkt.errors import InputError, RunError
 from fedkt.files import write_atomic

@@ -59,9 +59,9 @@ def home() -> Path:
 
 def coordinate(grid: Grid, invitation: Invitation, folder: Path) -> None:
     """Run a scenario over the sites behind a grid; continue where a run of this invitation stopped."""
+    from fedkt.engine.checks.method_checks import checked_method
     from fedkt.engine.loop import checkpoint
     from fedkt.engine.loop.loop import Loop
-    from fedkt.engine.world.checked import checked_method
     from fedkt.results.folder import RunFolder, is_run
 
     scenario = invitation.checked()

@@ -14,7 +14,7 @@ from fedkt.deploy.coordinator.events import listen
 from fedkt.deploy.wire.flwr_control import Control
 from fedkt.deploy.wire.invitation import Invitation
 from fedkt.deploy.wire.pack import pack
-from fedkt.engine.world.checked import checked_method
+from fedkt.engine.checks.method_checks import checked_method
 from fedkt.engine.world.unused import fitted, left_out_notes
 from fedkt.errors import InputError, RunError
 from fedkt.files import write_json

@@ -84,7 +84,7 @@ def _policy(site: Site, scenario: Scenario) -> str:
 
 
 def _world(site: Site, scenario: Scenario) -> str:
-    from fedkt.engine.world.checked import checked_method
+    from fedkt.engine.checks.method_checks import checked_method
     from fedkt.engine.world.private import privacy_notes, privacy_problems
     from fedkt.engine.world.world import World
 
@@ -109,7 +109,7 @@ def _world(site: Site, scenario: Scenario) -> str:
 
 def unfit(world: "World", name: str) -> list[str]:
     """Return why the model of this site cannot take part, in sentences: for its rows, for the strategy."""
-    from fedkt.engine.world.checked import batch_problems
+    from fedkt.engine.checks.model_checks import batch_problems
     from fedkt.strategy.at_once import estimator_problems
 
     net, rows, model = world.net(name), len(world.shards[name].rows), world.models[name][0]

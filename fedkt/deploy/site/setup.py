@@ -79,7 +79,7 @@ def init_from_scenario(
     scenario: Scenario, out: Path, data_dir: Path | None, address: str, ca: Path | None
 ) -> list[Site]:
     """Write one site per client of a scenario below ``out``, each with its rows and the common sets."""
-    from fedkt.engine.world.checked import checked_world
+    from fedkt.engine.checks.checked import checked_world
 
     check_importable(scenario)
     world = checked_world(scenario, data_dir)

@@ -66,7 +66,7 @@ class Visit:
         """Check the scenario against the policy, then build the site's world. Raises Refused."""
         from fedkt.data.identity import data_hashes
         from fedkt.deploy.site.inspection import unfit
-        from fedkt.engine.world.checked import checked_method
+        from fedkt.engine.checks.method_checks import checked_method
         from fedkt.engine.world.private import privacy_problems
         from fedkt.engine.world.world import World
 

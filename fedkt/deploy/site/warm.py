@@ -26,7 +26,7 @@ _NEEDED = (
     "fedkt.deploy.site.client_process",
     "fedkt.deploy.wire.pack",
     "fedkt.engine.clients.app",
-    "fedkt.engine.world.checked",
+    "fedkt.engine.checks.checked",
     "sklearn.metrics",
 )
 

@@ -25,10 +25,10 @@ from fedkt.engine.audits import exposed
 from fedkt.engine.audits import inverted as inversion
 from fedkt.engine.audits.claims import curves_of
 from fedkt.engine.audits.released import Reader, Round, watch
+from fedkt.engine.checks.checked import checked_world
 from fedkt.engine.clients.app import make_app
 from fedkt.engine.loop.loop import Loop
 from fedkt.engine.runtimes.inline import InlineGrid
-from fedkt.engine.world.checked import checked_world
 from fedkt.engine.world.world import World
 from fedkt.errors import InputError
 from fedkt.files import write_json

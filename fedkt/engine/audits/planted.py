@@ -6,7 +6,7 @@ An audit that does not refute the claim of a training with a bug in it could not
 from pathlib import Path
 
 from fedkt.engine.audits.own_model import Bug, attacked, training
-from fedkt.engine.world.checked import checked_world
+from fedkt.engine.checks.checked import checked_world
 from fedkt.errors import InputError
 from fedkt.privacy.accounting import spent
 from fedkt.registry import did_you_mean

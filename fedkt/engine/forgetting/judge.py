@@ -25,13 +25,13 @@ from fedkt.client.state import DiskStore
 from fedkt.client.training import one_thread, predict
 from fedkt.data.federation import Shard
 from fedkt.data.identity import data_hashes
+from fedkt.engine.checks.checked import checked_world
 from fedkt.engine.forgetting import numbers
 from fedkt.engine.forgetting.asked import Forgetting, check_judge
 from fedkt.engine.forgetting.continued import go_on
 from fedkt.engine.forgetting.withdrawal import Forgotten, replay
 from fedkt.engine.loop import checkpoint
 from fedkt.engine.runs.run import simulate
-from fedkt.engine.world.checked import checked_world
 from fedkt.engine.world.world import World
 from fedkt.errors import InputError
 from fedkt.models import Net

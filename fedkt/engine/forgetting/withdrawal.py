@@ -15,13 +15,13 @@ from fedkt import scenario as scenarios
 from fedkt.client.state import DiskStore
 from fedkt.data import Federation
 from fedkt.data.identity import data_hashes
+from fedkt.engine.checks.checked import checked_world
 from fedkt.engine.forgetting.asked import Asked, Forgetting, How, check_judge, checked
 from fedkt.engine.forgetting.continued import go_on
 from fedkt.engine.forgetting.own_run import own_run
 from fedkt.engine.forgetting.student import fresh_student
 from fedkt.engine.loop import checkpoint
 from fedkt.engine.runs.run import simulate
-from fedkt.engine.world.checked import checked_world
 from fedkt.errors import InputError
 from fedkt.results.folder import LINES, RunFolder, check_data, is_run
 from fedkt.results.observer import Observer

@@ -8,9 +8,10 @@ from flwr.app import ArrayRecord, ConfigRecord
 from torch import Tensor
 
 from fedkt.client.state import DiskStore, MemoryStore
+from fedkt.engine.checks.checked import checked_world
+from fedkt.engine.checks.method_checks import no_forecast
 from fedkt.engine.clients.app import make_app
 from fedkt.engine.runtimes.inline import InlineGrid
-from fedkt.engine.world.checked import checked_world, no_forecast
 from fedkt.engine.world.world import World
 from fedkt.errors import InputError
 from fedkt.knowledge.contributions import Contributions

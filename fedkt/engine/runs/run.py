@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from fedkt.data.federation import Federation
 from fedkt.data.identity import changed, data_hashes
 from fedkt.data.raw import described
+from fedkt.engine.checks.checked import checked_world
 from fedkt.engine.clients import trial
 from fedkt.engine.clients.cohorts import Plan
 from fedkt.engine.loop import checkpoint
@@ -25,7 +26,6 @@ from fedkt.engine.runs.drifted import sum_up_drift
 from fedkt.engine.runs.sequenced import sum_up_tasks
 from fedkt.engine.runs.summed import sum_up_clients, write_examples
 from fedkt.engine.runtimes.flwr_internals import seats
-from fedkt.engine.world.checked import checked_world
 from fedkt.engine.world.private import privacy_notes
 from fedkt.engine.world.traffic import parties
 from fedkt.engine.world.unused import settings_notes

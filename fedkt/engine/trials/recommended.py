@@ -14,9 +14,9 @@ from torch import Tensor
 from fedkt.client.behaviour import Fit, Steps, classification, supervised
 from fedkt.client.training import OptimState, fit, one_thread, predict
 from fedkt.data.columns.sample import stratified
+from fedkt.engine.checks.checked import checked_world
 from fedkt.engine.trials.candidates import Candidate, candidates, entering
 from fedkt.engine.trials.halving import halved, rungs
-from fedkt.engine.world.checked import checked_world
 from fedkt.engine.world.world import World
 from fedkt.errors import InputError
 from fedkt.rng import numpy_stream

@@ -19,7 +19,7 @@ from fedkt.strategy.board_checks import board_problems
 from fedkt.strategy.lesson_checks import lesson_problems
 
 
-def problems_of(world: World) -> list[str]:
+def adversity_problems(world: World) -> list[str]:
     """Return what does not fit the world, in sentences."""
     problems = [*_robust(world), *_attacks(world), *_withdrawn(world), *_blocked(world), *_prior(world)]
     problems += [*_adapted(world), *_recorded(world), *_drift(world)]
