@@ -74,8 +74,8 @@ def draw(curves: Sequence[dict[str, Curve]], path: Path) -> None:
     axes = figure.add_subplot()
     for name, colour in (("rounds", "#767f86"), ("board", "#0b6ea8")):
         for number, both in enumerate(curves):
-            label = {"label": name} if not number else {}
-            axes.plot(*zip(*both[name], strict=True), color=colour, linewidth=1.4, alpha=0.8, **label)
+            label = None if number else name
+            axes.plot(*zip(*both[name], strict=True), color=colour, linewidth=1.4, alpha=0.8, label=label)
     axes.set(xlabel="simulated seconds", ylabel="global accuracy, mean over clients")
     axes.legend(frameon=False)
     write_picture(figure, path)

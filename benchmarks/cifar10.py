@@ -7,6 +7,7 @@ lossy copy, so every figure on them says "JPEG mirror".
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +30,7 @@ def decoded(source: Path, out: Path, train: int = 10_000, test: int = 2_000) -> 
     if not (source / MIRROR).is_file():
         raise InputError(f"{source / MIRROR} is missing; the table of CIFAR-10 is made from it.")
     with np.load(source / MIRROR, allow_pickle=False) as mirror:
-        arrays = {}
+        arrays: dict[str, Any] = {}
         for split, count in (("train", train), ("test", test)):
             arrays[f"x_{split}"] = images(mirror[f"jpeg_{split}"], mirror[f"off_{split}"], count)
             arrays[f"y_{split}"] = mirror[f"y_{split}"][:count]

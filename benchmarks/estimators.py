@@ -72,7 +72,7 @@ def a_round() -> None:
     from fedkt.models import estimator
 
     refits: list[float] = []
-    plain = estimator.refit
+    plain = getattr(estimator, "refit")  # noqa: B009 (what the module imports, as it calls it)
 
     def timed(*args: Any) -> Any:
         begun = time.perf_counter()
@@ -80,7 +80,7 @@ def a_round() -> None:
         refits.append(time.perf_counter() - begun)
         return fitted
 
-    estimator.refit = timed
+    vars(estimator)["refit"] = timed
     ratios = []
     for seed in range(REPEATS):
         refits.clear()

@@ -42,7 +42,7 @@ CASES: dict[str, tuple[str, list[str]]] = {
     "heart-disease": ("heart-disease", []),
     **MNIST,
 }
-TABLES = {
+TABLES: dict[str, dict[str, list[str]]] = {
     "default": {name: [] for name in ("local", "dwc", "knfu", "fedmd", "complementary")},
     "newer": {
         **{name: [] for name in ("local", "dwc", "held", "transferability", "kshot", "dynamic_logits")},

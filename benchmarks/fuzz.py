@@ -80,7 +80,7 @@ def seeds(folder: Path) -> None:
     (folder / "request").write_bytes(bytes([REQUEST]) + recorddict_to_proto(request()).SerializeToString())
     for number, (change, _) in enumerate([(lambda content: None, ""), *payloads.BAD.values()]):
         content = payloads.good()
-        change(content)
+        change(content)  # type: ignore[no-untyped-call]
         try:
             data = recorddict_to_proto(content).SerializeToString()
         except ValueError:

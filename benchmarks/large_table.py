@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +24,7 @@ def write(path: Path, rows: int) -> None:
     from pyarrow import csv
 
     rng = np.random.default_rng(0)
-    columns = {f"c{i}": rng.normal(0, 1, rows).round(5) for i in range(COLUMNS - 2)}
+    columns: dict[str, Any] = {f"c{i}": rng.normal(0, 1, rows).round(5) for i in range(COLUMNS - 2)}
     columns |= {"label": rng.integers(0, 2, rows), "site": rng.integers(0, CLIENTS, rows)}
     csv.write_csv(pa.table(columns), path)
 

@@ -11,6 +11,7 @@ import argparse
 import statistics
 import time
 from functools import partial
+from typing import Any
 
 import torch
 
@@ -40,7 +41,8 @@ def main() -> None:
     print("| batch | a step without, ms | range | with privacy, ms | range | ratio | range of ratios |")
     print("|---|---|---|---|---|---|---|")
     for batch in (32, 64):
-        net, what, names = work.net("cnn"), phase(batch), {"seed": 0, "client": "0", "round_": 0}
+        net, what = work.net("cnn"), phase(batch)
+        names: dict[str, Any] = {"seed": 0, "client": "0", "round_": 0}
         lay_out(net)
         ways = (partial(fit, net, what, {}, **names), partial(fit_privately, net, what, {}, HOW, **names))
         taken: tuple[list[float], list[float]] = ([], [])

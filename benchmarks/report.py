@@ -27,7 +27,7 @@ STRATEGIES = ("local", "knfu", "fedmd", "dsfl", "fd", "fedproto", "fedtgp", "cen
 
 def make(folder: Path) -> None:
     """Write the comparison."""
-    cells = []
+    cells: list[dict[str, Any]] = []
     for place in range(SCENARIOS):
         for method, strategy in enumerate(STRATEGIES):
             for seed in range(SEEDS):

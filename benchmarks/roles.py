@@ -10,13 +10,14 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fedkt import data
-from fedkt.data import building, roles
+from fedkt.data.content import roles
 from fedkt.scenario import Scenario
 
 ROWS, COLUMNS, REPEATS = 1_000_000, 30, 5
@@ -28,7 +29,10 @@ def main() -> None:
         folder = Path(name)
         rng = np.random.default_rng(0)
         x, y = rng.normal(size=(ROWS, COLUMNS)).astype(np.float32), np.arange(ROWS) % 10
-        own = {"x_test": rng.normal(size=(ROWS // 10, COLUMNS)).astype(np.float32), "y_test": y[: ROWS // 10]}
+        own: dict[str, Any] = {
+            "x_test": rng.normal(size=(ROWS // 10, COLUMNS)).astype(np.float32),
+            "y_test": y[: ROWS // 10],
+        }
         np.savez(folder / "held.npz", x_train=x, y_train=y)
         np.savez(folder / "own.npz", x_train=x, y_train=y, **own)
         for file in ("held", "own"):
@@ -44,7 +48,7 @@ def _measure(folder: Path, file: str) -> None:
     for _ in range(REPEATS):
         reads.append(_seconds(lambda: data.load_dataset(spec["dataset"], folder))[0])
         spent: list[float] = []
-        whole, _ = _seconds(lambda held=spent: _build(scenario, folder, held))
+        whole, _ = _seconds(partial(_build, scenario, folder, spent))
         builds.append(whole)
         checks.append(sum(spent))
     told = {"read": reads, "build": builds, "checks": checks}
@@ -58,11 +62,11 @@ def _build(scenario: Scenario, folder: Path, spent: list[float]) -> Any:
     real = {name: getattr(roles, name) for name in ("compare", "sources_of")}
     try:
         for name, function in real.items():
-            setattr(building.roles, name, _timed(function, spent))
+            setattr(roles, name, _timed(function, spent))
         return data.build(scenario, folder)
     finally:
         for name, function in real.items():
-            setattr(building.roles, name, function)
+            setattr(roles, name, function)
 
 
 def _timed(function: Callable[..., Any], spent: list[float]) -> Callable[..., Any]:

@@ -14,14 +14,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.engine import peer, programs, work
 from fedkt.deploy.rehearsal import descendants
 
-TRAINING: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+Programs = Mapping[str, tuple[str, Mapping[str, Any]]]
+TRAINING: Programs = {
     "plain loop, one thread": ("loop", {}),
     "two bare processes": ("processes", {}),
     "Flower's runtime, FedAvg": ("flower", {}),
@@ -30,8 +31,8 @@ TRAINING: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "fedkt, fd, on Ray": ("fedkt_training", {"strategy": "fd", "engine": {"kind": "ray", "workers": 2}}),
     **({"pfl, one thread": ("pfl", {})} if peer.installed() else {}),
 }
-READY = {"Flower's runtime": ("ready_flower", {}), "fedkt": ("ready_fedkt", {})}
-MANY = {
+READY: Programs = {"Flower's runtime": ("ready_flower", {}), "fedkt": ("ready_fedkt", {})}
+MANY: Programs = {
     f"{n} clients a round": ("many", {"clients": n, "a_round": n, "engine": {}}) for n in (250, 500, 1000)
 }
 REGISTERED = {
@@ -152,7 +153,7 @@ def fusion() -> None:
         slope = gradient(c, knowledge, 0.7)
         mix((5 * (c - auto_rate(slope) * slope)).softmax(-1), knowledge)
 
-    steps = {
+    steps: dict[str, Callable[[], Any]] = {
         "bare product [1000, 1000] x [1000, 10000]": lambda: weights @ flat,
         "knfu: effectiveness and mix": lambda: mix(effectiveness(knowledge.mean(1), 10.0), knowledge),
         "ktpfl: gradient, rate and mix": ktpfl,

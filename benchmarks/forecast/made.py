@@ -87,7 +87,7 @@ def federation(
     x = np.zeros((clients, MOST, SIDE * SIDE), np.float32)
     y = np.zeros((clients, MOST), np.int64)
     counts, shares = np.zeros(clients, np.int64), np.zeros((clients, classes), np.float32)
-    test: list[tuple[Floats, NDArray[np.int64]]] = []
+    test: list[tuple[NDArray[np.floating], NDArray[np.int64]]] = []
     weights = np.zeros((clients, TEST), np.float32)
     each = TEST // clients
     other = points.domain(draw.uniform(0.3, 1.5)) if not by_domain and draw.random() < 0.25 else None

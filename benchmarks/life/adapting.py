@@ -24,6 +24,7 @@ import argparse
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,7 +55,7 @@ def usps(
         path.parent.mkdir(parents=True, exist_ok=True)
         with np.load(Path(os.environ["FEDKT_DATA"], "usps.npz")) as held:
             parts = {part: change(held[f"x_{part}"], held[f"y_{part}"]) for part in ("train", "test")}
-        arrays = {
+        arrays: dict[str, Any] = {
             f"{kind}_{part}": rows
             for part, two in parts.items()
             for kind, rows in zip("xy", two, strict=True)

@@ -1,10 +1,10 @@
 """Build the federation of a scenario: load, hold out, deal."""
 
 import re
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -91,24 +91,11 @@ def build(scenario: "Scenario", data_dir: Path | None = None) -> Federation:
 
     public = extras.get("public", train).take(public_rows) if data.public is not None else None
     test = common if common is not None else own
-    transfer, hidden, stock = None, None, None
-    if made_of(data) is not None:
-        shown = [part for part in (test, own, public) if part is not None]
-        known = input_of(train, data.image, shown, data_dir)
-        stock = stock_of(data, train, known, seed, data_dir, choices_of(scenario))
-        transfer = stock.rows(stock.first)
-    elif data.transfer is not None:
-        held_out = extras.get("transfer", train).take(transfer_rows)
-        if data.transfer.versions > 1:
-            held_out = in_versions(held_out)
-        if train.graph is not None and data.transfer.from_ == "train":
-            held_out = candidates(
-                held_out, [train, *(part for part in (test, own) if part is not None)], seed
-            )
-        transfer = replace(held_out, y=np.full(len(held_out), -1, np.int64))
-        # Another data set's labels may mean other classes.
-        classed = data.transfer.from_ == "train" and train.graph is None
-        hidden = held_out.y if classed else transfer.y
+    transfer, hidden = None, None
+    if given and data.transfer is not None:
+        transfer, hidden = _transfer(
+            data, train, extras.get("transfer", train).take(transfer_rows), (test, own), seed
+        )
     dealt = [
         free[part]
         for part in partition(
@@ -123,15 +110,24 @@ def build(scenario: "Scenario", data_dir: Path | None = None) -> Federation:
     if data.partition.kind == "domain" and train.domain is not None:
         # Clients come in the order in which the data set lists its domains: models are dealt in that order.
         dealt = sorted(dealt, key=_first_row(train.domain))
-    others = [part for part in (test, own, transfer, public) if part is not None]
-    input_ = input_of(train, data.image, others, data_dir)
-    groups = len(task.groups(split.classes))
-    shards = _shards(dealt, train, strata, own if personal else None, data, groups, seed)
+    shards = _shards(
+        dealt, train, strata, own if personal else None, data, len(task.groups(split.classes)), seed
+    )
+    federation = assembled(
+        scenario,
+        data_dir,
+        Parts(train, test, own if personal else None, transfer, public),
+        shards,
+        classes=split.classes,
+        transfer_labels=hidden,
+        label_names=split.label_names,
+        categories=values,
+    )
     shared = roles.compare(
         train,
         np.concatenate([rows for shard in shards for rows in (shard.rows, shard.validation)]),
         _tests(data, common, own, alike),
-        _common(data, transfer, public, alike),
+        _common(data, federation.transfer, public, alike),
         source="data.dataset",
         image=data.image,
         meant=data.overlap == "report",
@@ -139,36 +135,83 @@ def build(scenario: "Scenario", data_dir: Path | None = None) -> Federation:
     )
     if shared.problems:
         raise InputError(*shared.problems)
+    federation = in_use(federation, scenario, data_dir)
     named = {"data.dataset": train, "data.test": common} | {f"data.{k}.from": v for k, v in extras.items()}
-    federation = Federation(
-        classes=split.classes,
-        shards=shards,
-        pool=train,
-        test=test,
-        own_test=own if personal else None,
-        transfer=transfer,
-        transfer_hash=None if transfer is None else transfer_hash(transfer.x),
-        stock=stock,
-        public=public,
-        preprocess=Preprocess(input_, data.missing, data.standardise, constants(data, transfer, input_)),
-        transfer_labels=hidden,
-        label_names=split.label_names,
-        task=task,
-        categories=values,
-    )
-    federation = linked(keeping(federation, scenario, data_dir), data.corruptions, seed)
     notes = (*shared.notes, *left_out_notes(out), *odd, *unnamed_notes(named), *beyond_notes(federation))
     return noted(federation, notes)
 
 
-def keeping(federation: Federation, scenario: "Scenario", data_dir: Path | None) -> Federation:
-    """Return the federation without rows that clients do not use any more. Raises InputError."""
+def _transfer(
+    data: "Data", train: Dataset, held_out: Dataset, tests: Iterable[Dataset | None], seed: int
+) -> tuple[Dataset, Indices]:
+    """Return the transfer rows of what was held out for them, without labels, and their labels: -1 where
+    nobody knows them."""
+    assert data.transfer is not None
+    own = data.transfer.from_ == "train"
+    if data.transfer.versions > 1:
+        held_out = in_versions(held_out)
+    if train.graph is not None and own:
+        held_out = candidates(held_out, [train, *(part for part in tests if part is not None)], seed)
+    transfer = replace(held_out, y=np.full(len(held_out), -1, np.int64))
+    # Another data set's labels may mean other classes.
+    return transfer, held_out.y if own and train.graph is None else transfer.y
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Rows by their role: training rows, the common test set, clients' own test rows, transfer rows without
+    labels (None also where they are made), public rows; None where there are none."""
+
+    train: Dataset
+    test: Dataset | None
+    own_test: Dataset | None
+    transfer: Dataset | None
+    public: Dataset | None
+
+
+def assembled(
+    scenario: "Scenario", data_dir: Path | None, parts: Parts, shards: tuple[Shard, ...], **known: Any
+) -> Federation:
+    """Return the federation of rows that are dealt, with transfer rows that are made.
+
+    ``known``: fields of :class:`~fedkt.data.federation.Federation` as they are. Raises InputError where what
+    makes rows does not fit.
+    """
+    data, train, transfer, stock = scenario.data, parts.train, parts.transfer, None
+    others = [part for part in (parts.test, parts.own_test, parts.public) if part is not None]
+    if made_of(data) is not None:
+        spec = input_of(train, data.image, others, data_dir)
+        stock = stock_of(data, train, spec, scenario.seed, data_dir, choices_of(scenario))
+        transfer = stock.rows(stock.first)
+    if transfer is not None:
+        others.append(transfer)
+    input_ = input_of(train, data.image, others, data_dir)
+    return Federation(
+        shards=shards,
+        pool=train,
+        test=parts.test,
+        own_test=parts.own_test,
+        transfer=transfer,
+        transfer_hash=None if transfer is None else transfer_hash(transfer.x),
+        stock=stock,
+        public=parts.public,
+        preprocess=Preprocess(input_, data.missing, data.standardise, constants(data, transfer, input_)),
+        task=task_of(data),
+        **known,
+    )
+
+
+def in_use(federation: Federation, scenario: "Scenario", data_dir: Path | None) -> Federation:
+    """Return the federation without rows that clients do not use any more, and with the corruptions of its
+    links. Raises InputError."""
     part = scenario.participation
-    if not (part.withdrawn_rows or part.blocked):
-        return federation
-    owned = {shard.id: np.sort(np.concatenate([shard.rows, shard.validation])) for shard in federation.shards}
-    classes, names = federation.classes, federation.label_names
-    return federation.without(withheld(part, owned, federation.strata, classes, names, data_dir))
+    if part.withdrawn_rows or part.blocked:
+        owned = {
+            shard.id: np.sort(np.concatenate([shard.rows, shard.validation])) for shard in federation.shards
+        }
+        classes, names = federation.classes, federation.label_names
+        federation = federation.without(withheld(part, owned, federation.strata, classes, names, data_dir))
+    return linked(federation, scenario.data.corruptions, scenario.seed)
 
 
 def _left_to_test(

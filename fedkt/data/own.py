@@ -14,20 +14,18 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fedkt.data.building import HELD_OUT, keeping
+from fedkt.data.building import HELD_OUT, Parts, assembled, in_use
 from fedkt.data.columns.choices import Choices
 from fedkt.data.columns.labels import listed, renamed
 from fedkt.data.columns.sample import stratified
 from fedkt.data.content import roles
-from fedkt.data.content.transfer_set import transfer_hash
 from fedkt.data.federation import Federation, Shard, share_of
-from fedkt.data.linking import linked, misfits
-from fedkt.data.loaded import check_settings, choices_of, constants
-from fedkt.data.made.stock import made_of, stock_of
+from fedkt.data.linking import misfits
+from fedkt.data.loaded import check_settings, choices_of
+from fedkt.data.made.stock import made_of
 from fedkt.data.notes import beyond_notes, left_out_notes, noted, unnamed_notes
 from fedkt.data.sets.dataset import Dataset, Split
 from fedkt.data.sets.joining import sized, together
-from fedkt.data.sets.preprocess import Preprocess, input_of
 from fedkt.data.sets.reading import load_dataset
 from fedkt.data.sets.spreading import settled, spread_out, unknown_notes, widened
 from fedkt.errors import InputError
@@ -116,41 +114,22 @@ def build_own(name: str, sources: Sources, scenario: "Scenario") -> Federation:
     shared = _shared(sources, scenario, parts, train, rows, own)
     if shared.problems:
         raise InputError(*shared.problems)
-    transfer, stock = extras.get("transfer"), None
-    if made_of(data) is not None:
-        shown = [part for part in (own, common, extras.get("public")) if part is not None]
-        known = input_of(train, data.image, shown, sources.folder)
-        stock = stock_of(data, train, known, seed, sources.folder, choices_of(scenario))
-        transfer = stock.rows(stock.first)
-    elif transfer is not None:
+    transfer = extras.get("transfer")
+    if transfer is not None:
         transfer = replace(transfer, y=np.full(len(transfer), -1, np.int64))
-    others = [part for part in (own, common, transfer, extras.get("public")) if part is not None]
-    input_ = input_of(train, data.image, others, sources.folder)
-    federation = Federation(
+    federation = assembled(
+        scenario,
+        sources.folder,
+        Parts(train, common, own, transfer, extras.get("public")),
+        (shard,),
         classes=split.classes,
-        shards=(shard,),
-        pool=train,
-        test=common,
-        own_test=own,
-        transfer=transfer,
-        transfer_hash=None if transfer is None else transfer_hash(transfer.x),
-        public=extras.get("public"),
-        preprocess=Preprocess(input_, data.missing, data.standardise, constants(data, transfer, input_)),
         label_names=names,
         categories=values,
-        stock=stock,
-        task=task,
     )
-    return noted(
-        linked(keeping(federation, scenario, sources.folder), data.corruptions, seed),
-        (
-            *beyond_notes(federation),
-            *shared.notes,
-            *left_out_notes(out),
-            *odd,
-            *unnamed_notes({f"data.{key}": held.train for key, held in parts.items()}),
-        ),
-    )
+    federation = in_use(federation, scenario, sources.folder)
+    named = {f"data.{key}": held.train for key, held in parts.items()}
+    notes = (*shared.notes, *left_out_notes(out), *odd, *unnamed_notes(named), *beyond_notes(federation))
+    return noted(federation, notes)
 
 
 def _values(data: "Data", parts: dict[str, Split], problems: list[str]) -> dict[str, tuple[str, ...]]:
