@@ -1,6 +1,6 @@
 """Training on private rows that rehearses what the newest teacher taught (``clients.distill.together``).
 
-Each step takes a batch of private rows, with the loss of training, and one of transfer rows, with that of
+Each step takes a batch of private rows, with the loss of training, and some transfer rows, with that of
 distillation to the teacher; the objective is the sum of both, as in Hinton, Vinyals, Dean 2015, "Distilling
 the Knowledge in a Neural Network", arXiv 1503.02531, section 2, where both are of the same rows. A model that
 trains on its own rows alone forgets the classes it does not hold (rehearsal against it: Robins 1995,
@@ -15,8 +15,21 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
-from fedkt.client.behaviour import Arrays, Asked, Fit, Forward, Holding, Others, RowLoss, Steps
+from fedkt.client.behaviour import (
+    Arrays,
+    Asked,
+    Fit,
+    Forward,
+    Holding,
+    Others,
+    RowLoss,
+    Steps,
+    classification,
+    distillation,
+)
+from fedkt.distill.losses import ce, kl
 
 if TYPE_CHECKING:
     from fedkt.scenario.about_data import Transfer
@@ -41,30 +54,67 @@ def untaught(training: Fit, holding: Holding, transfer: "Transfer | None") -> Fi
 def joined(training: Fit, digestion: Fit, project: float | None = None, weight: float = 1.0) -> Fit:
     """Return the phase that does both: as ``training``, with the rows of ``digestion`` in every batch.
 
-    Steps are as many as training takes by itself. A batch has min(batch size, rows) of either kind, and the
-    mean over it is the mean loss of its private rows plus ``weight`` times the mean loss of its transfer
-    rows. The optimiser is that of training. ``project``: see :class:`~fedkt.client.Fit`. ``training`` itself
-    where there is nothing to digest. Raises ValueError where one of them cannot be joined with another.
+    Steps are as many as training takes by itself. A batch has min(batch size, rows) private rows and beside
+    them as many transfer rows as a batch of distillation, but at most half a batch of private rows: more
+    take longer, and models were no better for it (docs/results/fusion.md). Where distillation compares rows
+    with one another, it is a whole batch of it. The mean over a batch is the mean loss of its private rows
+    plus ``weight`` times the mean loss of its transfer rows. The optimiser is that of training. ``project``:
+    see :class:`~fedkt.client.Fit`. ``training`` itself where there is nothing to digest. Raises ValueError
+    where one of them cannot be joined with another.
     """
     if not digestion.size:
         return training
     if digestion.private or training.others or training.constants or digestion.constants or training.coupled:
         raise ValueError("these phases cannot be joined")
-    own, other = (min(p.steps.batch_size, p.size) for p in (training, digestion))
+    beside = digestion.steps.batch_size
+    if not digestion.coupled:
+        beside = min(beside, max(1, training.steps.batch_size // 2))
+    own, other = min(training.steps.batch_size, training.size), min(beside, digestion.size)
     rows = _beside(training.rows, digestion.rows, training.size, digestion.size)
     private = torch.arange(training.size + digestion.size, device=rows["x"].device) < training.size
     rows["own"] = private * ((own + other) / max(own, 1))
     rows["other"] = ~private * (weight * (own + other) / other)
     other_loss = partial(among_themselves, loss=digestion.loss) if digestion.coupled else digestion.loss
+    loss: RowLoss = partial(jointly, own=training.loss, other=other_loss)
+    divergence = _towards(digestion.loss)
+    if training.loss is classification and divergence is not None:
+        rows, loss = _in_one_form(rows, divergence), at_once
     return replace(
         training,
         rows=rows,
-        loss=partial(jointly, own=training.loss, other=other_loss),
+        loss=loss,
         coupled=digestion.coupled,
         first=_filled(training.first, 0, digestion.size) + _filled(digestion.first, training.size, 0),
-        others=Others(digestion.size, digestion.steps.batch_size),
+        others=Others(digestion.size, beside),
         project=project,
     )
+
+
+def _towards(loss: RowLoss) -> bool | None:
+    """Say of a cross entropy to a teacher's softmax whether its least is taken off; None of other losses."""
+    if not isinstance(loss, partial) or loss.func is not distillation or loss.keywords["temperature"] != 1:
+        return None
+    return {kl: True, ce: False}.get(loss.keywords["loss"])
+
+
+def _in_one_form(rows: Mapping[str, Tensor], divergence: bool) -> dict[str, Tensor]:
+    """Return what :func:`at_once` reads of rows with labels ``y`` and a teacher's logits ``target``."""
+    said = rows["target"].log_softmax(-1)
+    label = one_hot(rows["y"], said.shape[-1]).to(said.dtype)
+    told = rows["other"].unsqueeze(-1) * said.exp()
+    least = (told * said).sum(-1) if divergence else torch.zeros_like(rows["other"])
+    return {"x": rows["x"], "towards": rows["own"].unsqueeze(-1) * label + told, "least": least}
+
+
+def at_once(net: Forward, batch: Arrays, constants: Arrays) -> Tensor:
+    """Return what :func:`jointly` does of classification and distillation, both as one cross entropy [B].
+
+    ``batch['towards']`` [B, classes]: a label or a teacher's distribution, times what the row counts;
+    ``batch['least']`` [B]: what is taken off, with its sign. Two losses, each of all rows, take a quarter of
+    a small model's step.
+    """
+    _, logits = net(batch["x"])
+    return batch["least"] - (batch["towards"] * logits.log_softmax(-1)).sum(-1)
 
 
 def _filled(first: tuple[Asked, ...], ahead: int, behind: int) -> tuple[Asked, ...]:

@@ -25,7 +25,7 @@ from fedkt.rng import numpy_stream, seed_of
 OptimState = dict[str, Tensor]
 """Optimiser state, flat: ``<parameter>/<slot>``."""
 
-SIMPLE = {"x", "y", "target", "own", "other", "weight", "before", "held"}
+SIMPLE = {"x", "y", "target", "own", "other", "towards", "least", "weight", "before", "held"}
 """What the rows of a phase hold whose loss asks the model for nothing but features and logits of ``x``."""
 
 PREDICT_BATCH = 256
@@ -172,7 +172,7 @@ def fit(
     module.train()
     with seeded(seed_of(seed, "dropout", phase.name, client, round_)), trainable(module, phase.only):
         for rows in order:
-            batch = {name: tensor[rows] for name, tensor in phase.rows.items()}
+            batch = {name: tensor.index_select(0, rows) for name, tensor in phase.rows.items()}
             values = per_row(phase.loss(net, batch, phase.constants), len(rows))
             for p in params:
                 p.grad = None

@@ -75,8 +75,10 @@ class Distill(Settings):
     """
 
     together: bool | None = None
-    """Whether the steps of training on private data rehearse what the newest teacher taught: each has a batch
-    of either kind of rows, with the optimiser of ``clients.local``. Distillation is a phase of its own in any
+    """Whether the steps of training on private data rehearse what the newest teacher taught: each takes
+    transfer rows beside its private ones, as many as a batch of distillation but at most half of
+    ``clients.local.batch_size`` (a loss that compares rows with one another takes a whole batch), with the
+    optimiser of ``clients.local``. Distillation is a phase of its own in any
     case. Null: as the strategy has it, and never in training with DP-SGD."""
     weigh: Literal["likeness"] | None = None
     """Likeness: transfer rows count the more, the more they look like the client's own; null: all alike."""

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 import fedkt
 from fedkt import models
 from fedkt.client import Fit, Steps, classification, distillation
-from fedkt.client.joint import joined, untaught
+from fedkt.client.joint import at_once, joined, jointly, untaught
 from fedkt.client.state import DiskStore
 from fedkt.client.training import Losses, ModuleForward, batches, fit, one_thread, unending
 from fedkt.data.sets.dataset import InputSpec
-from fedkt.distill.losses import ce
+from fedkt.distill.losses import ce, kl
 from fedkt.engine.checks.checked import checked_world
 from fedkt.engine.clients.cohort_training import fit_stacked
 from fedkt.engine.clients.jobs import FitJob, one_by_one
@@ -53,13 +53,14 @@ def phases(own: int, other: int, local: Steps, distill: Steps) -> tuple[Fit, Fit
 def test_the_loss_is_the_mean_of_each_kind_of_rows_added() -> None:
     """ln 2 = 0.693147 of private rows, -(ln 1/4 + ln 3/4)/2 = 0.836988 of transfer rows, in every batch."""
     phase = joined(*phases(5, 4, Steps(1, 2, "sgd", 0.5), Steps(1, 3, "adam", 9.0)))
+    assert phase.count == 3
     net = ModuleForward(Says())
     for index in batches(phase, np.random.default_rng(0)):
         batch = {name: tensor[torch.from_numpy(index)] for name, tensor in phase.rows.items()}
         rows = phase.loss(net, batch, {})
-        # Two private rows and three others: 5/2 and 5/3 of their losses.
-        assert rows[:2].tolist() == pytest.approx([2.5 * 0.693147] * 2, abs=1e-5)
-        assert rows[2:].tolist() == pytest.approx([5 / 3 * 0.836988] * 3, abs=1e-5)
+        # Two private rows and one other: 3/2 and 3 times their losses.
+        assert rows[:2].tolist() == pytest.approx([1.5 * 0.693147] * 2, abs=1e-5)
+        assert rows[2:].tolist() == pytest.approx([3 * 0.836988], abs=1e-5)
         assert rows.mean().item() == pytest.approx(0.693147 + 0.836988, abs=1e-5)
 
 
@@ -90,14 +91,14 @@ def test_the_losses_of_both_kinds_are_told_apart() -> None:
 
 def test_every_batch_has_as_many_of_both_kinds_and_there_are_as_many_as_training_takes() -> None:
     # 5 private rows by 2 in two passes: 6 batches, whatever distillation takes by itself.
-    phase = joined(*phases(5, 7, Steps(2, 2, "sgd", 0.1), Steps(9, 3, "sgd", 0.1)))
-    assert (phase.count, phase.size) == (6, 12)
+    phase = joined(*phases(5, 3, Steps(2, 2, "sgd", 0.1), Steps(9, 3, "sgd", 0.1)))
+    assert (phase.count, phase.size) == (6, 8)
     order = [batch.tolist() for batch in batches(phase, np.random.default_rng(0))]
-    assert [(sum(i < 5 for i in b), sum(i >= 5 for i in b)) for b in order] == [(2, 3)] * 6
+    assert [(sum(i < 5 for i in b), sum(i >= 5 for i in b)) for b in order] == [(2, 1)] * 6
     private = [i for b in order for i in b if i < 5]
     others = [i for b in order for i in b if i >= 5]
     assert sorted(private[:5]) == sorted(private[5:10]) == [0, 1, 2, 3, 4]
-    assert sorted(others[:7]) == sorted(others[7:14]) == [5, 6, 7, 8, 9, 10, 11]
+    assert sorted(others[:3]) == sorted(others[3:]) == [5, 6, 7]
     # Fewer rows than a batch: all of them in each.
     small = joined(*phases(1, 7, Steps(3, 2, "sgd", 0.1), Steps(1, 3, "sgd", 0.1)))
     assert [sum(i < 1 for i in b) for b in batches(small, np.random.default_rng(0))] == [1, 1, 1]
@@ -105,6 +106,34 @@ def test_every_batch_has_as_many_of_both_kinds_and_there_are_as_many_as_training
         0,
         0,
     ]
+
+
+@pytest.mark.parametrize(
+    ("local", "distill", "coupled", "others"),
+    [(32, 64, False, 16), (32, 8, False, 8), (1, 64, False, 1), (32, 64, True, 64)],
+)
+def test_transfer_rows_are_at_most_half_as_many_as_private_ones_unless_they_are_compared(
+    local: int, distill: int, coupled: bool, others: int
+) -> None:
+    own, other = phases(40, 100, Steps(1, local, "sgd", 0.1), Steps(1, distill, "sgd", 0.1))
+    batch = next(batches(joined(own, replace(other, coupled=coupled)), np.random.default_rng(0)))
+    assert [int((batch < 40).sum()), int((batch >= 40).sum())] == [local, others]
+
+
+@pytest.mark.parametrize("loss", [kl, ce])
+def test_both_losses_as_one_cross_entropy_are_what_they_are_one_after_the_other(loss: Any) -> None:
+    """A loss under another name stays one of two."""
+    private, public = phases(6, 5, Steps(1, 4, "sgd", 0.1), Steps(1, 2, "sgd", 0.1))
+    target = torch.randn(5, 2, generator=torch.Generator().manual_seed(0))
+    private = replace(private, rows={"x": torch.randn_like(private.rows["x"]), "y": torch.arange(6) % 2})
+    public = replace(
+        public, rows={**public.rows, "target": target}, loss=partial(distillation, loss=loss, temperature=1.0)
+    )
+    two = replace(public, loss=partial(distillation, loss=partial(loss), temperature=1.0))
+    one, other = (joined(private, phase, weight=0.7) for phase in (public, two))
+    assert (one.loss, other.loss.func) == (at_once, jointly)  # type: ignore[attr-defined]
+    a, b = (phase.loss(ModuleForward(Says()), phase.rows, {}) for phase in (one, other))
+    assert torch.allclose(a, b, atol=1e-6)
 
 
 def test_nothing_to_digest_leaves_training_as_it_is() -> None:
