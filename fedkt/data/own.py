@@ -111,9 +111,6 @@ def build_own(name: str, sources: Sources, scenario: "Scenario") -> Federation:
         domain=name,
         share=share_of(strata[kept], len(task.groups(split.classes))),
     )
-    shared = _shared(sources, scenario, parts, train, rows, own)
-    if shared.problems:
-        raise InputError(*shared.problems)
     transfer = extras.get("transfer")
     if transfer is not None:
         transfer = replace(transfer, y=np.full(len(transfer), -1, np.int64))
@@ -126,6 +123,9 @@ def build_own(name: str, sources: Sources, scenario: "Scenario") -> Federation:
         label_names=names,
         categories=values,
     )
+    shared = _shared(sources, scenario, parts, federation, rows)
+    if shared.problems:
+        raise InputError(*shared.problems)
     federation = in_use(federation, scenario, sources.folder)
     named = {f"data.{key}": held.train for key, held in parts.items()}
     notes = (*shared.notes, *left_out_notes(out), *odd, *unnamed_notes(named), *beyond_notes(federation))
@@ -152,11 +152,11 @@ def _shared(
     sources: Sources,
     scenario: "Scenario",
     parts: dict[str, Split],
-    train: Dataset,
+    federation: Federation,
     rows: NDArray[np.int64],
-    own: Dataset | None,
 ) -> roles.Shared:
     """Compare the party's training rows and test rows with what all parties have in common."""
+    own, said = federation.own_test, scenario.data.transfer
     alike = roles.sources_of({f"data.{key}": split.train for key, split in parts.items()})
     tests: list[roles.Role] = []
     common: list[roles.Role] = []
@@ -169,8 +169,11 @@ def _shared(
             source = f"data.{key}" if source == "data.rows" else source
             role = roles.Role(f"data.{key}", what, parts[key].train, source)
             (tests if key == "test" else common).append(role)
+    if said is not None and said.audition and federation.transfer is not None:
+        where = "data.transfer.audition"
+        common.append(roles.Role(where, "transfer rows", federation.transfer, where))
     return roles.compare(
-        train,
+        federation.pool,
         rows,
         tests,
         common,

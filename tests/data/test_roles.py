@@ -134,6 +134,27 @@ def test_common_rows_are_no_private_rows(tmp_path: Path, name: str) -> None:
     ]
 
 
+def test_rows_that_audition_are_no_private_rows_in_a_simulation_nor_at_a_site(tmp_path: Path) -> None:
+    spec = write(tmp_path, "a", X)
+    write(tmp_path, "half", np.concatenate([X[:30], OTHER[:30]]))
+    write(tmp_path, "none", OTHER)
+    data = {
+        "dataset": spec,
+        "partition": {"kind": "iid", "clients": 2},
+        "transfer": {"audition": ["npz:half.npz", "npz:none.npz"], "size": 60},
+    }
+    scenario = Scenario.model_validate({"name": "t", "data": data})
+    found = []
+    for made in (
+        lambda: build(scenario, tmp_path),
+        lambda: build_own("a", Sources(tmp_path, spec, classes=2), scenario),
+    ):
+        with pytest.raises(InputError) as error:
+            made()
+        found.append(error.value.problems[0])
+    assert all("transfer rows of data.transfer.audition are" in told for told in found)
+
+
 def test_common_rows_are_no_test_rows(tmp_path: Path) -> None:
     spec, test = write(tmp_path, "a", X), f"{MODULE}:those_test_rows"
     write(tmp_path, "o", OTHER)
