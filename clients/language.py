@@ -22,11 +22,9 @@ from fedkt.distill import reads
 from fedkt.distill.swing import laplace
 from fedkt.knowledge import Dims, Expected, Knowledge, TopLogits, Votes
 from fedkt.knowledge.kinds import MOST_DENSE
-from fedkt.language.spans import LEAST, both, words_of
-from fedkt.language.topk import places_of
-from fedkt.tasks.language import heard, said
+from fedkt.language.compared import Compared, compared_by
+from fedkt.language.topk import BYTES
 
-BYTES = 256
 COUNTED = 10.0
 """Bytes whose mean log-probability says how well a client knows a passage: its log density, to a factor."""
 
@@ -34,11 +32,11 @@ COUNTED = 10.0
 class LanguageClient(Client):
     """Trains on its own and on public text, sends beliefs about the next byte, distils from the teacher's.
 
-    Settings: ``top`` and ``places``: how much is said of a passage; ``compare``: of its ``bytes``, or of
-    ``spans``, its words; ``form``: ``votes`` for the likeliest byte of each place, all else for beliefs;
-    ``loss``: a registered distillation loss, of each place; ``temperature``; ``density``: also send how well
-    it knows each passage, ten times the mean log-probability of a byte; ``public_text``: whether it trains on
-    public text beside its own.
+    Settings: ``top`` and ``places``: how much is said of a passage; ``compare``: by what
+    (:mod:`fedkt.language.compared`); ``form``: ``votes`` for the likeliest byte of each place, all else for
+    beliefs; ``loss``: a registered distillation loss, of each place; ``temperature``; ``density``: also send
+    how well it knows each passage, ten times the mean log-probability of a byte; ``public_text``: whether it
+    trains on public text beside its own.
     """
 
     sends = TopLogits
@@ -62,14 +60,12 @@ class LanguageClient(Client):
         if settings["form"] == "votes":
             places = dims.rows * settings["places"]
             return Votes.expected(Dims(places, places, BYTES, dims.width))
-        return TopLogits.expected(
-            dims, top=settings["top"], places=settings["places"], density="density" in settings
-        )
+        return _expected(dims, settings, density="density" in settings)
 
     @staticmethod
     def teacher(dims: Dims, settings: Mapping[str, Any], *, with_rows: bool) -> Expected:
         """Return the arrays of beliefs, and the ids of the passages where they are not all."""
-        return TopLogits.expected(dims, top=settings["top"], places=settings["places"], with_rows=with_rows)
+        return _expected(dims, settings, with_rows=with_rows)
 
     def train(self, teacher: Arrays | None) -> Fit:
         """Train on its own text, and on public text."""
@@ -81,60 +77,60 @@ class LanguageClient(Client):
 
     def extract(self, features: Tensor, logits: Tensor, params: Arrays) -> Knowledge:
         """Send beliefs about the places, those of passages that are shorter left empty."""
-        settings = self.holding.settings
-        beliefs = beliefs_of(logits, settings["places"], settings["compare"])
-        there = spoken_of(beliefs)
+        settings, way = self.holding.settings, compared_by(self.holding.settings)
+        believed = way.believed(answers(logits, way))
+        beliefs = believed["values"]
+        there = way.spoken(beliefs)
         if settings["form"] == "votes":
             return Votes(outgoing(beliefs.argmax(-1).flatten().to(torch.int16)))
         spoken = self.holding.task.said(beliefs, settings["form"], settings["temperature"]) * there[..., None]
-        tokens, codes = said(spoken, settings)
-        density = None
+        arrays = {name: outgoing(its) for name, its in way.said({**believed, "values": spoken}).items()}
         if "density" in settings:
             per_byte = -logits[:, 0] / self._bytes.clamp(min=1)
-            density = outgoing((COUNTED * per_byte).clamp(-MOST_DENSE, MOST_DENSE).float())
-        return TopLogits(outgoing(tokens), outgoing(codes), density=density)
+            density = (COUNTED * per_byte).clamp(-MOST_DENSE, MOST_DENSE).float()
+            arrays["density"] = outgoing(density)
+        return TopLogits(**arrays)
 
     def digest(self, teacher: Arrays) -> Fit:
         """Distil at the places that the teacher speaks about."""
         holding, settings = self.holding, self.holding.settings
-        x = self._asked(transfer_rows(holding, teacher.get("rows")))
-        beliefs = heard(teacher["tokens"], teacher["codes"], settings)
-        target = holding.task.heard(beliefs, settings["form"], settings["temperature"])
-        known = (x[:, -settings["places"] :] != 0) & (beliefs.sum(-1) > 0)
-        loss, form = registry.find("losses", settings["loss"]), (settings["places"], settings["compare"])
-        rows, wanted = {"x": x, "target": target, "known": known.float()}, reads(loss)
+        way, passages = compared_by(settings), transfer_rows(holding, teacher.get("rows"))
+        said = way.heard(teacher)
+        x = self._asked(passages, said.get("strings"))
+        target = holding.task.heard(said["values"], settings["form"], settings["temperature"])
+        asked = x[:, passages.shape[1] :][:, : way.places] != 0
+        known = (asked & (said["values"].sum(-1) > 0)).float()
+        rows = {"x": x, "target": target, "known": known}
+        if "strings" in said:
+            rows["strings"] = said["strings"]
+        loss = registry.find("losses", settings["loss"])
+        wanted = reads(loss)
         if "noise" in wanted:
             rows["noise"] = laplace(*target.shape).to(target)
         first: tuple[Asked, ...] = ()
         if "before" in wanted and len(x):
-            first = (Asked(x, lambda features, out: {"before": beliefs_of(out, *form)}),)
-        of_rows = partial(compared, loss=loss, form=form, temperature=settings["temperature"], wanted=wanted)
+            first = (Asked(x, lambda features, out: {"before": way.believed(answers(out, way))["values"]}),)
+        of_rows = partial(compared, loss=loss, way=way, temperature=settings["temperature"], wanted=wanted)
         return Fit("digest", rows, of_rows, holding.distill, first=first)
 
-    def _asked(self, x: Tensor) -> Tensor:
-        """Return passages [n, L] with the places that are spoken of behind them [n, L + places]: one more
-        than a byte's number, minus one more than a word's, 0 for none."""
-        settings = self.holding.settings
+    def _asked(self, x: Tensor, told: Tensor | None = None) -> Tensor:
+        """Return passages [n, L] with what is asked about them behind [n, L + ...]; ``told``: the strings of
+        which a teacher speaks."""
         self._bytes = (x > 0).sum(1)
-        if settings["compare"] == "spans":
-            words = torch.tensor([len(words_of(text_of(row))) for row in x.cpu().numpy()])
-            asked = -1 - places_of(words, settings["places"])
-        else:
-            asked = 1 + places_of(self._bytes.cpu(), settings["places"])
+        texts = [text_of(row) for row in x.cpu().numpy()]
+        asked = compared_by(self.holding.settings).asked(texts, None if told is None else told.cpu())
         return torch.cat([x, asked.to(x.device)], 1)
 
 
-def beliefs_of(out: Tensor, places: int, compare: str) -> Tensor:
-    """Return log-probabilities [n, places, 256], of spans [n, places, 2], of what a model says [n, 2 + 256 ·
-    places]."""
-    found = out[:, 2:].unflatten(1, (places, BYTES))
-    return both(found[..., 0]) if compare == "spans" else found
+def _expected(dims: Dims, settings: Mapping[str, Any], **more: bool) -> Expected:
+    way = compared_by(settings)
+    return TopLogits.expected(dims, top=way.top, places=way.places, strings=way.named, **more)
 
 
-def spoken_of(beliefs: Tensor) -> Tensor:
-    """Return at which places [n, places] a model says something: elsewhere log-probabilities are 0, and a
-    span is certain."""
-    return beliefs[..., 0] < -LEAST if beliefs.shape[-1] == 2 else beliefs.exp().sum(-1) < 2
+def answers(out: Tensor, way: Compared) -> Tensor:
+    """Return what a model answers about the places [n, places, ...], of all that it says [n, 2 + ...]."""
+    found: Tensor = out[:, 2:].unflatten(1, (way.places, -1))
+    return found
 
 
 def compared(
@@ -143,21 +139,18 @@ def compared(
     constants: Arrays,
     *,
     loss: Any,
-    form: tuple[int, str],
+    way: Compared,
     temperature: float,
     wanted: Sequence[str] = (),
 ) -> Tensor:
     """Return a distillation loss [B], the mean over the places of each passage.
 
-    ``batch['target']`` [B, places, 256], of spans [B, places, 2]: logits of the teacher; ``batch['known']``
-    [B, places]: 1 where it says something; ``form``: places, and what of them is compared; ``wanted``: what
+    ``batch['target']`` [B, places, D]: logits of the teacher, and of cells its ``strings`` [B, places, K];
+    ``batch['known']`` [B, places]: 1 where it says something; ``way``: what is compared; ``wanted``: what
     else of the batch the loss reads, as the target.
     """
-    _, out = net(batch["x"])
-    target, known = batch["target"], batch["known"]
-    beliefs = beliefs_of(out, *form)
-    if form[1] == "spans":  # of which a model has no say where its tokens reach over an edge
-        known = known * spoken_of(beliefs)
+    beliefs = way.believed(answers(net(batch["x"])[1], way))["values"]
+    target, known = way.fitted(batch["target"], batch["known"], batch, beliefs, temperature)
     more = {name: batch[name].flatten(0, 1) for name in wanted}
     each: Tensor = loss(beliefs.flatten(0, 1), target.flatten(0, 1), temperature, **more).view(known.shape)
     found: Tensor = (each * known).sum(1) / known.sum(1).clamp(min=1)

@@ -91,6 +91,17 @@ def _but(*kept: str) -> dict[str, Any]:
     return {"drop": [name for name in targets if name not in kept]}
 
 
+def _text(compare: str) -> dict[str, Any]:
+    """Name the column of text, and what of it is compared."""
+    speech = {"passage": 40, "top": 4, "places": 10, "compare": compare}
+    return {"task": "language", "columns": ["note"], "speech": speech, "standardise": False}
+
+
+_DECODERS = {
+    "models": [
+        {"name": "lm", "tokens": tokens, "width": 8, "grams": [2], "hashes": 64} for tokens in (256, 270, 290)
+    ]
+}
 _KINDS = {"kind": ["p", "q", "r"]}
 _CASES: dict[str, tuple[dict[str, Any], dict[str, Any], Any]] = {
     "estimators": (
@@ -155,21 +166,8 @@ _CASES: dict[str, tuple[dict[str, Any], dict[str, Any], Any]] = {
         {},
         "fedmd",
     ),
-    "language": (
-        {
-            "task": "language",
-            "columns": ["note"],
-            "speech": {"passage": 40, "top": 4, "places": 10},
-            "standardise": False,
-        },
-        {
-            "models": [
-                {"name": "lm", "tokens": tokens, "width": 8, "grams": [2], "hashes": 64}
-                for tokens in (256, 270, 290)
-            ]
-        },
-        "knfu",
-    ),
+    "language": (_text("bytes"), _DECODERS, "knfu"),
+    "tokens": (_text("tokens"), _DECODERS, {"name": "fedmd", "average": "probabilities"}),
     "links": (
         {
             "dataset": {site: f"triples:links/{site}.txt" for site in SITES},

@@ -24,6 +24,7 @@ How: tokens are sorted by their bytes. Then all that begin with the same bytes l
 above is a difference of two running sums.
 """
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -58,6 +59,7 @@ class Continuations:
         held.sort(key=lambda i: token_bytes[i])
         ordered = [token_bytes[i] for i in held]
         self.order = torch.tensor(held)
+        self._ordered = ordered
         self.single = bool(ordered) and max(map(len, ordered)) == 1
         """Whether each token is one byte."""
         self._states: dict[bytes, int] = {}
@@ -86,30 +88,43 @@ class Continuations:
         """Return the state of bytes seen of a token, :data:`OUTSIDE` where no token goes on from them."""
         return self._states.get(seen, OUTSIDE)
 
+    def begun(self, held: bytes) -> tuple[int, int]:
+        """Return from where to before where in ``order`` the tokens stand that begin with some bytes.
+
+        >>> Continuations([b"the", b"a", b"th", b"t", b""]).begun(b"th")  # a, t, th, the
+        (2, 4)
+        """
+        first = bisect_left(self._ordered, held)
+        return first, bisect_left(self._ordered, True, first, key=lambda token: not token.startswith(held))
+
     def next_byte(self, probabilities: Tensor, states: Tensor) -> Tensor:
         """Return the distribution over the next byte [..., 256], float64.
 
         ``probabilities`` [..., V] of tokens; ``states`` int64 [...]: what has been seen. Gradients flow
         through.
         """
-        return next_byte(probabilities, self.order, self.edges[states])
+        return next_byte(running(probabilities, self.order), self.edges[states])
 
     def beginning(self, probabilities: Tensor, state: int) -> Tensor:
         """Return the sums of the probabilities [V] of tokens that go on from a state, by their next byte
         [256]."""
-        return _sums(probabilities, self.order, self.edges[state])
+        return _sums(running(probabilities, self.order), self.edges[state])
 
 
-def next_byte(probabilities: Tensor, order: Tensor, edges: Tensor) -> Tensor:
-    """Return q [..., 256] of token probabilities [..., V], their ``order`` and the ``edges`` [..., 257] of
-    each place; float64, since it is made of differences of running sums."""
-    sums = _sums(probabilities, order, edges)
-    return sums / sums.sum(-1, keepdim=True).clamp(min=LEAST)
+def next_byte(sums: Tensor, edges: Tensor) -> Tensor:
+    """Return q [..., 256] of :func:`running` sums of token probabilities and the ``edges`` [..., 257] of each
+    place; float64, since it is made of differences."""
+    found = _sums(sums, edges)
+    return found / found.sum(-1, keepdim=True).clamp(min=LEAST)
 
 
-def _sums(probabilities: Tensor, order: Tensor, edges: Tensor) -> Tensor:
-    running = probabilities.index_select(-1, order).cumsum(-1, dtype=torch.float64)
-    running = torch.nn.functional.pad(running, (1, 0))
+def running(probabilities: Tensor, order: Tensor) -> Tensor:
+    """Return float64 [..., tokens + 1]: the probabilities [..., V] of the first tokens in ``order``."""
+    sums = probabilities.index_select(-1, order).cumsum(-1, dtype=torch.float64)
+    return torch.nn.functional.pad(sums, (1, 0))
+
+
+def _sums(running: Tensor, edges: Tensor) -> Tensor:
     at = running.gather(-1, edges)
     return (at[..., 1:] - at[..., :-1]).clamp(min=0)
 

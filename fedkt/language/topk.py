@@ -39,11 +39,16 @@ def said(beliefs: Tensor, top: int) -> tuple[Tensor, Tensor]:
     ([0, 2], [12, 16, 34])
     """
     likely, tokens = beliefs.topk(top, -1)
-    total = beliefs.sum(-1, keepdim=True, dtype=torch.float64)
+    return tokens.to(torch.uint8), coded(likely, beliefs.sum(-1, keepdim=True, dtype=torch.float64))
+
+
+def coded(likely: Tensor, total: Tensor) -> Tensor:
+    """Return codes uint8 [..., k + 1] of what is named [..., k] and of the rest of ``total`` [..., 1], of
+    which nothing is said where it is 0."""
     rest = (total - likely.double().sum(-1, keepdim=True)).clamp(min=0)
     codes = (-CODES_PER_NAT * torch.cat([likely.double(), rest], -1).clamp(min=1e-12).log()).ceil()
     codes[..., -1:].masked_fill_(total <= 0, 0)
-    return tokens.to(torch.uint8), codes.clamp(0, FAINTEST).to(torch.uint8)
+    return codes.clamp(0, FAINTEST).to(torch.uint8)
 
 
 def heard(tokens: Tensor, codes: Tensor) -> Tensor:
@@ -57,17 +62,28 @@ def heard(tokens: Tensor, codes: Tensor) -> Tensor:
     >>> [round(p, 2) for p in (q[0, 101].item(), q[0, 32].item(), q[0].sum().item())]
     [0.76, 0.17, 1.0]
     """
-    parts = _HEARD.to(codes.device)[codes.int()]
+    parts = decoded(codes)
     spoken = codes[..., :1] < FAINTEST
-    named = parts.new_zeros(*tokens.shape[:-1], BYTES).scatter_(-1, tokens.long(), parts[..., :-1] * spoken)
+    found = spread(tokens, parts[..., :-1], parts[..., -1:], spoken)
+    return found.mul_(spoken / found.sum(-1, keepdim=True))
+
+
+def decoded(codes: Tensor) -> Tensor:
+    """Return the probabilities that codes [...] are heard as."""
+    return _HEARD.to(codes.device)[codes.int()]
+
+
+def spread(tokens: Tensor, likely: Tensor, rest: Tensor, spoken: Tensor) -> Tensor:
+    """Return numbers from 0 on [..., 256]: ``likely`` [..., k] of the ``tokens`` [..., k], of others the
+    ``rest`` [..., 1] as :func:`heard` has it. ``spoken`` [..., 1]: where something is said."""
+    named = likely.new_zeros(*tokens.shape[:-1], BYTES).scatter_(-1, tokens.long(), likely * spoken)
     usual = named.reshape(-1, BYTES).mean(0, dtype=torch.float64)
     usual = (usual / usual.sum().clamp(min=1e-12) + EVEN / BYTES).to(named)
-    others, rest = usual.expand_as(named).scatter(-1, tokens.long(), 0.0), parts[..., -1:]
+    others = usual.expand_as(named).scatter(-1, tokens.long(), 0.0)
     others *= rest / others.sum(-1, keepdim=True).clamp(min=1e-12)
-    others = torch.minimum(others, NEXT * parts[..., -2:-1], out=others)
+    others = torch.minimum(others, NEXT * likely.amin(-1, keepdim=True), out=others)
     left = (rest - others.sum(-1, keepdim=True)).clamp_(min=0) / max(1, BYTES - tokens.shape[-1])
-    found = others.add_(left).scatter_(-1, tokens.long(), parts[..., :-1])
-    return found.mul_(spoken / found.sum(-1, keepdim=True))
+    return others.add_(left).scatter_(-1, tokens.long(), likely)
 
 
 _HEARD = torch.exp((0.5 - torch.arange(FAINTEST + 1)) / CODES_PER_NAT)

@@ -155,6 +155,10 @@ class RowPolicy(Settings):
         return self.mechanism in ("cover", "strata") or self.utility in ("dense", "census")
 
 
+MOST_TOKENS = 32
+"""Tokens that are named at a place, at most: each is compared with each."""
+
+
 class Speech(Settings):
     """What a model of text says of a passage: its beliefs about the next byte at some places.
 
@@ -168,13 +172,16 @@ class Speech(Settings):
     """The likeliest bytes that are named at a place; of the others together their probability is said."""
     places: Whole = 80
     """Places of a passage that are spoken of, spread evenly; all bytes (or words) where it has fewer."""
-    compare: Literal["bytes", "spans"] = "bytes"
+    compare: Literal["bytes", "spans", "tokens"] = "bytes"
     """``bytes``: what is said of a place is what is believed of the byte there. ``spans``: places are words,
-    and what is said is how likely the model finds each, in 3 bytes."""
+    and what is said is how likely the model finds each, in 3 bytes. ``tokens``: as ``bytes``, and where a
+    token of the model begins how likely its ``top`` likeliest ones of 2 to 7 bytes are, in 9 bytes each."""
 
     @model_validator(mode="after")
     def _top_of_bytes(self) -> "Speech":
-        """Refuse to name bytes where words are compared."""
+        """Refuse to name bytes where words are compared, and more tokens than can be told apart."""
         if self.compare == "spans" and self.top != type(self).model_fields["top"].default:
             raise say("has top, of which spans have none; leave it out, or compare bytes")
+        if self.compare == "tokens" and self.top > MOST_TOKENS:
+            raise say(f"has top {self.top}, but of tokens at most {MOST_TOKENS} are named")
         return self

@@ -120,7 +120,7 @@ class Strategy(AsSetting, FlowerStrategy):
         self.course = Course(self, setting)
         first = self.initial()
         if first is not None:
-            self.course.teach(0, (), first)
+            self.course.teach(0, Contributions((), {}), first)
 
     @property
     def round(self) -> int:

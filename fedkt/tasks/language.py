@@ -23,7 +23,8 @@ from torch import Tensor
 
 from fedkt.knowledge.contributions import Contributions
 from fedkt.knowledge.top_logits import TopLogits
-from fedkt.language import spans, topk
+from fedkt.language.compared import compared_by
+from fedkt.language.topk import BYTES
 from fedkt.scenario.about_rows import Speech
 from fedkt.tasks.task import (
     OTHER_TASKS,
@@ -45,16 +46,6 @@ GUESSES = 16
 """Places of each passage at which the next byte is guessed, spread evenly; fewer where it has fewer bytes."""
 FAINT = 1e-6
 """Least probability in a mean of logarithms."""
-
-
-def said(beliefs: Tensor, settings: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
-    """Return tokens and codes of distributions over the next byte [..., 256], or of spans [..., 2]."""
-    return spans.said(beliefs) if settings["compare"] == "spans" else topk.said(beliefs, settings["top"])
-
-
-def heard(tokens: Tensor, codes: Tensor, settings: Mapping[str, Any]) -> Tensor:
-    """Return the distributions that :func:`said` has made tokens and codes of; zeros where nothing was."""
-    return spans.heard(codes) if settings["compare"] == "spans" else topk.heard(tokens, codes)
 
 
 @dataclass(frozen=True)
@@ -123,13 +114,13 @@ class Language(ColumnsTask):
         return told | {"top": 1 if speech.compare == "spans" else speech.top}
 
     def unsaid(self, scenario: "Scenario") -> list[str]:
-        """Return that words cannot be voted on."""
+        """Return that nothing but bytes can be voted on."""
         speech = scenario.data.speech
         if speech is None or speech.compare == "bytes" or scenario.privacy.mode != "vote_rr":
             return []
         return [
-            "data.speech.compare is spans, but privacy mode vote_rr sends the likeliest byte of each place; "
-            "it must be bytes."
+            f"data.speech.compare is {speech.compare}, but privacy mode vote_rr sends the likeliest byte of "
+            "each place; it must be bytes."
         ]
 
     def about(self, outputs: int) -> str:
@@ -154,7 +145,7 @@ class Language(ColumnsTask):
 
     def alternatives(self, outputs: int) -> int:
         """Return the number of bytes."""
-        return topk.BYTES
+        return BYTES
 
     def made(self, rows: int, outputs: int) -> Tensor:
         """Return ones."""
@@ -179,39 +170,55 @@ class Language(ColumnsTask):
     # What crosses the wire ------------------------------------------------------------------------------
 
     def opened(self, contributions: Contributions, settings: Mapping[str, Any]) -> Contributions:
-        """Return contributions with ``values`` [clients, passages · places, 256], of spans [..., 2], in place
-        of what was sent: probabilities, or with ``form: logits`` their logarithms, so that a mean is a
-        geometric one."""
+        """Return contributions with ``values`` [clients, passages · places, D] in place of what was sent.
+
+        D: 256 bytes, a word and anything else, or cells, with whose ``strings`` int64 [clients, passages ·
+        places, K] (:mod:`fedkt.language.compared`). They are probabilities, or with ``form: logits`` their
+        logarithms, so that a mean is a geometric one.
+        """
         arrays = dict(contributions.arrays)
         if "codes" not in arrays:
             return contributions
-        tokens, codes = arrays.pop("tokens"), arrays.pop("codes")
-        each = [heard(*both, settings) for both in zip(tokens, codes, strict=True)]
-        values = torch.stack(each).flatten(1, 2)
-        arrays["values"] = values.clamp(min=FAINT).log() if settings["form"] == "logits" else values
+        way = compared_by(settings)
+        sent = {name: arrays.pop(name) for name in ("tokens", "codes", "strings") if name in arrays}
+        each = [
+            way.heard({name: its[i] for name, its in sent.items()}) for i in range(len(contributions.clients))
+        ]
+        said = way.together(
+            {name: torch.stack([one[name] for one in each]).flatten(1, 2) for name in each[0]}
+        )
+        if settings["form"] == "logits":
+            said["values"] = said["values"].clamp(min=FAINT).log()
         if "density" in arrays:
             arrays["density"] = arrays["density"].repeat_interleave(settings["places"], 1)
-        return replace(contributions, arrays=arrays)
+        return replace(contributions, arrays=arrays | said)
 
-    def written(self, arrays: Mapping[str, Tensor], settings: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Return a teacher's arrays as they cross the wire: ``tokens`` and ``codes`` in place of ``values``
-        [..., passages · places, 256], of spans [..., 2]."""
+    def written(
+        self, arrays: Mapping[str, Tensor], settings: Mapping[str, Any], beside: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Return a teacher's arrays as they cross the wire: what says its ``values`` [passages · places, D]
+        in their place."""
         if "values" not in arrays:
             return dict(arrays)
         rest = {name: array for name, array in arrays.items() if name != "values"}
         values = arrays["values"]
         values = values.exp() if settings["form"] == "logits" else values
-        tokens, codes = said(self.normalised(values), settings)
-        shape = (*values.shape[:-2], -1, settings["places"])
-        return {
-            "tokens": tokens.reshape(*shape, tokens.shape[-1]),
-            "codes": codes.reshape(*shape, codes.shape[-1]),
-        } | rest
+        beliefs = {"values": self.normalised(values)}
+        if "strings" in beside:
+            beliefs["strings"] = beside["strings"][0]  # the same of all clients
+        sent = compared_by(settings).said(beliefs)
+        return {name: its.unflatten(-2, (-1, settings["places"])) for name, its in sent.items()} | rest
+
+    def next_bytes(self, arrays: Mapping[str, Tensor], settings: Mapping[str, Any]) -> Tensor:
+        """Return the distributions over the next byte [clients, passages · places, 256] that opened
+        contributions imply."""
+        values = arrays["values"].exp() if settings["form"] == "logits" else arrays["values"]
+        return compared_by(settings).next_bytes({**arrays, "values": values})
 
     # Fusing ---------------------------------------------------------------------------------------------
 
     def normalised(self, values: Tensor) -> Tensor:
-        """Divide by the sum over bytes; zeros stay."""
+        """Divide by the sum over bytes (or what else is compared); zeros stay."""
         return values / values.sum(-1, keepdim=True).clamp(min=1e-12)
 
     def each_distribution(self, values: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
@@ -219,7 +226,8 @@ class Language(ColumnsTask):
         return change(values) * (values.sum(-1, keepdim=True) > 0)
 
     def described(self, values: Tensor) -> Tensor:
-        """Return the mean distribution over the next byte [clients, 256]."""
+        """Return the mean distribution over the next byte [clients, 256]; of cells the string that a place's
+        parties find likeliest, the second, and so on stand behind the bytes."""
         return self.normalised(values.double().sum(1))
 
     def divergence(self, described: Tensor) -> Tensor:

@@ -272,8 +272,14 @@ class Task(ABC):
         """
         return contributions
 
-    def written(self, arrays: Mapping[str, Tensor], settings: Mapping[str, Any]) -> Mapping[str, Tensor]:
-        """Return the arrays of a teacher as they cross the wire."""
+    def written(
+        self, arrays: Mapping[str, Tensor], settings: Mapping[str, Any], beside: Mapping[str, Tensor]
+    ) -> Mapping[str, Tensor]:
+        """Return the arrays of a teacher as they cross the wire.
+
+        ``beside``: the arrays [clients, ...] of the opened contributions that it is made of; none where it is
+        made of none.
+        """
         return arrays
 
     # Fusing ---------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from fedkt import models
-from fedkt.clients.language import beliefs_of, spoken_of
+from fedkt.clients.language import answers
 from fedkt.data.columns.tokens import passages
 from fedkt.data.sets.dataset import InputSpec
 from fedkt.distill.losses import kl
@@ -17,11 +17,13 @@ from fedkt.engine.checks.checked import checked_world
 from fedkt.errors import InputError
 from fedkt.knowledge import encode
 from fedkt.language.causal import token_log_probs, tokenised
+from fedkt.language.compared import Spans
 from fedkt.language.marginals import Continuations, places
 from fedkt.language.spans import both, heard, said, tokens_of, words_of
 from tests.tasks.test_task_contract import described, run
 
 LENGTH = 40
+WAY = Spans(top=1, places=4)
 
 
 def test_the_worked_example() -> None:
@@ -75,8 +77,8 @@ def test_a_model_says_how_likely_it_finds_each_word(tokens: int) -> None:
     x = torch.from_numpy(passages("x", texts[:2], LENGTH))
     asked = torch.tensor([[-1, -2, -6, 0], [-4, 0, -5, 0]])  # minus one more than a word's number
     with torch.no_grad():
-        found = beliefs_of(net(torch.cat([x, asked], 1))[1], 4, "spans")
-    assert spoken_of(found).tolist() == [[True, True, True, False], [True, False, True, False]]
+        found = WAY.believed(answers(net(torch.cat([x, asked], 1))[1], WAY))["values"]
+    assert WAY.spoken(found).tolist() == [[True, True, True, False], [True, False, True, False]]
     for row, text in enumerate(texts[:2].tolist()):
         ids = tokenised(decoder, text)
         log_p = token_log_probs(decoder, torch.tensor([ids]))[0]

@@ -32,6 +32,15 @@ def test_codes_are_sixteenths_of_a_nat_rounded_up_so_that_nothing_sums_to_more_t
     assert total.min() > math.exp(-1 / 16) - 1e-9
 
 
+@pytest.mark.parametrize("top", [8, 200])
+def test_a_sure_belief_beside_many_faint_ones_sums_to_one(top: int) -> None:
+    sure = torch.full((1, 1, 256), 1e-9)
+    sure[..., 101] = 1.0
+    tokens, codes = said(sure, top)
+    arrays = {"tokens": tokens.numpy(), "codes": codes.numpy()}
+    encode(arrays, TopLogits.expected(Dims(1, 9, 2, 2), top=top, places=1))
+
+
 def test_what_is_heard_is_what_was_said_but_for_half_a_code_and_the_bytes_not_named() -> None:
     q = beliefs(200, 4)
     tokens, codes = said(q, 8)

@@ -1,11 +1,19 @@
 """Canaries of text: what is planted, and what a client's beliefs tell of secrets, by hand."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
+import torch
 
-from fedkt.engine.audits.exposed import DIGITS, Canaries
+from fedkt.engine.audits.exposed import DIGITS, Canaries, Listener
+from fedkt.knowledge import Contributions
+from fedkt.language.compared import compared_by
+from fedkt.language.strings import number
 from fedkt.privacy.attacks.exposure import Space
 from fedkt.rng import numpy_stream
+from fedkt.tasks import Language
 
 PLACES = 12
 
@@ -71,3 +79,23 @@ def test_canaries_are_drawn_apart() -> None:
     assert len({space.before for space in canaries.spaces}) == 40
     assert 0 < canaries.members.sum() < 40 and len(canaries.read) == 8 * canaries.members.sum()
     assert len(set(canaries.secrets.tolist())) > 20
+
+
+def test_of_tokens_an_audit_hears_the_next_bytes() -> None:
+    """A client says of four fifths of what it believes of a 4 that it goes on with a 2."""
+    canaries, values = two(), torch.from_numpy(beliefs(two(), {4: 0.5}, {2: 0.8})).float()
+    values /= values.sum(-1, keepdim=True)
+    cells, strings = torch.nn.functional.pad(values, (0, 8)), torch.zeros(len(values), PLACES, 8).long()
+    cells[:10, 9, 256], strings[:10, 9, 0] = 0.8 * values[:10, 9, DIGITS[4]], number(b"42")
+    cells[:10, 9, DIGITS[4]] *= 0.2
+    heard = {}
+    for name, said in (("tokens", {"values": cells, "strings": strings}), ("bytes", {"values": values})):
+        settings = {"form": "probabilities", "places": PLACES, "top": 8, "compare": name}
+        arrays = {key: array[None] for key, array in compared_by(settings).said(said).items()}
+        about = SimpleNamespace(transfer=np.zeros((20, 16)), task=Language())
+        world: Any = SimpleNamespace(federation=about, settings=settings)
+        listener = Listener(world, canaries)
+        listener(1, Language().opened(Contributions(("0",), arrays), settings))
+        heard[name] = listener.heard["0"][0]
+    assert heard["bytes"].argmax() == heard["tokens"].argmax() == 42
+    assert np.abs(heard["tokens"] - heard["bytes"])[[42, 41]].max() < 1 / 8

@@ -47,7 +47,7 @@ def test_what_is_opened_is_written_as_it_was() -> None:
     )
     assert opened.values.shape == (2, 6, 256)
     assert opened.arrays["density"].tolist() == [[1.0, 1.0, 1.0, 2.0, 2.0, 2.0]] * 2
-    written = TASK.written({"values": opened.values[0], "rows": torch.arange(2)}, FORM)
+    written = TASK.written({"values": opened.values[0], "rows": torch.arange(2)}, FORM, {})
     alike = [torch.sort(part.int()).values for part in (written["tokens"], arrays["tokens"][0])]
     assert torch.equal(*alike)  # of equal codes the lower byte is named first
     assert written["rows"].tolist() == [0, 1]
@@ -59,7 +59,7 @@ def test_a_mean_of_logarithms_is_a_geometric_mean() -> None:
     q = torch.full((2, 3, 256), 1e-6)
     q[:, :, 0], q[0, :, 1], q[1, :, 1], q[0, :, 2], q[1, :, 2] = 0.5, 0.4, 0.1, 0.1, 0.4
     opened = TASK.opened(Contributions(("a", "b"), sent(q)), {**FORM, "form": "logits"})
-    written = TASK.written({"values": opened.values.mean(0)}, {**FORM, "form": "logits"})
+    written = TASK.written({"values": opened.values.mean(0)}, {**FORM, "form": "logits"}, opened.arrays)
     back = heard(written["tokens"], written["codes"])[0, 0]
     ratio = back[0] / back[1]
     assert ratio.item() == pytest.approx(0.5 / 0.2, rel=0.1)  # 0.2 = √(0.4 · 0.1); the plain mean is 0.25

@@ -29,6 +29,7 @@ from fedkt.knowledge.contributions import Contributions
 from fedkt.language.topk import places_of
 from fedkt.privacy.attacks import audit
 from fedkt.privacy.attacks.exposure import Space, by_chance, exposure
+from fedkt.tasks import Language
 
 Floats = NDArray[np.float64]
 
@@ -148,13 +149,14 @@ class Listener:
 
     def __call__(self, number: int, contributions: Contributions) -> Round:
         """Take up a round's contributions."""
-        transfer, places = self.world.federation.transfer, self.world.settings["places"]
-        assert transfer is not None
-        values = contributions.values.unflatten(1, (-1, places))
+        federation, settings = self.world.federation, self.world.settings
+        transfer, task, places = federation.transfer, federation.task, settings["places"]
+        assert transfer is not None and isinstance(task, Language)
+        values = task.next_bytes(contributions.arrays, settings).unflatten(1, (-1, places))
         rows = np.arange(len(transfer)) if contributions.rows is None else contributions.rows.numpy()
         first = len(transfer) - len(self.canaries.probes)
         for client, said in zip(contributions.clients, values, strict=True):
-            told = self.canaries.told(_probabilities(said.double().numpy()), rows, places, first)
+            told = self.canaries.told(said.double().numpy(), rows, places, first)
             self.heard[client] = self.heard.get(client, 0.0) + told
         return Round(number, contributions.clients, ())
 
@@ -213,11 +215,6 @@ def told(found: dict[str, Any]) -> str:
 def _of_secrets(told: Floats, canaries: Canaries) -> Floats:
     found: Floats = told[np.arange(len(told)), canaries.secrets]
     return found
-
-
-def _probabilities(values: Floats) -> Floats:
-    """Return what was said as probabilities; of logarithms, their own."""
-    return np.exp(values) if values.min() < 0 else values
 
 
 def _longer(federation: Federation, rows: Dataset, texts: list[bytes]) -> Dataset:

@@ -206,7 +206,7 @@ class Course:
             if fused is not None:
                 if self._declining is not None:
                     self._declining.look(contributions, fused)
-                self.teach(server_round, contributions.clients, fused)
+                self.teach(server_round, contributions, fused)
                 phase = None if student is None else method.server_lesson(fused)
                 if student is not None and phase is not None:
                     student.fit(phase, self._setting.seed, server_round)
@@ -260,8 +260,8 @@ class Course:
         closed = teachable(values) if form == "votes" else self._setting.task.closed(values)
         return replace(fused, arrays={**fused.arrays, "values": closed})
 
-    def teach(self, server_round: int, clients: Sequence[str], fused: Fused) -> None:
-        """Keep what was fused as the newest teachers.
+    def teach(self, server_round: int, told: Contributions, fused: Fused) -> None:
+        """Keep what was fused of contributions as the newest teachers.
 
         Raises Diverged where a teacher is not finite.
         """
@@ -274,8 +274,9 @@ class Course:
         rows = {}
         if self._method.needs_transfer and self.rows is not None:
             rows = {"rows": torch.from_numpy(self.rows)}
-        personal = dict(zip(clients, fused.teachers, strict=True)) if fused.personal else fused.by_client
-        written = partial(self._setting.task.written, settings=self._method.client_settings)
+        personal = dict(zip(told.clients, fused.teachers, strict=True)) if fused.personal else fused.by_client
+        settings = self._method.client_settings
+        written = partial(self._setting.task.written, settings=settings, beside=told.arrays)
         own = {client: {**written(arrays), **rows} for client, arrays in personal.items()}
         common = {} if own else {**written(fused.arrays), **rows}
         self.teachers.renew(server_round, common, own)
