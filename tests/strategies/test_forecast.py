@@ -190,6 +190,20 @@ def test_whom_the_forecast_is_against_trains_alone(monkeypatch: pytest.MonkeyPat
     assert reached(common, "forecast=decline")[0]["global_mean"] == taught["global_mean"]
 
 
+def test_where_a_filter_leaves_one_client_nothing_is_foretold() -> None:
+    """Krum keeps one contribution of three, and whoever sent it has no peers to be compared with."""
+    krum = ["strategy={name: fedmd}", "robust.filter=krum"]
+    _, reports = reached(*krum, "forecast=decline")
+    assert [len(report["dropped"]) for report in reports] == [2, 2]
+    assert [(report["forecast"], report["untaught"]) for report in reports] == [({}, [])] * 2
+    with pytest.raises(InputError) as caught:
+        prospects([load("quickstart", [*SMALL, *krum])])
+    assert caught.value.problems == (
+        "forecast: robust.filter 'krum' leaves 'fedmd' a single client, which has no peers; it must leave at "
+        "least 2.",
+    )
+
+
 def test_a_resumed_run_remembers_its_forecasts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(declining, "forecast", only(0.4))
     first = load("quickstart", [*SMALL, "forecast=decline"])

@@ -36,7 +36,8 @@ class Prospect:
 def prospects(scenarios: list[Scenario], data_dir: Path | None = None) -> list[Prospect]:
     """Return the prospects of every client under each scenario, after one exchange that nobody keeps.
 
-    Raises InputError, before anything is trained, with every problem of all of them.
+    Raises InputError, before anything is trained, with every problem of all of them; and afterwards where
+    ``robust.filter`` leaves a single client.
     """
     worlds, problems = [], []
     for scenario in scenarios:
@@ -52,14 +53,21 @@ def prospects(scenarios: list[Scenario], data_dir: Path | None = None) -> list[P
         raise InputError(*dict.fromkeys(problems))
     found = []
     for world in worlds:
-        for client, told in first_exchange(world).items():
-            (chance,) = forecast(world.scenario.strategy.name, told[None])
-            found.append(Prospect(world.scenario.strategy.name, client, chance["personal"], chance["global"]))
+        name = world.scenario.strategy.name
+        told = first_exchange(world)
+        if not told:
+            raise InputError(
+                f"forecast: robust.filter '{world.scenario.robust.filter}' leaves '{name}' a single client, "
+                "which has no peers; it must leave at least 2."
+            )
+        for client, evidence in told.items():
+            (chance,) = forecast(name, evidence[None])
+            found.append(Prospect(name, client, chance["personal"], chance["global"]))
     return found
 
 
 def first_exchange(world: World) -> dict[str, Tensor]:
-    """Return the evidence of each client that contributed to a first round, of two clients at least."""
+    """Return the evidence of each client whose contribution counted in a first round, of two at least."""
     with tempfile.TemporaryDirectory(prefix="fedkt-") as name:
         folder = Path(name)
         strategy = world.strategy(world.config, world.setting("forecast", folder / "server"))
