@@ -8,6 +8,7 @@ Medians of repeated measurements on one thread; a busy machine stretches wall ti
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -53,10 +54,7 @@ def a_round(private: int) -> dict[str, float]:
         "x": torch.randn(1000, 1, 28, 28, generator=draw),
         "target": torch.randn(1000, 10, generator=draw),
     }
-
-    def loss(*batch: Any) -> torch.Tensor:
-        return distillation(*batch, loss=kl, temperature=1.0)
-
+    loss = partial(distillation, loss=kl, temperature=1.0)
     train = Fit("train", own, classification, Steps(3, 32, "adam", 0.001), private=True)
     digest = Fit("digest", other, loss, Steps(3, 64, "adam", 0.001))
 
