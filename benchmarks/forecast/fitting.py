@@ -19,6 +19,8 @@ from fedkt.strategy.fusing.forecast import MEASURES, cell_of, design, probabilit
 PENALTIES = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
 """Inverse strengths of the ridge; the one with the least log loss is taken, over folds of whole groups."""
 FOLDS, DRAWS, BINS = 5, 200, 10
+EDGE = 0.005
+"""The share of rows at each end of a column of evidence that count as at the edge."""
 Rows = Sequence[dict[str, Any]]
 Floats = NDArray[np.float64]
 
@@ -26,11 +28,15 @@ Floats = NDArray[np.float64]
 def fit(rows: Rows) -> dict[str, Any]:
     """Return the table that ships: standardisation, coefficients and their covariance for both measures."""
     evidence, groups = evidence_in(rows), np.array([row["seed"] for row in rows])
-    deviation = evidence.std(0)
+    low, high = np.quantile(evidence, [EDGE, 1 - EDGE], axis=0)
+    near = evidence.clip(low, high)
+    deviation = near.std(0)
     held: dict[str, Any] = {
         "evidence": list(EVIDENCE),
         "cells": sorted({cell_of(row["strategy"], row["together"]) for row in rows}),
-        "mean": rounded(evidence.mean(0)),
+        "low": rounded(low),
+        "high": rounded(high),
+        "mean": rounded(near.mean(0)),
         "deviation": rounded(np.where(deviation > 0, deviation, 1.0)),
         "federations": len({row["scenario"] for row in rows}),
         "client_runs": len(rows),

@@ -1,10 +1,12 @@
 """Made federations: data drawn from a seed, unlike any that is bundled.
 
-Rows are pictures of 8x8 grey values in [0, 1]: a point of a 15-dimensional space, in which each class has one
-to six Gaussian clusters, written onto a basis of smooth waves, squashed and blurred by pixel noise. A group
-of federations shares numbers (clients, classes, rows of the transfer set, steps, rounds); drawn for each are
-how far apart clusters are, false training labels, whether clients differ in their labels or in their domain,
-whether the transfer set is like the private rows, and how many of these there are.
+Rows are points of a 15-dimensional space, in which each class has one to six Gaussian clusters: as they are, a
+table, or as pictures of 8x8 grey values in [0, 1], written onto a basis of smooth waves, squashed and blurred by
+pixel noise. A group of federations shares numbers (clients, classes, rows of the transfer set, steps, rounds);
+drawn for each are tables or pictures, how far apart clusters are, false training labels, whether clients differ
+in their labels or in their domain, whether the transfer set is like the private rows, and how many of these
+there are. Steps go from 3 to 100 a round: from clients that have learned nothing when they first answer to those
+that are sure of themselves.
 """
 
 from dataclasses import dataclass
@@ -17,9 +19,14 @@ from torch import Tensor
 from fedkt.rng import numpy_stream
 
 SIDE, WAVES = 8, 4
-FEDERATIONS, TEST = 8, 1500
-FEWEST, MOST = 20, 150
+FEDERATIONS, TEST = 4, 1500
+FEWEST, MOST = 20, 250
 """Private rows of a client."""
+SHORTEST, LONGEST = 3, 100
+"""Steps on private rows in a round."""
+TABLES, DOMAINS, ELSEWHERE = 0.3, 0.35, 0.25
+"""Shares of federations of tables, of those whose clients differ in their domain, and of others whose transfer
+set is of another one."""
 Floats = NDArray[np.float64]
 
 
@@ -39,6 +46,7 @@ class Group:
     rows: int
     steps: int
     distil_epochs: int
+    distil_batch: int
     rounds: int
     lr: float
     x: Tensor
@@ -55,7 +63,7 @@ def draw_group(seed: int) -> Group:
     """Return the group of federations of a seed."""
     draw = numpy_stream(seed, "made federations")
     clients, classes = int(draw.choice([4, 6, 8, 10])), int(draw.choice([2, 3, 5, 8, 10]))
-    rows = int(draw.choice([100, 200, 300]))
+    rows = int(draw.choice([100, 200, 300, 600, 1000]))
     made = [federation(draw, clients, classes, rows) for _ in range(FEDERATIONS)]
     joined = {name: np.concatenate([one[name] for one in made]) for name in made[0]}
     tensors = {name: torch.from_numpy(values) for name, values in joined.items()}
@@ -65,8 +73,9 @@ def draw_group(seed: int) -> Group:
         clients=clients,
         classes=classes,
         rows=rows,
-        steps=int(draw.integers(3, 25)),
+        steps=round(between(draw, SHORTEST, LONGEST)),
         distil_epochs=int(draw.integers(1, 5)),
+        distil_batch=int(draw.choice([32, 64])),
         rounds=int(draw.choice([4, 6, 8, 10])),
         lr=float(draw.choice([0.001, 0.003])),
         **tensors,
@@ -78,10 +87,10 @@ def federation(
 ) -> dict[str, NDArray[np.generic]]:
     """Return the arrays of one federation, as :class:`Group` has them, with a leading dimension."""
     points = Points(draw, classes)
-    by_domain = draw.random() < 0.25
+    by_domain = draw.random() < DOMAINS
     apart = draw.uniform(0.2, 1.5) if by_domain else 0.0
-    alpha = 5.0 if by_domain else float(np.exp(draw.uniform(np.log(0.05), np.log(10))))
-    size = np.exp(draw.uniform(np.log(FEWEST), np.log(MOST)))
+    alpha = between(draw, 1.0 if by_domain else 0.02, 10)
+    size = between(draw, FEWEST, MOST)
     even = np.full(classes, 1 / classes)
     domains = [points.domain(apart) for _ in range(clients)]
     x = np.zeros((clients, MOST, SIDE * SIDE), np.float32)
@@ -90,11 +99,11 @@ def federation(
     test: list[tuple[NDArray[np.floating], NDArray[np.int64]]] = []
     weights = np.zeros((clients, TEST), np.float32)
     each = TEST // clients
-    other = points.domain(draw.uniform(0.3, 1.5)) if not by_domain and draw.random() < 0.25 else None
+    other = points.domain(draw.uniform(0.3, 1.5)) if not by_domain and draw.random() < ELSEWHERE else None
     public = []
     for n, domain in enumerate(domains):
         mix = draw.dirichlet(np.full(classes, alpha))
-        counts[n] = int(size) if not by_domain else int(np.exp(draw.uniform(np.log(FEWEST), np.log(MOST))))
+        counts[n] = int(between(draw, FEWEST, MOST) if by_domain else size)
         drawn, labels = points.rows(int(counts[n]), mix, domain)
         x[n, : counts[n]], y[n, : counts[n]] = drawn, points.with_false(labels)
         shares[n] = np.bincount(y[n, : counts[n]], minlength=classes) / counts[n]
@@ -110,9 +119,8 @@ def federation(
         else:  # as often as the client's own rows are of the class
             weights[n] = shares[n][test_y] / np.bincount(test_y, minlength=classes)[test_y]
     pixels = np.concatenate(public)
-    x, test_x, pixels = (
-        (part - pixels.mean()) / pixels.std() for part in (x, test_x, pixels)
-    )  # data.normalise
+    middle, deviation = points.scale(pixels)
+    x, test_x, pixels = ((part - middle) / deviation for part in (x, test_x, pixels))
     return {
         "x": x,
         "y": y,
@@ -125,11 +133,17 @@ def federation(
     }
 
 
+def between(draw: np.random.Generator, low: float, high: float) -> float:
+    """Draw a number whose logarithm is uniform."""
+    return float(np.exp(draw.uniform(np.log(low), np.log(high))))
+
+
 class Points:
-    """Clusters of classes and the pictures that are made of their points."""
+    """Clusters of classes, and the columns of a table or the pictures that are made of their points."""
 
     def __init__(self, draw: np.random.Generator, classes: int) -> None:
         self._draw, self._classes, self._basis = draw, classes, waves()
+        self._table = draw.random() < TABLES
         clusters = int(draw.integers(1, 7))
         self._centres = draw.uniform(0.3, 1.6) * draw.normal(size=(classes, clusters, len(self._basis)))
         self._gain, self._noise = draw.uniform(0.3, 1.0), draw.uniform(0.02, 0.2)
@@ -142,13 +156,22 @@ class Points:
     def rows(
         self, count: int, mix: Floats, domain: tuple[Floats, float]
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Draw pictures [count, 64] and their classes, which have the shares ``mix``."""
+        """Draw rows [count, 64] and their classes, which have the shares ``mix``; tables end with zeros."""
         draw, (shift, gain) = self._draw, domain
         y = draw.choice(self._classes, count, p=mix)
         which = draw.integers(0, self._centres.shape[1], count)
         z = self._centres[y, which] + draw.normal(size=(count, len(self._basis))) + shift
+        if self._table:
+            return np.pad(gain * z, ((0, 0), (0, SIDE * SIDE - z.shape[1]))).astype(np.float32), y
         x = 1 / (1 + np.exp(-gain * self._gain * (z @ self._basis)))
         return (x + draw.normal(0, self._noise, x.shape)).clip(0, 1).astype(np.float32), y
+
+    def scale(self, rows: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return the mean and deviation that rows are seen by: of each column, or of all pixels."""
+        if not self._table:
+            return rows.mean(), rows.std()
+        deviation = rows.std(0)
+        return rows.mean(0), np.where(deviation > 0, deviation, 1)
 
     def with_false(self, y: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return labels of which the federation's share is drawn anew."""

@@ -1,7 +1,7 @@
 """Many made federations at once: their clients' models are one stack, so that hundreds take minutes.
 
 The engine trains one federation after the other, which is what ``run`` in ``runs.py`` does. Here a group of
-eight shares numbers of clients, classes, rows and steps, and every step is one for all their clients. Fusion
+four shares numbers of clients, classes, rows and steps, and every step is one for all their clients. Fusion
 is the strategies' own, the losses are the registered ones; training is as the engine's but for batches, which
 are drawn with replacement. Models are perceptrons of 64, 32 or 16 hidden units, made of one size by a mask,
 with none to two layers before; a federation's are equally deep or not.
@@ -29,7 +29,7 @@ from fedkt.strategy.fusing.evidence import evidence_of
 from fedkt.strategy.fusing.fusion import Fused
 from fedkt.strategy.rounds.given import Setting
 
-UNITS, BATCH, DISTIL_BATCH = 64, 16, 32
+UNITS, BATCH = 64, 16
 DEEPEST = 2
 """Most layers before the last hidden one."""
 Params = dict[str, Tensor]
@@ -69,7 +69,7 @@ class Stack:
     def __post_init__(self) -> None:
         group = self.group
         self.stream = torch_stream(group.seed, "stack")
-        self.distil_steps = group.distil_epochs * -(-group.rows // DISTIL_BATCH)
+        self.distil_steps = group.distil_epochs * -(-group.rows // group.distil_batch)
         first = torch_stream(group.seed, "models")
         models = group.federations * group.clients
         self.params: Params = {}
@@ -135,9 +135,11 @@ class Stack:
     ) -> None:
         """Take steps on private rows, on transfer rows where there are ``teachers``, or on both.
 
-        ``teachers`` [models, rows, classes] are logits.
+        ``teachers`` [models, rows, classes] are logits. Beside private rows there are at most half as many
+        others, as in :func:`fedkt.client.joint.joined`.
         """
         group = self.group
+        beside = min(group.distil_batch, BATCH // 2) if private else group.distil_batch
         models = torch.arange(len(self.mask))[:, None]
         for _ in range(steps):
             loss = torch.zeros(())
@@ -153,10 +155,10 @@ class Stack:
                     / BATCH
                 )
             if teachers is not None:
-                at = torch.randint(group.rows, (len(self.mask), DISTIL_BATCH), generator=self.stream)
+                at = torch.randint(group.rows, (len(self.mask), beside), generator=self.stream)
                 logits = self._logits(self._transfer()[models, at])
                 rows = self.loss(logits.flatten(0, 1), teachers[models, at].flatten(0, 1), 1.0)
-                loss = loss + rows.sum() / DISTIL_BATCH
+                loss = loss + rows.sum() / beside
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -218,7 +220,7 @@ class Stack:
             {
                 "name": "made",
                 "data": {"transfer": {"size": group.rows}},
-                "clients": {"distill": {"epochs": group.distil_epochs, "batch_size": DISTIL_BATCH}},
+                "clients": {"distill": {"epochs": group.distil_epochs, "batch_size": group.distil_batch}},
                 "strategy": {"name": name},
                 "rounds": group.rounds,
             }

@@ -61,6 +61,13 @@ def test_evidence_by_hand() -> None:
     assert (first["own_tops"], first["teacher_tops"]) == pytest.approx((0.0, 1.0))
     # (.75 .25), (.5 .5) and (.2 .8) against their mean (1.45/3, 1.55/3): .8/3, .05/3, .85/3.
     assert first["skew"] == pytest.approx((0.8 + 0.05 + 0.85) / 9, abs=1e-6)
+    # Both peers, as the client does, think the first row likelier to be of class 0: with two rows all vary alike.
+    assert (first["like_peers"], first["peers_alike"]) == pytest.approx((1.0, 1.0))
+    # The client's mean (.75 .25) over the teacher's (2.9/6, 3.1/6); the second row: .7/3, 2.3/3, times that.
+    ratio = (0.75 / (2.9 / 6), 0.25 / (3.1 / 6))
+    rows = [(2.2 / 3 * ratio[0], 0.8 / 3 * ratio[1]), (0.7 / 3 * ratio[0], 2.3 / 3 * ratio[1])]
+    assert rows[1][1] > rows[1][0]  # so there, a tie that it decides for class 0, its teacher would be right
+    assert first["believed_gain"] == pytest.approx((rows[1][1] - rows[1][0]) / sum(map(sum, rows)), abs=1e-6)
     assert [
         first[f"log_{what}"] for what in ("rows", "clients", "classes", "rounds", "steps")
     ] == pytest.approx([math.log(n) for n in (2, 3, 2, 10, 30)])
@@ -73,7 +80,10 @@ def test_evidence_of_extremes() -> None:
     assert both[0] == both[1]
     assert both[0]["overlap"] == 1 and both[0]["movement"] == 0 and both[0]["surer"] == 0
     assert both[0]["own_weight"] == 1  # nothing is taken where there is nothing else
-    assert both[0]["among_peers"] == 1  # a single peer
+    assert both[0]["among_peers"] == both[0]["peers_alike"] == 1  # a single peer
+    assert both[0]["like_peers"] == pytest.approx(1) and both[0]["believed_gain"] == 0
+    same = torch.full((2, 3, 2), 0.5)
+    assert told(same, same)[0]["like_peers"] == 0  # nobody tells a row from another
     with pytest.raises(ValueError, match="two clients"):
         evidence(VALUES[:1], VALUES[:1], rounds=1, steps=1, together=False)
 
@@ -119,7 +129,8 @@ def test_a_chance_and_its_interval_by_hand() -> None:
 def test_rows_are_standardised_and_say_their_cell() -> None:
     held: dict[str, Any] = {"mean": [0.5] * len(EVIDENCE), "deviation": [0.25] * len(EVIDENCE)}
     held["cells"] = ["dwc joint", "dwc phases", "knfu joint"]
-    rows = np.full((2, len(EVIDENCE)), 1.0)
+    held |= {"low": [0.0] * len(EVIDENCE), "high": [1.0] * len(EVIDENCE)}
+    rows = np.full((2, len(EVIDENCE)), 1.5)  # beyond what was seen: as 1
     rows[1, EVIDENCE.index("together")] = 0.0
     found = design(rows, ["knfu", "dwc"], held)
     assert found[:, 0].tolist() == [1, 1]

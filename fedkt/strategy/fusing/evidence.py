@@ -3,7 +3,9 @@
 Pure functions of what crossed the wire (predictions on transfer rows, and the teachers made of them) and of
 public settings; no labels, no private rows. With clients n of N, rows i of R, classes k of K,
 p_n[i] a client's prediction, t_n[i] its teacher's, o_n the mean of p_m over m != n, a bar for a mean over
-rows, H(q) = -sum_k q_k ln q_k / ln K in [0, 1], top(q) the likeliest class, TV(q, r) = sum_k |q_k - r_k| / 2:
+rows, H(q) = -sum_k q_k ln q_k / ln K in [0, 1], top(q) the likeliest class, TV(q, r) = sum_k |q_k - r_k| / 2. As the
+client's own rows are those with the weights w_n[i] ~ sum_k t_n[i,k] r_n[k], where r_n is the mean of p_n divided
+by that of t_n, and there its teacher with the client's prior says u_n[i,k] ~ t_n[i,k] r_n[k]:
 
 =================  ===================================================================================
 own_entropy        mean_i H(p_n[i]): how unsure the client is
@@ -24,6 +26,11 @@ apart              mean_i (H(p[i]) - mean_m H(p_m[i])), p the mean of all: what 
 own_tops           H(how often each class is top(p_n[i]))
 teacher_tops       H(how often each class is top(t_n[i]))
 skew               mean_m TV(mean prediction of m, mean prediction of all)
+like_peers         correlation of p_n with o_n over own rows, each class less its mean: whether what tells one
+                   row from another is known to others too; 0 where one of them says the same of all
+peers_alike        mean over pairs of peers of the same between these, over all rows; 1 for a single peer
+believed_gain      own mean of max u_n - u_n[top p_n]: how much more often right than the client its teacher
+                   would be on the client's own rows, if the teacher were
 log_rows           ln R
 log_clients        ln N
 log_classes        ln K
@@ -51,10 +58,13 @@ EVIDENCE = (
     *("own_entropy", "peer_entropy", "teacher_entropy", "own_breadth", "teacher_breadth"),
     *("agreement", "peer_agreement", "among_peers", "overlap", "movement", "own_weight", "surer"),
     *("peers_entropy", "apart", "own_tops", "teacher_tops", "skew"),
+    *("like_peers", "peers_alike", "believed_gain"),
     *("log_rows", "log_clients", "log_classes", "log_rounds", "log_steps", "together"),
 )
 """Names of the columns of :func:`evidence`."""
 SMALLEST = 1e-12
+RARE = 1e-6
+"""The least mean probability of a class that another one is divided by."""
 
 
 def evidence_of(
@@ -84,10 +94,11 @@ def evidence(values: Tensor, teachers: Tensor, *, rounds: int, steps: int, toget
         raise ValueError(f"evidence needs two clients and two classes, not {n} and {classes}")
     p, t = values.double(), teachers.double()
     o = (p.sum(0) - p) / (n - 1)
-    equal = _equal(p.argmax(-1), classes)  # [n, n], the diagonal is 1
-    beside = (equal.sum(1) - 1) / (n - 1)
-    pairs = (n - 1) * (n - 2)
-    among = (equal.sum() - n - 2 * (equal.sum(1) - 1)) / pairs if pairs else torch.ones(n).double()
+    beside, among = _beside_and_among(_equal(p.argmax(-1), classes))
+    everywhere = p.new_full((n, rows), 1 / rows)
+    varying = _varying(p, everywhere)
+    own, teacher = _as_own(p, t)
+    missed = teacher.amax(-1) - teacher.gather(-1, p.argmax(-1, keepdim=True)).squeeze(-1)
     unsure, everybody = entropy(p).mean(1), p.mean(0)
     told = {
         "own_entropy": unsure,
@@ -107,6 +118,9 @@ def evidence(values: Tensor, teachers: Tensor, *, rounds: int, steps: int, toget
         "own_tops": entropy(_tops(p)),
         "teacher_tops": entropy(_tops(t)),
         "skew": variation(p.mean(1), everybody.mean(0)).mean().expand(n),
+        "like_peers": (_varying(p, own) * _varying(o, own)).sum(1),
+        "peers_alike": _beside_and_among(varying @ varying.T)[1],
+        "believed_gain": (own * missed).sum(1),
     }
     public = {
         "log_rows": math.log(rows),
@@ -136,6 +150,38 @@ def own_weight(own: Tensor, others: Tensor, teacher: Tensor) -> Tensor:
     size = apart.square().sum(1)
     weight = torch.where(size > SMALLEST, (apart * moved).sum(1) / size.clamp_min(SMALLEST), 1.0)
     return weight.clamp(0, 1)
+
+
+def _as_own(p: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what rows weigh as a client's own [clients, rows], and teachers with its prior, [..., classes].
+
+    ``p`` and ``t`` [clients, rows, classes]: what clients and their teachers say.
+    """
+    scaled = t * (p.mean(1) / t.mean(1).clamp_min(RARE)).unsqueeze(1)
+    total = scaled.sum(-1)
+    return total / total.sum(1, keepdim=True), scaled / total.clamp_min(SMALLEST).unsqueeze(-1)
+
+
+def _varying(q: Tensor, weights: Tensor) -> Tensor:
+    """Return predictions less their mean over rows, flat and of length 1 [clients, rows * classes].
+
+    ``weights`` [clients, rows] of sum 1. The product of two is their correlation; zeros where nothing varies.
+    """
+    weights = weights.unsqueeze(-1)
+    flat = ((q - (weights * q).sum(1, keepdim=True)) * weights.sqrt()).flatten(1)
+    length = flat.norm(dim=1, keepdim=True)
+    return torch.where(length > RARE, flat / length.clamp_min(RARE), 0.0)
+
+
+def _beside_and_among(alike: Tensor) -> tuple[Tensor, Tensor]:
+    """Return each client's mean likeness with its peers [n], and that of pairs of peers (1 for a single one).
+
+    ``alike`` [n, n], symmetric.
+    """
+    n = len(alike)
+    each = alike.sum(1) - alike.diagonal()
+    pairs = (n - 1) * (n - 2)
+    return each / (n - 1), (each.sum() - 2 * each) / pairs if pairs else torch.ones_like(each)
 
 
 def _tops(q: Tensor) -> Tensor:
