@@ -1,6 +1,6 @@
 """Make federations, fit the forecast that ships with fedkt, and check it on scenarios that it never saw.
 
-    python -m benchmarks.forecast make MADE.jsonl --seeds 0-39
+    python -m benchmarks.forecast make MADE.jsonl --seeds 0-47
     python -m benchmarks.forecast fit MADE.jsonl fedkt/strategy/fusing/forecast.json
     python -m benchmarks.forecast run RUNS.jsonl --scenarios quickstart,skew-mild --seeds 0-2
     python -m benchmarks.forecast check RUNS.jsonl docs/images/forecast.png

@@ -1,12 +1,12 @@
 """Made federations: data drawn from a seed, unlike any that is bundled.
 
-Rows are points of a 15-dimensional space, in which each class has one to six Gaussian clusters: as they are, a
-table, or as pictures of 8x8 grey values in [0, 1], written onto a basis of smooth waves, squashed and blurred by
-pixel noise. A group of federations shares numbers (clients, classes, rows of the transfer set, steps, rounds);
-drawn for each are tables or pictures, how far apart clusters are, false training labels, whether clients differ
-in their labels or in their domain, whether the transfer set is like the private rows, and how many of these
-there are. Steps go from 3 to 100 a round: from clients that have learned nothing when they first answer to those
-that are sure of themselves.
+Rows are points of a 15-dimensional space, in which each class has one to six Gaussian clusters: as they
+are, a table, or as pictures of 8x8 grey values in [0, 1], written onto a basis of smooth waves, squashed and
+blurred by pixel noise. A group of federations shares numbers (clients, classes, rows of the transfer set,
+steps, rounds); drawn for each are tables or pictures, how far apart clusters are, false training labels,
+whether clients differ in their labels or in their domain, whether the transfer set is like the private rows,
+and how many of these there are. Steps go from 3 to 100 a round: from clients that have learned nothing when
+they first answer to those that are sure of themselves.
 """
 
 from dataclasses import dataclass
@@ -25,8 +25,8 @@ FEWEST, MOST = 20, 250
 SHORTEST, LONGEST = 3, 100
 """Steps on private rows in a round."""
 TABLES, DOMAINS, ELSEWHERE = 0.3, 0.35, 0.25
-"""Shares of federations of tables, of those whose clients differ in their domain, and of others whose transfer
-set is of another one."""
+"""Shares of federations: of tables, of clients that differ in their domain, and, of the others, with a
+transfer set of another domain."""
 Floats = NDArray[np.float64]
 
 

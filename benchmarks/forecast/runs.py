@@ -39,9 +39,9 @@ def client_runs(
 ) -> Iterator[list[dict[str, Any]]]:
     """Yield the lines of each cell's clients: the evidence of the first exchange and both gains, in [-1, 1].
 
-    ``overrides`` do not concern training alone, which gains are differences to.
+    Gains are differences to training alone on the same data, which no forecast declines.
     """
-    alone = run(_scenario(base, seed, ("local", False), ()), data_dir).metrics
+    alone = run(_scenario(base, seed, ("local", False), [*overrides, "forecast=none"]), data_dir).metrics
     for strategy, together in cells:
         described = _scenario(base, seed, (strategy, together), overrides)
         done = run(described, data_dir)

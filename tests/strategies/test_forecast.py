@@ -61,7 +61,7 @@ def test_evidence_by_hand() -> None:
     assert (first["own_tops"], first["teacher_tops"]) == pytest.approx((0.0, 1.0))
     # (.75 .25), (.5 .5) and (.2 .8) against their mean (1.45/3, 1.55/3): .8/3, .05/3, .85/3.
     assert first["skew"] == pytest.approx((0.8 + 0.05 + 0.85) / 9, abs=1e-6)
-    # Both peers, as the client does, think the first row likelier to be of class 0: with two rows all vary alike.
+    # All three think the first row likelier to be of class 0 than the second: with two rows they vary alike.
     assert (first["like_peers"], first["peers_alike"]) == pytest.approx((1.0, 1.0))
     # The client's mean (.75 .25) over the teacher's (2.9/6, 3.1/6); the second row: .7/3, 2.3/3, times that.
     ratio = (0.75 / (2.9 / 6), 0.25 / (3.1 / 6))

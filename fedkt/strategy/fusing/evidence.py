@@ -3,9 +3,9 @@
 Pure functions of what crossed the wire (predictions on transfer rows, and the teachers made of them) and of
 public settings; no labels, no private rows. With clients n of N, rows i of R, classes k of K,
 p_n[i] a client's prediction, t_n[i] its teacher's, o_n the mean of p_m over m != n, a bar for a mean over
-rows, H(q) = -sum_k q_k ln q_k / ln K in [0, 1], top(q) the likeliest class, TV(q, r) = sum_k |q_k - r_k| / 2. As the
-client's own rows are those with the weights w_n[i] ~ sum_k t_n[i,k] r_n[k], where r_n is the mean of p_n divided
-by that of t_n, and there its teacher with the client's prior says u_n[i,k] ~ t_n[i,k] r_n[k]:
+rows, H(q) = -sum_k q_k ln q_k / ln K in [0, 1], top(q) the likeliest class, TV(q, r) = sum_k |q_k - r_k| / 2.
+Rows like the client's own are had by the weights w_n[i] ~ sum_k t_n[i,k] r_n[k], where r_n is the mean of p_n
+divided by that of t_n; there its teacher, with the client's prior, says u_n[i,k] ~ t_n[i,k] r_n[k]:
 
 =================  ===================================================================================
 own_entropy        mean_i H(p_n[i]): how unsure the client is

@@ -58,8 +58,8 @@ def forecast(strategy: str, evidence: Tensor) -> list[dict[str, Chance]]:
 def design(evidence: Floats, strategies: Sequence[str], held: Mapping[str, Any]) -> Floats:
     """Return the rows [n, 1 + evidence + cells] that coefficients belong to.
 
-    A one, the evidence with mean 0 and deviation 1 over the rows of the fit, and a one at the row's cell. What
-    lies beyond nearly all rows of the fit counts as at their edge.
+    A one, the evidence with mean 0 and deviation 1 over the rows of the fit, and a one at the row's cell.
+    What lies beyond nearly all rows of the fit counts as at their edge.
     """
     together = evidence[:, EVIDENCE.index("together")] > 0
     cells = [cell_of(name, joint) for name, joint in zip(strategies, together, strict=True)]
