@@ -34,6 +34,7 @@ def log_ratio(other: Tensor, own: Tensor, ridge: float) -> Tensor:
     penalty = torch.full((z.shape[1],), ridge, dtype=z.dtype, device=z.device)
     penalty[-1] = 0.0
     found = torch.zeros_like(penalty)
+    short = z.float()  # the curvature says how far a step goes, not where it ends
 
     def loss(weights: Tensor) -> Tensor:
         wrong = torch.where(is_own, -1.0, 1.0) * (z @ weights)
@@ -42,7 +43,8 @@ def log_ratio(other: Tensor, own: Tensor, ridge: float) -> Tensor:
     for _ in range(STEPS):
         p = (z @ found).sigmoid()
         slope = z.T @ (share * (p - is_own.double())) + penalty * found
-        curve = z.T @ (z * (share * p * (1 - p)).unsqueeze(1)) + torch.diag(penalty + TOLERANCE)
+        weight = (share * p * (1 - p)).float()
+        curve = (short.T @ (short * weight.unsqueeze(1))).double() + torch.diag(penalty + TOLERANCE)
         step = torch.linalg.solve(curve, slope)
         size = 1.0
         while loss(found - size * step) > loss(found) and size > TOLERANCE:  # too far where it is flat
