@@ -65,7 +65,15 @@ class ExportedModel(Net):
         return features, self.task.in_units(scores)
 
 
-def export(run: Path, client: str, out: Path, round_: str = "last", *, shared: bool = False) -> Path:
+def export(
+    run: Path,
+    client: str,
+    out: Path,
+    round_: str = "last",
+    *,
+    shared: bool = False,
+    data_dir: Path | None = None,
+) -> Path:
     """Write a client's model after a round as ``model.safetensors`` and ``model.json``.
 
     ``round_``: ``last``, the last finished one, ``best``, by mean accuracy on validation rows, or the number
@@ -79,6 +87,7 @@ def export(run: Path, client: str, out: Path, round_: str = "last", *, shared: b
     Where the client judges teachers by folds (``clients.guard.folds``) and does not find them better, its own
     predictions are those of its copy that trains alone, and so it is that which is written, without a prior;
     ``model.json`` then says ``alone``. ``shared``: the model that learned from the others all the same.
+    ``data_dir``: where the folder of a pretrained model may lie too.
 
     Returns ``out``. Raises InputError where there is no such run or client, ``out`` is not empty, or
     ``shared`` is asked for where there is no copy.
@@ -103,7 +112,7 @@ def export(run: Path, client: str, out: Path, round_: str = "last", *, shared: b
         ) from error
     model = described(folder, state)
     part = ALONE if alone else "model"
-    net = net_of(model, state, part=part)
+    net = net_of(model, state, data_dir, part)
     tensors = {name: state.part(part)[name] for name in net.state_dict()}
     tensors |= {} if alone else _prototypes(folder, state)
     told = {
@@ -208,13 +217,15 @@ def _kept(run: Path, round_: str) -> tuple[DiskStore, int]:
     return DiskStore(folder), at
 
 
-def load_model(path: str | Path) -> ExportedModel:
+def load_model(path: str | Path, data_dir: str | Path | None = None) -> ExportedModel:
     """Read the model that ``fedkt export`` wrote.
 
     A model of ``package.module:name`` is imported from there, so load only what you trust.
 
     Args:
         path: the folder with ``model.safetensors`` and ``model.json``.
+        data_dir: where the folder of a pretrained model (``hf-lm``) may lie too, of which what is trained
+            alone was exported; None: ``$FEDKT_DATA``, else ``./data``.
 
     Returns:
         A model in evaluation mode: ``model(rows) -> (features [n, width], scores [n, classes])``. ``rows``
@@ -238,7 +249,7 @@ def load_model(path: str | Path) -> ExportedModel:
         )
     try:
         about = json.loads((folder / "model.json").read_text(encoding="utf-8"))
-        net = blank(about)
+        net = blank(about, data_dir=None if data_dir is None else Path(data_dir))
         tensors, _ = read_tensors(folder / "model.safetensors")
         values, known = tensors.pop(_PROTOTYPES, None), tensors.pop(_KNOWN, None)
         if "closed" in tensors:

@@ -12,9 +12,12 @@ from typer.testing import CliRunner
 
 import fedkt
 from fedkt.cli.commands import app
+from fedkt.data.columns.tokens import passages as rows_of_text
 from fedkt.engine.runs.generation import _models, decoder_of
 from fedkt.engine.runs.generation import moved as moved_by
+from fedkt.errors import InputError
 from fedkt.language.following import following
+from fedkt.results.export import export as fedkt_export
 from fedkt.results.export import state_of
 from fedkt.rng import numpy_stream
 from tests.language import folders
@@ -119,6 +122,12 @@ def test_a_pretrained_model_with_adapters_takes_part(tmp_path: Path) -> None:
     assert any(tensor.abs().sum() > 0 for name, tensor in kept.items() if "lora_B" in name)  # began at 0
     wrote = call(run, "--client", "port", "--prompt", "a ship", "--length", 20, "--data-dir", tmp_path)
     assert wrote.exit_code == 0 and wrote.stdout.count("a ship") == 2
+    folder = fedkt_export(run, "port", tmp_path / "model", data_dir=tmp_path)
+    texts = rows_of_text("texts", np.array([b"a ship sails", b"salt and fish"]), 40)
+    told = fedkt.load_model(folder, tmp_path)(texts)[1]
+    assert (told[:, 0] > 0).all() and told.isfinite().all()  # nats
+    with pytest.raises(InputError, match="there is no folder"):
+        fedkt.load_model(folder)
     lacks = call(run, "--client", "port", "--prompt", "a ship")
     assert lacks.exit_code == 2 and "there is no folder" in lacks.stderr
 

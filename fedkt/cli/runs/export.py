@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from fedkt.cli.runs.options import RunFolder
+from fedkt.cli.runs.options import DataDir, RunFolder
 
 
 def export(
@@ -22,8 +22,9 @@ def export(
     shared: Annotated[
         bool, typer.Option("--shared", help="What learned from others, also where a copy is trusted more.")
     ] = False,
+    data_dir: DataDir = None,
 ) -> None:
     """Write one client's model as safetensors with a description; fedkt.load_model reads it."""
     from fedkt.results.export import export as write
 
-    typer.echo(write(run_folder, client, out, round_, shared=shared))
+    typer.echo(write(run_folder, client, out, round_, shared=shared, data_dir=data_dir))
