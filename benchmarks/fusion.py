@@ -122,11 +122,10 @@ def _ahead(by: dict[str, list[Run]]) -> str:
 
 
 def _worse(gains: list[float]) -> str:
-    """Say which share of clients ends more than a point below training alone, of how many, and the least
-    gain."""
+    """Say how many clients end more than a point below training alone, of how many, and the least gain."""
     if not gains:
         return "–"
-    return f"{100 * sum(g < -1 for g in gains) / len(gains):.0f} % of {len(gains)}, {min(gains):+.1f}"
+    return f"{sum(g < -1 for g in gains)} of {len(gains)}, {min(gains):+.1f}"
 
 
 def from_round_two(runs: list[Run]) -> list[str]:
