@@ -12,7 +12,7 @@ from fedkt.data.columns.cells import array_of, numbers_of, texts_of
 from fedkt.data.columns.choices import Choices
 from fedkt.data.columns.labels import listed
 from fedkt.data.columns.named import columns_of, table_of
-from fedkt.data.columns.tokens import tokenise
+from fedkt.data.columns.tokens import passages, tokenise
 from fedkt.data.graph.vocabulary import Graph
 from fedkt.data.sets.dataset import InputSpec, dataset_of
 from fedkt.data.sets.preprocess import Preprocess, Statistics, fit_raw
@@ -49,6 +49,8 @@ class Preparation:
     """What black and white are in raw images, where the scenario says it."""
     graph: Graph | None = None
     """What the numbers of triples stand for, where rows are some."""
+    passages: bool = False
+    """Whether texts are taken byte by byte, as models of text read them, and not by their words."""
 
     def __call__(self, rows: Any) -> "torch.Tensor":
         """Return raw rows as a model takes them: float32 [n, *input.shape], int64 for tokens.
@@ -143,7 +145,9 @@ class Preparation:
 
     def _tokens(self, rows: Any) -> NDArray[np.int64]:
         if rows.ndim == 1 and rows.dtype.kind in "USTO":
-            ids = tokenise(texts_of(WHERE, rows).tolist())
+            texts = texts_of(WHERE, rows)
+            whole = self.preprocess.input.shape[0]
+            ids = passages(WHERE, texts, whole) if self.passages else tokenise(texts.tolist())
         elif self.graph is not None and rows.dtype.kind in "USTO" and rows.ndim == 2 and rows.shape[1] == 3:
             ids = self.graph.triples(WHERE, rows.tolist())
         elif rows.ndim == 2 and rows.dtype.kind in "iu":
@@ -222,6 +226,7 @@ def prepared(about: Mapping[str, Any], statistics: Statistics | None) -> Prepara
         about.get("categories"),
         white,
         _graph(about.get("graph")),
+        about.get("task") == "language",
     )
 
 

@@ -105,6 +105,14 @@ def test_a_model_is_moved_by_what_another_learned(run: Path) -> None:
     assert "no model of client 'moor'" in wrong.stderr
 
 
+def test_an_exported_model_reads_texts_as_their_bytes(run: Path, tmp_path: Path) -> None:
+    model, texts = fedkt.load_model(fedkt_export(run, "farm", tmp_path / "model")), ["the cow", "hay é"]
+    shape = model.prepare.preprocess.input.shape
+    told = model(rows_of_text("texts", np.array(texts), *shape))[1]
+    torch.testing.assert_close(model(texts)[1], told)
+    assert (told[:, 0] > 0).all()  # nats
+
+
 @pytest.mark.slow
 def test_a_pretrained_model_with_adapters_takes_part(tmp_path: Path) -> None:
     """Its folder lies with the data; what is kept of it are the adapters, which have moved, and it writes."""
@@ -123,8 +131,7 @@ def test_a_pretrained_model_with_adapters_takes_part(tmp_path: Path) -> None:
     wrote = call(run, "--client", "port", "--prompt", "a ship", "--length", 20, "--data-dir", tmp_path)
     assert wrote.exit_code == 0 and wrote.stdout.count("a ship") == 2
     folder = fedkt_export(run, "port", tmp_path / "model", data_dir=tmp_path)
-    texts = rows_of_text("texts", np.array([b"a ship sails", b"salt and fish"]), 40)
-    told = fedkt.load_model(folder, tmp_path)(texts)[1]
+    told = fedkt.load_model(folder, tmp_path)(["a ship sails", "salt and fish"])[1]
     assert (told[:, 0] > 0).all() and told.isfinite().all()  # nats
     with pytest.raises(InputError, match="there is no folder"):
         fedkt.load_model(folder)
