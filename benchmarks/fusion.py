@@ -54,6 +54,7 @@ TABLES: dict[str, dict[str, list[str]]] = {
 """The methods of each table, a strategy's name first, and what each changes in a scenario beside it."""
 OTHERS = ("local", "knfu", "fedmd")
 """Those whose best the default is compared with."""
+KINDS = ("personal", "global")
 EACH_ROUND = ("quickstart", *MNIST)
 """Cases that are looked at after every round."""
 PAGE = Path("docs/results/fusion.md")
@@ -70,12 +71,12 @@ def measure(case: str, method: str, seed: int, data: Path) -> Run:
     with tempfile.TemporaryDirectory() as folder:
         done = fedkt.simulate(scenario, [*changes, *settings], out=Path(folder) / "run", data_dir=data)
         rounds = {int(r): here for r, here in done.clients.groupby("round")}
-    found = {kind: [100 * float(v) for v in rounds[max(rounds)][kind]] for kind in ("personal", "global")}
+    found = {kind: [100 * float(v) for v in rounds[max(rounds)][kind]] for kind in KINDS}
     means = {str(r): 100 * float(here["personal"].mean()) for r, here in rounds.items()}
     return {"case": case, "method": method, "seed": seed, **found, "rounds": means}
 
 
-def table(runs: list[Run], methods: Sequence[str]) -> list[str]:
+def table(runs: list[Run], methods: Sequence[str]) -> str:
     """Return a row for each case: personal / global by method, what the first of them that fuses gains on
     the best of others, and whom it and the last one leave worse off than training alone."""
     guarded = [methods[1], *([methods[-1]] if "," in methods[-1] else [])]
@@ -96,7 +97,7 @@ def table(runs: list[Run], methods: Sequence[str]) -> list[str]:
         told = [case, str(len(seeds)), *map(_cell, by.values()), *[_ahead(by)] * len(ahead)]
         lines.append(told + [_worse(gains[m]) for m in guarded])
     lines.append(["all", *[""] * (1 + len(methods) + len(ahead)), *map(_worse, losses.values())])
-    return pipes(["", "seeds", *methods, *ahead, *last], lines).splitlines()
+    return pipes(["", "seeds", *methods, *ahead, *last], lines).rstrip()
 
 
 def gained(runs: list[Run], alone: list[Run]) -> list[float]:
@@ -106,19 +107,16 @@ def gained(runs: list[Run], alone: list[Run]) -> list[float]:
 
 
 def _cell(runs: list[Run]) -> str:
-    found = [mean_text([statistics.fmean(r[kind]) for r in runs], 1) for kind in ("personal", "global")]
+    found = [mean_text([statistics.fmean(r[kind]) for r in runs], 1) for kind in KINDS]
     return " / ".join(found) if runs else "–"
 
 
 def _ahead(by: dict[str, list[Run]]) -> str:
-    mean = {
-        (m, kind): statistics.fmean(statistics.fmean(r[kind]) for r in runs)
-        for m, runs in by.items()
-        for kind in ("personal", "global")
-        if runs
-    }
-    best = [max(mean[m, k] for m in OTHERS if (m, k) in mean) for k in ("personal", "global")]
-    return " / ".join(f"{mean['dwc', k] - b:+.1f}" for k, b in zip(("personal", "global"), best, strict=True))
+    found = []
+    for kind in KINDS:
+        mean = {m: statistics.fmean(statistics.fmean(r[kind]) for r in by[m]) for m in by if by[m]}
+        found.append(f"{mean['dwc'] - max(mean[m] for m in OTHERS if m in mean):+.1f}")
+    return " / ".join(found)
 
 
 def _worse(gains: list[float]) -> str:
@@ -168,7 +166,7 @@ def main() -> None:
                 runs.append(measure(case, method, seed, made))
                 with log.open("a") as lines:
                     lines.write(json.dumps(runs[-1]) + "\n")
-    text = "\n".join(table([run for run in runs if run["case"] in given.cases], methods))
+    text = table([run for run in runs if run["case"] in given.cases], methods)
     if given.write:
         page = PAGE.read_text()
         begin, end = (f"<!-- benchmarks.fusion, {given.table}: {mark} -->" for mark in ("begin", "end"))

@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from fedkt.data import Federation
 from fedkt.data.identity import data_hashes
 from fedkt.engine.checks.checked import checked_world
 from fedkt.engine.world.unused import fitted, left_out_notes
-from fedkt.errors import InputError
+from fedkt.errors import InputError, tried
 from fedkt.results.comparison.frames import problem_of_target
 from fedkt.scenario import Scenario, Source
 from fedkt.tasks import task_of
@@ -117,7 +118,7 @@ def plan(request: Request, data_dir: Path | None = None) -> Plan:
     Raises InputError where a scenario is wrong by itself, whatever the strategy.
     """
     problems: list[str] = []
-    bases = [base for base in (_attempt(problems, lambda s=s: _base(s, request)) for s in request.sources)]
+    bases = [tried(problems, partial(_base, source, request)) for source in request.sources]
     names = [base.name for base in bases if base is not None]
     problems += [
         f"two scenarios are named '{name}'; give each a name of its own, since folders are named after it."
@@ -164,8 +165,8 @@ def _unlike(cells: Sequence[Cell], request: Request) -> Iterator[str]:
 def _base(source: Source, request: Request) -> Scenario:
     base = scenario.load(source, request.overrides)
     for condition in request.conditions:
-        for tried in request.tried:
-            changes = _overrides((*condition, *tried), sure_only=True)
+        for choices in request.tried:
+            changes = _overrides((*condition, *choices), sure_only=True)
             scenario.load(source, [*request.overrides, *changes])
     if any(request.tried) and base.data.validation == 0:
         raise InputError(
@@ -197,13 +198,13 @@ def _plan_condition(
         for cell in _cells(source, base, method, condition, request, reasons):
             key = data_key(cell.scenario)
             if key not in federations:
-                built = _attempt(problems, lambda c=cell: data.build(c.scenario, data_dir))
+                built = tried(problems, partial(data.build, cell.scenario, data_dir))
                 if built is None:
                     return
                 federations[key] = built
                 if key not in made.hashes:  # of another condition
                     made.hashes[key] = data_hashes(built)
-            if _attempt(reasons, lambda c=cell, k=key: checked_world(c.scenario, data_dir, federations[k])):
+            if tried(reasons, partial(checked_world, cell.scenario, data_dir, federations[key])):
                 found.append(cell)
         if reasons:
             told = tuple(dict.fromkeys(reasons))
@@ -254,7 +255,7 @@ def _cells(
         applied = tuple(c for c in both if not (bound and EXCHANGE.fullmatch(c.key)))
         for seed in request.seeds or [base.seed]:
             given = [*changes, *_overrides(applied), f"seed={seed}"]
-            resolved = _attempt(reasons, lambda g=given: scenario.load(source, g, several=several))
+            resolved = tried(reasons, partial(scenario.load, source, given, several=several))
             if resolved is not None:
                 resolved, left_out = fitted(resolved)
                 # Where a swept setting is left out, one run stands for all its values.
@@ -277,11 +278,3 @@ def _folder(text: str) -> str:
     if plain == text.replace(", ", ",") and len(plain) <= LONGEST:
         return plain
     return f"{plain[: LONGEST - 9]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
-
-
-def _attempt(problems: list[str], step: Any) -> Any:
-    try:
-        return step()
-    except InputError as error:
-        problems += error.problems
-        return None

@@ -12,7 +12,7 @@ from fedkt.comparing.grammar import Method, grid, methods
 from fedkt.comparing.grammar import seeds as read_seeds
 from fedkt.comparing.plan import BOUNDS, Request
 from fedkt.comparing.watching import ComparisonProgress
-from fedkt.errors import InputError, RunError
+from fedkt.errors import InputError, RunError, tried
 from fedkt.results.comparison.frames import FILE, Comparison, problem_of_metric
 from fedkt.results.folder import unused_path
 from fedkt.scenario import Source, plain
@@ -36,16 +36,13 @@ def read_request(
     problems: list[str] = []
 
     def attempt(step: Any, instead: Any) -> Any:
-        try:
-            return step()
-        except InputError as error:
-            problems.extend(error.problems)
-            return instead
+        found = tried(problems, step)
+        return instead if found is None else found
 
     named = attempt(lambda: _methods(strategies) if strategies is not None else [], [])
     numbers = attempt(lambda: read_seeds(seeds) if seeds is not None else [], [])
     fixed, conditions = attempt(lambda: grid(sets), ([], [()]))
-    single, tried = attempt(lambda: grid(tune, "--tune"), ([], [()]))
+    single, tuned = attempt(lambda: grid(tune, "--tune"), ([], [()]))
     problems += [f"--tune {text}: it has one value; give several, or use --set." for text in single]
     shown = {"baseline": baseline, "metric": metric, "target": target}
     problems += problem_of_metric(metric)
@@ -60,7 +57,7 @@ def read_request(
     fixed = [*fixed, f"engine.kind={engine}"]
     if address is not None:
         fixed.append(f"engine.address={json.dumps(address)}")
-    return Request(sources, named, numbers, fixed, conditions, tried, placebo, shown)
+    return Request(sources, named, numbers, fixed, conditions, tuned, placebo, shown)
 
 
 def _methods(strategies: "str | Sequence[Any]") -> list[Method]:

@@ -96,20 +96,7 @@ def build(scenario: "Scenario", data_dir: Path | None = None) -> Federation:
         transfer, hidden = _transfer(
             data, train, extras.get("transfer", train).take(transfer_rows), (test, own), seed
         )
-    dealt = [
-        free[part]
-        for part in partition(
-            labels,
-            _at(train.domain, free),
-            _at(train.ids, free),
-            data.partition,
-            seed,
-            all_held=task.all_held,
-        )
-    ]
-    if data.partition.kind == "domain" and train.domain is not None:
-        # Clients come in the order in which the data set lists its domains: models are dealt in that order.
-        dealt = sorted(dealt, key=_first_row(train.domain))
+    dealt = _dealt(data, train, labels, free, seed, all_held=task.all_held)
     shards = _shards(
         dealt, train, strata, own if personal else None, data, len(task.groups(split.classes)), seed
     )
@@ -250,13 +237,18 @@ def _tests(
     return found
 
 
+def auditioned(data: "Data", transfer: Dataset | None) -> list[roles.Role]:
+    """Return the role of rows of sets that have to audition for the transfer set, where there are any."""
+    if transfer is None or data.transfer is None or not data.transfer.audition:
+        return []
+    where = "data.transfer.audition"
+    return [roles.Role(where, "transfer rows", transfer, where)]
+
+
 def _common(
     data: "Data", transfer: Dataset | None, public: Dataset | None, alike: dict[str, str]
 ) -> list[roles.Role]:
-    found = []
-    if transfer is not None and data.transfer is not None and data.transfer.audition:
-        where = "data.transfer.audition"
-        found.append(roles.Role(where, "transfer rows", transfer, where))
+    found = auditioned(data, transfer)
     for name, rows, setting in (("transfer", transfer, data.transfer), ("public", public, data.public)):
         if rows is not None and setting is not None and setting is not made_of(data):
             source = "data.dataset" if setting.from_ == "train" else alike[f"data.{name}.from"]
@@ -344,6 +336,19 @@ def _hold_out(
         drawn[name] = numpy_stream(seed, name).permutation(rows)[:wanted]
         sources[source] = np.setdiff1d(rows, drawn[name])
     return drawn["transfer"], drawn["public"], sources
+
+
+def _dealt(
+    data: "Data", train: Dataset, labels: Indices, free: Indices, seed: int, *, all_held: bool
+) -> list[Indices]:
+    """Return each client's rows, of the ``free`` ones with their ``labels``."""
+    domain, ids = _at(train.domain, free), _at(train.ids, free)
+    parts = partition(labels, domain, ids, data.partition, seed, all_held=all_held)
+    dealt = [free[part] for part in parts]
+    if data.partition.kind == "domain" and train.domain is not None:
+        # Clients come in the order in which the data set lists its domains: models are dealt in that order.
+        dealt.sort(key=_first_row(train.domain))
+    return dealt
 
 
 def _shards(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fedkt.data.building import HELD_OUT, Parts, assembled, in_use
+from fedkt.data.building import HELD_OUT, Parts, assembled, auditioned, in_use
 from fedkt.data.columns.choices import Choices
 from fedkt.data.columns.labels import listed, renamed
 from fedkt.data.columns.sample import stratified
@@ -156,7 +156,7 @@ def _shared(
     rows: NDArray[np.int64],
 ) -> roles.Shared:
     """Compare the party's training rows and test rows with what all parties have in common."""
-    own, said = federation.own_test, scenario.data.transfer
+    own = federation.own_test
     alike = roles.sources_of({f"data.{key}": split.train for key, split in parts.items()})
     tests: list[roles.Role] = []
     common: list[roles.Role] = []
@@ -169,9 +169,7 @@ def _shared(
             source = f"data.{key}" if source == "data.rows" else source
             role = roles.Role(f"data.{key}", what, parts[key].train, source)
             (tests if key == "test" else common).append(role)
-    if said is not None and said.audition and federation.transfer is not None:
-        where = "data.transfer.audition"
-        common.append(roles.Role(where, "transfer rows", federation.transfer, where))
+    common += auditioned(scenario.data, federation.transfer)
     return roles.compare(
         federation.pool,
         rows,

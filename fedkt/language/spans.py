@@ -36,7 +36,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fedkt.knowledge.top_logits import CODES_PER_NAT, FAINTEST
+from fedkt.knowledge.top_logits import FAINTEST
+from fedkt.language.topk import codes_of, decoded
 
 _WORD = re.compile(rb"\s*\S+")
 LEAST = 1e-6
@@ -89,11 +90,8 @@ def said(beliefs: Tensor) -> tuple[Tensor, Tensor]:
     >>> said(torch.tensor([[0.25, 0.75], [0.0, 0.0]]))[1].tolist()  # -16 ln of 1/4 and 3/4
     [[23, 5], [255, 0]]
     """
-    codes = (-CODES_PER_NAT * beliefs.double().clamp(min=1e-12).log()).ceil()
-    codes[..., 1].masked_fill_(beliefs.sum(-1) <= 0, 0)
-    return beliefs.new_zeros(*beliefs.shape[:-1], 1, dtype=torch.uint8), codes.clamp(0, FAINTEST).to(
-        torch.uint8
-    )
+    codes = codes_of(beliefs.double(), beliefs.sum(-1, keepdim=True) <= 0)
+    return torch.zeros_like(codes[..., :1]), codes
 
 
 def heard(codes: Tensor) -> Tensor:
@@ -103,5 +101,5 @@ def heard(codes: Tensor) -> Tensor:
     tensor([[0.2451, 0.7549],
             [0.0000, 0.0000]])
     """
-    parts = torch.exp((0.5 - codes.float()) / CODES_PER_NAT)
+    parts = decoded(codes)
     return parts / parts.sum(-1, keepdim=True) * (codes[..., :1] < FAINTEST)

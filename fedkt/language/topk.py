@@ -46,8 +46,16 @@ def coded(likely: Tensor, total: Tensor) -> Tensor:
     """Return codes uint8 [..., k + 1] of what is named [..., k] and of the rest of ``total`` [..., 1], of
     which nothing is said where it is 0."""
     rest = (total - likely.double().sum(-1, keepdim=True)).clamp(min=0)
-    codes = (-CODES_PER_NAT * torch.cat([likely.double(), rest], -1).clamp(min=1e-12).log()).ceil()
-    codes[..., -1:].masked_fill_(total <= 0, 0)
+    return codes_of(torch.cat([likely.double(), rest], -1), total <= 0)
+
+
+def codes_of(parts: Tensor, silent: Tensor) -> Tensor:
+    """Return codes uint8 [..., k] of probabilities float64 [..., k].
+
+    The last is the rest's, and its code 0 where nothing is said: ``silent`` [..., 1].
+    """
+    codes = (-CODES_PER_NAT * parts.clamp(min=1e-12).log()).ceil()
+    codes[..., -1:].masked_fill_(silent, 0)
     return codes.clamp(0, FAINTEST).to(torch.uint8)
 
 

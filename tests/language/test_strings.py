@@ -16,12 +16,13 @@ from fedkt.data.sets.dataset import InputSpec
 from fedkt.distill.losses import kl
 from fedkt.engine.checks.checked import checked_world
 from fedkt.errors import InputError
-from fedkt.knowledge import Contributions, Dims, Rejected, TopLogits, decode, encode
+from fedkt.knowledge import Contributions, Dims, TopLogits, decode, encode
 from fedkt.language.causal import token_log_probs, tokenised
 from fedkt.language.compared import NextBytes, Strings
 from fedkt.language.strings import cells, folded, joined, next_bytes, number, parents, spelled, string, united
 from fedkt.language.topk import places_of
 from fedkt.tasks import Language
+from tests.language.refused import refused_at_both_ends
 from tests.tasks.test_task_contract import described, run
 
 LENGTH, PLACES = 40, 12
@@ -170,16 +171,7 @@ def test_what_cannot_be_strings_is_refused_at_both_ends(
     name: str, values: list[int], reason: str, words: str
 ) -> None:
     arrays = {key: array.numpy() for key, array in Strings(3, 1).said(beliefs()).items()}
-    record = encode(arrays, EXPECTED)
-    arrays[name] = arrays[name].copy()
-    arrays[name][1, 0] = values
-    with pytest.raises(Rejected, match=words) as raised:
-        encode(arrays, EXPECTED)
-    assert raised.value.reason == reason
-    data = bytes(record[name].data)
-    record[name].data = data[: len(data) - arrays[name].nbytes] + arrays[name].tobytes()
-    with pytest.raises(Rejected, match=words):
-        decode(record, EXPECTED)
+    refused_at_both_ends(arrays, EXPECTED, name, (1, 0), values, reason, words)
 
 
 # Fusing --------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from fedkt.deploy.site.policy import objections, size_objection, transfer_objection
 from fedkt.deploy.site.site_file import Site
 from fedkt.deploy.wire.reach import reach, trusting
-from fedkt.errors import InputError
+from fedkt.errors import InputError, tried
 from fedkt.scenario import Scenario
 
 if TYPE_CHECKING:
@@ -28,10 +28,8 @@ def check_site(site: Site, scenario: Scenario | None, *, connect: bool = True) -
     fine: list[str] = []
 
     def attempt(step: Callable[[], str]) -> None:
-        try:
-            fine.append(step())
-        except InputError as error:
-            problems.extend(error.problems)
+        if (said := tried(problems, step)) is not None:
+            fine.append(said)
 
     attempt(lambda: _key(site))
     attempt(lambda: _disk(site))

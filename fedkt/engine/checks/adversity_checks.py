@@ -13,7 +13,7 @@ from fedkt.client.lessons.sensing import has_statistics
 from fedkt.data import Federation
 from fedkt.data.sets.npz import find_file
 from fedkt.engine.world.world import World
-from fedkt.errors import InputError
+from fedkt.errors import tried
 from fedkt.scenario import Scenario
 from fedkt.strategy.board_checks import board_problems
 from fedkt.strategy.lesson_checks import lesson_problems
@@ -26,10 +26,7 @@ def adversity_problems(world: World) -> list[str]:
     problems += churn.problems_of(world.scenario.churn, world.scenario.rounds, len(world.shards))
     problems += board_problems(world.strategy, world.scenario)
     problems += lesson_problems(world.strategy, world.behaviour, world.scenario)
-    try:
-        world.hostile, world.turns  # noqa: B018 (names and numbers are checked where they are dealt)
-    except InputError as error:
-        problems += error.problems
+    tried(problems, lambda: (world.hostile, world.turns))  # checked where they are dealt
     return problems
 
 

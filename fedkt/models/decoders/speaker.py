@@ -213,7 +213,7 @@ class Tables:
         chosen = _at(logits, at)
         if self._plain:
             return chosen[..., : len(BYTES)]
-        return next_byte(running(chosen, self._on(chosen, self.known.order)), self._edges(at))
+        return next_byte(running(chosen, self.known.order.to(chosen.device)), self._edges(at))
 
     def cells(self, logits: Tensor, at: Tensor, told: Tensor, named: int) -> Tensor:
         """Return log-probabilities of cells [b, places, 256 + K], 0 where a string is not compared.
@@ -222,14 +222,14 @@ class Tables:
         the likeliest tokens that begin at each place, and follow as :func:`fedkt.language.strings.spelled`.
         """
         chosen = _at(logits, at)
-        sums = running(chosen, self._on(chosen, self.known.order))
+        sums = running(chosen, self.known.order.to(chosen.device))
         spelling: list[Tensor] = []
         if named:
-            can = self._on(chosen, self.namable.strings)
+            can = self.namable.strings.to(chosen.device)
             likely, ids = (chosen * (can > 0)).topk(min(named, len(can)), -1)
             short = (0, named - ids.shape[-1])
             strings = F.pad(can[ids] * ((likely > 0) & _begins(at)[..., None]), short)
-            edges = F.pad(self._on(chosen, self.namable.edges)[ids], (0, 0, *short))
+            edges = F.pad(self.namable.edges.to(chosen.device)[ids], (0, 0, *short))
             above = parents(strings, strings > 0)
             told = torch.cat([edges, above[..., None]], -1).where((strings > 0)[..., None], -1)
             spelling = [spelled(strings).to(sums.dtype).flatten(-2)]
@@ -241,11 +241,7 @@ class Tables:
         return torch.cat([found * compared, *spelling], -1)
 
     def _edges(self, at: Tensor) -> Tensor:
-        return self._on(at, self.known.edges)[at[..., 1].clamp(min=0)]
-
-    @staticmethod
-    def _on(like: Tensor, table: Tensor) -> Tensor:
-        return table.to(like.device)
+        return self.known.edges.to(at.device)[at[..., 1].clamp(min=0)]
 
 
 def _at(logits: Tensor, at: Tensor) -> Tensor:
