@@ -212,7 +212,10 @@ def test_the_command_prints_a_table(here: Path) -> None:
 
 
 def job(folder: Path, strategy: str, **more: Any) -> dict[str, Any]:
-    scenario = SMALL | {"strategy": {"name": strategy}} | more
+    clients = {
+        key: value for key, value in SMALL["clients"].items() if key != "distill"
+    }  # fd has no use for it
+    scenario = SMALL | {"strategy": {"name": strategy}, "clients": clients} | more
     return {"scenario": scenario, "out": str(folder / strategy), "resume": False, "data_dir": None}
 
 
